@@ -1,0 +1,1 @@
+"""PostgreSQL objects and SQL text as values; no I/O."""

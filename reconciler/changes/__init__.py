@@ -1,0 +1,1 @@
+"""Plan-driven change modules: plan files, changes, tags and scripts as values; no I/O."""

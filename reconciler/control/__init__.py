@@ -1,0 +1,1 @@
+"""The control schema `reconciler_control`: environments, rollouts, operations, events."""

@@ -1,0 +1,1 @@
+"""From a diff to an immutable, ordered, complete plan; pure."""

@@ -1,0 +1,27 @@
+"""The closed list of hazards: coded dangers of a step that need consent."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class HazardCode(StrEnum):
+    """Stable codes; `policy.allowHazards` and `--allow-hazard` take them."""
+
+    DELETES_DATA = "DELETES_DATA"
+    REWRITES_TABLE = "REWRITES_TABLE"
+    ADOPTS_DATABASE_COPY = "ADOPTS_DATABASE_COPY"
+    NOT_TRANSACTIONAL = "NOT_TRANSACTIONAL"
+
+
+NEEDS_CONSENT = frozenset(
+    {HazardCode.DELETES_DATA, HazardCode.REWRITES_TABLE, HazardCode.ADOPTS_DATABASE_COPY}
+)
+"""The others are only shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hazard:
+    """A danger of one step, for people (`message`) and for programs (`code`)."""
+
+    code: HazardCode
+    message: str

@@ -1,0 +1,74 @@
+"""A plan as a value: stages of steps for one deployment, and all deployments of one commit."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reconciler.diff.model import Divergence, Drift, PendingChange
+from reconciler.plan.hazards import Hazard
+from reconciler.plan.steps import AnyStep
+
+
+class Scope(StrEnum):
+    """How much of an environment a plan covers."""
+
+    FULL = "full"
+    PROVISION_ONLY = "provision-only"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanStage:
+    """One stage in run order; `skipped` says why nothing runs in it, where that is so."""
+
+    name: str
+    steps: tuple[AnyStep, ...]
+    skipped: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentPlan:
+    """What one operation will do.
+
+    `base` is the digest of the tracked and live state the plan was made from, as far as its steps read or
+    touch it; `digest` covers the commit, the scope, the base and every step. `held` says why no rollout
+    follows by itself; `unavailable` says why the deployment could not be read (then nothing else is known).
+    """
+
+    name: str
+    base: str
+    digest: str
+    stages: tuple[PlanStage, ...]
+    pending: tuple[PendingChange, ...] = ()
+    drift: tuple[Drift, ...] = ()
+    diverged: tuple[Divergence, ...] = ()
+    blocked: tuple[str, ...] = ()
+    held: str | None = None
+    unavailable: str | None = None
+
+    @property
+    def steps(self) -> tuple[AnyStep, ...]:
+        """All steps in run order."""
+        return tuple(step for stage in self.stages for step in stage.steps)
+
+    @property
+    def hazards(self) -> tuple[Hazard, ...]:
+        """All hazards in run order."""
+        return tuple(hazard for step in self.steps for hazard in step.hazards)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one commit will do to one environment, over the deployments asked for."""
+
+    environment: str
+    commit: str
+    scope: Scope
+    digest: str
+    deployments: tuple[DeploymentPlan, ...]
+
+    @property
+    def in_sync(self) -> bool:
+        """Nothing is pending anywhere; drift does not change it, an unreadable deployment does."""
+        return all(
+            not deployment.pending and not deployment.blocked and deployment.unavailable is None
+            for deployment in self.deployments
+        )

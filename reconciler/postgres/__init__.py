@@ -1,0 +1,1 @@
+"""Connections, named queries, migrations, locks, notifications and the embedded server."""

@@ -1,0 +1,1 @@
+"""The operation state machine, the order of a rollout and when to try again; pure."""

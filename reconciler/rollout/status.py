@@ -1,0 +1,124 @@
+"""What people are shown of environments, rollouts and operations; read from the control schema.
+
+Field names are the JSON names of the HTTP API and of `--output json`. Times are aware UTC.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from reconciler.rollout.states import OperationState, RolloutState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One condition: `Ready`, `Reconciling`, `Stalled`, `Drifted` or `Suspended`."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentStatus:
+    """One deployment of an environment as the last pass left it."""
+
+    name: str
+    applied_commit: str | None
+    pending: int
+    drift: int
+    diverged: int
+    held: str | None
+    unavailable: str | None
+    operation: str | None
+    state: OperationState | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentStatus:
+    """One environment: what is desired, applied, live and running."""
+
+    name: str
+    source: str
+    path: str
+    head_commit: str | None
+    head_commit_at: datetime | None
+    observed_commit: str | None
+    applied_commit: str | None
+    applied_at: datetime | None
+    suspended: bool
+    suspended_reason: str | None
+    last_pass_at: datetime | None
+    error: str | None
+    deployments: tuple[DeploymentStatus, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStatus:
+    """One step of an operation: `pending`, `running`, `done`, `skipped` or `failed`."""
+
+    id: str
+    ordinal: int
+    stage: str
+    kind: str
+    component: str
+    identity: str
+    state: str
+    reason: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationStatus:
+    """One operation: one rollout on one deployment.
+
+    `error` is {"what", "where", "why", "next", "sqlstate"} of the last failure.
+    """
+
+    id: str
+    deployment: str
+    state: OperationState
+    attempts: int
+    plan_digest: str
+    reason: str | None
+    error: dict[str, Any] | None
+    next_attempt_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    worker: str | None
+    steps: tuple[StepStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutStatus:
+    """One rollout with its operations in rollout order."""
+
+    id: str
+    environment: str
+    commit: str
+    scope: str
+    state: RolloutState
+    reason: str
+    requested_by: str
+    created_at: datetime
+    finished_at: datetime | None
+    operations: tuple[OperationStatus, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """One line of the append-only audit: `id` counts up."""
+
+    id: int
+    at: datetime
+    kind: str
+    environment: str | None
+    deployment: str | None
+    rollout: str | None
+    operation: str | None
+    message: str
+    data: dict[str, Any]

@@ -1,0 +1,1 @@
+"""Read the live catalog into values; never write."""

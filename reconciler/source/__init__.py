@@ -1,0 +1,1 @@
+"""Git: fetch, resolve, read a commit; watch a local repository."""

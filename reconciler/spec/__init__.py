@@ -1,0 +1,1 @@
+"""The YAML language of environment specs: strict models, parsing with places, JSON Schemas; no I/O."""

@@ -1,0 +1,1 @@
+"""The three states that are compared: desired, tracked and live; values only."""

@@ -1,0 +1,88 @@
+"""Desired state: a spec resolved at a commit, for one deployment.
+
+Resolving (from a spec and the files of a commit to these values) is `reconciler.state.resolve`.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reconciler.changes.script import Script
+from reconciler.spec.values import SecretReference
+
+
+class TransactionMode(StrEnum):
+    """How much of a module commits at once."""
+
+    CHANGE = "change"
+    MODULE = "module"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredChange:
+    """One change of a module as the commit has it.
+
+    `name` is unique within the module: a rework's older instances are `name@tag`.
+    `requires` names changes as the plan file writes them; `script_hash` is the SHA-1 of the deploy script's
+    bytes (as Sqitch computes it), `parse_hash` a hash that layout and comments do not move.
+    """
+
+    change_id: str
+    name: str
+    requires: tuple[str, ...]
+    conflicts: tuple[str, ...]
+    tags: tuple[tuple[str, str], ...]
+    note: str
+    planned_at: str
+    planner: str
+    deploy: Script
+    revert: Script | None
+    verify: Script | None
+    script_hash: str
+    parse_hash: str
+    hazards: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredModule:
+    """A `Module` component: the changes of its plan file up to the target, in plan order."""
+
+    component: str
+    stage: str
+    database_component: str
+    database: str
+    path: str
+    project: str
+    uri: str | None
+    target: str | None
+    changes: tuple[DesiredChange, ...]
+    beyond_target: tuple[str, ...] = ()
+    """Ids of plan changes after the target; deployed ones mean that the target lies behind."""
+    requires_extensions: tuple[str, ...] = ()
+    requires_modules: tuple[str, ...] = ()
+    transaction: TransactionMode = TransactionMode.CHANGE
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredDatabase:
+    """A `Database` component: a database on the deployment's server, with its extensions."""
+
+    component: str
+    stage: str
+    database: str
+    extensions: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredState:
+    """Everything one deployment of one environment should be at one commit."""
+
+    environment: str
+    deployment: str
+    commit: str
+    postgres: SecretReference
+    stages: tuple[str, ...]
+    databases: tuple[DesiredDatabase, ...]
+    modules: tuple[DesiredModule, ...]
+    skipped_stages: dict[str, str] = field(default_factory=dict)

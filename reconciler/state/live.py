@@ -1,0 +1,32 @@
+"""Live state: what the snapshot of a deployment found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.catalog.model import Catalog, DatabaseIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveDatabase:
+    """What is really there for one declared database.
+
+    `catalog` is None where it was not read, because the probe equals that of the base line.
+    `available_extensions` are those the server could create; `empty` is true where no user object exists.
+    """
+
+    exists: bool = False
+    empty: bool = True
+    identity: DatabaseIdentity | None = None
+    extensions: Mapping[str, str] = field(default_factory=dict)
+    available_extensions: frozenset[str] = frozenset()
+    probe: str | None = None
+    catalog: Catalog | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveState:
+    """Live state of one deployment, by database name."""
+
+    server_major: int
+    databases: Mapping[str, LiveDatabase]
+    available_extensions: frozenset[str] = frozenset()

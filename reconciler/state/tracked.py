@@ -1,0 +1,62 @@
+"""Tracked state: what the tracking schema of the managed databases records as applied."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.catalog.model import CatalogObject, DatabaseIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedChange:
+    """One deployed change; `position` counts up in the order of deployment within its module."""
+
+    change_id: str
+    name: str
+    script_hash: str | None
+    parse_hash: str | None
+    position: int
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedModule:
+    """What is deployed of one project, in the order of deployment."""
+
+    project: str
+    component: str
+    changes: tuple[TrackedChange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseLine:
+    """The fingerprints of a database after our last write, from which drift is measured.
+
+    `moving` is set while an operation writes. `objects` is None where it was not read, because `probe` (the
+    server-side hash over the catalog) equals the live one and so nothing can differ.
+    """
+
+    moving: bool
+    identity: DatabaseIdentity
+    algorithm: int
+    probe: str
+    objects: Mapping[str, CatalogObject] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedDatabase:
+    """Tracked state of one database; `installed` is false where it has no tracking schema.
+
+    `version` is the number of the newest migration of the tracking schema there.
+    """
+
+    installed: bool = False
+    version: int = 0
+    modules: Mapping[str, TrackedModule] = field(default_factory=dict)
+    base_line: BaseLine | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedState:
+    """Tracked state of one deployment, by database name."""
+
+    databases: Mapping[str, TrackedDatabase]

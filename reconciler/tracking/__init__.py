@@ -1,0 +1,1 @@
+"""The tracking schema `reconciler` of every managed database."""
