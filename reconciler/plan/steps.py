@@ -76,4 +76,6 @@ class RecordTag(Step):
     tag: str
 
 
-AnyStep = CreateDatabase | AdoptDatabase | InstallTracking | CreateExtension | DeployChange | RecordTag
+AnyStep = (
+    CreateDatabase | AdoptDatabase | InstallTracking | CreateExtension | DeployChange | RecordTag
+)
