@@ -30,9 +30,7 @@ class Problem:
     hint: str | None = None
 
     def __str__(self) -> str:
-        place = ":".join(
-            str(part) for part in (self.file, self.line, self.column) if part is not None
-        )
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
         where = f"{place}: " if place else ""
         at = f"{self.path}: " if self.path else ""
         hint = f" ({self.hint})" if self.hint else ""

@@ -76,6 +76,4 @@ class RecordTag(Step):
     tag: str
 
 
-AnyStep = (
-    CreateDatabase | AdoptDatabase | InstallTracking | CreateExtension | DeployChange | RecordTag
-)
+AnyStep = CreateDatabase | AdoptDatabase | InstallTracking | CreateExtension | DeployChange | RecordTag
