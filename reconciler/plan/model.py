@@ -29,8 +29,9 @@ class DeploymentPlan:
     """What one operation will do.
 
     `base` is the digest of the tracked and live state the plan was made from, as far as its steps read or
-    touch it; `digest` covers the commit, the scope, the base and every step. `held` says why no rollout
-    follows by itself; `unavailable` says why the deployment could not be read (then nothing else is known).
+    touch it; `digest` covers the commit, the scope, the base and every step. `blocked` names what cannot
+    go on and why, `refused` the hazards nobody consented to, `held` why no rollout follows by itself;
+    `unavailable` says why the deployment could not be read (then nothing else is known).
     """
 
     name: str
@@ -41,6 +42,7 @@ class DeploymentPlan:
     drift: tuple[Drift, ...] = ()
     diverged: tuple[Divergence, ...] = ()
     blocked: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
     held: str | None = None
     unavailable: str | None = None
 

@@ -12,6 +12,7 @@ class StepKind(StrEnum):
     CREATE_DATABASE = "create-database"
     ADOPT_DATABASE = "adopt-database"
     INSTALL_TRACKING = "install-tracking"
+    TAKE_BASE_LINE = "take-base-line"
     CREATE_EXTENSION = "create-extension"
     DEPLOY_CHANGE = "deploy-change"
     RECORD_TAG = "record-tag"
@@ -50,6 +51,11 @@ class InstallTracking(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TakeBaseLine(Step):
+    """Take the base line anew: it is missing, was left moving, or is another server version's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateExtension(Step):
     """`CREATE EXTENSION` of one extension."""
 
@@ -65,6 +71,7 @@ class DeployChange(Step):
     change: str
     script: str
     script_hash: str
+    transaction: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +80,16 @@ class RecordTag(Step):
 
     project: str
     change_id: str
+    change: str
     tag: str
 
 
-AnyStep = CreateDatabase | AdoptDatabase | InstallTracking | CreateExtension | DeployChange | RecordTag
+AnyStep = (
+    CreateDatabase
+    | AdoptDatabase
+    | InstallTracking
+    | TakeBaseLine
+    | CreateExtension
+    | DeployChange
+    | RecordTag
+)

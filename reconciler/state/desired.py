@@ -55,8 +55,8 @@ class DesiredModule:
     uri: str | None
     target: str | None
     changes: tuple[DesiredChange, ...]
-    beyond_target: tuple[str, ...] = ()
-    """Ids of plan changes after the target; deployed ones mean that the target lies behind."""
+    beyond_target: tuple[tuple[str, str], ...] = ()
+    """Ids and names of plan changes after the target; deployed ones mean that the target lies behind."""
     requires_extensions: tuple[str, ...] = ()
     requires_modules: tuple[str, ...] = ()
     transaction: TransactionMode = TransactionMode.CHANGE

@@ -1,0 +1,169 @@
+"""Compare a declared database with its record and with what is really there."""
+
+from dataclasses import dataclass
+
+from reconciler.diff import catalog
+from reconciler.diff.model import (
+    Action,
+    DatabaseDiff,
+    DatabaseNeed,
+    Divergence,
+    DivergencePolicy,
+    DivergenceSort,
+    Drift,
+)
+from reconciler.spec.environment import DriftPolicy
+from reconciler.state.desired import DesiredDatabase
+from reconciler.state.live import LiveDatabase
+from reconciler.state.tracked import BaseLine, TrackedDatabase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """What this program installs and computes; a record made by another is brought up to it."""
+
+    tracking: int
+    fingerprint_algorithm: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseContext:
+    """What a database is compared under.
+
+    `intended`: a creation of ours was begun and not finished. `resuming`: the operation that left the base
+    line moving is the one that plans now, and will settle it. `adopt_copies`: a copy may be adopted.
+    """
+
+    versions: Versions
+    drift: DriftPolicy
+    intended: bool = False
+    resuming: bool = False
+    adopt_copies: bool = False
+
+
+def compare(
+    desired: DesiredDatabase, tracked: TrackedDatabase, live: LiveDatabase, context: DatabaseContext
+) -> DatabaseDiff:
+    """Say what the database needs, which extensions it lacks, and what was changed by hand."""
+    need, reason = _need(tracked, live, context)
+    drift = _drift(desired, tracked, live, context)
+    missing = _missing_extensions(desired, live, drift, context)
+    available = live.available_extensions
+    unavailable = [name for name, _why in missing if available and name not in available]
+    blocked = [
+        f"extension '{name}' is not available on the server; install its package there"
+        for name in unavailable
+    ]
+    diverged: tuple[Divergence, ...] = ()
+    if need is DatabaseNeed.ADOPT_COPY:
+        policy = DivergencePolicy.WARN if context.adopt_copies else DivergencePolicy.FAIL
+        diverged = (
+            Divergence(
+                component=desired.component,
+                identity=f"database {desired.database}",
+                sort=DivergenceSort.COPY,
+                policy=policy,
+                detail=reason,
+            ),
+        )
+        if not context.adopt_copies:
+            blocked.append(f"{reason}; allow hazard ADOPTS_DATABASE_COPY to adopt it")
+    return DatabaseDiff(
+        desired=desired,
+        need=need,
+        reason=reason,
+        extensions=missing,
+        drift=() if context.drift is DriftPolicy.IGNORE else drift,
+        diverged=diverged,
+        blocked=tuple(blocked),
+    )
+
+
+def _need(
+    tracked: TrackedDatabase, live: LiveDatabase, context: DatabaseContext
+) -> tuple[DatabaseNeed | None, str]:
+    if not live.exists:
+        return DatabaseNeed.CREATE, "does not exist"
+    if not tracked.installed:
+        if context.intended and live.empty:
+            return DatabaseNeed.CREATE, "its creation was begun and not finished"
+        return DatabaseNeed.ADOPT, "exists and is not managed yet"
+    base_line = tracked.base_line
+    if base_line is not None and _is_copy(base_line, live):
+        return DatabaseNeed.ADOPT_COPY, "is a copy of the database that was managed (restored or cloned)"
+    if tracked.version < context.versions.tracking:
+        return (
+            DatabaseNeed.UPGRADE_TRACKING,
+            (
+                f"its tracking schema is of version {tracked.version}, "
+                f"this program's is {context.versions.tracking}"
+            ),
+        )
+    return _base_line_need(base_line, live, context)
+
+
+def _base_line_need(
+    base_line: BaseLine | None, live: LiveDatabase, context: DatabaseContext
+) -> tuple[DatabaseNeed | None, str]:
+    if context.resuming:
+        return None, ""
+    if base_line is None:
+        return DatabaseNeed.TAKE_BASE_LINE, "has no base line yet"
+    if base_line.moving:
+        return DatabaseNeed.TAKE_BASE_LINE, "an operation that wrote to it was interrupted"
+    if live.identity is not None and base_line.identity.server_major != live.identity.server_major:
+        return (
+            DatabaseNeed.TAKE_BASE_LINE,
+            (
+                f"the server went from PostgreSQL {base_line.identity.server_major} "
+                f"to {live.identity.server_major}"
+            ),
+        )
+    if base_line.algorithm != context.versions.fingerprint_algorithm:
+        return DatabaseNeed.TAKE_BASE_LINE, "its fingerprints are of another version of this program"
+    return None, ""
+
+
+def _is_copy(base_line: BaseLine, live: LiveDatabase) -> bool:
+    """Another database under the same record.
+
+    An upgrade of the server in place (pg_upgrade) gives a new system identifier but keeps the oid and raises
+    the major version, and is not taken for a copy.
+    """
+    now, then = live.identity, base_line.identity
+    if now is None:
+        return False
+    if now.server_major != then.server_major and now.database_oid == then.database_oid:
+        return False
+    return (now.system_identifier, now.database_oid) != (then.system_identifier, then.database_oid)
+
+
+def _drift(
+    desired: DesiredDatabase, tracked: TrackedDatabase, live: LiveDatabase, context: DatabaseContext
+) -> tuple[Drift, ...]:
+    base_line = tracked.base_line
+    if not live.exists or not tracked.installed or base_line is None or live.catalog is None:
+        return ()
+    if base_line.objects is None or _need(tracked, live, context)[0] is not None or base_line.moving:
+        return ()
+    return catalog.compare(base_line.objects, live.catalog.objects, desired.component)
+
+
+def _missing_extensions(
+    desired: DesiredDatabase,
+    live: LiveDatabase,
+    drift: tuple[Drift, ...],
+    context: DatabaseContext,
+) -> tuple[tuple[str, str], ...]:
+    """Declared extensions that are not there; one dropped by hand is drift, put back only by `heal`."""
+    dropped = {row.identity for row in drift if row.action is Action.REMOVED}
+    rows = []
+    for name in desired.extensions:
+        if name in live.extensions:
+            continue
+        by_hand = any(identity in dropped for identity in (f"extension {name}", f'extension "{name}"'))
+        if not by_hand:
+            rows.append((name, "not installed"))
+        elif context.drift is DriftPolicy.HEAL:
+            rows.append((name, "dropped by hand, and drift is healed"))
+    return tuple(rows)

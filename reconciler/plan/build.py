@@ -1,0 +1,304 @@
+"""Build the plan of one deployment from its diff: stages of steps, hazards, digests."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.diff.model import DatabaseDiff, DatabaseNeed, Diff, ModuleDiff
+from reconciler.plan import digest, order
+from reconciler.plan.encode import step_to_json
+from reconciler.plan.hazards import NEEDS_CONSENT, Hazard, HazardCode
+from reconciler.plan.model import DeploymentPlan, Plan, PlanStage, Scope
+from reconciler.plan.steps import (
+    AdoptDatabase,
+    AnyStep,
+    CreateDatabase,
+    CreateExtension,
+    DeployChange,
+    InstallTracking,
+    RecordTag,
+    StepKind,
+    TakeBaseLine,
+)
+from reconciler.state.desired import DesiredModule, DesiredState
+from reconciler.state.live import LiveDatabase, LiveState
+from reconciler.state.tracked import TrackedDatabase, TrackedState
+
+HAZARD_MESSAGES: Mapping[str, str] = {
+    HazardCode.DELETES_DATA: "its script drops or empties something that holds data",
+    HazardCode.REWRITES_TABLE: "its script rewrites a whole table under an exclusive lock",
+    HazardCode.NOT_TRANSACTIONAL: "its script cannot run in a transaction",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consent:
+    """Which hazards may be taken: by the spec's policy, or by the person who asked for the rollout."""
+
+    allowed: frozenset[str] = frozenset()
+
+
+def build(
+    desired: DesiredState,
+    diff: Diff,
+    states: tuple[TrackedState, LiveState],
+    *,
+    scope: Scope = Scope.FULL,
+    consent: Consent | None = None,
+    held: str | None = None,
+) -> DeploymentPlan:
+    """Make the plan; the same inputs give the same plan, byte for byte."""
+    consent = consent or Consent()
+    steps_by_component = _steps(diff)
+    stages, waiting = _stages(desired, diff, steps_by_component)
+    base = digest.digest(_base(desired, diff, *states))
+    refused = [
+        f"{step.component}: {step.identity}: hazard {hazard.code.value}: {hazard.message}"
+        for steps in steps_by_component.values()
+        for step in steps
+        for hazard in step.hazards
+        if hazard.code in NEEDS_CONSENT and hazard.code.value not in consent.allowed
+    ]
+    body = {
+        "environment": desired.environment,
+        "deployment": desired.deployment,
+        "commit": desired.commit,
+        "scope": scope.value,
+        "base": base,
+        "stages": [
+            {"name": stage.name, "steps": [step_to_json(step) for step in stage.steps]} for stage in stages
+        ],
+    }
+    return DeploymentPlan(
+        name=desired.deployment,
+        base=base,
+        digest=digest.digest(body),
+        stages=stages,
+        pending=diff.pending,
+        drift=diff.drift,
+        diverged=diff.diverged,
+        blocked=(*diff.blocked, *waiting),
+        refused=tuple(refused),
+        held=held,
+    )
+
+
+def unavailable(desired: DesiredState, why: str) -> DeploymentPlan:
+    """The plan of a deployment that could not be read: nothing is known, so nothing is done."""
+    stages = tuple(
+        PlanStage(name=name, steps=(), skipped="the deployment could not be read") for name in desired.stages
+    )
+    return DeploymentPlan(
+        name=desired.deployment,
+        base="",
+        digest=digest.digest([desired.environment, desired.deployment, desired.commit, "unavailable"]),
+        stages=stages,
+        unavailable=why,
+    )
+
+
+def whole(environment: str, commit: str, scope: Scope, deployments: Sequence[DeploymentPlan]) -> Plan:
+    """Put the plans of an environment's deployments together."""
+    parts = [environment, commit, scope.value, [(part.name, part.digest) for part in deployments]]
+    return Plan(
+        environment=environment,
+        commit=commit,
+        scope=scope,
+        digest=digest.digest(parts),
+        deployments=tuple(deployments),
+    )
+
+
+def _stages(
+    desired: DesiredState, diff: Diff, steps: Mapping[str, Sequence[AnyStep]]
+) -> tuple[tuple[PlanStage, ...], list[str]]:
+    """Lay the steps into stages; once a component of a stage is blocked, later stages wait."""
+    stages, waiting = [], []
+    unfinished: str | None = None
+    for name in desired.stages:
+        parts = [part for part in (*diff.databases, *diff.modules) if part.desired.stage == name]
+        own = [step for component in _component_order(parts) for step in steps.get(component, ())]
+        if not parts:
+            stages.append(PlanStage(name=name, steps=(), skipped="no components"))
+            continue
+        if unfinished is not None:
+            if own:
+                waiting.append(f"stage '{name}' waits: {unfinished}")
+            stages.append(PlanStage(name=name, steps=(), skipped=unfinished))
+            continue
+        stages.append(PlanStage(name=name, steps=tuple(own), skipped=None if own else "nothing to do"))
+        blocked = [part.desired.component for part in parts if part.blocked]
+        if blocked:
+            unfinished = f"component '{blocked[0]}' of stage '{name}' is blocked"
+    return tuple(stages), waiting
+
+
+def _component_order(parts: Sequence[DatabaseDiff | ModuleDiff]) -> tuple[str, ...]:
+    """Inside a stage: after `after` edges, and a module after the modules it requires."""
+    names = [part.desired.component for part in parts]
+    by_project = {
+        part.desired.project: part.desired.component for part in parts if isinstance(part, ModuleDiff)
+    }
+    requires: dict[str, list[str]] = {}
+    for part in parts:
+        needs = list(part.desired.after)
+        if isinstance(part, ModuleDiff):
+            needs += [
+                by_project[project]
+                for project in _projects(part.desired)
+                if project in by_project and project != part.desired.project
+            ]
+        requires[part.desired.component] = needs
+    return order.topological(names, requires)
+
+
+def _projects(module: DesiredModule) -> Iterable[str]:
+    seen = dict.fromkeys(module.requires_modules)
+    for change in module.changes:
+        for need in change.requires:
+            if ":" in need:
+                seen[need.split(":", 1)[0]] = None
+    return seen
+
+
+def _steps(diff: Diff) -> dict[str, tuple[AnyStep, ...]]:
+    steps: dict[str, tuple[AnyStep, ...]] = {}
+    for database in diff.databases:
+        if not database.blocked:
+            steps[database.desired.component] = tuple(_database_steps(database))
+    for module in diff.modules:
+        if not module.blocked:
+            steps[module.desired.component] = tuple(_module_steps(module))
+    return steps
+
+
+def _database_steps(part: DatabaseDiff) -> Iterable[AnyStep]:
+    component, database = part.desired.component, part.desired.database
+    identity = f"database {database}"
+    match part.need:
+        case DatabaseNeed.CREATE:
+            yield CreateDatabase(
+                id=f"{component}/{StepKind.CREATE_DATABASE.value}",
+                kind=StepKind.CREATE_DATABASE,
+                component=component,
+                identity=identity,
+                database=database,
+            )
+        case DatabaseNeed.ADOPT | DatabaseNeed.ADOPT_COPY:
+            copy = part.need is DatabaseNeed.ADOPT_COPY
+            hazard = Hazard(code=HazardCode.ADOPTS_DATABASE_COPY, message=part.reason)
+            yield AdoptDatabase(
+                id=f"{component}/{StepKind.ADOPT_DATABASE.value}",
+                kind=StepKind.ADOPT_DATABASE,
+                component=component,
+                identity=identity,
+                database=database,
+                copy=copy,
+                hazards=(hazard,) if copy else (),
+            )
+        case DatabaseNeed.UPGRADE_TRACKING:
+            yield InstallTracking(
+                id=f"{component}/{StepKind.INSTALL_TRACKING.value}",
+                kind=StepKind.INSTALL_TRACKING,
+                component=component,
+                identity=identity,
+                database=database,
+            )
+        case DatabaseNeed.TAKE_BASE_LINE:
+            yield TakeBaseLine(
+                id=f"{component}/{StepKind.TAKE_BASE_LINE.value}",
+                kind=StepKind.TAKE_BASE_LINE,
+                component=component,
+                identity=identity,
+                database=database,
+            )
+        case None:
+            pass
+    for extension, _why in part.extensions:
+        yield _extension_step(component, database, extension)
+
+
+def _extension_step(component: str, database: str, extension: str) -> CreateExtension:
+    return CreateExtension(
+        id=f"{component}/{StepKind.CREATE_EXTENSION.value}/{extension}",
+        kind=StepKind.CREATE_EXTENSION,
+        component=component,
+        identity=f"extension {extension}",
+        database=database,
+        extension=extension,
+    )
+
+
+def _module_steps(part: ModuleDiff) -> Iterable[AnyStep]:
+    module = part.desired
+    for extension in part.extensions:
+        yield _extension_step(module.component, module.database, extension)
+    for change in part.deploy:
+        yield DeployChange(
+            id=f"{module.component}/{StepKind.DEPLOY_CHANGE.value}/{change.name}",
+            kind=StepKind.DEPLOY_CHANGE,
+            component=module.component,
+            identity=f"change {change.name}",
+            database=module.database,
+            project=module.project,
+            change_id=change.change_id,
+            change=change.name,
+            script=change.deploy.path,
+            script_hash=change.script_hash,
+            transaction=module.transaction.value,
+            hazards=tuple(
+                Hazard(code=HazardCode(code), message=HAZARD_MESSAGES[code]) for code in change.hazards
+            ),
+        )
+    for change, tag in part.tags:
+        yield RecordTag(
+            id=f"{module.component}/{StepKind.RECORD_TAG.value}/@{tag}",
+            kind=StepKind.RECORD_TAG,
+            component=module.component,
+            identity=f"tag @{tag}",
+            database=module.database,
+            project=module.project,
+            change_id=change.change_id,
+            change=change.name,
+            tag=tag,
+        )
+
+
+def _base(desired: DesiredState, diff: Diff, tracked: TrackedState, live: LiveState) -> dict[str, Any]:
+    """What the steps read or touch of tracked and live state, and nothing else.
+
+    So a plan is not made stale by what happens elsewhere on the server.
+    """
+    touched = {part.desired.database for part in (*diff.databases, *diff.modules) if part.pending}
+    base: dict[str, Any] = {}
+    for name in sorted(touched):
+        there = live.databases.get(name, LiveDatabase())
+        recorded = tracked.databases.get(name, TrackedDatabase())
+        wanted = {
+            need for part in diff.databases if part.desired.database == name for need, _ in part.extensions
+        }
+        wanted.update(
+            need for part in diff.modules if part.desired.database == name for need in part.extensions
+        )
+        identity = there.identity
+        base[name] = {
+            "exists": there.exists,
+            "identity": [identity.system_identifier, identity.database_oid, identity.server_major]
+            if identity
+            else None,
+            "tracking": recorded.version if recorded.installed else None,
+            "extensions": sorted(wanted),
+            "modules": {
+                part.desired.project: [
+                    change.change_id for change in _recorded(recorded, part.desired.project)
+                ]
+                for part in diff.modules
+                if part.desired.database == name and part.pending
+            },
+        }
+    return {"deployment": desired.deployment, "databases": base}
+
+
+def _recorded(recorded: TrackedDatabase, project: str) -> Sequence[Any]:
+    module = recorded.modules.get(project)
+    return module.changes if module is not None else ()

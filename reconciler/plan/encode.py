@@ -1,0 +1,125 @@
+"""Plans to JSON values and back, without loss: what the API answers and what an operation records."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from reconciler.diff.model import Action, Divergence, DivergencePolicy, DivergenceSort, Drift, PendingChange
+from reconciler.plan.hazards import Hazard, HazardCode
+from reconciler.plan.model import DeploymentPlan, Plan, PlanStage
+from reconciler.plan.steps import (
+    AdoptDatabase,
+    AnyStep,
+    CreateDatabase,
+    CreateExtension,
+    DeployChange,
+    InstallTracking,
+    RecordTag,
+    Step,
+    StepKind,
+    TakeBaseLine,
+)
+
+_STEP_CLASSES: Mapping[StepKind, type[Step]] = {
+    StepKind.CREATE_DATABASE: CreateDatabase,
+    StepKind.ADOPT_DATABASE: AdoptDatabase,
+    StepKind.INSTALL_TRACKING: InstallTracking,
+    StepKind.TAKE_BASE_LINE: TakeBaseLine,
+    StepKind.CREATE_EXTENSION: CreateExtension,
+    StepKind.DEPLOY_CHANGE: DeployChange,
+    StepKind.RECORD_TAG: RecordTag,
+}
+
+
+def step_to_json(step: AnyStep) -> dict[str, Any]:
+    """One step as a JSON value."""
+    return {
+        **asdict(step),
+        "kind": step.kind.value,
+        "hazards": [{"code": hazard.code.value, "message": hazard.message} for hazard in step.hazards],
+    }
+
+
+def step_from_json(value: Mapping[str, Any]) -> AnyStep:
+    """The step of which `step_to_json` made `value`."""
+    kind = StepKind(value["kind"])
+    hazards = tuple(
+        Hazard(code=HazardCode(hazard["code"]), message=hazard["message"]) for hazard in value["hazards"]
+    )
+    step: AnyStep = _STEP_CLASSES[kind](**{**value, "kind": kind, "hazards": hazards})  # type: ignore[assignment]
+    return step
+
+
+def deployment_to_json(plan: DeploymentPlan) -> dict[str, Any]:
+    """The plan of one deployment as a JSON value."""
+    return {
+        "name": plan.name,
+        "digest": plan.digest,
+        "base": plan.base,
+        "held": plan.held,
+        "unavailable": plan.unavailable,
+        "blocked": list(plan.blocked),
+        "refused": list(plan.refused),
+        "diverged": [_plain(row) for row in plan.diverged],
+        "pending": [_plain(row) for row in plan.pending],
+        "drift": [_plain(row) for row in plan.drift],
+        "plan": {
+            "stages": [
+                {
+                    "name": stage.name,
+                    "skipped": stage.skipped,
+                    "steps": [step_to_json(step) for step in stage.steps],
+                }
+                for stage in plan.stages
+            ]
+        },
+    }
+
+
+def deployment_from_json(value: Mapping[str, Any]) -> DeploymentPlan:
+    """The plan of which `deployment_to_json` made `value`."""
+    return DeploymentPlan(
+        name=value["name"],
+        digest=value["digest"],
+        base=value["base"],
+        held=value["held"],
+        unavailable=value["unavailable"],
+        blocked=tuple(value["blocked"]),
+        refused=tuple(value["refused"]),
+        diverged=tuple(
+            Divergence(
+                component=row["component"],
+                identity=row["identity"],
+                sort=DivergenceSort(row["sort"]),
+                policy=DivergencePolicy(row["policy"]),
+                detail=row["detail"],
+            )
+            for row in value["diverged"]
+        ),
+        pending=tuple(PendingChange(**{**row, "action": Action(row["action"])}) for row in value["pending"]),
+        drift=tuple(Drift(**{**row, "action": Action(row["action"])}) for row in value["drift"]),
+        stages=tuple(
+            PlanStage(
+                name=stage["name"],
+                skipped=stage["skipped"],
+                steps=tuple(step_from_json(step) for step in stage["steps"]),
+            )
+            for stage in value["plan"]["stages"]
+        ),
+    )
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """The whole plan as a JSON value: what `GET …/diff` and `diff --output json` give."""
+    return {
+        "environment": plan.environment,
+        "commit": plan.commit,
+        "scope": plan.scope.value,
+        "in_sync": plan.in_sync,
+        "digest": plan.digest,
+        "deployments": [deployment_to_json(deployment) for deployment in plan.deployments],
+    }
+
+
+def _plain(row: PendingChange | Drift | Divergence) -> dict[str, str]:
+    return {key: str(getattr(value, "value", value)) for key, value in asdict(row).items()}

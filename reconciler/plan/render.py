@@ -1,0 +1,150 @@
+"""Show a plan to people: as text for a terminal, as Markdown for a pull request. JSON is in `encode`."""
+
+from collections.abc import Iterable, Sequence
+
+from reconciler.diff.model import Action
+from reconciler.plan.encode import to_json
+from reconciler.plan.model import DeploymentPlan, Plan, Scope
+from reconciler.plan.steps import AnyStep
+
+__all__ = ["to_json", "to_markdown", "to_text"]
+
+MARKS = {
+    Action.ADD: "+",
+    Action.CHANGE: "~",
+    Action.REMOVE: "-",
+    Action.ADDED: "+",
+    Action.CHANGED: "~",
+    Action.REMOVED: "-",
+}
+MARKDOWN_ROWS_MAX = 200
+"""Rows of one list in Markdown; a comment on a pull request has a limit of its own (65,536 characters)."""
+
+
+def to_text(plan: Plan) -> str:
+    """The plan as plain text, nothing left out."""
+    lines = [f"environment {plan.environment} at commit {plan.commit[:12]}{_scope(plan)}: {_verdict(plan)}"]
+    for deployment in plan.deployments:
+        lines += ["", *_deployment_text(deployment)]
+    return "\n".join(lines) + "\n"
+
+
+def to_markdown(plan: Plan) -> str:
+    """The plan as Markdown, fit for a comment: long lists are folded and cut, and say so."""
+    lines = [
+        f"### `{_code(plan.environment)}` at `{plan.commit[:12]}`{_scope(plan)}: {_verdict(plan)}",
+        "",
+        f"plan digest `{plan.digest}`",
+    ]
+    for deployment in plan.deployments:
+        lines += ["", *_deployment_markdown(deployment)]
+    return "\n".join(lines) + "\n"
+
+
+def _scope(plan: Plan) -> str:
+    return " (provision-only)" if plan.scope is Scope.PROVISION_ONLY else ""
+
+
+def _verdict(plan: Plan) -> str:
+    if plan.in_sync:
+        return "in sync"
+    steps = sum(len(deployment.steps) for deployment in plan.deployments)
+    parts = [f"{steps} step{'' if steps == 1 else 's'} to run"]
+    for count, word in (
+        (sum(1 for deployment in plan.deployments if deployment.unavailable is not None), "unreadable"),
+        (sum(1 for deployment in plan.deployments if deployment.blocked), "blocked"),
+        (sum(1 for deployment in plan.deployments if deployment.refused), "waiting for consent"),
+        (sum(1 for deployment in plan.deployments if deployment.held is not None), "held"),
+    ):
+        if count:
+            parts.append(f"{count} deployment{'' if count == 1 else 's'} {word}")
+    return ", ".join(parts)
+
+
+def _notices(deployment: DeploymentPlan) -> Iterable[tuple[str, str]]:
+    if deployment.unavailable is not None:
+        yield "unreadable", deployment.unavailable
+    if deployment.held is not None:
+        yield "held", deployment.held
+    for why in deployment.blocked:
+        yield "blocked", why
+    for why in deployment.refused:
+        yield "needs consent", why
+    for row in deployment.diverged:
+        yield (
+            "diverged",
+            f"{row.component}: {row.identity} {row.sort.value} ({row.policy.value}): {row.detail}",
+        )
+
+
+def _deployment_text(deployment: DeploymentPlan) -> list[str]:
+    lines = [f"deployment {deployment.name}  {deployment.digest[:19]}"]
+    lines += [f"  {word}: {_line(why)}" for word, why in _notices(deployment)]
+    for stage in deployment.stages:
+        if stage.steps:
+            lines.append(f"  stage {stage.name}")
+            lines += [f"    {_step_text(step)}" for step in stage.steps]
+    if not deployment.steps and deployment.unavailable is None:
+        lines.append("  nothing to do")
+    if deployment.drift:
+        lines.append("  drift (changed by hand; not touched)")
+        lines += [
+            f"    {MARKS[row.action]} {_line(row.identity)} {row.action.value}: {_line(row.detail)}"
+            for row in deployment.drift
+        ]
+    return lines
+
+
+def _step_text(step: AnyStep) -> str:
+    hazards = "".join(f"  ! {hazard.code.value}: {hazard.message}" for hazard in step.hazards)
+    return f"+ {step.kind.value:<16} {step.component}  {_line(step.identity)}{hazards}"
+
+
+def _deployment_markdown(deployment: DeploymentPlan) -> list[str]:
+    steps = [
+        f"| {stage.name} | {step.kind.value} | {_cell(step.component)} | {_cell(step.identity)} | "
+        f"{', '.join(hazard.code.value for hazard in step.hazards) or '–'} |"  # noqa: RUF001
+        for stage in deployment.stages
+        for step in stage.steps
+    ]
+    lines = [f"#### {_cell(deployment.name)}", ""]
+    lines += [f"> **{word}**: {_cell(why)}  " for word, why in _notices(deployment)]
+    if not steps:
+        lines += ["Nothing to do." if deployment.unavailable is None else "Nothing is known."]
+    else:
+        table = ["| stage | step | component | what | hazards |", "| --- | --- | --- | --- | --- |"]
+        lines += ["", *_folded(f"{len(steps)} steps", table, steps)]
+    if deployment.drift:
+        rows = [
+            f"| {row.action.value} | {_cell(row.identity)} | {_cell(row.detail)} |"
+            for row in deployment.drift
+        ]
+        table = ["| drift | object | what differs |", "| --- | --- | --- |"]
+        lines += ["", *_folded(f"{len(rows)} drifted objects", table, rows)]
+    return lines
+
+
+def _folded(title: str, head: Sequence[str], rows: Sequence[str]) -> list[str]:
+    shown = [*head, *rows[:MARKDOWN_ROWS_MAX]]
+    if len(rows) > MARKDOWN_ROWS_MAX:
+        shown += ["", f"… and {len(rows) - MARKDOWN_ROWS_MAX} more; `--output text` shows all"]
+    if len(rows) <= 20:
+        return shown
+    return [f"<details><summary>{title}</summary>", "", *shown, "", "</details>"]
+
+
+def _line(text: str) -> str:
+    """One printable line: names may hold newlines, control characters and terminal escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _cell(text: str) -> str:
+    """Text inside a Markdown table: nothing in a name may end the cell or become markup."""
+    escaped = _line(text)
+    for char in "\\`*_[]<>|#":
+        escaped = escaped.replace(char, "\\" + char)
+    return escaped
+
+
+def _code(text: str) -> str:
+    return _line(text).replace("`", "'")
