@@ -1,0 +1,297 @@
+"""Deploy changes of a module: script, verify script and record in one transaction each.
+
+Statements are sent one by one, so that an error is placed in its script; what is ours around them goes in
+one pipeline, so that a change costs about the round trips of its own statements.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from reconciler.errors import DatabaseUnavailable, LockNotAcquired, ReconcilerError, Refused, StepFailed
+from reconciler.execution.session import DatabaseSession
+from reconciler.postgres.connection import is_transient, translate
+from reconciler.postgres.queries import Queries
+from reconciler.state.desired import DesiredChange, DesiredModule, TransactionMode
+from reconciler.state.program import Program, Purpose, compile_script, locate
+from reconciler.tracking import record
+from reconciler.tracking.record import Actor, ChangeRecord, ModuleIdentity
+
+_QUERIES = Queries.load("reconciler.execution")
+_WATCH_AFTER_S = 0.3
+"""How long a change may run before we look who blocks it; most are done long before."""
+LOCKS_PER_STATEMENT = 4
+"""Locks one statement that makes an object takes at the most: table, index, sequence, toast."""
+
+Done = Callable[[DesiredChange], Awaitable[None]]
+"""Told after each change; raises to stop at this safe point."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptFault(Exception):  # noqa: N818 - carried inside this module only
+    """A statement of a script failed: which one of which program."""
+
+    program: Program
+    statement: int
+    error: psycopg.Error
+
+
+async def deploy(
+    session: DatabaseSession,
+    module: DesiredModule,
+    changes: Sequence[DesiredChange],
+    actor: Actor,
+    done: Done,
+) -> None:
+    """Deploy `changes` in order; each is recorded if and only if it was applied.
+
+    Raises StepFailed with file and line, LockNotAcquired after the last try, or what `done` raises.
+    """
+    identity = ModuleIdentity(project=module.project, component=module.component, uri=module.uri)
+    if module.transaction is TransactionMode.MODULE:
+        await _forecast_locks(session, module, changes)
+        await _with_lock_retries(session, changes[0], lambda: _together(session, identity, changes, actor))
+        for change in changes:
+            await done(change)
+        return
+    for change in changes:
+        await _with_lock_retries(session, change, lambda one=change: _alone(session, identity, one, actor))
+        await done(change)
+
+
+async def _alone(
+    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, actor: Actor
+) -> None:
+    async with _transaction(session, identity, change):
+        await _run_change(session, identity, change, actor)
+
+
+async def _together(
+    session: DatabaseSession, identity: ModuleIdentity, changes: Sequence[DesiredChange], actor: Actor
+) -> None:
+    current = changes[0]
+    async with _transaction(session, identity, lambda: current):
+        for change in changes:
+            current = change
+            await _run_change(session, identity, change, actor)
+
+
+@asynccontextmanager
+async def _transaction(
+    session: DatabaseSession,
+    identity: ModuleIdentity,
+    change: DesiredChange | Callable[[], DesiredChange],
+) -> AsyncIterator[None]:
+    """Open and commit one transaction under the fence; any failure takes it back and is told in full."""
+    writer, limits = session.writer, session.limits
+    try:
+        async with writer.pipeline():
+            await writer.execute(_QUERIES["begin_change"])
+            await writer.execute(_QUERIES["reset_authorization"])
+            await writer.execute(_QUERIES["reset_settings"])
+            await writer.execute(
+                _QUERIES["limit_change"],
+                {
+                    "lock_timeout_ms": str(int(limits.lock_timeout_s * 1000)),
+                    "statement_timeout_ms": str(int(limits.statement_timeout_s * 1000)),
+                    "synchronous_commit": "off",
+                },
+            )
+            await session.fence.check(writer)
+        yield
+        await writer.execute(_QUERIES["commit_change"])
+    except (ScriptFault, psycopg.Error) as error:
+        await _roll_back(session)
+        current = change() if callable(change) else change
+        raise await _explain(session, identity, current, error) from error
+    except BaseException:
+        await _roll_back(session)
+        raise
+
+
+async def _run_change(
+    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, actor: Actor
+) -> None:
+    writer = session.writer
+    await _run_script(session, compile_script(change.deploy, purpose=Purpose.DEPLOY))
+    if change.verify is not None:
+        program = compile_script(change.verify, purpose=Purpose.VERIFY)
+        async with writer.pipeline():
+            await writer.execute(_QUERIES["begin_verify"])
+            if not program.writes:
+                await writer.execute(_QUERIES["verify_read_only"])
+        await _run_script(session, program)
+        async with writer.pipeline():
+            await writer.execute(_QUERIES["end_verify"])
+            await writer.execute(_QUERIES["release_verify"])
+    async with writer.pipeline():
+        await writer.execute(_QUERIES["reset_authorization"])
+        await writer.execute(_QUERIES["reset_settings"])
+        await session.fence.check(writer)
+        await record.change_deployed(writer, session.fence, identity, _record_of(change), actor)
+
+
+async def _run_script(session: DatabaseSession, program: Program) -> None:
+    for position, statement in enumerate(program.statements):
+        try:
+            # Sent as it stands: no parameters, so nothing in it is taken for a placeholder.
+            await session.writer.execute(sql.SQL(statement.text), prepare=False)  # type: ignore[arg-type]
+        except psycopg.Error as error:
+            raise ScriptFault(program=program, statement=position, error=error) from error
+
+
+def _record_of(change: DesiredChange) -> ChangeRecord:
+    return ChangeRecord(
+        change_id=change.change_id,
+        name=change.name,
+        script_hash=change.script_hash,
+        parse_hash=change.parse_hash,
+        revert_script=change.revert.text if change.revert else None,
+        verify_script=change.verify.text if change.verify else None,
+        note=change.note,
+        requires=tuple(
+            [("require", need, None) for need in change.requires]
+            + [("conflict", need, None) for need in change.conflicts]
+        ),
+        tags=tuple((tag_id, tag) for tag_id, tag in change.tags),
+        planned_at=change.planned_at,
+        planner=change.planner,
+    )
+
+
+async def _roll_back(session: DatabaseSession) -> None:
+    """Take the transaction back; a broken connection has done so already."""
+    try:
+        await session.writer.execute(_QUERIES["abandon_change"])
+    except psycopg.Error:
+        return
+
+
+async def _explain(
+    session: DatabaseSession,
+    identity: ModuleIdentity,
+    change: DesiredChange,
+    error: ScriptFault | psycopg.Error,
+) -> ReconcilerError:
+    """Turn a driver's error into ours: transient ones to be tried again, the others recorded and final."""
+    cause = error.error if isinstance(error, ScriptFault) else error
+    doing = (
+        f"deploying change '{change.name}' of module '{identity.project}' to database '{session.database}'"
+    )
+    place = _place(error)
+    where = f" at {place[0]}:{place[1]}" if place else ""
+    if is_transient(cause) or session.writer.closed:
+        return translate(cause, doing + where)
+    told = translate(cause, doing + where)
+    if not isinstance(told, StepFailed):
+        told = StepFailed(
+            told.message,
+            hint=told.hint or "correct the script and push a new commit, or retry once the cause is gone",
+            file=place[0] if place else None,
+            line=place[1] if place else None,
+            sqlstate=cause.sqlstate,
+        )
+    await _record_failure(session, identity, change, told)
+    return told
+
+
+async def _record_failure(
+    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, told: StepFailed
+) -> None:
+    try:
+        await record.change_failed(
+            session.holder,
+            project=identity.project,
+            change=change.name,
+            change_id=change.change_id,
+            sqlstate=told.sqlstate,
+            message=told.message,
+            file=told.file,
+            line=told.line,
+        )
+    except (psycopg.Error, ReconcilerError):
+        # The failure itself is what is told; its record there is a courtesy of the log.
+        return
+
+
+def _place(error: ScriptFault | psycopg.Error) -> tuple[str, int] | None:
+    if not isinstance(error, ScriptFault):
+        return None
+    position = error.error.diag.statement_position
+    line, _column = locate(error.program, error.statement, int(position) if position else None)
+    return error.program.script.path, line
+
+
+async def _with_lock_retries(
+    session: DatabaseSession, change: DesiredChange, attempt: Callable[[], Awaitable[None]]
+) -> None:
+    """Try again what only lost a race for locks, with growing pauses in which queued traffic drains."""
+    limits = session.limits
+    for number in range(1, limits.lock_attempts + 1):
+        watch = asyncio.create_task(_watch_blockers(session))
+        try:
+            await attempt()
+            return
+        except LockNotAcquired as error:
+            blockers = await _stop_watch(watch)
+            if number == limits.lock_attempts:
+                held = f"; blocked by {blockers}" if blockers else ""
+                raise LockNotAcquired(
+                    f"{error.message}{held}, after {number} tries of {limits.lock_timeout_s:g} s",
+                    hint="end the blocking transaction, or wait: the operation is tried again by itself",
+                ) from error
+            pause = min(limits.lock_timeout_s * 1.5**number, 30.0)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+        finally:
+            await _stop_watch(watch)
+    raise AssertionError(change.name)
+
+
+async def _watch_blockers(session: DatabaseSession) -> list[str]:
+    """Remember who blocked the writer last; runs beside a change until it is stopped."""
+    seen: list[str] = []
+    try:
+        while True:
+            await asyncio.sleep(_WATCH_AFTER_S)
+            found = await session.blockers()
+            if found is not None:
+                seen[:] = [found]
+    except asyncio.CancelledError:
+        return seen
+    except psycopg.Error:
+        return seen
+
+
+async def _stop_watch(watch: "asyncio.Task[list[str]]") -> str | None:
+    if not watch.done():
+        watch.cancel()
+    try:
+        seen = await watch
+    except asyncio.CancelledError:
+        return None
+    return seen[0] if seen else None
+
+
+async def _forecast_locks(
+    session: DatabaseSession, module: DesiredModule, changes: Sequence[DesiredChange]
+) -> None:
+    """Refuse a whole-module transaction that would not fit into the server's lock table."""
+    statements = sum(
+        len(compile_script(change.deploy, purpose=Purpose.DEPLOY).statements) for change in changes
+    )
+    capacity = await session.lock_capacity()
+    if statements * LOCKS_PER_STATEMENT > capacity:
+        raise Refused(
+            f"deploying module '{module.project}' in one transaction may take "
+            f"{statements * LOCKS_PER_STATEMENT} locks, and the server at {session.server} "
+            f"surely has room for {capacity}",
+            hint="use transaction: change, or raise max_locks_per_transaction",
+        )
+
+
+__all__ = ["DatabaseUnavailable", "Done", "deploy"]

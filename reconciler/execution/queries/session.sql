@@ -1,0 +1,69 @@
+-- name: begin_change :exec
+-- Open the transaction of one change.
+BEGIN ISOLATION LEVEL READ COMMITTED;
+
+-- name: reset_settings :exec
+-- Put every setting back to what the connection began with; scripts may have set some for the session.
+RESET ALL;
+
+-- name: reset_authorization :exec
+-- Be the connecting role again.
+SET SESSION AUTHORIZATION DEFAULT;
+
+-- name: discard_temporary :exec
+-- Drop temporary objects that an earlier script left in the session.
+DISCARD TEMP;
+
+-- name: limit_change :exec
+-- Limit the waits and the time of one transaction; milliseconds, 0 for no limit.
+SELECT
+    pg_catalog.set_config('lock_timeout', %(lock_timeout_ms)s, true),
+    pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, true),
+    pg_catalog.set_config('synchronous_commit', %(synchronous_commit)s, true);
+
+-- name: begin_verify :exec
+-- Everything after this is taken back.
+SAVEPOINT reconciler_verify;
+
+-- name: verify_read_only :exec
+-- A verify script looks and changes nothing.
+SET LOCAL transaction_read_only = on;
+
+-- name: end_verify :exec
+-- Take back what verifying did, settings included.
+ROLLBACK TO SAVEPOINT reconciler_verify;
+
+-- name: release_verify :exec
+-- Forget the savepoint.
+RELEASE SAVEPOINT reconciler_verify;
+
+-- name: commit_change :exec
+-- Make the change and its record lasting, together.
+COMMIT;
+
+-- name: abandon_change :exec
+-- Take everything of the transaction back.
+ROLLBACK;
+
+-- name: blockers :many
+-- Who holds what a backend waits for.
+SELECT
+    activity.pid,
+    activity.application_name,
+    activity.usename,
+    activity.state,
+    pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - activity.xact_start)::float8
+        AS transaction_age_s
+FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(%(pid)s)) AS blocking (pid)
+INNER JOIN pg_catalog.pg_stat_activity AS activity ON blocking.pid = activity.pid
+ORDER BY activity.xact_start NULLS LAST
+LIMIT 5;
+
+-- name: lock_capacity :one
+-- How many locks the server's shared table surely holds.
+SELECT
+    pg_catalog.current_setting('max_locks_per_transaction')::int8
+    * (
+        pg_catalog.current_setting('max_connections')::int8
+        + pg_catalog.current_setting('max_prepared_transactions')::int8
+    ) AS capacity;

@@ -1,0 +1,60 @@
+"""What the steps of one operation may use, passed in explicitly."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.execution.session import DatabaseSession, Limits, open_session
+from reconciler.postgres.connection import Dsn
+from reconciler.state.desired import DesiredState
+from reconciler.tracking.fence import FenceOwner
+from reconciler.tracking.record import Actor
+
+
+@dataclass(slots=True, kw_only=True)
+class Resources:
+    """Connections and facts of one operation.
+
+    `intend` and `forget` note in the control database that a database is being made, and that it is done.
+    `unprepared` are the databases whose tracking schema has to be installed before the fence can be taken.
+    """
+
+    dsn: Dsn
+    owner: FenceOwner
+    actor: Actor
+    limits: Limits
+    desired: DesiredState
+    unprepared: frozenset[str]
+    intend: Callable[[str], Awaitable[None]]
+    forget: Callable[[str], Awaitable[None]]
+    sessions: dict[str, DatabaseSession] = field(default_factory=dict)
+
+    async def session(self, database: str) -> DatabaseSession:
+        """The session of a database, opened at its first use."""
+        if database not in self.sessions:
+            self.sessions[database] = await open_session(
+                self.dsn,
+                database,
+                self.owner,
+                limits=self.limits,
+                install_tracking=database in self.unprepared,
+            )
+        return self.sessions[database]
+
+    async def finish(self) -> None:
+        """Settle every base line and give every fence back; the first error is raised after all were tried."""
+        errors = []
+        sessions: Mapping[str, DatabaseSession] = dict(self.sessions)
+        self.sessions.clear()
+        for session in sessions.values():
+            try:
+                await session.finish()
+            except Exception as error:  # noqa: BLE001 - the other sessions are to be ended too
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    async def abandon(self) -> None:
+        """Close every connection as it is."""
+        for session in self.sessions.values():
+            await session.abandon()
+        self.sessions.clear()

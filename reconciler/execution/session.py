@@ -1,0 +1,142 @@
+"""The right to write to one managed database, for the length of one operation.
+
+A session has two connections: the holder keeps the fence and never has a transaction open while a change
+runs; the writer runs scripts. The fence's epoch is checked inside every transaction that writes.
+"""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import psycopg
+
+from reconciler.errors import ReconcilerError
+from reconciler.postgres.connection import Connection, Dsn, connect, translate
+from reconciler.postgres.queries import Queries
+from reconciler.snapshot.database import read_database
+from reconciler.snapshot.probe import ALGORITHM
+from reconciler.tracking import base_line, install
+from reconciler.tracking.fence import Fence, FenceOwner
+from reconciler.tracking.record import begin_writes
+
+_QUERIES = Queries.load("reconciler.execution")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits of one write, in seconds; `statement_timeout_s` 0 means none.
+
+    `lock_attempts` bounds how often a change that did not get its locks is tried anew in one go.
+    """
+
+    lock_timeout_s: float = 2.0
+    statement_timeout_s: float = 0.0
+    lock_attempts: int = 5
+    fence_wait_s: float = 15.0
+    connect_timeout_s: float = 10.0
+
+
+@dataclass(slots=True, kw_only=True)
+class DatabaseSession:
+    """An open session; made by `open_session`, ended by `finish` or `abandon`."""
+
+    database: str
+    server: str
+    holder: Connection
+    writer: Connection
+    fence: Fence
+    limits: Limits
+    holder_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    capacity: int | None = None
+
+    async def blockers(self) -> str | None:
+        """Say who holds the locks that the writer waits for; None where nobody does."""
+        async with self.holder_lock:
+            cursor = await self.holder.execute(_QUERIES["blockers"], {"pid": self.writer.info.backend_pid})
+            rows = await cursor.fetchall()
+        if not rows:
+            return None
+        return "; ".join(
+            f"pid {pid} ({application or 'no application name'}, {role}, {state}, "
+            f"transaction open for {age or 0:.0f} s)"
+            for pid, application, role, state, age in rows
+        )
+
+    async def lock_capacity(self) -> int:
+        """How many locks the server surely has room for; asked once."""
+        if self.capacity is None:
+            async with self.holder_lock:
+                cursor = await self.holder.execute(_QUERIES["lock_capacity"])
+                row = await cursor.fetchone()
+            self.capacity = int(row[0]) if row else 0
+        return self.capacity
+
+    async def settle(self) -> None:
+        """Store the base line: what stands in the database after our last write is ours from here on."""
+        try:
+            live = await read_database(self.holder, known_probe=None)
+            if live.catalog is None or live.identity is None or live.probe is None:
+                raise ReconcilerError(f"reading database '{self.database}' gave no catalog")
+            await base_line.settle(
+                self.holder,
+                self.fence,
+                catalog=live.catalog,
+                probe=live.probe,
+                identity=live.identity,
+                algorithm=ALGORITHM,
+            )
+        except psycopg.Error as error:
+            raise translate(error, f"storing the base line of database '{self.database}'") from error
+
+    async def finish(self) -> None:
+        """Settle the base line, give the fence back and close both connections."""
+        try:
+            await self.settle()
+            await self.fence.release()
+        finally:
+            await self.abandon()
+
+    async def abandon(self) -> None:
+        """Close both connections as they are; the server takes back what was not committed."""
+        for connection in (self.writer, self.holder):
+            with suppress(psycopg.Error, OSError):
+                await asyncio.wait_for(connection.close(), timeout=5)
+
+
+async def open_session(
+    dsn: Dsn, database: str, owner: FenceOwner, *, limits: Limits, install_tracking: bool
+) -> DatabaseSession:
+    """Take the fence of a database and open it for writing.
+
+    Raises FenceBusy where another writer holds it, DatabaseUnavailable where it cannot be reached.
+    """
+    opened: list[Connection] = []
+    try:
+        holder = await connect(
+            dsn, database=database, role="fence", connect_timeout_s=limits.connect_timeout_s
+        )
+        opened.append(holder)
+        if install_tracking:
+            await install.install(holder)
+        fence = await Fence.acquire(holder, owner, deadline_s=limits.fence_wait_s)
+        writer = await connect(
+            dsn, database=database, role="writer", connect_timeout_s=limits.connect_timeout_s
+        )
+        opened.append(writer)
+        await fence.enroll(writer)
+        await begin_writes(holder, fence)
+        return DatabaseSession(
+            database=database,
+            server=dsn.server,
+            holder=holder,
+            writer=writer,
+            fence=fence,
+            limits=limits,
+        )
+    except BaseException as error:
+        for connection in opened:
+            with suppress(psycopg.Error, OSError):
+                await asyncio.wait_for(connection.close(), timeout=5)
+        if isinstance(error, psycopg.Error):
+            raise translate(error, f"opening database '{database}' on {dsn.server} for writing") from error
+        raise
