@@ -8,12 +8,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
 
-from reconciler.errors import DatabaseUnavailable, LockNotAcquired, ReconcilerError, Refused, StepFailed
+from reconciler.errors import LockNotAcquired, ReconcilerError, Refused, StepFailed
 from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.connection import is_transient, translate
 from reconciler.postgres.queries import Queries
@@ -32,13 +31,14 @@ Done = Callable[[DesiredChange], Awaitable[None]]
 """Told after each change; raises to stop at this safe point."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScriptFault(Exception):  # noqa: N818 - carried inside this module only
-    """A statement of a script failed: which one of which program."""
+class ScriptFault(Exception):
+    """A statement of a script failed: which one of which program; never leaves this module."""
 
-    program: Program
-    statement: int
-    error: psycopg.Error
+    def __init__(self, program: Program, statement: int, error: psycopg.Error) -> None:
+        super().__init__(statement)
+        self.program = program
+        self.statement = statement
+        self.error = error
 
 
 async def deploy(
@@ -142,7 +142,7 @@ async def _run_script(session: DatabaseSession, program: Program) -> None:
             # Sent as it stands: no parameters, so nothing in it is taken for a placeholder.
             await session.writer.execute(sql.SQL(statement.text), prepare=False)  # type: ignore[arg-type]
         except psycopg.Error as error:
-            raise ScriptFault(program=program, statement=position, error=error) from error
+            raise ScriptFault(program, position, error) from error
 
 
 def _record_of(change: DesiredChange) -> ChangeRecord:
@@ -235,8 +235,7 @@ async def _with_lock_retries(
     for number in range(1, limits.lock_attempts + 1):
         watch = asyncio.create_task(_watch_blockers(session))
         try:
-            await attempt()
-            return
+            return await attempt()
         except LockNotAcquired as error:
             blockers = await _stop_watch(watch)
             if number == limits.lock_attempts:
@@ -292,6 +291,3 @@ async def _forecast_locks(
             f"surely has room for {capacity}",
             hint="use transaction: change, or raise max_locks_per_transaction",
         )
-
-
-__all__ = ["DatabaseUnavailable", "Done", "deploy"]

@@ -41,7 +41,7 @@ class Resources:
         return self.sessions[database]
 
     async def finish(self) -> None:
-        """Settle every base line and give every fence back; the first error is raised after all were tried."""
+        """Settle every base line and give every fence back; the first error is raised in the end."""
         errors = []
         sessions: Mapping[str, DatabaseSession] = dict(self.sessions)
         self.sessions.clear()

@@ -1,0 +1,268 @@
+"""Read the three states of a deployment and make its plan; what a pass, a dry run and a worker share.
+
+Nothing here writes anywhere. What the plan is, is decided by `diff` and `plan`; here it is only fetched.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import reconciler.plan.build as plan_build
+from reconciler.diff.compare import compare
+from reconciler.diff.databases import DatabaseContext, Versions
+from reconciler.errors import DatabaseUnavailable, NotFound, ReconcilerError, SpecError
+from reconciler.plan.build import Consent
+from reconciler.plan.hazards import HazardCode
+from reconciler.plan.model import DeploymentPlan, Scope
+from reconciler.postgres.connection import Connection, Connections, Dsn
+from reconciler.snapshot.database import ServerFacts, read_database, read_server
+from reconciler.snapshot.probe import ALGORITHM
+from reconciler.source.repository import Repository
+from reconciler.source.tree import SourceTree
+from reconciler.spec.environment import EnvironmentSpec
+from reconciler.spec.parse import ParsedEnvironment, parse_tree
+from reconciler.spec.values import SecretReference
+from reconciler.state.desired import DesiredDatabase, DesiredState
+from reconciler.state.live import LiveDatabase, LiveState
+from reconciler.state.resolve import resolve
+from reconciler.state.tracked import TrackedDatabase, TrackedState
+from reconciler.tracking.install import TRACKING_VERSION
+from reconciler.tracking.read import read_base_line_objects, read_tracked
+
+VERSIONS = Versions(tracking=TRACKING_VERSION, fingerprint_algorithm=ALGORITHM)
+VIEWS_MAX = 8
+"""Commits kept resolved in memory over all sources."""
+SPEC_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannerLimits:
+    """Limits of reading, in seconds and counts."""
+
+    read_timeout_s: float = 60.0
+    deployments_in_parallel: int = 8
+    databases_in_parallel: int = 4
+    full_read_interval_s: float = 600.0
+
+
+@dataclass(slots=True, kw_only=True)
+class SourceView:
+    """One commit of one source, parsed: its environments by name, and what was resolved from them so far."""
+
+    source: str
+    commit: str
+    tree: SourceTree
+    environments: Mapping[str, ParsedEnvironment]
+    nameless: tuple[ParsedEnvironment, ...] = ()
+    resolved: dict[tuple[str, str], DesiredState | SpecError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """How to plan one deployment.
+
+    `intended` names databases whose creation was begun; `resuming` is true for the operation that left base
+    lines moving; `allow_hazards` is consent beyond the spec's policy.
+    """
+
+    scope: Scope = Scope.FULL
+    intended: frozenset[str] = frozenset()
+    resuming: bool = False
+    allow_hazards: frozenset[str] = frozenset()
+    held: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """A deployment's plan with what it was made from; states are None where it could not be read."""
+
+    desired: DesiredState
+    plan: DeploymentPlan
+    tracked: TrackedState | None
+    live: LiveState | None
+
+
+class Planner:
+    """Plans deployments. Holds caches of parsed commits and of when a catalog was last read in full."""
+
+    def __init__(
+        self,
+        *,
+        sources: Mapping[str, Repository],
+        paths: Mapping[str, str],
+        connections: Connections,
+        resolve_secret: Callable[[SecretReference], str],
+        limits: PlannerLimits,
+    ) -> None:
+        self._sources = sources
+        self._paths = paths
+        self._connections = connections
+        self._resolve_secret = resolve_secret
+        self._limits = limits
+        self._views: OrderedDict[tuple[str, str], SourceView] = OrderedDict()
+        self._full_reads: dict[tuple[str, str], float] = {}
+        self._parsed: dict[tuple[str, str, str], tuple[ParsedEnvironment, ...]] = {}
+
+    def dsn(self, desired: DesiredState) -> Dsn:
+        """The connection string of a deployment; raises NotFound without quoting anything of it."""
+        return Dsn(self._resolve_secret(desired.postgres))
+
+    async def view(self, source: str, commit: str) -> SourceView:
+        """A commit, read and parsed once."""
+        key = (source, commit)
+        if key not in self._views:
+            tree = await self._sources[source].read(commit)
+            self._views[key] = await asyncio.to_thread(self._parse, source, commit, tree)
+            while len(self._views) > VIEWS_MAX:
+                self._views.popitem(last=False)
+        self._views.move_to_end(key)
+        return self._views[key]
+
+    def _parse(self, source: str, commit: str, tree: SourceTree) -> SourceView:
+        root = self._paths[source].strip("/")
+        prefix = f"{root}/" if root and root != "." else ""
+        specs = {
+            path: content
+            for path, content in tree.files.items()
+            if path.startswith(prefix) and path.endswith(SPEC_SUFFIXES)
+        }
+        parsed = parse_tree(specs)
+        return SourceView(
+            source=source,
+            commit=commit,
+            tree=tree,
+            environments={item.name: item for item in parsed if item.name is not None},
+            nameless=tuple(item for item in parsed if item.name is None and item.problems),
+        )
+
+    async def desired(self, view: SourceView, environment: str) -> tuple[EnvironmentSpec, list[DesiredState]]:
+        """Spec and desired states of an environment, in rollout order.
+
+        Raises NotFound where the commit does not declare it, SpecError with everything wrong in it.
+        """
+        parsed = view.environments.get(environment)
+        if parsed is None:
+            raise NotFound(f"environment '{environment}' is not declared at commit {view.commit[:12]}")
+        if parsed.spec is None or parsed.problems:
+            raise SpecError(parsed.problems)
+        states = []
+        for deployment in parsed.spec.deployments:
+            key = (environment, deployment.name)
+            if key not in view.resolved:
+                view.resolved[key] = await asyncio.to_thread(_resolve, parsed.spec, deployment.name, view)
+            found = view.resolved[key]
+            if isinstance(found, SpecError):
+                raise found
+            states.append(found)
+        return parsed.spec, states
+
+    async def assess(self, spec: EnvironmentSpec, desired: DesiredState, request: PlanRequest) -> Assessment:
+        """Read the states of one deployment and plan it; one that cannot be read says so in its plan."""
+        try:
+            async with asyncio.timeout(self._limits.read_timeout_s):
+                tracked, live = await self._states(desired)
+        except (ReconcilerError, TimeoutError) as error:
+            why = str(error) or f"reading it took longer than {self._limits.read_timeout_s:g} s"
+            plan = plan_build.unavailable(desired, why)
+            return Assessment(desired=desired, plan=plan, tracked=None, live=None)
+        allowed = frozenset(spec.policy.allow_hazards) | request.allow_hazards
+        contexts = {
+            database.database: DatabaseContext(
+                versions=VERSIONS,
+                drift=spec.policy.drift,
+                intended=database.database in request.intended,
+                resuming=request.resuming,
+                adopt_copies=HazardCode.ADOPTS_DATABASE_COPY.value in allowed,
+            )
+            for database in desired.databases
+        }
+        diff = compare(desired, tracked, live, contexts)
+        plan = plan_build.build(
+            desired,
+            diff,
+            (tracked, live),
+            scope=request.scope,
+            consent=Consent(allowed=allowed),
+            held=request.held,
+        )
+        return Assessment(desired=desired, plan=plan, tracked=tracked, live=live)
+
+    async def _states(self, desired: DesiredState) -> tuple[TrackedState, LiveState]:
+        dsn = self.dsn(desired)
+        async with self._connections.borrow(dsn) as connection:
+            server = await read_server(connection)
+        slots = asyncio.Semaphore(self._limits.databases_in_parallel)
+
+        async def read(database: DesiredDatabase) -> tuple[TrackedDatabase, LiveDatabase]:
+            async with slots:
+                return await self._database(dsn, database.database, server)
+
+        pairs = await asyncio.gather(*(read(database) for database in desired.databases))
+        names = [database.database for database in desired.databases]
+        return (
+            TrackedState(
+                databases={name: tracked for name, (tracked, _live) in zip(names, pairs, strict=True)}
+            ),
+            LiveState(
+                server_major=server.server_major,
+                databases={name: live for name, (_tracked, live) in zip(names, pairs, strict=True)},
+                available_extensions=server.available_extensions,
+            ),
+        )
+
+    async def _database(
+        self, dsn: Dsn, database: str, server: ServerFacts
+    ) -> tuple[TrackedDatabase, LiveDatabase]:
+        if database not in server.databases:
+            return TrackedDatabase(), LiveDatabase()
+        async with self._connections.borrow(dsn, database=database) as connection:
+            tracked = await read_tracked(connection)
+            live = await read_database(connection, known_probe=self._known_probe(dsn, database, tracked))
+            return await _with_objects(connection, tracked, live), live
+
+    def _known_probe(self, dsn: Dsn, database: str, tracked: TrackedDatabase) -> str | None:
+        """The probe that makes a full read needless; None when one is due anyway."""
+        base_line = tracked.base_line
+        if base_line is None or base_line.moving or base_line.algorithm != ALGORITHM:
+            return base_line.probe if base_line is not None else ""
+        key = (dsn.server, database)
+        now = time.monotonic()
+        last = self._full_reads.setdefault(key, now)
+        if now - last < self._limits.full_read_interval_s:
+            return base_line.probe
+        self._full_reads[key] = now
+        return None
+
+
+async def _with_objects(
+    connection: Connection, tracked: TrackedDatabase, live: LiveDatabase
+) -> TrackedDatabase:
+    """Add the objects of the base line where the catalog was read, so that the two can be compared."""
+    base_line = tracked.base_line
+    if base_line is None or base_line.moving or live.catalog is None:
+        return tracked
+    objects = await read_base_line_objects(connection)
+    return TrackedDatabase(
+        installed=tracked.installed,
+        version=tracked.version,
+        modules=tracked.modules,
+        base_line=type(base_line)(
+            moving=base_line.moving,
+            identity=base_line.identity,
+            algorithm=base_line.algorithm,
+            probe=base_line.probe,
+            objects=objects,
+        ),
+    )
+
+
+def _resolve(spec: EnvironmentSpec, deployment: str, view: SourceView) -> DesiredState | SpecError:
+    try:
+        return resolve(spec, deployment, view.commit, view.tree.files)
+    except SpecError as error:
+        return error
+
+
+__all__ = ["Assessment", "DatabaseUnavailable", "PlanRequest", "Planner", "PlannerLimits", "SourceView"]
