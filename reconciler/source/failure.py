@@ -1,0 +1,118 @@
+"""Say why Git could not fetch, in our words and with the right kind of error.
+
+Text in, error out. It reads only redacted text, and tells a damaged mirror from a remote that fails: what the
+remote says of itself never counts as damage here.
+"""
+
+import re
+
+from reconciler.errors import NotFound, ReconcilerError, Refused, SourceUnavailable
+from reconciler.source.mirror import MirrorDamaged, last_line
+
+_DAMAGE = re.compile(
+    r"is corrupt|inflate|bad object|bad tree|bad sha1|bad ref|broken|unable to (?:parse|read|open) object"
+    r"|bad config|not a git repository|packfile|index file|missing (?:blob|tree|commit)|bad pack"
+    r"|loose object|did not send all necessary objects|invalid sha1 pointer|unable to read",
+    re.IGNORECASE,
+)
+_NO_SPACE = re.compile(r"no space left|disk quota exceeded|file too large|disk full|signal 25", re.IGNORECASE)
+
+# The first match wins; each is what Git, curl or ssh says, and what to do about it.
+_REASONS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), reason, hint)
+    for pattern, reason, hint in (
+        (
+            r"could not read (?:user|pass)|terminal prompts disabled|authentication failed|error: 401",
+            "the remote refused the credentials or asked for some",
+            "give the source a user and a token, or renew them",
+        ),
+        (
+            r"unable to update url base from redirection|redirect|error: 30\d",
+            "the remote answered with a redirect, which is not followed",
+            "write the address it redirects to as the url of the source",
+        ),
+        (
+            r"host key verification failed|no .* host key is known",
+            "the host key of the remote is not in the known hosts file",
+            "add the key, checked, to the file the source names",
+        ),
+        (
+            r"permission denied \(|error: 403|access denied",
+            "the remote forbids it",
+            "check what the key or the token of the source may read",
+        ),
+        (
+            r"dubious ownership",
+            "the repository belongs to another user",
+            "make it belong to the user of the daemon",
+        ),
+        (
+            r"transport '[^']*' not allowed",
+            "git refused the protocol",
+            "use https://, ssh://, file:// or a local path",
+        ),
+        (
+            r"not our ref|unadvertised object",
+            "the remote does not give out this commit by its id",
+            "name a branch or a tag that holds it",
+        ),
+        (
+            r"mismatched algorithms",
+            "the repository uses another hash than the mirror",
+            "use a repository with SHA-1 object names",
+        ),
+        (
+            r"fsck error|unpack-objects error|object fsck",
+            "the remote sent objects that git's checks refuse",
+            "run 'git fsck --strict' on the repository",
+        ),
+        (
+            r"ssl|certificate|tls",
+            "the secure connection could not be made",
+            "check the certificate of the remote, or name its authority in the credentials",
+        ),
+        (
+            r"could not resolve host",
+            "the host name of the remote does not resolve",
+            "check the url and the name service",
+        ),
+        (
+            r"failed to connect|connection refused|could ?n.t connect|timed out|network is unreachable",
+            "the remote cannot be reached",
+            "check that it runs and that the network lets this host through",
+        ),
+        (
+            r"not found|does not appear to be a git repository|no such file|error: 404",
+            "there is no repository at this address, or it is not shown to us",
+            "check the url and the credentials",
+        ),
+        (
+            r"early eof|unexpected disconnect|hung up|rpc failed|error: 5\d\d|transfer closed|index-pack",
+            "the remote broke off",
+            "it is tried again at the next pass",
+        ),
+    )
+)
+
+
+def of_fetch(stderr: str, *, doing: str, ref: str) -> ReconcilerError:
+    """Return the error that a failed fetch stands for."""
+    ours = "\n".join(line for line in stderr.splitlines() if not line.startswith("remote:"))
+    said = last_line(ours)
+    if _NO_SPACE.search(ours):
+        return SourceUnavailable(
+            f"{doing}: the disk of the state directory is full",
+            hint="make space; the last good commit is kept",
+        )
+    if re.search(r"could ?n.t find remote ref|no such ref was fetched", ours):
+        return NotFound(
+            f"{doing}: {ref!r} does not exist there",
+            hint="it was deleted, was never pushed, or the repository is empty",
+        )
+    for pattern, reason, hint in _REASONS:
+        if pattern.search(stderr):
+            kind = Refused if "sent objects" in reason else SourceUnavailable
+            return kind(f"{doing}: {reason}: {said}", hint=hint)
+    if _DAMAGE.search(ours):
+        return MirrorDamaged(f"{doing}: {said}")
+    return SourceUnavailable(f"{doing}: {said}", hint="the last good commit is kept")

@@ -1,0 +1,248 @@
+"""Read the files of a commit out of the object database, within limits.
+
+Values and parsing of what Git lists; the reading itself goes through the mirror. Nothing is checked out, so a
+symbolic link is only ever a name in a list and leads nowhere.
+"""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler.errors import NotFound, Refused
+from reconciler.source import address
+from reconciler.source.git_command import Limits
+from reconciler.source.mirror import Mirror, MirrorDamaged, last_line
+
+FILES_MAX = 100_000
+BLOB_BYTES_MAX = 8 * 1024 * 1024
+TOTAL_BYTES_MAX = 256 * 1024 * 1024
+PATH_CHARACTERS_MAX = 1024
+_BATCH_BYTES = 32 * 1024 * 1024
+_LISTING_BYTES_MAX = 128 * 1024 * 1024
+_LISTINGS_KEPT = 4
+_CACHE_BYTES_MAX = 64 * 1024 * 1024
+_FILE_MODES = (b"100644", b"100755", b"100664")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A path of the commit that is not read, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The paths of a commit below a prefix: blob ids and sizes of what may be read, and what may not."""
+
+    blobs: Mapping[str, str]
+    sizes: Mapping[str, int]  # by blob id
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTree:
+    """Files of one commit by path from the root of the source, their blob ids, and what was left out."""
+
+    commit: str
+    files: Mapping[str, bytes]
+    blobs: Mapping[str, str]
+    skipped: tuple[Skipped, ...]
+
+
+class TreeReader:
+    """Reads listings and blobs of one mirror; keeps the blobs read last, since most outlive a commit."""
+
+    def __init__(self, *, cache_bytes: int = _CACHE_BYTES_MAX) -> None:
+        self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._listings: OrderedDict[tuple[str, str], Listing] = OrderedDict()
+        self._cache_bytes = 0
+        self._cache_bytes_max = cache_bytes
+        self._guard = threading.Lock()
+
+    def forget(self) -> None:
+        """Drop everything kept."""
+        with self._guard:
+            self._cache.clear()
+            self._listings.clear()
+            self._cache_bytes = 0
+
+    def read(self, mirror: Mirror, commit: str, prefix: str, limits: Limits) -> SourceTree:
+        """Read every file below a prefix."""
+        listing = self.list(mirror, commit, prefix, limits)
+        wanted = dict.fromkeys(listing.blobs.values())
+        total = sum(listing.sizes[blob] for blob in listing.blobs.values())
+        if total > TOTAL_BYTES_MAX:
+            raise Refused(
+                f"reading {prefix or 'the files'!r} at commit {commit[:12]}: {total} bytes are more than "
+                f"the {TOTAL_BYTES_MAX} that are read"
+            )
+        contents = self._cached(wanted)
+        missing = [blob for blob in wanted if blob not in contents]
+        for batch in _batches(missing, listing.sizes):
+            contents.update(_read_batch(mirror, batch, listing.sizes, limits))
+        self._keep(contents)
+        return SourceTree(
+            commit=commit,
+            files={path: contents[blob] for path, blob in listing.blobs.items()},
+            blobs=listing.blobs,
+            skipped=listing.skipped,
+        )
+
+    def list(self, mirror: Mirror, commit: str, prefix: str, limits: Limits) -> Listing:
+        """List every path below a prefix; a prefix that is not there is an error, never an empty list."""
+        with self._guard:
+            known = self._listings.get((commit, prefix))
+        if known is not None:
+            return known
+        arguments = ["ls-tree", "-r", "-z", "-l", "--full-tree", commit, "--", *([prefix] if prefix else [])]
+        bounded = Limits(
+            deadline=limits.deadline, stdout_bytes=_LISTING_BYTES_MAX, cancelled=limits.cancelled
+        )
+        listed = mirror.look(arguments, bounded)
+        if listed.status != 0:
+            raise MirrorDamaged(f"listing commit {commit[:12]}: {last_line(listed.stderr)}")
+        listing = parse_listing(listed.stdout)
+        _check_prefix_is_folder(listing, commit, prefix)
+        with self._guard:
+            self._listings[commit, prefix] = listing
+            while len(self._listings) > _LISTINGS_KEPT:
+                self._listings.popitem(last=False)
+        return listing
+
+    def _cached(self, wanted: Mapping[str, None]) -> dict[str, bytes]:
+        found = {}
+        with self._guard:
+            for blob in wanted:
+                content = self._cache.get(blob)
+                if content is not None:
+                    self._cache.move_to_end(blob)
+                    found[blob] = content
+        return found
+
+    def _keep(self, contents: Mapping[str, bytes]) -> None:
+        with self._guard:
+            for blob, content in contents.items():
+                if blob not in self._cache:
+                    self._cache[blob] = content
+                    self._cache_bytes += len(content)
+            while self._cache_bytes > self._cache_bytes_max:
+                _, dropped = self._cache.popitem(last=False)
+                self._cache_bytes -= len(dropped)
+
+
+def parse_listing(output: bytes) -> Listing:
+    """Read the output of `ls-tree -r -z -l`; what cannot be read as a file is listed with a reason."""
+    blobs: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    skipped: list[Skipped] = []
+    entries = output.split(b"\0")
+    if len(entries) > FILES_MAX + 1:
+        raise Refused(f"listing a commit: more than the {FILES_MAX} files that are read")
+    for entry in entries:
+        if not entry:
+            continue
+        head, _, raw_path = entry.partition(b"\t")
+        mode, _, blob, size = head.split()
+        path, reason = _judge(mode, size, raw_path)
+        if reason is not None:
+            skipped.append(Skipped(path=path, reason=reason))
+            continue
+        blobs[path] = blob.decode()
+        sizes[blob.decode()] = int(size)
+    return Listing(blobs=blobs, sizes=sizes, skipped=tuple(skipped))
+
+
+def _judge(mode: bytes, size: bytes, raw_path: bytes) -> tuple[str, str | None]:
+    """Return the path, and the reason not to read it where there is one."""
+    try:
+        path = raw_path.decode()
+    except UnicodeDecodeError:
+        return raw_path.decode(errors="backslashreplace"), "its name is not UTF-8"
+    if mode == b"120000":
+        return path, "it is a symbolic link, which is never followed"
+    if mode == b"160000":
+        return path, "it is a submodule, which is never followed"
+    if mode not in _FILE_MODES:
+        return path, "it is not a plain file"
+    if len(path) > PATH_CHARACTERS_MAX:
+        return path[:PATH_CHARACTERS_MAX], f"its path is longer than {PATH_CHARACTERS_MAX} characters"
+    if any(part in ("", ".", "..") or part.lower() == ".git" for part in path.split("/")):
+        return path, "its path is not a plain one"
+    if int(size) > BLOB_BYTES_MAX:
+        return path, f"it has {int(size)} bytes, more than the {BLOB_BYTES_MAX} that are read"
+    return path, None
+
+
+def _check_prefix_is_folder(listing: Listing, commit: str, prefix: str) -> None:
+    if not prefix:
+        return
+    for skipped in listing.skipped:
+        if skipped.path == prefix:
+            raise Refused(f"reading {prefix!r} at commit {commit[:12]}: {skipped.reason}")
+    if not listing.blobs and not listing.skipped:
+        raise NotFound(
+            f"reading {prefix!r} at commit {commit[:12]}: there is no such path in the commit",
+            hint="check the path of the source",
+        )
+
+
+def _batches(blobs: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Cut the blobs into runs whose contents fit in memory twice."""
+    batch: list[str] = []
+    batch_bytes = 0
+    for blob in blobs:
+        if batch and batch_bytes + sizes[blob] > _BATCH_BYTES:
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(blob)
+        batch_bytes += sizes[blob]
+    if batch:
+        yield batch
+
+
+def _read_batch(
+    mirror: Mirror, blobs: Sequence[str], sizes: Mapping[str, int], limits: Limits
+) -> dict[str, bytes]:
+    expected = sum(sizes[blob] for blob in blobs) + 256 * len(blobs)
+    bounded = Limits(deadline=limits.deadline, stdout_bytes=expected, cancelled=limits.cancelled)
+    answer = mirror.look(
+        ["cat-file", "--batch"], bounded, stdin="".join(f"{blob}\n" for blob in blobs).encode()
+    )
+    if answer.status != 0:
+        raise MirrorDamaged(f"reading {len(blobs)} files: {last_line(answer.stderr)}")
+    return dict(_parse_batch(answer.stdout, blobs))
+
+
+def _parse_batch(output: bytes, blobs: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    place = 0
+    for blob in blobs:
+        end = output.find(b"\n", place)
+        header = output[place:end].split() if end >= 0 else []
+        if len(header) != 3 or header[0].decode() != blob or header[1] != b"blob":
+            raise MirrorDamaged(f"reading blob {blob[:12]}: it is not in the mirror")
+        size = int(header[2])
+        content = output[end + 1 : end + 1 + size]
+        # Git trusts what it stored once; a flipped bit on disk must not become a change script.
+        if blob_id(content, like=blob) != blob:
+            raise MirrorDamaged(f"reading blob {blob[:12]}: its content does not match its id")
+        yield blob, content
+        place = end + size + 2
+
+
+def blob_id(content: bytes, *, like: str) -> str:
+    """Return the id Git gives this content, with the hash that the id `like` is of."""
+    hasher = hashlib.sha256() if len(like) == 64 else hashlib.sha1(usedforsecurity=False)
+    hasher.update(b"blob %d\0" % len(content))
+    hasher.update(content)
+    return hasher.hexdigest()
+
+
+def check_commit(commit: str) -> str:
+    """Return a whole commit id, or refuse it."""
+    if not address.is_commit_id(commit):
+        raise Refused(f"reading commit {commit[:80]!r}: it is not a whole commit id")
+    return commit
