@@ -1,0 +1,1 @@
+"""Programs of the checkout: bringing up a machine and writing generated files."""
