@@ -1,0 +1,251 @@
+"""What happened, as values: the only thing the parts that do the work tell metrics and logs.
+
+Readers are `reconciler.metrics` and `reconciler.logs`; nothing here counts, prints or reads a clock, and no
+value ever holds a secret. Durations are seconds; times are aware UTC.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class PassResult(StrEnum):
+    """How one pass over an environment ended."""
+
+    IN_SYNC = "in_sync"
+    PENDING = "pending"
+    RECORDED = "recorded"
+    HELD = "held"
+    SUSPENDED = "suspended"
+    FAILED = "failed"
+
+
+class WakeCause(StrEnum):
+    """What asked for a pass."""
+
+    TIMER = "timer"
+    FILE = "file"
+    WEBHOOK = "webhook"
+    OPERATOR = "operator"
+    OPERATION = "operation"
+    START = "start"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeReceived:
+    """Something asked for a pass; many wakes may lead to one pass."""
+
+    cause: WakeCause
+    source: str | None = None
+    environment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFetched:
+    """A fetch of a source ended; `commit` is its head where it is known, `error` why it failed."""
+
+    source: str
+    ok: bool
+    duration_s: float
+    changed: bool = False
+    commit: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRewritten:
+    """A branch no longer contains the commit that was its head; `policy` says what was done about it."""
+
+    source: str
+    before: str
+    after: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignatureRejected:
+    """A commit was refused, for its signature is missing or not trusted."""
+
+    source: str
+    commit: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassFinished:
+    """One pass over one environment ended; the counts are over all its deployments."""
+
+    environment: str
+    result: PassResult
+    duration_s: float
+    source: str | None = None
+    commit: str | None = None
+    pending: int = 0
+    drift: int = 0
+    diverged: int = 0
+    held: int = 0
+    rollout: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRecorded:
+    """A rollout was recorded: operations stand in the control database for workers to claim."""
+
+    environment: str
+    rollout: str
+    commit: str
+    deployments: tuple[str, ...]
+    requested_by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationMoved:
+    """An operation went from one state to another; `before` and `after` are names of operation states."""
+
+    environment: str
+    deployment: str
+    rollout: str
+    operation: str
+    before: str
+    after: str
+    worker: str | None = None
+    attempts: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFinished:
+    """A step of a plan ended; `sqlstate` and `error` say why where it did not work."""
+
+    environment: str
+    deployment: str
+    operation: str
+    step: str
+    kind: str
+    component: str
+    identity: str
+    ok: bool
+    duration_s: float
+    skipped: bool = False
+    sqlstate: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitApplied:
+    """All deployments of an environment carry a commit; `seconds` counts from the commit's own time."""
+
+    environment: str
+    commit: str
+    committed_at: datetime
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftFound:
+    """Live state differs from tracked state, and we did not do it; sent when it is new, not on every pass."""
+
+    environment: str
+    deployment: str
+    objects: int
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseLost:
+    """A worker lost the operation it was on; it wrote nothing more."""
+
+    environment: str
+    deployment: str
+    operation: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseLineRetaken:
+    """A base line was taken anew, so drift before this moment is not known; `reason` says why."""
+
+    environment: str
+    deployment: str
+    database: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffServed:
+    """A dry run was answered."""
+
+    environment: str
+    duration_s: float
+    ok: bool = True
+    ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRead:
+    """A live state was read; `full` is false where the probe showed that nothing moved."""
+
+    environment: str
+    deployment: str
+    duration_s: float
+    full: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerBeat:
+    """A worker renewed its leases, or could not: then `error` says why."""
+
+    worker: str
+    ok: bool = True
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStarted:
+    """The daemon serves: it listens, its control database is reachable, its sources are watched."""
+
+    version: str
+    listen: str
+    sources: tuple[str, ...]
+    workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStopped:
+    """The daemon ended on request; `handed_back` operations are claimable by others."""
+
+    reason: str
+    handed_back: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFailed:
+    """A part of the daemon met an error it did not expect; it goes on, and this must be looked at."""
+
+    task: str
+    error: str
+
+
+Event = (
+    WakeReceived
+    | SourceFetched
+    | HistoryRewritten
+    | SignatureRejected
+    | PassFinished
+    | RolloutRecorded
+    | OperationMoved
+    | StepFinished
+    | CommitApplied
+    | DriftFound
+    | LeaseLost
+    | BaseLineRetaken
+    | DiffServed
+    | SnapshotRead
+    | WorkerBeat
+    | DaemonStarted
+    | DaemonStopped
+    | TaskFailed
+)
+"""Everything that can happen."""
