@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import reconciler.plan.build as plan_build
+from reconciler.control.rollouts import NewStep
 from reconciler.diff.compare import compare
 from reconciler.diff.databases import DatabaseContext, Versions
-from reconciler.errors import DatabaseUnavailable, NotFound, ReconcilerError, SpecError
+from reconciler.errors import NotFound, ReconcilerError, SpecError
 from reconciler.plan.build import Consent
 from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, Scope
@@ -265,4 +266,17 @@ def _resolve(spec: EnvironmentSpec, deployment: str, view: SourceView) -> Desire
         return error
 
 
-__all__ = ["Assessment", "DatabaseUnavailable", "PlanRequest", "Planner", "PlannerLimits", "SourceView"]
+def steps_of(plan: DeploymentPlan) -> tuple[NewStep, ...]:
+    """The steps of a plan as rows to record."""
+    rows = [(stage.name, step) for stage in plan.stages for step in stage.steps]
+    return tuple(
+        NewStep(
+            id=step.id,
+            ordinal=ordinal,
+            stage=stage,
+            kind=step.kind.value,
+            component=step.component,
+            identity=step.identity,
+        )
+        for ordinal, (stage, step) in enumerate(rows)
+    )

@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.control import claims, environments, transitions, workers
-from reconciler.control import events as control_events
 from reconciler.control.claims import Claim
 from reconciler.control.install import control_id
-from reconciler.control.rollouts import NewStep
 from reconciler.errors import (
     InvalidInput,
     LeaseLost,
@@ -36,7 +34,7 @@ from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.plan.steps import AnyStep
-from reconciler.planner import Assessment, Planner, PlanRequest
+from reconciler.planner import Assessment, Planner, PlanRequest, steps_of
 from reconciler.postgres.connection import Connection, Connections, Dsn, connect
 from reconciler.rollout.retry import decide
 from reconciler.rollout.states import OperationEvent
@@ -64,7 +62,7 @@ class WorkerLimits:
     writes: Limits = field(default_factory=Limits)
 
 
-class Interrupted(Exception):  # noqa: N818 - control flow, not an error
+class Interrupted(Exception):
     """An operation stops at a safe point because of `why`: cancel, stop, superseded or shutdown."""
 
     def __init__(self, why: str) -> None:
@@ -226,9 +224,9 @@ class Worker:
         """After the heartbeat is gone nothing may go on: ask all to stop, and wait a bounded time."""
         for running in self._running.values():
             running.interrupt("shutdown" if self._stopping.is_set() else "lease")
-        deadline = time.monotonic() + self._limits.stop_grace_s
-        while self._running and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.stop_grace_s):
+                await asyncio.gather(*(running.ended.wait() for running in self._running.values()))
 
     async def _operate(self, running: "_Running") -> None:
         """Run one operation to its end; the boundary at which every error becomes a state."""
@@ -252,6 +250,7 @@ class Worker:
             with suppress(asyncio.CancelledError):
                 await flush
             self._running.pop(claim.operation, None)
+            running.ended.set()
             self._settled(claim.source, claim.environment)
             self._wake.set()
 
@@ -304,7 +303,8 @@ class Worker:
         recorded, fresh = deployment_from_json(claim.plan), assessment.plan
         if fresh.refused:
             raise Refused(
-                f"the state moved since the plan was made, and it now needs consent: {'; '.join(fresh.refused)}",
+                "the state moved since the plan was made, and it now needs consent: "
+                + "; ".join(fresh.refused),
                 hint="look at the diff again, then apply with --allow-hazard",
             )
         if not fresh.steps and fresh.blocked:
@@ -451,6 +451,7 @@ class _Running:
 
     claim: Claim
     asked: str | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def interrupt(self, why: str) -> None:
         """Ask it to stop at the next safe point; a lost lease outranks everything."""
@@ -521,22 +522,6 @@ class _Journal:
             await asyncio.sleep(FLUSH_INTERVAL_S)
             with suppress(ReconcilerError):
                 await self.flush()
-
-
-def steps_of(plan: DeploymentPlan) -> tuple[NewStep, ...]:
-    """The steps of a plan as rows to record."""
-    rows = [(stage.name, step) for stage in plan.stages for step in stage.steps]
-    return tuple(
-        NewStep(
-            id=step.id,
-            ordinal=ordinal,
-            stage=stage,
-            kind=step.kind.value,
-            component=step.component,
-            identity=step.identity,
-        )
-        for ordinal, (stage, step) in enumerate(rows)
-    )
 
 
 def _describe(error: Exception, step: AnyStep | None) -> dict[str, Any]:

@@ -1,0 +1,251 @@
+"""The facade that the API and the command line call: coroutines over values, nothing of HTTP or terminals."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import reconciler.plan.build as plan_build
+from reconciler.control import environments, requests, rollouts
+from reconciler.control import events as control_events
+from reconciler.control.requests import RequestStatus
+from reconciler.control.wake import wake
+from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
+from reconciler.plan.model import DeploymentPlan, Plan, Scope
+from reconciler.planner import Assessment, Planner, PlanRequest
+from reconciler.postgres.connection import Connections
+from reconciler.reconcile.heads import Heads, no_environment
+from reconciler.reconcile.record import Recorder, RolloutRequest
+from reconciler.rollout.status import EnvironmentStatus, EventRecord, RolloutStatus
+from reconciler.tracking.read import read_log
+
+
+class Reconciler:
+    """Everything the edges ask for."""
+
+    def __init__(
+        self,
+        *,
+        heads: Heads,
+        planner: Planner,
+        recorder: Recorder,
+        connections: Connections,
+        ask_pass: Callable[[str], None],
+        ask_work: Callable[[], None],
+    ) -> None:
+        """`ask_pass(source)` and `ask_work()` wake the loops of this process, where it has any."""
+        self._heads = heads
+        self._planner = planner
+        self._recorder = recorder
+        self._connections = connections
+        self._ask_pass = ask_pass
+        self._ask_work = ask_work
+
+    async def environments(self) -> tuple[EnvironmentStatus, ...]:
+        """All environments of the control database."""
+        async with self._recorder.connection() as connection:
+            return await environments.read_environments(connection)
+
+    async def environment(self, name: str) -> EnvironmentStatus:
+        """One environment; raises NotFound with the nearest name there is."""
+        async with self._recorder.connection() as connection:
+            found = await environments.read_environments(connection, [name])
+            if found:
+                return found[0]
+            everyone = await environments.read_environments(connection)
+        raise no_environment(name, [status.name for status in everyone])
+
+    async def preview(
+        self, name: str, *, ref: str | None = None, deployment: str | None = None, scope: str | None = None
+    ) -> Plan:
+        """The dry run: the plan of a commit, made and shown, nothing written anywhere."""
+        where = await self._heads.look_up(name, ref=ref, deployment=deployment)
+        held = await self._recorder.held(name, where.view.commit)
+        chosen = Scope(scope) if scope is not None else Scope(where.spec.policy.scope)
+        request = PlanRequest(scope=chosen)
+        found = await self._recorder.assess(where.spec, where.states, held, request=request)
+        return plan_build.whole(name, where.view.commit, chosen, [item.plan for item in found])
+
+    async def apply(
+        self,
+        name: str,
+        *,
+        ref: str | None = None,
+        deployment: str | None = None,
+        scope: str | None = None,
+        reason: str,
+        requested_by: str,
+        allow_hazards: frozenset[str] = frozenset(),
+    ) -> RolloutStatus | None:
+        """Record one rollout now, held or not; None where there is nothing to do.
+
+        Raises Refused where nothing may be done, with every reason.
+        """
+        where = await self._heads.look_up(name, ref=ref, deployment=deployment)
+        async with self._recorder.connection() as connection:
+            await environments.claim_name(connection, name, where.view.source)
+        chosen = Scope(scope) if scope is not None else Scope(where.spec.policy.scope)
+        request = PlanRequest(scope=chosen, allow_hazards=allow_hazards)
+        found = await self._recorder.assess(where.spec, where.states, {}, request=request)
+        plans = [item.plan for item in found]
+        _refuse(name, plans)
+        ready = [plan for plan in plans if plan.steps]
+        if not ready:
+            return None
+        async with self._recorder.connection() as connection:
+            await environments.release_holds(
+                connection, name, [plan.name for plan in ready], actor=requested_by, reason=reason
+            )
+        why = RolloutRequest(
+            scope=chosen,
+            reason=reason,
+            requested_by=requested_by,
+            allow_hazards=allow_hazards,
+            by_hand=True,
+        )
+        rollout = await self._recorder.record(where.view, where.spec, ready, why)
+        self._ask_work()
+        return await self.rollout(rollout)
+
+    async def rollouts(self, name: str, *, limit: int = 20) -> tuple[RolloutStatus, ...]:
+        """The latest rollouts of an environment, newest first."""
+        await self.environment(name)
+        async with self._recorder.connection() as connection:
+            return await rollouts.read_rollouts(connection, name, limit=limit)
+
+    async def rollout(self, rollout: str) -> RolloutStatus:
+        """One rollout with its operations and steps."""
+        async with self._recorder.connection() as connection:
+            return await rollouts.read_rollout(connection, rollout, steps=True)
+
+    async def request(
+        self, rollout: str, verb: str, *, deployment: str | None, requested_by: str
+    ) -> RequestStatus:
+        """Note what an operator asks of a rollout; durable before this returns."""
+        async with self._recorder.connection() as connection:
+            status = await requests.submit(
+                connection, rollout=rollout, verb=verb, deployment=deployment, requested_by=requested_by
+            )
+            about = await rollouts.read_rollout(connection, rollout, steps=False)
+        self._ask_work()
+        await self._ask(about.environment)
+        return status
+
+    async def suspend(self, name: str, *, reason: str, requested_by: str) -> None:
+        """Stop reconciling an environment."""
+        await self.environment(name)
+        async with self._recorder.connection() as connection:
+            await environments.suspend(connection, name, reason=reason, actor=requested_by)
+
+    async def resume(self, name: str, *, requested_by: str) -> None:
+        """Reconcile an environment again."""
+        await self.environment(name)
+        async with self._recorder.connection() as connection:
+            await environments.resume(connection, name, actor=requested_by)
+        await self._ask(name)
+
+    async def reconcile(self, name: str, *, requested_by: str) -> None:
+        """Ask for a pass now."""
+        del requested_by
+        await self.environment(name)
+        await self._ask(name)
+
+    async def events(
+        self,
+        *,
+        environment: str | None = None,
+        rollout: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+    ) -> tuple[EventRecord, ...]:
+        """Events in order of their ids, those after `after`."""
+        async with self._recorder.connection() as connection:
+            return await control_events.read_events(
+                connection, environment=environment, rollout=rollout, after=after, limit=limit
+            )
+
+    async def module_status(self, name: str, *, deployment: str | None = None) -> dict[str, Any]:
+        """Per deployment and module: what is deployed, pending and diverged."""
+        where = await self._heads.look_up(name, deployment=deployment)
+        found = await self._recorder.assess(where.spec, where.states, {})
+        return {
+            "environment": name,
+            "commit": where.view.commit,
+            "deployments": [_module_rows(item) for item in found],
+        }
+
+    async def module_log(
+        self, name: str, *, deployment: str | None = None, limit: int = 100
+    ) -> dict[str, Any]:
+        """Per deployment and database: what was deployed, and what failed, newest first."""
+        where = await self._heads.look_up(name, deployment=deployment)
+        rows = []
+        for desired in where.states:
+            for database in desired.databases:
+                dsn = self._planner.dsn(desired)
+                async with self._connections.borrow(dsn, database=database.database) as connection:
+                    log = await read_log(connection, limit=limit)
+                rows.append(
+                    {"deployment": desired.deployment, "database": database.database, "events": list(log)}
+                )
+        return {"environment": name, "commit": where.view.commit, "databases": rows}
+
+    async def ready(self) -> tuple[bool, str]:
+        """Whether the control database is reachable and every source was tried once, and why not."""
+        try:
+            async with asyncio.timeout(5):
+                async with self._recorder.connection() as connection:
+                    await environments.ping(connection)
+        except (ReconcilerError, TimeoutError) as error:
+            return False, f"the control database cannot be reached: {error}"
+        if not self._heads.tried:
+            return False, "the first fetch of a source is still under way"
+        return True, "ready"
+
+    async def _ask(self, name: str) -> None:
+        """Ask for a pass of an environment: here, and through the database wherever its daemon runs."""
+        for source in self._heads.sources:
+            self._ask_pass(source)
+        async with self._recorder.connection() as connection:
+            await wake(connection, name)
+
+
+def _refuse(name: str, plans: Sequence[DeploymentPlan]) -> None:
+    """Raise where a person asked for a rollout and something may not be done, with every reason."""
+    unreadable = [f"{plan.name}: {plan.unavailable}" for plan in plans if plan.unavailable is not None]
+    if unreadable:
+        raise DatabaseUnavailable(f"environment '{name}' cannot be planned: {'; '.join(unreadable)}")
+    refused = [f"{plan.name}: {why}" for plan in plans for why in plan.refused]
+    if refused:
+        raise Refused(
+            f"environment '{name}' needs consent: {'; '.join(refused)}",
+            hint="name the hazards with --allow-hazard, or in policy.allowHazards",
+        )
+    blocked = [f"{plan.name}: {why}" for plan in plans for why in plan.blocked]
+    if blocked and not any(plan.steps for plan in plans):
+        raise Refused(f"environment '{name}' is blocked: {'; '.join(blocked)}")
+
+
+def _module_rows(item: Assessment) -> dict[str, Any]:
+    rows = []
+    for module in item.desired.modules:
+        database = item.tracked.databases.get(module.database) if item.tracked else None
+        recorded = database.modules.get(module.project) if database else None
+        deployed = recorded.changes if recorded else ()
+        tags = [tag for change in deployed for tag in change.tags]
+        rows.append(
+            {
+                "component": module.component,
+                "project": module.project,
+                "database": module.database,
+                "deployed": len(deployed),
+                "last": deployed[-1].name if deployed else None,
+                "tag": tags[-1] if tags else None,
+                "pending": [row.identity for row in item.plan.pending if row.component == module.component],
+                "diverged": [
+                    {"identity": row.identity, "sort": row.sort.value, "detail": row.detail}
+                    for row in item.plan.diverged
+                    if row.component == module.component
+                ],
+            }
+        )
+    return {"name": item.desired.deployment, "unavailable": item.plan.unavailable, "modules": rows}

@@ -1,0 +1,161 @@
+"""The newest good commits of the sources, and where an environment is found in them."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+
+from reconciler.errors import NotFound, ReconcilerError, Refused, SourceUnavailable, SpecError, TemporaryError
+from reconciler.events import Event, SourceFetched
+from reconciler.planner import Planner, SourceView
+from reconciler.source.repository import Repository
+from reconciler.spec.environment import EnvironmentSpec
+from reconciler.state.desired import DesiredState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The newest good commit of a source; `error` says why a newer one could not be fetched."""
+
+    commit: str
+    committed_at: datetime
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An environment at a commit, with the desired states asked for, in rollout order."""
+
+    view: SourceView
+    spec: EnvironmentSpec
+    states: tuple[DesiredState, ...]
+
+
+class Heads:
+    """Fetches sources and finds environments in them.
+
+    With `fetch_first`, every look at a source fetches it: what a command without a daemon needs.
+    """
+
+    def __init__(
+        self,
+        *,
+        sources: Mapping[str, Repository],
+        planner: Planner,
+        emit: Callable[[Event], None],
+        fetch_first: bool = False,
+    ) -> None:
+        self._sources = sources
+        self._planner = planner
+        self._emit = emit
+        self._fetch_first = fetch_first
+        self._heads: dict[str, Head] = {}
+        self._attempted: set[str] = set()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of all sources, in the order of the settings."""
+        return tuple(self._sources)
+
+    @property
+    def tried(self) -> bool:
+        """Every source was fetched once, with whatever outcome."""
+        return self._attempted >= set(self._sources)
+
+    async def fetch(self, source: str) -> Head:
+        """Fetch a source; on failure keep the last good commit. Raises where there never was one."""
+        began = time.monotonic()
+        self._attempted.add(source)
+        repository = self._sources[source]
+        try:
+            result = await repository.fetch()
+        except ReconcilerError as error:
+            self._emit(
+                SourceFetched(source=source, ok=False, duration_s=time.monotonic() - began, error=str(error))
+            )
+            good = repository.last_good()
+            if good is None:
+                raise
+            head = Head(commit=good.id, committed_at=good.committed_at, error=str(error))
+        else:
+            self._emit(
+                SourceFetched(
+                    source=source,
+                    ok=True,
+                    duration_s=time.monotonic() - began,
+                    commit=result.commit,
+                    changed=result.changed,
+                )
+            )
+            head = Head(commit=result.commit, committed_at=result.committed_at)
+        self._heads[source] = head
+        return head
+
+    async def head(self, source: str) -> Head:
+        """The newest good commit of a source, fetched if none is known yet or every look is to be fresh."""
+        if self._fetch_first or source not in self._heads:
+            return await self.fetch(source)
+        return self._heads[source]
+
+    async def look_up(self, name: str, *, ref: str | None = None, deployment: str | None = None) -> Found:
+        """Find an environment at a reference (its source's head if None), and the deployments asked for."""
+        head_view = await self.find(name)
+        view = head_view
+        if ref is not None:
+            commit = await self._sources[head_view.source].resolve(ref)
+            view = await self._planner.view(head_view.source, commit.id)
+        spec, states = await self._planner.desired(view, name)
+        if view.commit != head_view.commit:
+            _check_references(name, states, await self._known_references(head_view, name))
+        if deployment is not None:
+            names = [state.deployment for state in states]
+            states = [state for state in states if state.deployment == deployment]
+            if not states:
+                raise NotFound(
+                    f"environment '{name}' has no deployment '{deployment}'",
+                    hint=f"it has: {', '.join(names)}",
+                )
+        return Found(view=view, spec=spec, states=tuple(states))
+
+    async def find(self, name: str) -> SourceView:
+        """The head of the source that declares an environment."""
+        names: list[str] = []
+        errors: list[str] = []
+        for source in self._sources:
+            try:
+                head = await self.head(source)
+                view = await self._planner.view(source, head.commit)
+            except TemporaryError as error:
+                errors.append(str(error))
+                continue
+            if name in view.environments:
+                return view
+            names += view.environments
+        if errors and not names:
+            raise SourceUnavailable("; ".join(errors))
+        raise no_environment(name, names)
+
+    async def _known_references(self, head_view: SourceView, name: str) -> set[str]:
+        """Connection references that stand in the head commit: the only ones another reference may use."""
+        try:
+            _spec, states = await self._planner.desired(head_view, name)
+        except SpecError:
+            return set()
+        return {str(state.postgres) for state in states}
+
+
+def no_environment(name: str, names: Sequence[str]) -> NotFound:
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(names)[:20]) or 'none'}"
+    return NotFound(f"environment '{name}' does not exist", hint=hint)
+
+
+def _check_references(name: str, states: Sequence[DesiredState], known: set[str]) -> None:
+    strange = sorted({str(state.postgres) for state in states} - known)
+    if strange:
+        raise Refused(
+            f"environment '{name}' at this reference connects through {', '.join(strange)}, "
+            "which the commit that is followed does not use",
+            hint="connection references are resolved once they stand in the branch the daemon follows",
+        )

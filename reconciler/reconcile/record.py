@@ -1,0 +1,139 @@
+"""Plan the deployments of an environment side by side, and record rollouts of what they need."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from reconciler.control import environments, rollouts
+from reconciler.control.rollouts import NewOperation, NewRollout
+from reconciler.errors import DatabaseUnavailable
+from reconciler.plan.encode import deployment_to_json
+from reconciler.plan.model import DeploymentPlan, Scope
+from reconciler.planner import Assessment, Planner, PlanRequest, SourceView, steps_of
+from reconciler.postgres.connection import Connection, Connections, Dsn
+from reconciler.rollout.states import OperationState
+from reconciler.rollout.summary import RolloutPolicy
+from reconciler.spec.environment import EnvironmentSpec, PolicyMode
+from reconciler.state.desired import DesiredState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRequest:
+    """Why and how a rollout is to be recorded, and who asked for it."""
+
+    scope: Scope
+    reason: str
+    requested_by: str
+    allow_hazards: frozenset[str] = frozenset()
+    by_hand: bool = False
+
+
+class Recorder:
+    """Plans and records; `control` is None for a dry run where no control database exists yet."""
+
+    def __init__(
+        self,
+        *,
+        control: Dsn | None,
+        connections: Connections,
+        planner: Planner,
+        deployments_in_parallel: int,
+    ) -> None:
+        self._control = control
+        self._connections = connections
+        self._planner = planner
+        self._parallel = deployments_in_parallel
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection to the control database."""
+        if self._control is None:
+            raise DatabaseUnavailable(
+                "there is no control database yet", hint="start the daemon, or `reconciler control start`"
+            )
+        async with self._connections.borrow(self._control, role="control") as connection:
+            yield connection
+
+    async def held(self, name: str, commit: str) -> Mapping[str, str]:
+        """Deployments on which a rollout of the commit holds, with the reason."""
+        if self._control is None:
+            return {}
+        async with self.connection() as connection:
+            return await environments.held(connection, name, commit)
+
+    async def assess(
+        self,
+        spec: EnvironmentSpec,
+        states: Sequence[DesiredState],
+        held: Mapping[str, str],
+        *,
+        resuming: frozenset[str] = frozenset(),
+        request: PlanRequest | None = None,
+    ) -> list[Assessment]:
+        """Plan deployments side by side, within a bound."""
+        base = request or PlanRequest()
+        slots = asyncio.Semaphore(self._parallel)
+        intended = await self._intended(states)
+
+        async def one(desired: DesiredState) -> Assessment:
+            async with slots:
+                own = PlanRequest(
+                    scope=base.scope,
+                    intended=intended.get(desired.deployment, frozenset()),
+                    resuming=desired.deployment in resuming,
+                    allow_hazards=base.allow_hazards,
+                    held=held.get(desired.deployment),
+                )
+                return await self._planner.assess(spec, desired, own)
+
+        return list(await asyncio.gather(*(one(desired) for desired in states)))
+
+    async def _intended(self, states: Sequence[DesiredState]) -> dict[str, frozenset[str]]:
+        if self._control is None or not states:
+            return {}
+        async with self.connection() as connection:
+            return await environments.all_intended_databases(connection, states[0].environment)
+
+    async def record(
+        self,
+        view: SourceView,
+        spec: EnvironmentSpec,
+        plans: Sequence[DeploymentPlan],
+        request: RolloutRequest,
+    ) -> str:
+        """Record one rollout with an operation for each plan; gives its id."""
+        waits = spec.policy.mode is PolicyMode.APPROVE and not request.by_hand
+        initial = OperationState.WAITING_FOR_APPROVAL if waits else OperationState.PENDING
+        new = NewRollout(
+            environment=spec.name,
+            source=view.source,
+            commit=view.commit,
+            scope=request.scope.value,
+            policy=_policy(spec),
+            reason=request.reason,
+            requested_by=request.requested_by,
+            allow_hazards=tuple(sorted(frozenset(spec.policy.allow_hazards) | request.allow_hazards)),
+            operations=tuple(
+                NewOperation(
+                    deployment=plan.name,
+                    ordinal=ordinal,
+                    plan=deployment_to_json(plan),
+                    plan_digest=plan.digest,
+                    initial=initial,
+                    steps=steps_of(plan),
+                )
+                for ordinal, plan in enumerate(plans)
+            ),
+        )
+        async with self.connection() as connection:
+            return await rollouts.record(connection, new)
+
+
+def _policy(spec: EnvironmentSpec) -> RolloutPolicy:
+    return RolloutPolicy(
+        order=spec.rollout.order,
+        on_failure=spec.rollout.on_failure,
+        max_parallel=spec.rollout.max_parallel,
+        promotion=spec.rollout.promotion,
+    )
