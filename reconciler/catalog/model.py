@@ -39,8 +39,9 @@ class ObjectKind(StrEnum):
 class CatalogObject:
     """One object: its kind, its quoted name, its canonical definition and the hash of that.
 
-    `name` is schema-qualified and quoted where PostgreSQL would quote, with arguments for routines and
-    with the table for what hangs on one: `shop.orders`, `shop.total(integer)`, `shop.orders.orders_pkey`.
+    `name` is schema-qualified and quoted where PostgreSQL would quote, with input types for routines and
+    with the table for what is unique only within one (constraints, triggers, policies, rules):
+    `shop.orders`, `shop.orders_idx`, `shop.total(integer)`, `shop.orders.orders_pkey`.
     `definition` is canonical JSON text of an object of attributes (columns, grants, owner, text, …).
     """
 
@@ -51,7 +52,7 @@ class CatalogObject:
 
     @property
     def identity(self) -> str:
-        """Kind and name, unique within a database: `index shop.orders.orders_idx`."""
+        """Kind and name, unique within a database: `index shop.orders_idx`."""
         return f"{self.kind.value} {self.name}"
 
 

@@ -1,0 +1,91 @@
+"""Reads what one database and one server are, and the catalog only where its probe moved; decides nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.catalog.model import DatabaseIdentity
+from reconciler.snapshot.catalog import read_objects
+from reconciler.snapshot.probe import probe_text
+from reconciler.snapshot.transaction import QUERIES, Connection, read_repeatedly, reading
+from reconciler.state.live import LiveDatabase
+
+UNKNOWN_SYSTEM = "unknown"
+"""System identifier where the role may not ask for it: a copy is then known by its database oid alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What a server is; `databases` has the oid of each, so that a missing one is known without connecting.
+
+    `closed_databases` are templates and those that take no connections.
+    """
+
+    server_major: int
+    databases: Mapping[str, int]
+    closed_databases: frozenset[str] = frozenset()
+    can_create_database: bool = False
+    is_superuser: bool = False
+    in_recovery: bool = False
+    available_extensions: frozenset[str] = field(default_factory=frozenset)
+
+
+async def read_server(connection: Connection) -> ServerFacts:
+    """Read what the server is, over a connection to any of its databases."""
+
+    async def once() -> ServerFacts:
+        async with reading(connection):
+            cursor = await connection.execute(QUERIES["server_facts"], prepare=False)
+            row = await cursor.fetchone()
+        assert row is not None
+        return ServerFacts(
+            server_major=row[0],
+            can_create_database=row[1],
+            is_superuser=row[2],
+            in_recovery=row[3],
+            databases=row[4],
+            closed_databases=frozenset(row[5]),
+            available_extensions=frozenset(row[6]),
+        )
+
+    return await read_repeatedly(once, "reading what the server is and has")
+
+
+async def read_database(connection: Connection, *, known_probe: str | None) -> LiveDatabase:
+    """Read the connection's database; its catalog only where the probe is not `known_probe`.
+
+    Probe and catalog come from one snapshot.
+    """
+
+    async def once() -> LiveDatabase:
+        return await _read_once(connection, known_probe)
+
+    return await read_repeatedly(once, f"reading database '{connection.info.dbname}'")
+
+
+async def _read_once(connection: Connection, known_probe: str | None) -> LiveDatabase:
+    async with reading(connection):
+        facts_cursor = await connection.execute(QUERIES["database_facts"], prepare=False)
+        probe_cursor = await connection.execute(QUERIES["probe"], prepare=False)
+        facts = await facts_cursor.fetchone()
+        digest = await probe_cursor.fetchone()
+        assert facts is not None
+        assert digest is not None
+        found = probe_text(digest[0])
+        catalog = await read_objects(connection) if found != known_probe else None
+        system = await _system_identifier(connection) if facts[2] else UNKNOWN_SYSTEM
+    return LiveDatabase(
+        exists=True,
+        empty=facts[3],
+        identity=DatabaseIdentity(system_identifier=system, database_oid=facts[0], server_major=facts[1]),
+        extensions=facts[4],
+        available_extensions=frozenset(facts[5]),
+        probe=found,
+        catalog=catalog,
+    )
+
+
+async def _system_identifier(connection: Connection) -> str:
+    cursor = await connection.execute(QUERIES["system_identifier"], prepare=False)
+    row = await cursor.fetchone()
+    assert row is not None
+    return str(row[0])

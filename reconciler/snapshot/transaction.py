@@ -1,0 +1,53 @@
+"""The one short, read-only transaction every snapshot is taken in; it reads nothing itself."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from reconciler.postgres.connection import translate
+from reconciler.postgres.queries import Queries
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+Result = TypeVar("Result")
+
+QUERIES = Queries.load("reconciler.snapshot")
+ATTEMPTS_MAX = 3
+"""One read and two more, where DDL went on beside it."""
+
+# Definitions are deparsed from the newest catalog, rows come from the snapshot: an object dropped in between
+# is an error of the server and says nothing about the database. 0A000 is a cached plan made stale.
+_MOVED_UNDER_US = frozenset({"XX000", "42704", "42P01", "42883", "42703", "3F000"})
+
+
+async def read_repeatedly(read: Callable[[], Awaitable[Result]], doing: str) -> Result:
+    """Do a whole read again, twice at most, where concurrent DDL broke it; errors come out translated."""
+    attempt = 1
+    while True:
+        try:
+            return await read()
+        except psycopg.Error as error:
+            if error.sqlstate not in _MOVED_UNDER_US or attempt == ATTEMPTS_MAX:
+                raise translate(error, doing) from error
+        attempt += 1
+
+
+@asynccontextmanager
+async def reading(connection: Connection) -> AsyncGenerator[psycopg.AsyncPipeline]:
+    """Hold one repeatable-read, read-only transaction with fixed output settings, in pipeline mode.
+
+    The connection must be idle. The transaction is over when the block is left, whatever happened in it.
+    """
+    if connection.info.transaction_status != TransactionStatus.IDLE:
+        raise ValueError("a snapshot needs a connection that is in no transaction")
+    try:
+        async with connection.pipeline() as pipeline:
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await connection.execute(QUERIES["settings_for_reading"], prepare=False)
+            yield pipeline
+            await connection.execute("COMMIT")
+    finally:
+        if not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE:
+            await connection.rollback()
