@@ -37,7 +37,7 @@ from reconciler.plan.steps import AnyStep
 from reconciler.planner import Assessment, Planner, PlanRequest, steps_of
 from reconciler.postgres.connection import Connection, Connections, Dsn, connect
 from reconciler.rollout.retry import decide
-from reconciler.rollout.states import OperationEvent
+from reconciler.rollout.states import OperationEvent, OperationState
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.record import Actor
 
@@ -202,11 +202,7 @@ class Worker:
                     asked = await claims.interruption(connection, running.claim)
                 except LeaseLost:
                     running.interrupt("lease")
-                    self._emit(
-                        LeaseLostEvent(
-                            environment=running.claim.environment, deployment=running.claim.deployment
-                        )
-                    )
+                    self._emit(self._lease_lost(running.claim))
                 else:
                     if asked is not None:
                         running.interrupt(asked)
@@ -238,7 +234,7 @@ class Worker:
             await journal.flush()
             await self._move(claim, OperationEvent.DONE, reason="all stages done")
         except LeaseLost:
-            self._emit(LeaseLostEvent(environment=claim.environment, deployment=claim.deployment))
+            self._emit(self._lease_lost(claim))
         except Interrupted as asked:
             await self._interrupted(claim, journal, asked.why)
         except asyncio.CancelledError:
@@ -423,7 +419,7 @@ class Worker:
                         connection, claim, event, reason=reason, error=error, delay_s=delay_s
                     )
             except LeaseLost:
-                self._emit(LeaseLostEvent(environment=claim.environment, deployment=claim.deployment))
+                self._emit(self._lease_lost(claim))
                 return
             except TemporaryError:
                 if time.monotonic() > deadline:
@@ -437,12 +433,22 @@ class Worker:
                         deployment=claim.deployment,
                         rollout=claim.rollout,
                         operation=claim.operation,
-                        event=event.value,
-                        state=state.value,
+                        before=OperationState.RUNNING.value,
+                        after=state.value,
+                        worker=self._name,
+                        attempts=claim.attempts,
                         reason=reason,
                     )
                 )
                 return
+
+    def _lease_lost(self, claim: Claim) -> LeaseLostEvent:
+        return LeaseLostEvent(
+            environment=claim.environment,
+            deployment=claim.deployment,
+            operation=claim.operation,
+            worker=self._name,
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -484,18 +490,34 @@ class _Journal:
 
     async def finished(self, step: AnyStep, duration_s: float) -> None:
         self._finished.append(step.id)
-        self._emit(StepFinished(kind=step.kind.value, ok=True, duration_s=duration_s))
+        self._emit(self._event(step, duration_s, None))
 
     async def failed(self, step: AnyStep, duration_s: float, error: BaseException) -> None:
         if not isinstance(error, Exception) or isinstance(error, Interrupted):
             return
-        self._emit(StepFinished(kind=step.kind.value, ok=False, duration_s=duration_s))
+        self._emit(self._event(step, duration_s, error))
         with suppress(ReconcilerError):
             await self.flush()
             async with self._connections.borrow(self._control, role="control") as connection:
                 await transitions.step_finished(
                     connection, self._running.claim, step.id, "failed", reason=str(error)
                 )
+
+    def _event(self, step: AnyStep, duration_s: float, error: Exception | None) -> StepFinished:
+        claim = self._running.claim
+        return StepFinished(
+            environment=claim.environment,
+            deployment=claim.deployment,
+            operation=claim.operation,
+            step=step.id,
+            kind=step.kind.value,
+            component=step.component,
+            identity=step.identity,
+            ok=error is None,
+            duration_s=duration_s,
+            sqlstate=getattr(error, "sqlstate", None),
+            error=str(error) if error is not None else None,
+        )
 
     async def safe_point(self) -> None:
         self._running.checkpoint()

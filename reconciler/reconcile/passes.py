@@ -10,10 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from reconciler.control import environments, rollouts
-from reconciler.control import events as control_events
 from reconciler.control.environments import DeploymentObservation, Observation
-from reconciler.errors import Conflict, InvalidInput, ReconcilerError
-from reconciler.events import Event, PassFinished
+from reconciler.errors import Conflict, ReconcilerError
+from reconciler.events import Event, PassFinished, PassResult
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.planner import Assessment, Planner, SourceView
 from reconciler.postgres.connection import Connection
@@ -51,69 +50,94 @@ class Passes:
         """Fetch a source and run a pass over each of its environments; one never stops another."""
         head = await self._heads.fetch(source)
         view = await self._planner.view(source, head.commit)
-        names = sorted(view.environments)
         async with self._recorder.connection() as connection:
-            refused = await self._claim_names(connection, source, names)
-            if head.error is None:
-                await environments.retire_missing(connection, source, names)
             known = {
-                status.name: status for status in await environments.read_environments(connection, names)
+                status.name: status
+                for status in await environments.read_environments(connection)
+                if status.source == source
             }
+            refused = await self._claim_names(connection, source, set(view.environments) - set(known))
+            unreadable = _unreadable(view, known)
+            if head.error is None:
+                await environments.retire_missing(
+                    connection, source, sorted({*view.environments, *unreadable} - set(refused))
+                )
+        for name, why in refused.items():
+            self._emit(PassFinished(environment=name, result=PassResult.FAILED, duration_s=0.0, error=why))
         await asyncio.gather(
-            *(self._guarded_pass(view, head, name, known.get(name)) for name in names if name not in refused)
+            *(self._report(view, head, name, path, why) for name, (path, why) in unreadable.items()),
+            *(
+                self._guarded_pass(view, head, name, known.get(name))
+                for name in sorted(view.environments)
+                if name not in refused
+            ),
         )
 
-    async def _claim_names(self, connection: Connection, source: str, names: Sequence[str]) -> dict[str, str]:
+    async def _claim_names(self, connection: Connection, source: str, names: set[str]) -> dict[str, str]:
         """Environment names belong to the source that declared them first; say which are another's."""
         refused = {}
-        for name in names:
+        for name in sorted(names):
             try:
                 await environments.claim_name(connection, name, source)
             except Conflict as error:
                 refused[name] = str(error)
-                await control_events.append(
-                    connection, kind="environment.refused", message=str(error), environment=name
-                )
         return refused
+
+    async def _report(self, view: SourceView, head: Head, name: str, path: str, why: str) -> None:
+        """Report an environment whose file cannot be read any more; what is applied stays."""
+        with suppress(ReconcilerError):
+            await self._observe_error(view, head, name, why, path=path)
+        self._emit(
+            PassFinished(
+                environment=name,
+                result=PassResult.FAILED,
+                duration_s=0.0,
+                source=view.source,
+                commit=view.commit,
+                error=why,
+            )
+        )
 
     async def _guarded_pass(
         self, view: SourceView, head: Head, name: str, known: EnvironmentStatus | None
     ) -> None:
         """The boundary of a pass: every error becomes the environment's own, and counts."""
         began = time.monotonic()
-        result, outcome = "failed", None
+        outcome = _Outcome(result=PassResult.FAILED)
+        failure: str | None = None
         async with self._slots:
             try:
                 outcome = await self._pass(view, head, name, known)
-                result = outcome.result
-            except InvalidInput as error:
-                await self._observe_error(view, head, name, str(error))
-                result = "invalid"
             except ReconcilerError as error:
-                with suppress(ReconcilerError):
-                    await self._observe_error(view, head, name, str(error))
+                failure = str(error)
             except Exception as error:  # noqa: BLE001 - the boundary of a pass
+                failure = f"internal error: {error!r}"
+            if failure is not None:
                 with suppress(ReconcilerError):
-                    await self._observe_error(view, head, name, f"internal error: {error!r}")
+                    await self._observe_error(view, head, name, failure)
         self._emit(
             PassFinished(
                 environment=name,
-                result=result,
+                result=outcome.result,
                 duration_s=time.monotonic() - began,
+                source=view.source,
                 commit=view.commit,
-                pending=outcome.pending if outcome else 0,
-                drift=outcome.drift if outcome else 0,
+                pending=outcome.pending,
+                drift=outcome.drift,
+                diverged=outcome.diverged,
+                held=outcome.held,
+                rollout=outcome.rollout,
+                error=failure,
             )
         )
 
     async def _pass(
         self, view: SourceView, head: Head, name: str, known: EnvironmentStatus | None
     ) -> "_Outcome":
-        parsed = view.environments[name]
         if known is not None and known.suspended:
             async with self._recorder.connection() as connection:
-                await environments.observe(connection, _observation(view, head, name, observed=None))
-            return _Outcome(result="suspended")
+                await environments.observe(connection, _observation(view, head, name, None, None))
+            return _Outcome(result=PassResult.SUSPENDED)
         spec, states = await self._planner.desired(view, name)
         async with self._recorder.connection() as connection:
             recent = await rollouts.read_rollouts(connection, name, limit=ROLLOUTS_LOOKED_AT)
@@ -121,27 +145,20 @@ class Passes:
         active = _active(recent, view.commit)
         found = await self._recorder.assess(spec, states, held, resuming=frozenset(active))
         recorded = await self._record_pending(view, spec, found, active)
-        observation = _observation(
-            view,
-            head,
-            name,
-            observed=view.commit,
-            mode=spec.policy.mode.value,
-            file=parsed.file,
-            deployments=tuple(_observed(item.plan, active) for item in found),
-        )
+        deployments = tuple(_observed(item.plan, active) for item in found)
+        observation = _observation(view, head, name, spec.policy.mode.value, deployments)
         async with self._recorder.connection() as connection:
             await environments.observe(connection, observation)
         if recorded:
             self._ask_work()
+        plans = [item.plan for item in found]
         return _Outcome(
-            result="recorded"
-            if recorded
-            else "in_sync"
-            if all(not i.plan.pending for i in found)
-            else "pending",
-            pending=sum(len(item.plan.pending) for item in found),
-            drift=sum(len(item.plan.drift) for item in found),
+            result=_result(plans, recorded),
+            pending=sum(len(plan.pending) for plan in plans),
+            drift=sum(len(plan.drift) for plan in plans),
+            diverged=sum(len(plan.diverged) for plan in plans),
+            held=sum(1 for plan in plans if plan.held is not None),
+            rollout=recorded,
         )
 
     async def _record_pending(
@@ -167,17 +184,57 @@ class Passes:
         request = RolloutRequest(scope=Scope(spec.policy.scope), reason="commit", requested_by="reconciler")
         return await self._recorder.record(view, spec, ready, request)
 
-    async def _observe_error(self, view: SourceView, head: Head, name: str, error: str) -> None:
-        observation = _observation(view, head, name, observed=None, error=error)
+    async def _observe_error(
+        self, view: SourceView, head: Head, name: str, error: str, *, path: str | None = None
+    ) -> None:
+        observation = Observation(
+            name=name,
+            source=view.source,
+            path=path or view.environments[name].file,
+            head_commit=head.commit,
+            head_commit_at=head.committed_at,
+            observed_commit=None,
+            error=error,
+            mode=None,
+            deployments=None,
+        )
         async with self._recorder.connection() as connection:
             await environments.observe(connection, observation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    result: str
+    result: PassResult
     pending: int = 0
     drift: int = 0
+    diverged: int = 0
+    held: int = 0
+    rollout: str | None = None
+
+
+def _result(plans: Sequence[DeploymentPlan], recorded: str | None) -> PassResult:
+    if recorded is not None:
+        return PassResult.RECORDED
+    if any(plan.held is not None for plan in plans):
+        return PassResult.HELD
+    if any(plan.pending or plan.blocked or plan.unavailable is not None for plan in plans):
+        return PassResult.PENDING
+    return PassResult.IN_SYNC
+
+
+def _unreadable(view: SourceView, known: Mapping[str, EnvironmentStatus]) -> dict[str, tuple[str, str]]:
+    """Known environments whose file no longer says whose it is, with file and problems.
+
+    They did not leave the source; nobody can tell what they are to be.
+    """
+    broken: dict[str, list[str]] = {}
+    for item in view.nameless:
+        broken.setdefault(item.file, []).extend(str(problem) for problem in item.problems)
+    return {
+        name: (status.path, "\n".join(broken[status.path]))
+        for name, status in known.items()
+        if status.path in broken and name not in view.environments
+    }
 
 
 def _active(recent: Sequence[RolloutStatus], commit: str) -> dict[str, RolloutStatus]:
@@ -195,22 +252,17 @@ def _observation(
     view: SourceView,
     head: Head,
     name: str,
-    *,
-    observed: str | None,
-    error: str | None = None,
-    mode: str | None = None,
-    file: str | None = None,
-    deployments: tuple[DeploymentObservation, ...] | None = None,
+    mode: str | None,
+    deployments: tuple[DeploymentObservation, ...] | None,
 ) -> Observation:
-    parsed = view.environments[name]
     return Observation(
         name=name,
         source=view.source,
-        path=file or parsed.file,
+        path=view.environments[name].file,
         head_commit=head.commit,
         head_commit_at=head.committed_at,
-        observed_commit=observed,
-        error=error or head.error,
+        observed_commit=view.commit if deployments is not None else None,
+        error=head.error,
         mode=mode,
         deployments=deployments,
     )
