@@ -112,8 +112,11 @@ class Fetcher:
             return _unchanged(good, recloned=transfer.is_new)
         pinned = transfer.mirror.pinned() if good is None else None
         previous = good.commit if good is not None else transfer.describe(pinned) if pinned else None
-        commit = transfer.describe(ref_id)
-        rewritten = previous is not None and not transfer.descends(commit.id, previous.id)
+        next_commit = transfer.describe_descendant(CANDIDATE_REF, previous.id) if previous else None
+        commit = next_commit or transfer.describe(ref_id)
+        rewritten = (
+            previous is not None and next_commit is None and not transfer.descends(commit.id, previous.id)
+        )
         if rewritten and previous is not None and self._policy is HistoryPolicy.REJECT:
             raise self._rewritten(previous, commit)
         self._accept(Good(commit=commit, ref_id=ref_id), transfer)

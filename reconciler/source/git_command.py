@@ -41,6 +41,7 @@ _ENVIRONMENT_KEPT = frozenset(
     }
 )
 _CONFIGURATION: Mapping[str, str] = {
+    "advice.fetchShowForcedUpdates": "false",
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
     "core.symlinks": "false",

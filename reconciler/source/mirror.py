@@ -203,6 +203,10 @@ class Mirror:
         self._end_orphan()
         for left in ("mirror.git.old", "mirror.git.new"):
             shutil.rmtree(self.folder / left, ignore_errors=True)
+        self.clear_temporaries()
+
+    def clear_temporaries(self) -> None:
+        """Remove the locks and half-written packs of commands that ended badly."""
         for path in self._stale_entries():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)

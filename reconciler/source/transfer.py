@@ -43,7 +43,7 @@ class Transfer:
         fetched = self.try_bring_in(wanted, into)
         if fetched.status == 0:
             return
-        self.mirror.clear_leftovers()
+        self.mirror.clear_temporaries()
         doing = f"fetching source {self.name!r} from {self.place.shown}"
         error = failure.of_fetch(fetched.stderr, doing=doing, ref=wanted)
         if isinstance(error, MirrorDamaged) and (self.is_new or self.is_sound()):
@@ -61,6 +61,15 @@ class Transfer:
         if found is None:
             raise MirrorDamaged(f"reading {ref!r} in the mirror of source {self.name!r}: it is missing")
         return found
+
+    def describe_descendant(self, ref: str, previous: str) -> Commit | None:
+        """Find the commit of a ref in one process, if the ref is a branch that goes on from `previous`."""
+        form = "%(objecttype) %(objectname) %(committerdate:unix)"
+        said = self._look("for-each-ref", "--count=1", f"--contains={previous}", f"--format={form}", ref)
+        words = said.stdout.decode(errors="replace").split()
+        if said.status == 0 and len(words) == 3 and words[0] == "commit" and address.is_commit_id(words[1]):
+            return Commit(id=words[1], committed_at=_moment(int(words[2])))
+        return None
 
     def describe(self, object_id: str) -> Commit:
         """Find the commit an id stands for (a tag object is followed) and when it was made."""
