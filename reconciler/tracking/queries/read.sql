@@ -1,0 +1,61 @@
+-- name: find_tracking :one
+-- Says whether the tracking schema is there, and whether this role may look into it.
+SELECT
+    n.oid IS NOT NULL,
+    COALESCE(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), FALSE),
+    COALESCE(pg_catalog.has_table_privilege(c.oid, 'SELECT'), FALSE),
+    COALESCE((
+        SELECT pg_catalog.count(*) OPERATOR(pg_catalog.=) 4
+        FROM pg_catalog.pg_attribute AS a
+        WHERE
+            a.attrelid OPERATOR(pg_catalog.=) c.oid
+            AND NOT a.attisdropped
+            AND a.attname OPERATOR(pg_catalog.=) ANY ('{number,name,sha256,applied_at}'::pg_catalog.name [])
+    ), FALSE)
+FROM (SELECT 1) AS always
+LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname OPERATOR(pg_catalog.=) 'reconciler'
+LEFT JOIN pg_catalog.pg_class AS c
+    ON
+        n.oid OPERATOR(pg_catalog.=) c.relnamespace
+        AND c.relname OPERATOR(pg_catalog.=) 'migrations'
+        AND c.relkind OPERATOR(pg_catalog.=) 'r';
+
+-- name: read_tracked :many
+-- Reads everything tracked but the objects of the base line, as one statement sees it: a row for each change,
+-- a row without a change for a module that has none left, and one without a project, whose array holds
+-- version, moving, system identifier, database oid, server major, algorithm and probe.
+SELECT
+    NULL AS project, NULL AS component, NULL AS change_id, NULL AS name, NULL AS script_hash, NULL AS parse_hash,
+    NULL::pg_catalog.int8 AS "position",
+    ARRAY[
+        (SELECT pg_catalog.max(g.number)::pg_catalog.text FROM reconciler.migrations AS g),
+        b.moving::pg_catalog.text, b.system_identifier, b.database_oid::pg_catalog.text,
+        b.server_major::pg_catalog.text, b.algorithm::pg_catalog.text, b.probe
+    ] AS tags
+FROM (SELECT 1) AS always
+LEFT JOIN reconciler.base_line AS b ON b.one
+UNION ALL
+SELECT
+    m.project, m.component, c.change_id, c.name, c.script_hash, c.parse_hash, c."position", t.names
+FROM reconciler.modules AS m
+LEFT JOIN reconciler.changes AS c ON m.project OPERATOR(pg_catalog.=) c.project
+LEFT JOIN (
+    SELECT g.change_id, pg_catalog.array_agg(g.name ORDER BY g.planned_at, g.name) AS names
+    FROM reconciler.tags AS g
+    GROUP BY g.change_id
+) AS t ON c.change_id OPERATOR(pg_catalog.=) t.change_id
+ORDER BY 1, 7;
+
+-- name: read_base_line_objects :many
+-- Reads the objects of the base line whole, to say what differs.
+SELECT o.kind, o.name, o.definition, o.fingerprint FROM reconciler.base_line_objects AS o;
+
+-- name: read_log :many
+-- Reads the newest events, of one project or of all.
+SELECT
+    e.event_id, e.kind::pg_catalog.text, e.project, e.change_id, e.name, e.note, e.requires, e.conflicts, e.tags,
+    e.occurred_at, e.actor, e.commit, e.operation, e.sqlstate, e.message, e.file, e.line
+FROM reconciler.events AS e
+WHERE %(project)s::pg_catalog.text IS NULL OR e.project OPERATOR(pg_catalog.=) %(project)s
+ORDER BY e.event_id DESC
+LIMIT %(limit)s;

@@ -1,0 +1,143 @@
+"""Reads what is tracked in one managed database; writes nothing, also where there is no tracking schema."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+
+from reconciler.catalog.model import CatalogObject, DatabaseIdentity, Fingerprint, ObjectKind
+from reconciler.errors import Refused
+from reconciler.state.tracked import BaseLine, TrackedChange, TrackedDatabase, TrackedModule
+from reconciler.postgres.connection import Connection
+from reconciler.tracking.errors import translate
+from reconciler.tracking.sql import QUERIES
+
+LOG_MOST = 10_000
+_DOING = "reading the tracking schema"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedEvent:
+    """One thing that was done with a change: `kind` is deploy, revert or fail."""
+
+    event_id: int
+    kind: str
+    project: str
+    change_id: str
+    name: str
+    note: str
+    requires: tuple[str, ...]
+    conflicts: tuple[str, ...]
+    tags: tuple[str, ...]
+    occurred_at: datetime
+    actor: str
+    commit: str
+    operation: str
+    sqlstate: str | None
+    message: str | None
+    file: str | None
+    line: int | None
+
+
+async def read_tracked(connection: Connection) -> TrackedDatabase:
+    """Read modules, changes, tags and the base line without its objects, as of one moment."""
+    try:
+        if not await _is_installed(connection):
+            return TrackedDatabase()
+        cursor = await connection.execute(QUERIES["read_tracked"])
+        return _tracked(await cursor.fetchall())
+    except psycopg.Error as error:
+        raise translate(error, _DOING) from error
+
+
+async def read_base_line_objects(connection: Connection) -> Mapping[str, CatalogObject]:
+    """Read the objects of the base line, by identity; none where there is no tracking schema."""
+    try:
+        if not await _is_installed(connection):
+            return {}
+        cursor = await connection.execute(QUERIES["read_base_line_objects"])
+        kinds = {kind.value: kind for kind in ObjectKind}
+        return {
+            f"{kind} {name}": CatalogObject(kinds[kind], name, definition, Fingerprint(fingerprint))
+            for kind, name, definition, fingerprint in await cursor.fetchall()
+        }
+    except psycopg.Error as error:
+        raise translate(error, _DOING) from error
+
+
+async def read_log(
+    connection: Connection, project: str | None = None, limit: int = 100
+) -> tuple[LoggedEvent, ...]:
+    """Read the newest events first, of one project or of all."""
+    try:
+        if not await _is_installed(connection):
+            return ()
+        parameters = {"project": project, "limit": min(max(limit, 0), LOG_MOST)}
+        cursor = await connection.execute(QUERIES["read_log"], parameters)
+        return tuple(_event(row) for row in await cursor.fetchall())
+    except psycopg.Error as error:
+        raise translate(error, _DOING) from error
+
+
+async def _is_installed(connection: Connection) -> bool:
+    """Look for the schema first: asking for what is not there would fill the server's log with errors."""
+    cursor = await connection.execute(QUERIES["find_tracking"])
+    row = await cursor.fetchone()
+    assert row is not None
+    _present, may_use, may_read, is_ours = row
+    if is_ours and not (may_use and may_read):
+        raise Refused(
+            f"{_DOING}: this role may not read schema 'reconciler' of database '{connection.info.dbname}'",
+            hint="grant it membership in the role that owns the schema, or connect as the role that installed it",
+        )
+    return bool(is_ours)
+
+
+def _tracked(rows: Sequence[tuple[object, ...]]) -> TrackedDatabase:
+    modules: dict[str, tuple[str, list[TrackedChange]]] = {}
+    head: Sequence[str | None] = ()
+    for project, component, change_id, name, script_hash, parse_hash, position, tags in rows:
+        if project is None:
+            head = tags
+            continue
+        changes = modules.setdefault(project, (component, []))[1]
+        if change_id is not None:
+            changes.append(
+                TrackedChange(
+                    change_id=change_id,
+                    name=name,
+                    script_hash=script_hash,
+                    parse_hash=parse_hash,
+                    position=position,
+                    tags=tuple(tags) if tags else (),
+                )
+            )
+    return TrackedDatabase(
+        installed=True,
+        version=int(head[0] or 0),
+        modules={
+            project: TrackedModule(project=project, component=component, changes=tuple(changes))
+            for project, (component, changes) in modules.items()
+        },
+        base_line=_base_line(head[1:]),
+    )
+
+
+def _base_line(columns: Sequence[str | None]) -> BaseLine | None:
+    moving, system_identifier, database_oid, server_major, algorithm, probe = columns
+    if moving is None or system_identifier is None or database_oid is None or server_major is None:
+        return None
+    return BaseLine(
+        moving=moving == "true",
+        identity=DatabaseIdentity(system_identifier, int(database_oid), int(server_major)),
+        algorithm=int(algorithm or 0),
+        probe=probe or "",
+    )
+
+
+def _event(row: Sequence[object]) -> LoggedEvent:
+    values = dict(zip(LoggedEvent.__slots__, row, strict=True))
+    for name in ("requires", "conflicts", "tags"):
+        values[name] = tuple(values[name])
+    return LoggedEvent(**values)
