@@ -122,3 +122,18 @@ class EventRecord:
     operation: str | None
     message: str
     data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestStatus:
+    """What an operator asked of a rollout: `pending`, `completed` or `failed` with a reason."""
+
+    id: str
+    rollout: str
+    deployment: str | None
+    verb: str
+    state: str
+    reason: str | None
+    requested_by: str
+    created_at: datetime
+    resolved_at: datetime | None

@@ -1,0 +1,119 @@
+"""The conditions of an environment as a function of what is known about it; `since` is the caller's clock."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from reconciler.rollout.states import TERMINAL_ROLLOUT, RolloutState
+from reconciler.rollout.status import Condition
+
+MESSAGE_CHARACTERS_MAX = 1000
+"""A condition is a summary; what is longer is cut, and stands whole in `error` and in events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentFacts:
+    """What the conditions need to know of one deployment."""
+
+    name: str
+    pending: int = 0
+    drift: int = 0
+    diverged: int = 0
+    held: str | None = None
+    unavailable: str | None = None
+    blocked: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentFacts:
+    """What the conditions need to know of an environment; `rollouts` are those that are not over."""
+
+    observed: bool
+    error: str | None = None
+    suspended: str | None = None
+    orphaned: bool = False
+    deployments: tuple[DeploymentFacts, ...] = ()
+    rollouts: tuple[RolloutState, ...] = ()
+
+
+def conditions(facts: EnvironmentFacts, before: Sequence[Condition], now: datetime) -> tuple[Condition, ...]:
+    """All five conditions in a stable order; one whose status is what it was keeps its `since`."""
+    found = (_ready(facts), _reconciling(facts), _stalled(facts), _drifted(facts), _suspended(facts))
+    known = {condition.type: condition for condition in before}
+    return tuple(_carry(type_, what, known.get(type_), now) for type_, what in found)
+
+
+_What = tuple[bool, str, str]
+
+
+def _carry(type_: str, what: _What, before: Condition | None, now: datetime) -> Condition:
+    status, reason, message = what
+    fresh = Condition(
+        type=type_, status=status, reason=reason, message=message[:MESSAGE_CHARACTERS_MAX], since=now
+    )
+    if before is not None and before.status == status:
+        return replace(fresh, since=before.since)
+    return fresh
+
+
+def _ready(facts: EnvironmentFacts) -> tuple[str, _What]:
+    for is_it, reason, message in _not_ready(facts):
+        if is_it:
+            return "Ready", (False, reason, message)
+    return "Ready", (True, "InSync", "every deployment carries the observed commit")
+
+
+def _not_ready(facts: EnvironmentFacts) -> tuple[_What, ...]:
+    pending = sum(deployment.pending for deployment in facts.deployments)
+    unavailable = _named((d.name, d.unavailable) for d in facts.deployments)
+    stalled, reason, message = _stalled(facts)[1]
+    return (
+        (facts.orphaned, "Orphaned", "its source no longer declares it; nothing is done to it"),
+        (stalled, reason, message),
+        (bool(unavailable), "Unavailable", unavailable),
+        (not facts.observed, "NotObserved", "no pass has looked at it yet"),
+        (bool(facts.rollouts), "RolloutUnderWay", "a rollout is under way"),
+        (pending > 0, "Pending", f"{pending} pending change{'' if pending == 1 else 's'}"),
+    )
+
+
+def _reconciling(facts: EnvironmentFacts) -> tuple[str, _What]:
+    under_way = [state for state in facts.rollouts if state not in TERMINAL_ROLLOUT]
+    if not under_way:
+        return "Reconciling", (False, "Idle", "no rollout is under way")
+    names = ", ".join(sorted({state.value for state in under_way}))
+    return "Reconciling", (True, "RolloutUnderWay", f"a rollout is under way: {names}")
+
+
+def _stalled(facts: EnvironmentFacts) -> tuple[str, _What]:
+    held = _named((d.name, d.held) for d in facts.deployments)
+    blocked = _named((d.name, d.blocked) for d in facts.deployments)
+    waits = any(state in (RolloutState.STOPPED, RolloutState.PAUSED) for state in facts.rollouts)
+    choices: tuple[_What, ...] = (
+        (facts.error is not None, "Failed", facts.error or ""),
+        (bool(held), "Held", held),
+        (bool(blocked), "Blocked", blocked),
+        (waits, "WaitsForOperator", "a rollout is stopped or paused until an operator decides"),
+    )
+    for choice in choices:
+        if choice[0]:
+            return "Stalled", choice
+    return "Stalled", (False, "Moving", "nothing needs a person")
+
+
+def _drifted(facts: EnvironmentFacts) -> tuple[str, _What]:
+    drift = {d.name: d.drift for d in facts.deployments if d.drift}
+    if not drift:
+        return "Drifted", (False, "NoDrift", "what is there is what was applied")
+    found = ", ".join(f"{name}: {count}" for name, count in sorted(drift.items()))
+    return "Drifted", (True, "DriftFound", f"objects altered by others, by deployment: {found}")
+
+
+def _suspended(facts: EnvironmentFacts) -> tuple[str, _What]:
+    if facts.suspended is None:
+        return "Suspended", (False, "Active", "it is reconciled")
+    return "Suspended", (True, "Suspended", facts.suspended)
+
+
+def _named(reasons: Iterable[tuple[str, str | None]]) -> str:
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons if reason)

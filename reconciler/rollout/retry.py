@@ -1,0 +1,43 @@
+"""Whether a failed attempt is made again, and when; the caller brings the chance."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryDecision:
+    """Whether to try again, after how many seconds, and why or why not."""
+
+    retry: bool
+    delay_s: float
+    reason: str
+
+
+def decide(
+    *,
+    transient: bool,
+    attempts: int,
+    budget: int,
+    jitter: float,
+    base_s: float = 1.0,
+    ceiling_s: float = 60.0,
+) -> RetryDecision:
+    """Decide after attempt number `attempts` (1 is the first) failed; `budget` is how many there may be.
+
+    The delay doubles from `base_s` to `ceiling_s`; `jitter` from 0 to 1 chooses within its upper half, so
+    that many operations which failed together do not come back together.
+    """
+    if not transient:
+        return RetryDecision(retry=False, delay_s=0.0, reason="trying again cannot help")
+    if attempts >= budget:
+        plural = "" if budget == 1 else "s"
+        return RetryDecision(
+            retry=False, delay_s=0.0, reason=f"the retry budget of {budget} attempt{plural} is spent"
+        )
+    doublings = min(max(attempts - 1, 0), 60)
+    whole_s = min(base_s * 2**doublings, ceiling_s)
+    delay_s = whole_s * (0.5 + min(max(jitter, 0.0), 1.0) / 2)
+    return RetryDecision(
+        retry=True,
+        delay_s=delay_s,
+        reason=f"attempt {attempts} of {budget} failed for a reason that may pass",
+    )
