@@ -7,7 +7,6 @@ output. It knows nothing of mirrors or sources, and nothing else in the package 
 
 import base64
 import contextlib
-import importlib
 import os
 import re
 import resource
@@ -226,9 +225,10 @@ def kill_group(pid: int) -> None:
 def _library() -> Any:
     """Load GitPython at first use: it costs a tenth of a second, and fails where Git is not installed."""
     try:
-        return importlib.import_module("git")
+        import git
     except ImportError as error:
         raise PermanentError("running git: git is not installed", hint="install git 2.31 or newer") from error
+    return git
 
 
 def _access_configuration(place: Address, credentials: SourceCredentials) -> dict[str, str]:

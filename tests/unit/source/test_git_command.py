@@ -1,0 +1,74 @@
+"""What Git is given: the right secrets in the right place, and nothing else of the environment."""
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import Refused
+from reconciler.source import address
+from reconciler.source.access import SourceCredentials
+from reconciler.source.git_command import GitDoor, Limits
+
+
+def _environment(url: str, credentials: SourceCredentials) -> dict[str, str]:
+    door = GitDoor(place=address.parse(url), credentials=credentials, home=Path("/state/home"))
+    return door._environment_for(Path("/state/mirror.git"), Limits(deadline=0.0))
+
+
+def _configuration(environment: dict[str, str]) -> dict[str, str]:
+    count = int(environment["GIT_CONFIG_COUNT"])
+    return {environment[f"GIT_CONFIG_KEY_{n}"]: environment[f"GIT_CONFIG_VALUE_{n}"] for n in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("credentials", "header"),
+    [
+        (SourceCredentials(bearer="t0ken"), "Authorization: Bearer t0ken"),
+        (SourceCredentials(username="me", password="pass"), "Authorization: Basic bWU6cGFzcw=="),
+        (SourceCredentials(password="pass"), "Authorization: Basic Z2l0OnBhc3M="),
+    ],
+)
+def test_credentials_go_to_their_url_alone(credentials: SourceCredentials, header: str) -> None:
+    """A token is sent to the address of its source, from the environment of the one process."""
+    configuration = _configuration(_environment("https://h.example/a", credentials))
+    assert configuration["http.https://h.example/a.extraHeader"] == header
+    assert "http.extraHeader" not in configuration
+
+
+@pytest.mark.parametrize("url", ["/srv/a", "ssh://git@h.example/a"])
+def test_tokens_are_not_given_to_other_protocols(url: str) -> None:
+    """Only HTTP remotes are sent a token."""
+    environment = _environment(url, SourceCredentials(bearer="t0ken", password="pass"))
+    assert not any("t0ken" in value or "extraHeader" in value for value in environment.values())
+
+
+def test_each_source_speaks_its_protocol_alone() -> None:
+    """The allow list of a source holds the one protocol of its address."""
+    for url, protocol in (("/srv/a", "file"), ("https://h.example/a", "https"), ("h.example:a", "ssh")):
+        assert _environment(url, SourceCredentials())["GIT_ALLOW_PROTOCOL"] == protocol
+
+
+def test_ssh_asks_nothing_and_trusts_no_new_host() -> None:
+    """ssh runs without questions, with the given key and known hosts and no configuration."""
+    credentials = SourceCredentials(ssh_key_file="/run/my key", ssh_known_hosts_file="/run/known")
+    command = _environment("h.example:a", credentials)["GIT_SSH_COMMAND"]
+    for option in ("-F /dev/null", "BatchMode=yes", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes"):
+        assert option in command
+    assert "'IdentityFile=\"/run/my key\"'" in command
+    with pytest.raises(Refused):
+        _environment("h.example:a", SourceCredentials(ssh_key_file='/run/"; touch ran'))
+
+
+def test_a_line_break_in_a_secret_is_refused() -> None:
+    """A token cannot add a header of its own."""
+    with pytest.raises(Refused) as refused:
+        _environment("https://h.example/a", SourceCredentials(bearer="t0ken\r\nHost: evil"))
+    assert "t0ken" not in str(refused.value)
+
+
+def test_what_git_says_is_redacted() -> None:
+    """Our secrets are taken out wherever they stand, others where they usually stand."""
+    credentials = SourceCredentials(username="me", password="s3cret")
+    door = GitDoor(place=address.parse("https://h.example/a"), credentials=credentials, home=Path("/x"))
+    said = door.redact(b"s3cret https://u:pw@h.example/ Authorization: Basic bWU6czNjcmV0\nfine \xff")
+    assert said == "*** https://h.example/ Authorization: ***\nfine \ufffd"
