@@ -1,0 +1,25 @@
+-- name: try_lock :one
+-- Take a session lock if it is free.
+SELECT pg_catalog.pg_try_advisory_lock(%(class)s::int4, %(object)s::int4) AS taken;
+
+-- name: unlock :one
+-- Give a session lock back.
+SELECT pg_catalog.pg_advisory_unlock(%(class)s::int4, %(object)s::int4) AS released;
+
+-- name: lock_holder :one
+-- Who holds a session lock of this database.
+SELECT
+    activity.pid,
+    activity.application_name
+FROM pg_catalog.pg_locks AS locks
+INNER JOIN pg_catalog.pg_stat_activity AS activity ON locks.pid = activity.pid
+WHERE
+    locks.locktype = 'advisory'
+    AND locks.granted
+    AND locks.database = (
+        SELECT databases.oid FROM pg_catalog.pg_database AS databases
+        WHERE databases.datname = pg_catalog.current_database()
+    )
+    AND locks.classid = %(class)s::int4::oid
+    AND locks.objid = %(object)s::int4::oid
+LIMIT 1;

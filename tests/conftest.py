@@ -1,0 +1,22 @@
+"""Loads the fixture plugins, and keeps the environment of whoever runs the tests out of them."""
+
+import os
+from importlib.util import find_spec
+
+import pytest
+
+pytest_plugins = [
+    name
+    for name in ("tests.plugins.postgres", "tests.plugins.git", "tests.plugins.proxy", "tests.plugins.daemon")
+    if find_spec(name) is not None
+]
+
+KEPT = frozenset({"RECONCILER_TEST_PG_BIN"})
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the caller's settings, connections or Git configuration reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(("RECONCILER_", "PG", "GIT_")) and name not in KEPT:
+            monkeypatch.delenv(name)
