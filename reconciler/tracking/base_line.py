@@ -4,7 +4,7 @@ Only what differs from the stored objects is written; the transaction checks the
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import psycopg
 
@@ -19,7 +19,7 @@ _HASH_BYTES = 16
 _DOING = "settling the base line"
 
 
-async def settle(  # noqa: PLR0913 - the base line is these values, and nothing joins them but this
+async def settle(
     connection: Connection,
     fence: Fence,
     catalog: Catalog,
@@ -34,7 +34,7 @@ async def settle(  # noqa: PLR0913 - the base line is these values, and nothing 
     await _store(connection, fence, catalog, (probe, identity, algorithm), of_copy=False)
 
 
-async def adopt_copy(  # noqa: PLR0913 - as settle
+async def adopt_copy(
     connection: Connection,
     fence: Fence,
     catalog: Catalog,
@@ -115,8 +115,3 @@ async def _copy(connection: Connection, objects: Iterable[tuple[bytes, CatalogOb
 
 def _hash(item: CatalogObject) -> bytes:
     return hashlib.sha256(item.identity.encode()).digest()[:_HASH_BYTES]
-
-
-def by_identity(objects: Iterable[CatalogObject]) -> Mapping[str, CatalogObject]:
-    """Key objects the way a catalog does."""
-    return {item.identity: item for item in objects}

@@ -1,9 +1,9 @@
 """The fence of one managed database: at most one operation writes to it, whoever else wants to.
 
-The holder's session keeps an advisory lock; the row in the tracking schema keeps the epoch, the owner and the
-backends through which it writes. Whoever takes over ends those backends first, sees them gone, then raises
-the epoch. Locks are tried and polled, never waited for inside PostgreSQL: a session that waits for an advisory
-lock deadlocks with `CREATE INDEX CONCURRENTLY`.
+The holder's session keeps an advisory lock; the tracking schema keeps the epoch, the owner and the backends
+through which it writes. Whoever takes over ends those backends first, sees them gone, then raises the epoch.
+Locks are tried and polled, never waited for inside PostgreSQL: a session that waits for an advisory lock
+deadlocks with `CREATE INDEX CONCURRENTLY`.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from reconciler.tracking.errors import translate
 from reconciler.tracking.sql import QUERIES
 
 CHECK = QUERIES["check_fence"]
-"""Takes `epoch`; in a writing transaction, before its first write, keeps the epoch until the transaction ends."""
+"""Takes `epoch`; sent in a writing transaction, it keeps the epoch until that transaction ends."""
 
 _POLL_FIRST_S = 0.02
 _POLL_MOST_S = 0.25
@@ -108,7 +108,7 @@ class Fence:
             raise translate(error, doing) from error
 
     async def check(self, connection: Connection) -> None:
-        """Raise LeaseLost unless the fence is still ours; inside a transaction it then stays so to its end."""
+        """Raise LeaseLost unless the fence is still ours; inside a transaction it then stays so."""
         try:
             await connection.execute(CHECK, {"epoch": self.epoch})
         except psycopg.Error as error:

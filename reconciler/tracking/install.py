@@ -54,7 +54,8 @@ async def install(connection: Connection) -> int:
         try:
             return await _install(connection)
         finally:
-            await connection.execute(QUERIES["unlock_installation"])
+            if not connection.closed:
+                await lock.unlock(connection, _LOCK)
     except psycopg.Error as error:
         raise translate(error, _DOING) from error
 

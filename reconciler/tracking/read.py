@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import psycopg
 
 from reconciler.catalog.model import CatalogObject, DatabaseIdentity, Fingerprint, ObjectKind
 from reconciler.errors import Refused
-from reconciler.state.tracked import BaseLine, TrackedChange, TrackedDatabase, TrackedModule
 from reconciler.postgres.connection import Connection
+from reconciler.state.tracked import BaseLine, TrackedChange, TrackedDatabase, TrackedModule
 from reconciler.tracking.errors import translate
 from reconciler.tracking.sql import QUERIES
 
@@ -89,12 +90,12 @@ async def _is_installed(connection: Connection) -> bool:
     if is_ours and not (may_use and may_read):
         raise Refused(
             f"{_DOING}: this role may not read schema 'reconciler' of database '{connection.info.dbname}'",
-            hint="grant it membership in the role that owns the schema, or connect as the role that installed it",
+            hint="grant it membership in the role that owns the schema, or connect as who installed it",
         )
     return bool(is_ours)
 
 
-def _tracked(rows: Sequence[tuple[object, ...]]) -> TrackedDatabase:
+def _tracked(rows: Sequence[Sequence[Any]]) -> TrackedDatabase:
     modules: dict[str, tuple[str, list[TrackedChange]]] = {}
     head: Sequence[str | None] = ()
     for project, component, change_id, name, script_hash, parse_hash, position, tags in rows:
@@ -118,7 +119,7 @@ def _tracked(rows: Sequence[tuple[object, ...]]) -> TrackedDatabase:
         version=int(head[0] or 0),
         modules={
             project: TrackedModule(project=project, component=component, changes=tuple(changes))
-            for project, (component, changes) in modules.items()
+            for project, (component, changes) in sorted(modules.items())
         },
         base_line=_base_line(head[1:]),
     )
@@ -136,7 +137,7 @@ def _base_line(columns: Sequence[str | None]) -> BaseLine | None:
     )
 
 
-def _event(row: Sequence[object]) -> LoggedEvent:
+def _event(row: Sequence[Any]) -> LoggedEvent:
     values = dict(zip(LoggedEvent.__slots__, row, strict=True))
     for name in ("requires", "conflicts", "tags"):
         values[name] = tuple(values[name])

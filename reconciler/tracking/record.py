@@ -6,6 +6,7 @@ synchronises, and translates them with `reconciler.tracking.errors.translate`.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -100,7 +101,7 @@ async def change_deployed(
     await _send(connection, "record_change", parameters, f"recording change '{change.name}'")
 
 
-async def change_failed(  # noqa: PLR0913 - what failed, why, and on whose behalf are three values
+async def change_failed(
     connection: Connection,
     fence: Fence,
     module: ModuleIdentity,
@@ -150,9 +151,9 @@ async def _send(connection: Connection, query: str, parameters: dict[str, object
 
 
 def _document(
-    module: ModuleIdentity, change: ChangeRecord, by: Actor, reason: dict[str, object] | None = None
+    module: ModuleIdentity, change: ChangeRecord, by: Actor, reason: Mapping[str, object] | None = None
 ) -> str:
-    document = {
+    document: dict[str, object] = {
         "project": module.project,
         "component": module.component,
         "uri": module.uri,

@@ -110,7 +110,3 @@ EXCEPTION WHEN insufficient_privilege THEN
     NULL;
 END
 $body$;
-
--- name: unlock_installation :one
--- Gives back the lock under which installing runs.
-SELECT pg_catalog.pg_advisory_unlock(1380206158, 2);

@@ -12,9 +12,10 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from reconciler.postgres.connection import Connection, Dsn, connect
+
 from reconciler.catalog.model import Catalog, DatabaseIdentity
 from reconciler.errors import FenceBusy, LeaseLost, PermanentError
-from reconciler.postgres.connection import Connection, Dsn, connect
 from reconciler.tracking.base_line import settle
 from reconciler.tracking.fence import Fence, FenceOwner
 from reconciler.tracking.install import install
@@ -107,15 +108,16 @@ def backends(superuser: psycopg.Connection, *pids: int) -> int:
 
 
 async def until(condition: Callable[[], bool], deadline_s: float = 10) -> None:
-    async with asyncio.timeout(deadline_s):
-        while not condition():
-            await asyncio.sleep(0.02)
+    deadline = asyncio.get_running_loop().time() + deadline_s
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.02)
 
 
 async def test_another_owner_waits_and_is_told_who_holds_it(
     fence: Fence, second: Connection, stranger: FenceOwner, connection: Connection
 ) -> None:
-    """While the holder lives, another owner gets FenceBusy with environment, deployment, pids and what to do."""
+    """While the holder lives, another owner gets FenceBusy: who, where, since when, and what to do."""
     with pytest.raises(FenceBusy) as caught:
         await Fence.acquire(second, stranger, deadline_s=0.3)
 
@@ -188,7 +190,7 @@ async def test_takeover_after_kill_9(
 async def test_a_frozen_predecessor_cannot_write(
     start_daemon, second: Connection, owner: FenceOwner, superuser, doing: str
 ) -> None:
-    """A stopped process of the same place loses its backends before its successor starts, and can't commit."""
+    """A stopped process of the same place loses its backends first, and cannot commit afterwards."""
     daemon = start_daemon(owner, doing)
     os.kill(daemon.process.pid, signal.SIGSTOP)
     try:
@@ -219,7 +221,7 @@ async def test_a_frozen_stranger_keeps_the_fence(
 async def test_a_writer_that_outlives_its_holder_is_ended(
     start_daemon, second: Connection, stranger: FenceOwner, owner: FenceOwner, superuser
 ) -> None:
-    """Where the lock is free but a recorded writer is still in its transaction, the successor ends that first."""
+    """Where the lock is free but a recorded writer is in a transaction, the successor ends that first."""
     daemon = start_daemon(owner, "writing")
     superuser.execute("SELECT pg_terminate_backend(%s)", (daemon.holder,))
     await until(lambda: backends(superuser, daemon.holder) == 0)

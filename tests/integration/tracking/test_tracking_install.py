@@ -7,11 +7,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import reconciler.tracking
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from reconciler.errors import Refused
 from reconciler.postgres.connection import Connection, Dsn, connect
+
+import reconciler.tracking
+from reconciler.errors import Refused
 from reconciler.tracking.fence import Fence, FenceOwner
 from reconciler.tracking.install import TRACKING_VERSION, install
 from reconciler.tracking.read import read_tracked
@@ -187,7 +188,8 @@ async def test_a_hostile_search_path_does_not_catch_it(connection: Connection, s
         CREATE SCHEMA evil;
         CREATE TABLE evil.migrations (number int, name text, sha256 text, applied_at timestamptz);
         CREATE TABLE evil.fence (epoch int);
-        CREATE FUNCTION evil.set_config(text, text, bool) RETURNS text LANGUAGE sql AS 'SELECT 1/0; SELECT $1';
+        CREATE FUNCTION evil.set_config(text, text, bool) RETURNS text LANGUAGE sql
+        AS 'SELECT 1/0; SELECT $1';
         """
     )
     await connection.execute("SET search_path = evil, pg_catalog")
