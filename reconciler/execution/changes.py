@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
@@ -27,8 +28,14 @@ _WATCH_AFTER_S = 0.3
 LOCKS_PER_STATEMENT = 4
 """Locks one statement that makes an object takes at the most: table, index, sequence, toast."""
 
-Done = Callable[[DesiredChange], Awaitable[None]]
-"""Told after each change; raises to stop at this safe point."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Who is told how far it is: `done` after each change, raising to stop at this safe point;
+    `recorded` where script and record are written and not committed yet."""
+
+    done: Callable[[DesiredChange], Awaitable[None]]
+    recorded: Callable[[DesiredChange], None]
 
 
 class ScriptFault(Exception):
@@ -46,46 +53,49 @@ async def deploy(
     module: DesiredModule,
     changes: Sequence[DesiredChange],
     actor: Actor,
-    done: Done,
+    progress: Progress,
 ) -> None:
     """Deploy `changes` in order; each is recorded if and only if it was applied.
 
-    Raises StepFailed with file and line, LockNotAcquired after the last try, or what `done` raises.
+    Raises StepFailed with file and line, LockNotAcquired after the last try, or what `progress.done` raises.
     """
     identity = ModuleIdentity(project=module.project, component=module.component, uri=module.uri)
     if module.transaction is TransactionMode.MODULE:
         await _forecast_locks(session, module, changes)
-        await _with_lock_retries(session, changes[0], lambda: _together(session, identity, changes, actor))
+        await _with_lock_retries(
+            session, changes[0], lambda: _together(session, identity, changes, (actor, progress))
+        )
         for change in changes:
-            await done(change)
+            await progress.done(change)
         return
     for change in changes:
-        await _with_lock_retries(session, change, lambda one=change: _alone(session, identity, one, actor))
-        await done(change)
-
-
-async def _alone(
-    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, actor: Actor
-) -> None:
-    async with _transaction(session, identity, change):
-        await _run_change(session, identity, change, actor)
+        await _with_lock_retries(
+            session, change, lambda one=change: _together(session, identity, [one], (actor, progress))
+        )
+        await progress.done(change)
 
 
 async def _together(
-    session: DatabaseSession, identity: ModuleIdentity, changes: Sequence[DesiredChange], actor: Actor
+    session: DatabaseSession,
+    identity: ModuleIdentity,
+    changes: Sequence[DesiredChange],
+    context: tuple[Actor, Progress],
 ) -> None:
+    """Run changes in one transaction."""
+    actor, progress = context
     current = changes[0]
     async with _transaction(session, identity, lambda: current):
         for change in changes:
             current = change
             await _run_change(session, identity, change, actor)
+            progress.recorded(change)
 
 
 @asynccontextmanager
 async def _transaction(
     session: DatabaseSession,
     identity: ModuleIdentity,
-    change: DesiredChange | Callable[[], DesiredChange],
+    current: Callable[[], DesiredChange],
 ) -> AsyncIterator[None]:
     """Open and commit one transaction under the fence; any failure takes it back and is told in full."""
     writer, limits = session.writer, session.limits
@@ -107,8 +117,7 @@ async def _transaction(
         await writer.execute(_QUERIES["commit_change"])
     except (ScriptFault, psycopg.Error) as error:
         await _roll_back(session)
-        current = change() if callable(change) else change
-        raise await _explain(session, identity, current, error) from error
+        raise await _explain(session, identity, current(), error) from error
     except BaseException:
         await _roll_back(session)
         raise

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+from reconciler.execution.interference import Interference
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.postgres.connection import Dsn
 from reconciler.state.desired import DesiredState
@@ -26,6 +27,7 @@ class Resources:
     unprepared: frozenset[str]
     intend: Callable[[str], Awaitable[None]]
     forget: Callable[[str], Awaitable[None]]
+    interference: Interference = field(default_factory=Interference)
     sessions: dict[str, DatabaseSession] = field(default_factory=dict)
 
     async def session(self, database: str) -> DatabaseSession:
@@ -47,6 +49,7 @@ class Resources:
         self.sessions.clear()
         for session in sessions.values():
             try:
+                self.interference.at("settle")
                 await session.finish()
             except Exception as error:  # noqa: BLE001 - the other sessions are to be ended too
                 errors.append(error)

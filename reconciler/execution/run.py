@@ -140,7 +140,9 @@ async def _run_lane(
 
 async def _one(step: AnyStep, resources: Resources, journal: Journal) -> None:
     await journal.safe_point()
+    resources.interference.at(f"before {step.id}")
     await _timed(step, journal, lambda: _carry_out(step, resources))
+    resources.interference.at(f"after {step.id}")
 
 
 async def _timed(step: AnyStep, journal: Journal, action: Callable[[], Awaitable[None]]) -> None:
@@ -160,6 +162,7 @@ async def _carry_out(step: AnyStep, resources: Resources) -> None:
             await provision.create_database(
                 resources.dsn, step.database, intend=lambda: resources.intend(step.database)
             )
+            resources.interference.at(f"inside {step.id}")
             await resources.session(step.database)
             await resources.forget(step.database)
         case AdoptDatabase() | InstallTracking() | TakeBaseLine():
@@ -202,10 +205,12 @@ async def _deploy(
         if change.script_hash != step.script_hash:
             raise Refused(f"the plan deploys another version of '{step.script}' than the commit holds")
     position, began = 0, time.monotonic()
+    resources.interference.at(f"before {queue[0].id}")
     await journal.started(queue[0])
 
     async def done(_change: DesiredChange) -> None:
         nonlocal position, began
+        resources.interference.at(f"after {queue[position].id}")
         await journal.finished(queue[position], time.monotonic() - began)
         position += 1
         if position < len(queue):
@@ -213,7 +218,12 @@ async def _deploy(
             if stop.is_set():
                 raise asyncio.CancelledError
             began = time.monotonic()
+            resources.interference.at(f"before {queue[position].id}")
             await journal.started(queue[position])
+
+    def inside(change: DesiredChange) -> None:
+        names = {step.change_id: step.id for step in queue}
+        resources.interference.at(f"inside {names[change.change_id]}")
 
     try:
         await changes.deploy(

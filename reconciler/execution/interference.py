@@ -1,0 +1,27 @@
+"""Named points of an operation at which a test may end the process; in use nothing happens at them.
+
+The points are `before ID`, `inside ID` and `after ID` for every step id of a plan, and `settle` before the base
+line is stored.
+"""
+
+import os
+import signal
+
+
+class Interference:
+    """Does nothing."""
+
+    def at(self, point: str) -> None:
+        """The operation reached a point."""
+
+
+class KillAt(Interference):
+    """Ends the process as a crash would, at one point."""
+
+    def __init__(self, point: str) -> None:
+        self._point = point
+
+    def at(self, point: str) -> None:
+        """Kill this process if it is the point."""
+        if point == self._point:
+            os.kill(os.getpid(), signal.SIGKILL)
