@@ -112,11 +112,8 @@ class Fetcher:
             return _unchanged(good, recloned=transfer.is_new)
         pinned = transfer.mirror.pinned() if good is None else None
         previous = good.commit if good is not None else transfer.describe(pinned) if pinned else None
-        next_commit = transfer.describe_descendant(CANDIDATE_REF, previous.id) if previous else None
-        commit = next_commit or transfer.describe(ref_id)
-        rewritten = (
-            previous is not None and next_commit is None and not transfer.descends(commit.id, previous.id)
-        )
+        commit = transfer.describe(ref_id)
+        rewritten = previous is not None and not transfer.descends(commit.id, previous.id)
         if rewritten and previous is not None and self._policy is HistoryPolicy.REJECT:
             raise self._rewritten(previous, commit)
         self._accept(Good(commit=commit, ref_id=ref_id), transfer)
@@ -132,7 +129,7 @@ class Fetcher:
 
     def _accept(self, good: Good, transfer: Transfer, *, only_pin: bool = False) -> None:
         if not only_pin or transfer.is_new:
-            transfer.mirror.write_good(good, transfer.limits)
+            transfer.mirror.write_good(good)
             transfer.mirror.tidy(transfer.limits)
         self._is_proven = True
 
@@ -206,7 +203,7 @@ class Fetcher:
         for wanted in (self._ref, good.commit.id):
             brought = transfer.try_bring_in(wanted, CANDIDATE_REF)
             if brought.status == 0 and transfer.holds(good.commit.id):
-                transfer.mirror.write_good(good, transfer.limits)
+                transfer.mirror.write_good(good)
                 return
 
     def _transfer(self, mirror: Mirror, limits: Limits, *, is_new: bool) -> Transfer:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import resource
+import select
 import selectors
 import shlex
 import signal
@@ -336,11 +337,27 @@ def _collect(process: Popen[bytes], limits: Limits, verb: str) -> tuple[bytes, b
 
 
 def _wait(process: Popen[bytes], limits: Limits, verb: str) -> None:
-    while True:
-        _check(limits, verb)
-        with contextlib.suppress(TimeoutExpired):
-            process.wait(timeout=min(_LOOK_UP_S, limits.left_s()))
-            return
+    """Wait for the end of a process that has closed its outputs; as a rule it comes at once."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:  # a kernel without: wait in growing steps
+        descriptor = None
+    ended = select.poll()
+    if descriptor is not None:
+        ended.register(descriptor, select.POLLIN)
+    try:
+        while True:
+            _check(limits, verb)
+            left_s = min(_LOOK_UP_S, limits.left_s())
+            if descriptor is not None:
+                ended.poll(int(left_s * 1000))
+                left_s = 0.0
+            with contextlib.suppress(TimeoutExpired):
+                process.wait(timeout=left_s)
+                return
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _check(limits: Limits, verb: str) -> None:

@@ -182,11 +182,8 @@ class Mirror:
     def _good_ref(self) -> str | None:
         return local.read_ref(self.git_dir, GOOD_REF)
 
-    def write_good(self, good: Good, limits: Limits) -> None:
-        """Pin the commit in the mirror, then record it beside the mirror, whole or not at all."""
-        pinned = self.run(["update-ref", "--", GOOD_REF, good.commit.id], limits)
-        if pinned.status != 0:
-            raise MirrorDamaged(f"recording the commit of source {self._name!r}: {last_line(pinned.stderr)}")
+    def write_good(self, good: Good) -> None:
+        """Pin the commit in the mirror, then record it beside the mirror, each whole or not at all."""
         record = {
             "commit": good.commit.id,
             "committed_at": int(good.commit.committed_at.timestamp()),
@@ -194,7 +191,13 @@ class Mirror:
             "wanted": self._wanted,
         }
         try:
-            _write_whole(self.folder / "good.json", json.dumps(record).encode())
+            # A ref is a file with an id; under our lock, writing it spares a process.
+            pin = self.git_dir / GOOD_REF
+            pin.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(pin, f"{good.commit.id}\n".encode(), through=self.folder / "good.new")
+            _write_whole(
+                self.folder / "good.json", json.dumps(record).encode(), through=self.folder / "good.new"
+            )
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -286,13 +289,12 @@ def _is_dead(pid: int) -> bool:
         return True
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".new")
-    with temporary.open("wb") as file:
+def _write_whole(path: Path, content: bytes, *, through: Path) -> None:
+    with through.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    temporary.rename(path)
+    through.rename(path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

@@ -62,15 +62,6 @@ class Transfer:
             raise MirrorDamaged(f"reading {ref!r} in the mirror of source {self.name!r}: it is missing")
         return found
 
-    def describe_descendant(self, ref: str, previous: str) -> Commit | None:
-        """Find the commit of a ref in one process, if the ref is a branch that goes on from `previous`."""
-        form = "%(objecttype) %(objectname) %(committerdate:unix)"
-        said = self._look("for-each-ref", "--count=1", f"--contains={previous}", f"--format={form}", ref)
-        words = said.stdout.decode(errors="replace").split()
-        if said.status == 0 and len(words) == 3 and words[0] == "commit" and address.is_commit_id(words[1]):
-            return Commit(id=words[1], committed_at=_moment(int(words[2])))
-        return None
-
     def describe(self, object_id: str) -> Commit:
         """Find the commit an id stands for (a tag object is followed) and when it was made."""
         said = self._look("log", "-1", "--no-decorate", "--no-color", "--format=%H %ct", object_id, "--")
