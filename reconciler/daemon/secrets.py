@@ -11,7 +11,7 @@ RESERVED_PREFIX = "RECONCILER_"
 
 
 class Secrets:
-    """Resolves references; every value that was resolved is told to `forbid`, so that no log line shows it."""
+    """Resolves references; each value is told to `forbid`, so that no log line ever shows it."""
 
     def __init__(self, environ: Mapping[str, str], forbid: Callable[[str], None]) -> None:
         self._environ = environ

@@ -7,8 +7,9 @@ one pipeline, so that a change costs about the round trips of its own statements
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 from psycopg import sql
@@ -20,7 +21,7 @@ from reconciler.postgres.queries import Queries
 from reconciler.state.desired import DesiredChange, DesiredModule, TransactionMode
 from reconciler.state.program import Program, Purpose, compile_script, locate
 from reconciler.tracking import record
-from reconciler.tracking.record import Actor, ChangeRecord, ModuleIdentity
+from reconciler.tracking.record import Actor, ChangeRecord, Failure, ModuleIdentity
 
 _QUERIES = Queries.load("reconciler.execution")
 _WATCH_AFTER_S = 0.3
@@ -62,17 +63,13 @@ async def deploy(
     identity = ModuleIdentity(project=module.project, component=module.component, uri=module.uri)
     if module.transaction is TransactionMode.MODULE:
         await _forecast_locks(session, module, changes)
-        await _with_lock_retries(
-            session, changes[0], lambda: _together(session, identity, changes, (actor, progress))
-        )
-        for change in changes:
+        groups = [changes]
+    else:
+        groups = [[change] for change in changes]
+    for group in groups:
+        await _with_lock_retries(session, partial(_together, session, identity, group, (actor, progress)))
+        for change in group:
             await progress.done(change)
-        return
-    for change in changes:
-        await _with_lock_retries(
-            session, change, lambda one=change: _together(session, identity, [one], (actor, progress))
-        )
-        await progress.done(change)
 
 
 async def _together(
@@ -84,7 +81,7 @@ async def _together(
     """Run changes in one transaction."""
     actor, progress = context
     current = changes[0]
-    async with _transaction(session, identity, lambda: current):
+    async with _transaction(session, identity, lambda: current, actor):
         for change in changes:
             current = change
             await _run_change(session, identity, change, actor)
@@ -96,6 +93,7 @@ async def _transaction(
     session: DatabaseSession,
     identity: ModuleIdentity,
     current: Callable[[], DesiredChange],
+    actor: Actor,
 ) -> AsyncIterator[None]:
     """Open and commit one transaction under the fence; any failure takes it back and is told in full."""
     writer, limits = session.writer, session.limits
@@ -117,7 +115,7 @@ async def _transaction(
         await writer.execute(_QUERIES["commit_change"])
     except (ScriptFault, psycopg.Error) as error:
         await _roll_back(session)
-        raise await _explain(session, identity, current(), error) from error
+        raise await _explain(session, identity, current(), error, actor) from error
     except BaseException:
         await _roll_back(session)
         raise
@@ -139,9 +137,6 @@ async def _run_change(
             await writer.execute(_QUERIES["end_verify"])
             await writer.execute(_QUERIES["release_verify"])
     async with writer.pipeline():
-        await writer.execute(_QUERIES["reset_authorization"])
-        await writer.execute(_QUERIES["reset_settings"])
-        await session.fence.check(writer)
         await record.change_deployed(writer, session.fence, identity, _record_of(change), actor)
 
 
@@ -149,7 +144,7 @@ async def _run_script(session: DatabaseSession, program: Program) -> None:
     for position, statement in enumerate(program.statements):
         try:
             # Sent as it stands: no parameters, so nothing in it is taken for a placeholder.
-            await session.writer.execute(sql.SQL(statement.text), prepare=False)  # type: ignore[arg-type]
+            await session.writer.execute(sql.SQL(statement.text), prepare=False)
         except psycopg.Error as error:
             raise ScriptFault(program, position, error) from error
 
@@ -186,6 +181,7 @@ async def _explain(
     identity: ModuleIdentity,
     change: DesiredChange,
     error: ScriptFault | psycopg.Error,
+    actor: Actor,
 ) -> ReconcilerError:
     """Turn a driver's error into ours: transient ones to be tried again, the others recorded and final."""
     cause = error.error if isinstance(error, ScriptFault) else error
@@ -205,40 +201,31 @@ async def _explain(
             line=place[1] if place else None,
             sqlstate=cause.sqlstate,
         )
-    await _record_failure(session, identity, change, told)
+    await _record_failure(session, identity, change, told, actor)
     return told
 
 
 async def _record_failure(
-    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, told: StepFailed
+    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, told: StepFailed, actor: Actor
 ) -> None:
-    try:
-        await record.change_failed(
-            session.holder,
-            project=identity.project,
-            change=change.name,
-            change_id=change.change_id,
-            sqlstate=told.sqlstate,
-            message=told.message,
-            file=told.file,
-            line=told.line,
-        )
-    except (psycopg.Error, ReconcilerError):
-        # The failure itself is what is told; its record there is a courtesy of the log.
-        return
+    failure = Failure(message=told.message, sqlstate=told.sqlstate, file=told.file, line=told.line)
+    with suppress(psycopg.Error, ReconcilerError):
+        # The failure itself is what is told; its line in the log of the database is a courtesy.
+        async with session.holder_lock:
+            await record.change_failed(
+                session.holder, session.fence, identity, _record_of(change), failure, actor
+            )
 
 
 def _place(error: ScriptFault | psycopg.Error) -> tuple[str, int] | None:
     if not isinstance(error, ScriptFault):
         return None
     position = error.error.diag.statement_position
-    line, _column = locate(error.program, error.statement, int(position) if position else None)
+    line, _column = locate(error.program, error.statement, int(position or 1))
     return error.program.script.path, line
 
 
-async def _with_lock_retries(
-    session: DatabaseSession, change: DesiredChange, attempt: Callable[[], Awaitable[None]]
-) -> None:
+async def _with_lock_retries(session: DatabaseSession, attempt: Callable[[], Awaitable[None]]) -> None:
     """Try again what only lost a race for locks, with growing pauses in which queued traffic drains."""
     limits = session.limits
     for number in range(1, limits.lock_attempts + 1):
@@ -257,7 +244,7 @@ async def _with_lock_retries(
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
         finally:
             await _stop_watch(watch)
-    raise AssertionError(change.name)
+    raise AssertionError("a change is tried once at the least")
 
 
 async def _watch_blockers(session: DatabaseSession) -> list[str]:

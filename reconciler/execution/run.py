@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import psycopg
-
 from reconciler.errors import Refused
 from reconciler.execution import changes, provision
 from reconciler.execution.resources import Resources
@@ -26,7 +24,6 @@ from reconciler.plan.steps import (
     RecordTag,
     TakeBaseLine,
 )
-from reconciler.postgres.connection import translate
 from reconciler.state.desired import DesiredChange, DesiredModule
 from reconciler.tracking import record
 
@@ -90,8 +87,11 @@ class _Turns:
     """`after` edges between components of one stage: who waits for whom."""
 
     def __init__(self, stage: PlanStage, resources: Resources) -> None:
-        parts = (*resources.desired.databases, *resources.desired.modules)
-        self._after = {part.component: part.after for part in parts}
+        desired = resources.desired
+        self._after = {
+            **{part.component: part.after for part in desired.databases},
+            **{part.component: part.after for part in desired.modules},
+        }
         self._left = {
             component: sum(1 for step in stage.steps if step.component == component)
             for component in {step.component for step in stage.steps}
@@ -165,8 +165,11 @@ async def _carry_out(step: AnyStep, resources: Resources) -> None:
             resources.interference.at(f"inside {step.id}")
             await resources.session(step.database)
             await resources.forget(step.database)
-        case AdoptDatabase() | InstallTracking() | TakeBaseLine():
+        case AdoptDatabase():
             # Opening the session installs the schema, and ending it takes the base line.
+            session = await resources.session(step.database)
+            session.adopts_copy = step.copy
+        case InstallTracking() | TakeBaseLine():
             await resources.session(step.database)
         case CreateExtension():
             await provision.create_extension(await resources.session(step.database), step.extension)
@@ -178,19 +181,11 @@ async def _carry_out(step: AnyStep, resources: Resources) -> None:
 
 async def _record_tag(step: RecordTag, resources: Resources) -> None:
     session = await resources.session(step.database)
-    doing = f"recording tag '@{step.tag}' of module '{step.project}' in database '{session.database}'"
     module, change = _change(step.component, step.change_id, resources)
     tag_id = next(tag_id for tag_id, tag in change.tags if tag == step.tag)
-    try:
-        await record.tag_recorded(
-            session.writer,
-            session.fence,
-            project=module.project,
-            change_id=step.change_id,
-            tag=(tag_id, step.tag),
-        )
-    except psycopg.Error as error:
-        raise translate(error, doing) from error
+    await record.tag_recorded(
+        session.writer, session.fence, module.project, step.change_id, (tag_id, step.tag), resources.actor
+    )
 
 
 async def _deploy(
@@ -227,7 +222,11 @@ async def _deploy(
 
     try:
         await changes.deploy(
-            session, found[0][0], [change for _module, change in found], resources.actor, done
+            session,
+            found[0][0],
+            [change for _module, change in found],
+            resources.actor,
+            changes.Progress(done=done, recorded=inside),
         )
     except Exception as error:
         if position < len(queue):

@@ -48,6 +48,7 @@ class DatabaseSession:
     limits: Limits
     holder_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     capacity: int | None = None
+    adopts_copy: bool = False
 
     async def blockers(self) -> str | None:
         """Say who holds the locks that the writer waits for; None where nobody does."""
@@ -73,20 +74,18 @@ class DatabaseSession:
 
     async def settle(self) -> None:
         """Store the base line: what stands in the database after our last write is ours from here on."""
-        try:
-            live = await read_database(self.holder, known_probe=None)
-            if live.catalog is None or live.identity is None or live.probe is None:
-                raise ReconcilerError(f"reading database '{self.database}' gave no catalog")
-            await base_line.settle(
-                self.holder,
-                self.fence,
-                catalog=live.catalog,
-                probe=live.probe,
-                identity=live.identity,
-                algorithm=ALGORITHM,
-            )
-        except psycopg.Error as error:
-            raise translate(error, f"storing the base line of database '{self.database}'") from error
+        live = await read_database(self.holder, known_probe=None)
+        if live.catalog is None or live.identity is None or live.probe is None:
+            raise ReconcilerError(f"reading database '{self.database}' gave no catalog")
+        store = base_line.adopt_copy if self.adopts_copy else base_line.settle
+        await store(
+            self.holder,
+            self.fence,
+            catalog=live.catalog,
+            probe=live.probe,
+            identity=live.identity,
+            algorithm=ALGORITHM,
+        )
 
     async def finish(self) -> None:
         """Settle the base line, give the fence back and close both connections."""

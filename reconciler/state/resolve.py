@@ -143,8 +143,7 @@ def _change(change: ModuleChange) -> DesiredChange:
         problems.append(
             Problem(
                 file=change.deploy.path,
-                line=program.reason_line,
-                message=f"this script cannot run in a transaction: {program.reason}",
+                message=f"this script cannot run in a transaction: {'; '.join(program.reasons)}",
                 hint="non-transactional changes are not carried out by this version; "
                 "deploy it without CONCURRENTLY, or by hand",
             )
@@ -170,6 +169,6 @@ def _change(change: ModuleChange) -> DesiredChange:
         revert=change.revert,
         verify=change.verify,
         script_hash=change.script_hash,
-        parse_hash=program.parse_hash,
+        parse_hash=change.parse_hash,
         hazards=tuple(program.hazards),
     )
