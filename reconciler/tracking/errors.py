@@ -4,7 +4,7 @@ import psycopg
 from psycopg import errors
 
 from reconciler.errors import Conflict, LeaseLost, PermanentError, ReconcilerError, Refused
-from reconciler.postgres import connection as postgres
+from reconciler.postgres.connection import translate as translate_any
 
 EPOCH_IS_OVER = "RC001"
 NOT_ENROLLED = "RC002"
@@ -39,7 +39,7 @@ def translate(error: psycopg.Error, doing: str) -> ReconcilerError:
             f"{doing}: it is recorded already: {error.diag.message_detail}",
             hint="plan again; what is recorded is shown by `reconciler module log`",
         )
-    return postgres.translate(error, doing)
+    return translate_any(error, doing)
 
 
 def _names_tracking_schema(error: psycopg.Error) -> bool:

@@ -1,3 +1,6 @@
+-- noqa: disable=LT01
+-- sqlfluff takes OPERATOR(…) for a function call.
+
 -- name: read_identity :many
 -- Reads which physical database the base line was taken of.
 SELECT b.system_identifier, b.database_oid::pg_catalog.int8, b.server_major FROM reconciler.base_line AS b;

@@ -1,3 +1,6 @@
+-- noqa: disable=LT01
+-- sqlfluff takes OPERATOR(…) for a function call.
+
 -- name: read_installation :one
 -- Reads whether a schema of our name is there, whether it is ours, who owns it and what this role may do.
 SELECT

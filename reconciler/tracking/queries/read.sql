@@ -1,3 +1,6 @@
+-- noqa: disable=LT01
+-- sqlfluff takes OPERATOR(…) for a function call.
+
 -- name: find_tracking :one
 -- Says whether the tracking schema is there, and whether this role may look into it.
 SELECT

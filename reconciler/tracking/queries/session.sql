@@ -1,3 +1,6 @@
+-- noqa: disable=LT01
+-- sqlfluff takes OPERATOR(…) for a function call.
+
 -- name: reset_session :exec
 -- Undoes what a script did to the session, before a statement of ours: for good where a setting decides as
 -- whom or how later statements run, and until the end of the transaction where ours need another value.

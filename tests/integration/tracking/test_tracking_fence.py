@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from reconciler.postgres.connection import Connection, Dsn, connect
 
 from reconciler.catalog.model import Catalog, DatabaseIdentity
-from reconciler.errors import FenceBusy, LeaseLost, PermanentError
+from reconciler.errors import DatabaseUnavailable, FenceBusy, LeaseLost, PermanentError
+from reconciler.postgres.connection import Connection, Dsn, connect
 from reconciler.tracking.base_line import settle
 from reconciler.tracking.fence import Fence, FenceOwner
 from reconciler.tracking.install import install
@@ -321,6 +321,25 @@ async def test_the_epoch_stands_while_a_writer_is_in_its_transaction(
         with pytest.raises(FenceBusy):
             await Fence.acquire(third, owner, deadline_s=0.3)
     assert (await Fence.acquire(third, owner, deadline_s=5)).epoch == fence.epoch + 1
+
+
+async def test_an_epoch_is_never_given_out_twice(private_postgres, owner: FenceOwner) -> None:
+    """A server that crashes right after the fence was taken remembers the epoch, whatever its settings."""
+    private_postgres.run("ALTER SYSTEM SET synchronous_commit = off")
+    private_postgres.restart()
+    connection = await connect(private_postgres.dsn, role="test")
+    await install(connection)
+    before = await Fence.acquire(connection, owner, deadline_s=5)
+    private_postgres.restart()
+    with pytest.raises(DatabaseUnavailable):
+        await before.check(connection)
+    await connection.close()
+
+    connection = await connect(private_postgres.dsn, role="test")
+    try:
+        assert (await Fence.acquire(connection, owner, deadline_s=5)).epoch == before.epoch + 1
+    finally:
+        await connection.close()
 
 
 async def test_waiting_does_not_deadlock_with_a_concurrent_index(

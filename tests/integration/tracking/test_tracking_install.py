@@ -9,10 +9,10 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from reconciler.postgres.connection import Connection, Dsn, connect
 
 import reconciler.tracking
 from reconciler.errors import Refused
+from reconciler.postgres.connection import Connection, Dsn, connect
 from reconciler.tracking.fence import Fence, FenceOwner
 from reconciler.tracking.install import TRACKING_VERSION, install
 from reconciler.tracking.read import read_tracked
@@ -78,6 +78,43 @@ async def test_ten_at_once_install_once(open_connection, superuser) -> None:
 
     assert versions == [TRACKING_VERSION] * 10
     assert superuser.execute("SELECT count(*) FROM reconciler.migrations").fetchone() == (TRACKING_VERSION,)
+
+
+@pytest.mark.parametrize("options", ["SUPERUSER", "CREATEROLE"])
+async def test_databases_of_one_server_install_side_by_side(private_postgres, options: str) -> None:
+    """The role they share is the cluster's: installing into many databases at once makes it once."""
+    private_postgres.run(f"CREATE ROLE installer LOGIN PASSWORD 'x' {options}")
+    databases = [private_postgres.create_database() for _ in range(6)]
+    connections = []
+    for database in databases:
+        private_postgres.run(f'GRANT CREATE ON DATABASE "{database}" TO installer')
+        text = make_conninfo(private_postgres.text(database), user="installer", password="x")
+        connections.append(await connect(Dsn(text), role="test"))
+    try:
+        versions = await asyncio.gather(*(install(connection) for connection in connections))
+    finally:
+        for connection in connections:
+            await connection.close()
+
+    assert versions == [TRACKING_VERSION] * len(databases)
+    assert private_postgres.run("SELECT count(*) FROM pg_roles WHERE rolname = 'reconciler_tracking'") == [
+        (1,)
+    ]
+    owner = "SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'reconciler'"
+    owners = {private_postgres.run(owner, database=database)[0][0] for database in databases}
+    assert owners == {"reconciler_tracking"}
+
+
+async def test_the_reference_names_everything(installed: Connection, superuser) -> None:
+    """`docs/reference/tracking-schema.md` names every table and every column of the schema."""
+    page = (Path(__file__).parents[3] / "docs/reference/tracking-schema.md").read_text()
+    columns = superuser.execute(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'reconciler'"
+    ).fetchall()
+    sections = dict(part.split("`", 1) for part in page.split("### `")[1:])
+    assert [
+        f"{table}.{column}" for table, column in columns if f"`{column}`" not in sections.get(table, "")
+    ] == []
 
 
 async def test_everything_has_a_comment(installed: Connection, superuser) -> None:
