@@ -1,0 +1,239 @@
+"""Read a change module out of the files of a source: plan file, control file and scripts, as values.
+
+It looks only at the files it is given, and reports what is wrong with all of them at once.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.changes import control_file, plan_file, sqitch_config
+from reconciler.changes.plan_model import Change, Flavor, PlanFile
+from reconciler.changes.reference import closest
+from reconciler.changes.script import Script
+from reconciler.changes.sqitch_config import ScriptPlaces
+from reconciler.errors import InvalidInput, PlanFileError, Problem
+
+SCRIPT_MAX = 8 * 1024 * 1024
+"""Bytes of one script."""
+
+_PROBLEMS_MAX = 200
+_SUGGESTIONS_MAX = 20
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleChange:
+    """A change with its scripts; `script_hash` is the SHA-1 of the deploy script's bytes, as in Sqitch."""
+
+    change: Change
+    deploy: Script
+    revert: Script | None
+    verify: Script | None
+    script_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """A change module; `requires` names modules and extensions, as its control file writes them."""
+
+    path: str
+    project: str
+    uri: str | None
+    plan: PlanFile
+    changes: tuple[ModuleChange, ...]
+    control: control_file.ControlFile | None = None
+    requires: tuple[str, ...] = ()
+
+
+def read_module(path: str, files: Mapping[str, bytes]) -> Module:
+    """Read the module in the directory `path`, out of all files of a source by POSIX path.
+
+    A module with problems raises a `PlanFileError` that holds all of them.
+    """
+    directory = "" if path.strip("/") in ("", ".") else path.strip("/").removeprefix("./")
+    reading = _Reading(directory=directory, files=files)
+    places = reading.places()
+    plan = reading.plan(places)
+    control = reading.control(plan.project if plan else None)
+    changes = reading.changes(plan, places) if plan else ()
+    if reading.problems or plan is None:
+        problems = reading.problems
+        if len(problems) > _PROBLEMS_MAX:
+            more = Problem(message=f"and {len(problems) - _PROBLEMS_MAX} more problems", file=path)
+            problems = [*problems[:_PROBLEMS_MAX], more]
+        raise PlanFileError(problems)
+    return Module(
+        path=path,
+        project=plan.project,
+        uri=plan.uri,
+        plan=plan,
+        changes=changes,
+        control=control,
+        requires=control.requires if control else (),
+    )
+
+
+class _Reading:
+    """The reading of one module: collects problems and goes on."""
+
+    def __init__(self, *, directory: str, files: Mapping[str, bytes]) -> None:
+        self._directory = directory
+        self._files = files
+        self._suggestions_left = _SUGGESTIONS_MAX
+        self.problems: list[Problem] = []
+
+    def _problem(self, message: str, file: str, *, line: int | None = None, hint: str | None = None) -> None:
+        self.problems.append(Problem(message=message, file=file, line=line, hint=hint))
+
+    def _at(self, name: str) -> str:
+        return f"{self._directory}/{name}" if self._directory else name
+
+    def _text(self, file: str, *, bytes_max: int) -> str | None:
+        """Return the text of a file that is there; None, with a problem, where it is none."""
+        content = self._files[file]
+        if len(content) > bytes_max:
+            self._problem(f"the file has {len(content)} bytes, more than the limit of {bytes_max}", file)
+            return None
+        try:
+            return content.removeprefix(_BOM).decode()
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            hint = "save the file as UTF-8"
+            self._problem(f"not UTF-8: byte 0x{content[error.start]:02x}", file, line=line, hint=hint)
+            return None
+
+    def places(self) -> ScriptPlaces:
+        """Say where the files of the module are."""
+        file = self._at("sqitch.conf")
+        settings = None
+        text = self._text(file, bytes_max=sqitch_config.CONFIG_MAX) if file in self._files else None
+        if text is not None:
+            try:
+                settings = sqitch_config.parse(text, file)
+            except InvalidInput as error:
+                self.problems += error.problems
+        return sqitch_config.places(self._directory, settings)
+
+    def plan(self, places: ScriptPlaces) -> PlanFile | None:
+        """Read the one plan file of the module."""
+        sqitch, pgpm = places.plan_file, self._at("pgpm.plan")
+        has_sqitch, has_pgpm = sqitch in self._files, pgpm in self._files
+        if not (has_sqitch or has_pgpm):
+            hint = "a change module is a directory with a sqitch.plan or a pgpm.plan"
+            self._problem(
+                f"no plan file: neither '{sqitch}' nor '{pgpm}' is there", self._directory or ".", hint=hint
+            )
+            return None
+        if has_sqitch and has_pgpm and sqitch != pgpm and self._files[sqitch] != self._files[pgpm]:
+            self._problem(
+                f"'{sqitch}' and '{pgpm}' differ, and only one can be the plan",
+                pgpm,
+                hint="remove one of them",
+            )
+            return None
+        file, flavor = (sqitch, Flavor.SQITCH) if has_sqitch else (pgpm, Flavor.PGPM)
+        text = self._text(file, bytes_max=plan_file.PLAN_MAX)
+        if text is None:
+            return None
+        try:
+            return plan_file.parse(text, file, flavor=flavor)
+        except InvalidInput as error:
+            self.problems += error.problems
+            return None
+
+    def control(self, project: str | None) -> control_file.ControlFile | None:
+        """Read the control file: the one with the project's name, else the only one."""
+        prefix = self._at("")
+        names = [
+            file
+            for file in self._files
+            if file.startswith(prefix) and file.endswith(".control") and "/" not in file[len(prefix) :]
+        ]
+        own = self._at(f"{project}.control")
+        if own not in names and len(names) > 1:
+            hint = f"the control file of a module is called '{own}'" if project else None
+            self._problem("more than one control file", self._directory or ".", hint=hint)
+            return None
+        if not names:
+            return None
+        file = own if own in names else names[0]
+        text = self._text(file, bytes_max=control_file.CONTROL_MAX)
+        if text is None:
+            return None
+        try:
+            return control_file.parse(text, file)
+        except InvalidInput as error:
+            self.problems += error.problems
+            return None
+
+    def changes(self, plan: PlanFile, places: ScriptPlaces) -> tuple[ModuleChange, ...]:
+        """Read the scripts of all changes."""
+        found: list[ModuleChange] = []
+        for change in plan.changes:
+            if change.reverts:
+                hint = "remove the operator '-', or the line"
+                self._problem(
+                    f"'-{change.name}' is not a change to deploy", plan.file, line=change.line, hint=hint
+                )
+                continue
+            reworked = change.instance != change.name
+            name = self._script_name(
+                change, places.reworked_deploy if reworked else places.deploy, places.extension
+            )
+            deploy_file = self._script_file(places, "deploy", name, reworked=reworked)
+            if deploy_file not in self._files:
+                self._missing(plan, change, deploy_file)
+                continue
+            deploy = self._script(deploy_file)
+            revert = self._script(self._script_file(places, "revert", name, reworked=reworked))
+            verify = self._script(self._script_file(places, "verify", name, reworked=reworked))
+            if deploy is not None:
+                digest = hashlib.sha1(self._files[deploy_file], usedforsecurity=False).hexdigest()
+                found.append(
+                    ModuleChange(
+                        change=change, deploy=deploy, revert=revert, verify=verify, script_hash=digest
+                    )
+                )
+        return tuple(found)
+
+    def _script_name(self, change: Change, directory: str, extension: str) -> str:
+        """Return the base name of a change's scripts: the first whose deploy script is there."""
+        there = (
+            name for name in change.script_names if _join(directory, f"{name}.{extension}") in self._files
+        )
+        return next(there, change.script_names[0])
+
+    def _script_file(self, places: ScriptPlaces, kind: str, name: str, *, reworked: bool) -> str:
+        directories = {
+            "deploy": (places.deploy, places.reworked_deploy),
+            "revert": (places.revert, places.reworked_revert),
+            "verify": (places.verify, places.reworked_verify),
+        }
+        return _join(directories[kind][reworked], f"{name}.{places.extension}")
+
+    def _script(self, file: str) -> Script | None:
+        text = self._text(file, bytes_max=SCRIPT_MAX) if file in self._files else None
+        return None if text is None else Script(path=file, text=text)
+
+    def _missing(self, plan: PlanFile, change: Change, file: str) -> None:
+        hint = None
+        if self._suggestions_left > 0:
+            self._suggestions_left -= 1
+            directory = file.rsplit("/", 1)[0] + "/"
+            likely = closest(file, [each for each in self._files if each.startswith(directory)])
+            hint = (
+                f"did you mean '{likely}'?"
+                if likely
+                else f"write it, or remove '{change.name}' from the plan"
+            )
+        self._problem(
+            f"the deploy script of change '{change.instance}' is missing: '{file}'",
+            plan.file,
+            line=change.line,
+            hint=hint,
+        )
+
+
+def _join(directory: str, name: str) -> str:
+    return name if directory in ("", ".") else f"{directory}/{name}"

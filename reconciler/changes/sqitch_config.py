@@ -1,0 +1,145 @@
+"""Read a module's `sqitch.conf`, as far as it says where plan and scripts are; the rest of it is not used."""
+
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.errors import PlanFileError, Problem
+
+CONFIG_MAX = 256 * 1024
+
+_SECTION = re.compile(r'\[[ \t]*([A-Za-z0-9.-]+)(?:[ \t]+"((?:[^"\\]|\\.)*)")?[ \t]*\][ \t]*(.*)')
+_SETTING = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)[ \t]*(?:=[ \t]*(.*))?")
+_PIECE = re.compile(r'"((?:[^"\\]|\\.)*)"|\\(.)|([#;].*)|([^"\\#;]+)|(.)')
+_BACKSLASH = re.compile(r"\\(.)")
+_LETTERS = {"n": "\n", "t": "\t", "b": "\b"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptPlaces:
+    """Where a module's files are: POSIX paths from the root of the source."""
+
+    plan_file: str
+    deploy: str
+    revert: str
+    verify: str
+    reworked_deploy: str
+    reworked_revert: str
+    reworked_verify: str
+    extension: str = "sql"
+
+
+def places(module: str, settings: Mapping[str, str] | None = None) -> ScriptPlaces:
+    """Return where the files of a module directory are; without settings, Sqitch's own defaults."""
+    config = settings or {}
+
+    def value(name: str) -> str | None:
+        return config.get(f"engine.pg.{name}", config.get(f"core.{name}"))
+
+    def at(path: str | None, *default: str) -> str:
+        joined = posixpath.join(module, path) if path is not None else posixpath.join(*default)
+        return posixpath.normpath(joined).removeprefix("./")
+
+    top = at(value("top_dir"), module, ".")
+    reworked = at(value("reworked_dir"), top)
+    directories = {name: at(value(f"{name}_dir"), top, name) for name in ("deploy", "revert", "verify")}
+    again = {
+        name: at(
+            value(f"reworked_{name}_dir"), *_default(value("reworked_dir"), reworked, directories[name], name)
+        )
+        for name in directories
+    }
+    return ScriptPlaces(
+        plan_file=at(value("plan_file"), top, "sqitch.plan"),
+        deploy=directories["deploy"],
+        revert=directories["revert"],
+        verify=directories["verify"],
+        reworked_deploy=again["deploy"],
+        reworked_revert=again["revert"],
+        reworked_verify=again["verify"],
+        extension=value("extension") or "sql",
+    )
+
+
+def _default(reworked_dir: str | None, reworked: str, directory: str, name: str) -> tuple[str, ...]:
+    return (reworked, name) if reworked_dir is not None else (directory,)
+
+
+def parse(text: str, file: str) -> dict[str, str]:
+    """Read Git's configuration syntax into `section.subsection.name` → value; the last one wins.
+
+    A file with problems raises a `PlanFileError` that holds all of them.
+    """
+    if len(text) > CONFIG_MAX:
+        message = f"the configuration has {len(text)} characters, more than the limit of {CONFIG_MAX}"
+        raise PlanFileError([Problem(message=message, file=file)])
+    values: dict[str, str] = {}
+    problems: list[Problem] = []
+    section: str | None = None
+    for number, line in _logical_lines(text):
+        rest = line.strip()
+        heading = _SECTION.fullmatch(rest)
+        if heading is not None:
+            name = heading[1].lower()
+            section = name if heading[2] is None else f"{name}.{_BACKSLASH.sub(_second, heading[2])}"
+            rest = heading[3].strip()
+        if not rest or rest[0] in "#;":
+            continue
+        setting = _SETTING.fullmatch(rest)
+        read = None if setting is None else _value(setting[2])
+        if setting is None or section is None or read is None:
+            hint = "a line is: [section], or: name = value"
+            problems.append(
+                Problem(message="not a setting of sqitch.conf", file=file, line=number, hint=hint)
+            )
+        else:
+            values[f"{section}.{setting[1].lower()}"] = read
+    if problems:
+        raise PlanFileError(problems)
+    return values
+
+
+def _logical_lines(text: str) -> list[tuple[int, str]]:
+    """Join lines that end in a backslash."""
+    found: list[tuple[int, str]] = []
+    parts: list[str] = []
+    for number, ended in enumerate(text.split("\n"), start=1):
+        line = ended.removesuffix("\r")
+        trailing = len(line) - len(line.rstrip("\\"))
+        if trailing % 2:
+            parts.append(line[:-1])
+        else:
+            found.append((number - len(parts), "".join([*parts, line])))
+            parts = []
+    if parts:
+        found.append((text.count("\n") + 1, "".join(parts)))
+    return found
+
+
+def _value(text: str | None) -> str | None:
+    """Read a value with its quotes, escapes and comment; None where a quote is not closed."""
+    if text is None:
+        return "true"
+    value = ""
+    for piece in _PIECE.finditer(text):
+        quoted, escaped, comment, plain, stray = piece.groups()
+        if comment is not None:
+            value = value.rstrip()
+        elif stray is not None:
+            return None
+        elif quoted is not None:
+            value += _BACKSLASH.sub(_letter, quoted)
+        elif escaped is not None:
+            value += _LETTERS.get(escaped, escaped)
+        else:
+            value += plain
+    return value if text.rstrip().endswith('"') else value.rstrip()
+
+
+def _second(match: re.Match[str]) -> str:
+    return match[1]
+
+
+def _letter(match: re.Match[str]) -> str:
+    return _LETTERS.get(match[1], match[1])
