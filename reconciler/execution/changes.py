@@ -26,6 +26,8 @@ from reconciler.tracking.record import Actor, ChangeRecord, Failure, ModuleIdent
 _QUERIES = Queries.load("reconciler.execution")
 _WATCH_AFTER_S = 0.3
 """How long a change may run before we look who blocks it; most are done long before."""
+READ_ONLY = "25006"
+"""Elsewhere the sign of a standby, and so worth another try; in a script, of a verify script that writes."""
 LOCKS_PER_STATEMENT = 4
 """Locks one statement that makes an object takes at the most: table, index, sequence, toast."""
 
@@ -190,7 +192,7 @@ async def _explain(
     )
     place = _place(error)
     where = f" at {place[0]}:{place[1]}" if place else ""
-    if is_transient(cause) or session.writer.closed:
+    if (is_transient(cause) and cause.sqlstate != READ_ONLY) or session.writer.closed:
         return translate(cause, doing + where)
     told = translate(cause, doing + where)
     if not isinstance(told, StepFailed):
