@@ -5,6 +5,8 @@ attribute numbers throughout, `search_path` is empty, and nothing that people do
 sequence positions, statistics, file nodes or members of extensions.
 """
 
+import psycopg
+
 from reconciler.catalog.fingerprint import fingerprint
 from reconciler.catalog.model import Catalog, CatalogObject, ObjectKind
 from reconciler.snapshot.transaction import QUERIES, Connection, read_repeatedly, reading
@@ -46,5 +48,7 @@ async def read_objects(connection: Connection) -> Catalog:
     objects: dict[str, CatalogObject] = {}
     for cursor in cursors:
         for kind, name, definition in await cursor.fetchall():
+            if definition is None:
+                raise psycopg.errors.UndefinedObject(f"{kind} {name} was dropped while it was read")
             objects[f"{kind} {name}"] = CatalogObject(_KIND[kind], name, definition, fingerprint(definition))
     return Catalog(objects)

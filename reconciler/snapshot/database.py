@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from reconciler.catalog.model import DatabaseIdentity
 from reconciler.snapshot.catalog import read_objects
-from reconciler.snapshot.probe import probe_text
-from reconciler.snapshot.transaction import QUERIES, Connection, read_repeatedly, reading
+from reconciler.snapshot.probe import probe, probe_text
+from reconciler.snapshot.transaction import ATTEMPTS_MAX, QUERIES, Connection, read_repeatedly, reading
 from reconciler.state.live import LiveDatabase
 
 UNKNOWN_SYSTEM = "unknown"
@@ -53,13 +53,21 @@ async def read_server(connection: Connection) -> ServerFacts:
 async def read_database(connection: Connection, *, known_probe: str | None) -> LiveDatabase:
     """Read the connection's database; its catalog only where the probe is not `known_probe`.
 
-    Probe and catalog come from one snapshot.
+    Probe and catalog come from one snapshot. But the server deparses definitions from its newest catalog,
+    so after a full read the probe is asked again, and where it moved the picture is mixed and is taken anew.
+    Under DDL without end the last one has to do: its probe is older than it, so the next pass reads again.
     """
 
     async def once() -> LiveDatabase:
         return await _read_once(connection, known_probe)
 
-    return await read_repeatedly(once, f"reading database '{connection.info.dbname}'")
+    doing = f"reading database '{connection.info.dbname}'"
+    live = await read_repeatedly(once, doing)
+    for _ in range(ATTEMPTS_MAX - 1):
+        if live.catalog is None or await probe(connection) == live.probe:
+            break
+        live = await read_repeatedly(once, doing)
+    return live
 
 
 async def _read_once(connection: Connection, known_probe: str | None) -> LiveDatabase:

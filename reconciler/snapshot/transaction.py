@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from reconciler.errors import TemporaryError
 from reconciler.postgres.connection import translate
 from reconciler.postgres.queries import Queries
 
@@ -17,9 +18,9 @@ QUERIES = Queries.load("reconciler.snapshot")
 ATTEMPTS_MAX = 3
 """One read and two more, where DDL went on beside it."""
 
-# Definitions are deparsed from the newest catalog, rows come from the snapshot: an object dropped in between
-# is an error of the server and says nothing about the database. 0A000 is a cached plan made stale.
-_MOVED_UNDER_US = frozenset({"XX000", "42704", "42P01", "42883", "42703", "3F000"})
+# Definitions are deparsed from the newest catalog, rows come from the snapshot. Where an object was dropped
+# in between, the server cannot deparse it, or (22012) a query of ours noticed; neither says much.
+_MOVED_UNDER_US = frozenset({"XX000", "42704", "42P01", "42883", "42703", "3F000", "22012"})
 
 
 async def read_repeatedly(read: Callable[[], Awaitable[Result]], doing: str) -> Result:
@@ -29,8 +30,13 @@ async def read_repeatedly(read: Callable[[], Awaitable[Result]], doing: str) -> 
         try:
             return await read()
         except psycopg.Error as error:
-            if error.sqlstate not in _MOVED_UNDER_US or attempt == ATTEMPTS_MAX:
+            if error.sqlstate not in _MOVED_UNDER_US:
                 raise translate(error, doing) from error
+            if attempt == ATTEMPTS_MAX:
+                raise TemporaryError(
+                    f"{translate(error, doing).message}, {attempt} times in a row",
+                    hint="other sessions may be dropping objects; should it stay so, the catalog is damaged",
+                ) from error
         attempt += 1
 
 
@@ -40,7 +46,7 @@ async def reading(connection: Connection) -> AsyncGenerator[psycopg.AsyncPipelin
 
     The connection must be idle. The transaction is over when the block is left, whatever happened in it.
     """
-    if connection.info.transaction_status != TransactionStatus.IDLE:
+    if not _is_idle(connection):
         raise ValueError("a snapshot needs a connection that is in no transaction")
     try:
         async with connection.pipeline() as pipeline:
@@ -49,5 +55,9 @@ async def reading(connection: Connection) -> AsyncGenerator[psycopg.AsyncPipelin
             yield pipeline
             await connection.execute("COMMIT")
     finally:
-        if not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE:
+        if not connection.closed and not _is_idle(connection):
             await connection.rollback()
+
+
+def _is_idle(connection: Connection) -> bool:
+    return connection.info.transaction_status == TransactionStatus.IDLE

@@ -26,14 +26,18 @@ SELECT
             ',"grants":' || (
                 SELECT json_agg(g ORDER BY g COLLATE "C")::text
                 FROM (
-                    SELECT unnest(n.nspacl)::text EXCEPT SELECT unnest(acldefault('n', n.nspowner))::text
+                    SELECT unnest(n.nspacl)::text
+                    EXCEPT
+                    SELECT unnest(acldefault('n', n.nspowner))::text
                 ) AS u (g)
             ), ''
         ) || coalesce(
             ',"revoked":' || (
                 SELECT json_agg(g ORDER BY g COLLATE "C")::text
                 FROM (
-                    SELECT unnest(acldefault('n', n.nspowner))::text EXCEPT SELECT unnest(n.nspacl)::text
+                    SELECT unnest(acldefault('n', n.nspowner))::text
+                    EXCEPT
+                    SELECT unnest(n.nspacl)::text
                 ) AS u (g)
             ), ''
         )
@@ -84,7 +88,7 @@ SELECT
                 json_agg(
                     json_strip_nulls(
                         json_build_object(
-                            'name', r.prrelid::regclass::text,
+                            'name', quote_ident(n.nspname) || '.' || quote_ident(c.relname),
                             'columns', (
                                 SELECT json_agg(a.attname ORDER BY a.attname)
                                 FROM pg_attribute AS a
@@ -92,9 +96,11 @@ SELECT
                             ),
                             'where', pg_get_expr(r.prqual, r.prrelid)
                         )
-                    ) ORDER BY r.prrelid::regclass::text COLLATE "C"
+                    ) ORDER BY n.nspname, c.relname
                 )::text
             FROM pg_publication_rel AS r
+            INNER JOIN pg_class AS c ON r.prrelid = c.oid
+            INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
             WHERE r.prpubid = p.oid
         ), ''
     )
@@ -151,7 +157,9 @@ SELECT
         WHEN 'n' THEN 'schemas' ELSE 'large objects'
     END AS name,
     '{"grants":'
-    || coalesce((SELECT json_agg(g::text ORDER BY g::text COLLATE "C")::text FROM unnest(d.defaclacl) AS g), '[]')
+    || coalesce(
+        (SELECT json_agg(g::text ORDER BY g::text COLLATE "C")::text FROM unnest(d.defaclacl) AS g), '[]'
+    )
     || '}' AS definition
 FROM pg_default_acl AS d
 LEFT JOIN pg_namespace AS n ON d.defaclnamespace = n.oid
@@ -171,14 +179,18 @@ SELECT
             ',"grants":' || (
                 SELECT json_agg(g ORDER BY g COLLATE "C")::text
                 FROM (
-                    SELECT unnest(d.datacl)::text EXCEPT SELECT unnest(acldefault('d', d.datdba))::text
+                    SELECT unnest(d.datacl)::text
+                    EXCEPT
+                    SELECT unnest(acldefault('d', d.datdba))::text
                 ) AS u (g)
             ), ''
         ) || coalesce(
             ',"revoked":' || (
                 SELECT json_agg(g ORDER BY g COLLATE "C")::text
                 FROM (
-                    SELECT unnest(acldefault('d', d.datdba))::text EXCEPT SELECT unnest(d.datacl)::text
+                    SELECT unnest(acldefault('d', d.datdba))::text
+                    EXCEPT
+                    SELECT unnest(d.datacl)::text
                 ) AS u (g)
             ), ''
         )

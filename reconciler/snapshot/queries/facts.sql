@@ -4,14 +4,17 @@ SELECT
     d.oid::bigint AS database_oid,
     current_setting('server_version_num')::integer / 10000 AS server_major,
     has_function_privilege('pg_catalog.pg_control_system()', 'execute') AS may_identify,
-    NOT (
+    NOT(
         EXISTS (
             SELECT FROM pg_namespace
             WHERE
                 nspname !~ '^pg_'
                 AND nspname NOT IN ('public', 'information_schema', 'reconciler', 'reconciler_control')
         )
-        OR EXISTS (SELECT FROM pg_extension WHERE extname <> 'plpgsql')
+        OR EXISTS (
+            SELECT FROM pg_extension
+            WHERE extname <> 'plpgsql'
+        )
         OR EXISTS (
             SELECT FROM pg_class AS c INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
             WHERE n.nspname = 'public' AND c.oid >= 16384
@@ -41,13 +44,21 @@ SELECT system_identifier::text AS system_identifier FROM pg_control_system();
 -- What a server is, seen from its maintenance database.
 SELECT
     current_setting('server_version_num')::integer / 10000 AS server_major,
-    coalesce((SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user), FALSE)
-    AS can_create_database,
-    coalesce((SELECT rolsuper FROM pg_roles WHERE rolname = current_user), FALSE) AS is_superuser,
+    coalesce((
+        SELECT rolcreatedb OR rolsuper FROM pg_roles
+        WHERE rolname = current_user
+    ), FALSE)
+        AS can_create_database,
+    coalesce((
+        SELECT rolsuper FROM pg_roles
+        WHERE rolname = current_user
+    ), FALSE) AS is_superuser,
     pg_is_in_recovery() AS in_recovery,
     (SELECT json_object_agg(datname, oid::bigint ORDER BY datname) FROM pg_database) AS databases,
     (
         SELECT coalesce(json_agg(datname ORDER BY datname), '[]')
-        FROM pg_database WHERE datistemplate OR NOT datallowconn
+        FROM pg_database
+        WHERE datistemplate OR NOT datallowconn
     ) AS closed_databases,
-    (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_available_extensions) AS available_extensions;
+    (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_available_extensions
+    ) AS available_extensions;

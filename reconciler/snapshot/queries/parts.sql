@@ -121,8 +121,13 @@ SELECT
             FROM unnest(p.polroles) AS r
         ) AS u
     )
-    || coalesce(',"using":' || to_json(pg_get_expr(p.polqual, p.polrelid))::text, '')
-    || coalesce(',"check":' || to_json(pg_get_expr(p.polwithcheck, p.polrelid))::text, '')
+    || CASE
+        WHEN p.polqual IS NULL THEN '' ELSE ',"using":' || to_json(pg_get_expr(p.polqual, p.polrelid))::text
+    END
+    || CASE
+        WHEN p.polwithcheck IS NULL THEN ''
+        ELSE ',"check":' || to_json(pg_get_expr(p.polwithcheck, p.polrelid))::text
+    END
     || coalesce(',"comment":' || to_json(note.description)::text, '')
     || '}' AS definition
 FROM pg_policy AS p
@@ -190,14 +195,18 @@ SELECT
             ',"grants":' || (
                 SELECT json_agg(g ORDER BY g COLLATE "C")::text
                 FROM (
-                    SELECT unnest(c.relacl)::text EXCEPT SELECT unnest(acldefault('s', c.relowner))::text
+                    SELECT unnest(c.relacl)::text
+                    EXCEPT
+                    SELECT unnest(acldefault('s', c.relowner))::text
                 ) AS u (g)
             ), ''
         ) || coalesce(
             ',"revoked":' || (
                 SELECT json_agg(g ORDER BY g COLLATE "C")::text
                 FROM (
-                    SELECT unnest(acldefault('s', c.relowner))::text EXCEPT SELECT unnest(c.relacl)::text
+                    SELECT unnest(acldefault('s', c.relowner))::text
+                    EXCEPT
+                    SELECT unnest(c.relacl)::text
                 ) AS u (g)
             ), ''
         )

@@ -3,26 +3,34 @@
 -- Rows are known by their key and xmin. Relations are known by content, so that TRUNCATE, REFRESH and VACUUM
 -- FULL, which rewrite their rows, do not count; roles by name, since renaming one touches no other row.
 -- Left out: what belongs to temporary relations, which come and go, and to our own schemas. Those are named
--- again, and not by reference, in the branch on columns: only so does the biggest catalog get parallel workers.
+-- again, and not by reference, in the branch on columns: only so can the biggest catalog be read in parallel.
 WITH
-our_schema AS MATERIALIZED (
+hidden_schema AS MATERIALIZED (
     SELECT oid FROM pg_catalog.pg_namespace
     WHERE nspname IN ('reconciler', 'reconciler_control') OR nspname ~ '^pg_(toast_)?temp_'
 ),
 hidden AS MATERIALIZED (
-    SELECT oid FROM our_schema
+    SELECT oid FROM hidden_schema
     UNION ALL
-    SELECT oid FROM pg_catalog.pg_class WHERE relnamespace IN (SELECT oid FROM our_schema)
+    SELECT u.oid
+    FROM pg_catalog.pg_class AS c
+    LEFT JOIN pg_catalog.pg_index AS i ON c.reltoastrelid = i.indrelid
+    CROSS JOIN unnest(ARRAY[c.oid, c.reltoastrelid, coalesce(i.indexrelid, c.oid)]) AS u (oid)
+    WHERE c.relnamespace IN (SELECT oid FROM hidden_schema)
     UNION ALL
-    SELECT oid FROM pg_catalog.pg_type WHERE typnamespace IN (SELECT oid FROM our_schema)
+    SELECT oid FROM pg_catalog.pg_type
+    WHERE typnamespace IN (SELECT oid FROM hidden_schema)
     UNION ALL
-    SELECT oid FROM pg_catalog.pg_proc WHERE pronamespace IN (SELECT oid FROM our_schema)
+    SELECT oid FROM pg_catalog.pg_proc
+    WHERE pronamespace IN (SELECT oid FROM hidden_schema)
     UNION ALL
-    SELECT oid FROM pg_catalog.pg_constraint WHERE connamespace IN (SELECT oid FROM our_schema)
+    SELECT oid FROM pg_catalog.pg_constraint
+    WHERE connamespace IN (SELECT oid FROM hidden_schema)
 ),
 this AS MATERIALIZED (
     SELECT oid, datdba, datacl, pg_catalog.shobj_description(oid, 'pg_database') AS note
-    FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
+    FROM pg_catalog.pg_database
+    WHERE datname = pg_catalog.current_database()
 ),
 part (name, hash) AS (
     SELECT 'columns', sum(hash_record_extended(ROW(attrelid, attnum, xmin), 0))
@@ -30,64 +38,83 @@ part (name, hash) AS (
     WHERE
         attrelid >= 16384 AND attnum > 0
         AND attrelid NOT IN (
-            SELECT c.oid FROM pg_catalog.pg_class AS c
+            SELECT u.oid
+            FROM pg_catalog.pg_class AS c
             INNER JOIN pg_catalog.pg_namespace AS n ON c.relnamespace = n.oid
+            LEFT JOIN pg_catalog.pg_index AS i ON c.reltoastrelid = i.indrelid
+            CROSS JOIN unnest(ARRAY[c.oid, c.reltoastrelid, coalesce(i.indexrelid, c.oid)]) AS u (oid)
             WHERE n.nspname IN ('reconciler', 'reconciler_control') OR n.nspname ~ '^pg_(toast_)?temp_'
         )
     UNION ALL
-    SELECT 'relations', sum(hash_record_extended(ROW(
-        oid, relname, relnamespace, relowner, relkind, relam, reltablespace, relpersistence, reloftype,
-        relrowsecurity, relforcerowsecurity, relreplident, relispartition, relacl, reloptions
-    ), 0))
+    SELECT
+        'relations', sum(hash_record_extended(ROW(
+            oid, relname, relnamespace, relowner, relkind, relam, reltablespace, relpersistence, reloftype,
+            relrowsecurity, relforcerowsecurity, relreplident, relispartition, relacl, reloptions
+        ), 0))
     FROM pg_catalog.pg_class
     WHERE
-        oid >= 16384 AND (relkind <> 't' OR reloptions IS NOT NULL)
-        AND relnamespace NOT IN (SELECT oid FROM our_schema)
+        oid >= 16384 AND relnamespace NOT IN (SELECT oid FROM hidden_schema)
+        AND (relnamespace <> 'pg_toast'::regnamespace OR (relkind = 't' AND reloptions IS NOT NULL))
     UNION ALL
     SELECT 'indexes', sum(hash_record_extended(ROW(indexrelid, xmin), 0))
-    FROM pg_catalog.pg_index WHERE indrelid >= 16384 AND indrelid NOT IN (SELECT oid FROM hidden)
+    FROM pg_catalog.pg_index
+    WHERE indrelid >= 16384 AND indrelid NOT IN (SELECT oid FROM hidden)
     UNION ALL
     SELECT 'constraints', sum(hash_record_extended(ROW(oid, xmin), 0))
-    FROM pg_catalog.pg_constraint WHERE oid >= 16384 AND connamespace NOT IN (SELECT oid FROM our_schema)
+    FROM pg_catalog.pg_constraint
+    WHERE oid >= 16384 AND connamespace NOT IN (SELECT oid FROM hidden_schema)
     UNION ALL
     SELECT 'routines', sum(hash_record_extended(ROW(oid, xmin), 0))
-    FROM pg_catalog.pg_proc WHERE oid >= 16384 AND pronamespace NOT IN (SELECT oid FROM our_schema)
+    FROM pg_catalog.pg_proc
+    WHERE oid >= 16384 AND pronamespace NOT IN (SELECT oid FROM hidden_schema)
     UNION ALL
     SELECT 'types', sum(hash_record_extended(ROW(oid, xmin), 0))
-    FROM pg_catalog.pg_type WHERE oid >= 16384 AND typnamespace NOT IN (SELECT oid FROM our_schema)
+    FROM pg_catalog.pg_type
+    WHERE oid >= 16384 AND typnamespace NOT IN (SELECT oid FROM hidden_schema)
     UNION ALL
     SELECT 'labels', sum(hash_record_extended(ROW(oid, xmin), 0))
-    FROM pg_catalog.pg_enum WHERE enumtypid NOT IN (SELECT oid FROM hidden)
+    FROM pg_catalog.pg_enum
+    WHERE enumtypid NOT IN (SELECT oid FROM hidden)
     UNION ALL
     SELECT 'defaults', sum(hash_record_extended(ROW(adrelid, adnum, xmin), 0))
-    FROM pg_catalog.pg_attrdef WHERE adrelid NOT IN (SELECT oid FROM hidden)
+    FROM pg_catalog.pg_attrdef
+    WHERE adrelid NOT IN (SELECT oid FROM hidden)
     UNION ALL
     SELECT 'triggers', sum(hash_record_extended(ROW(oid, xmin), 0))
-    FROM pg_catalog.pg_trigger WHERE tgrelid NOT IN (SELECT oid FROM hidden)
+    FROM pg_catalog.pg_trigger
+    WHERE tgrelid NOT IN (SELECT oid FROM hidden)
     UNION ALL
     SELECT 'rules', sum(hash_record_extended(ROW(oid, xmin), 0))
-    FROM pg_catalog.pg_rewrite WHERE oid >= 16384 AND ev_class NOT IN (SELECT oid FROM hidden)
+    FROM pg_catalog.pg_rewrite
+    WHERE oid >= 16384 AND ev_class NOT IN (SELECT oid FROM hidden)
     UNION ALL
     SELECT 'policies', sum(hash_record_extended(ROW(oid, xmin), 0))
-    FROM pg_catalog.pg_policy WHERE polrelid NOT IN (SELECT oid FROM hidden)
+    FROM pg_catalog.pg_policy
+    WHERE polrelid NOT IN (SELECT oid FROM hidden)
     UNION ALL
     SELECT 'sequences', sum(hash_record_extended(ROW(seqrelid, xmin), 0))
-    FROM pg_catalog.pg_sequence WHERE seqrelid NOT IN (SELECT oid FROM hidden)
+    FROM pg_catalog.pg_sequence
+    WHERE seqrelid NOT IN (SELECT oid FROM hidden)
     UNION ALL
     SELECT 'inherits', sum(hash_record_extended(ROW(inhrelid, inhparent, inhseqno, xmin), 0))
-    FROM pg_catalog.pg_inherits WHERE inhrelid NOT IN (SELECT oid FROM hidden)
+    FROM pg_catalog.pg_inherits
+    WHERE inhrelid NOT IN (SELECT oid FROM hidden)
     UNION ALL
     SELECT 'comments', sum(hash_record_extended(ROW(classoid, objoid, objsubid, xmin), 0))
     FROM pg_catalog.pg_description
-    WHERE (objoid >= 16384 OR classoid = 2615) AND objoid NOT IN (SELECT oid FROM hidden)
+    WHERE
+        (objoid >= 16384 OR classoid = 'pg_catalog.pg_namespace'::regclass)
+        AND objoid NOT IN (SELECT oid FROM hidden)
     UNION ALL
     SELECT 'schemas', sum(hash_record_extended(ROW(oid, xmin), 0))
-    FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND oid NOT IN (SELECT oid FROM our_schema)
+    FROM pg_catalog.pg_namespace
+    WHERE nspname !~ '^pg_' AND oid NOT IN (SELECT oid FROM hidden_schema)
     UNION ALL
     SELECT 'extensions', sum(hash_record_extended(ROW(oid, xmin), 0)) FROM pg_catalog.pg_extension
     UNION ALL
     SELECT 'members', sum(hash_record_extended(ROW(classid, objid, refobjid), 0))
-    FROM pg_catalog.pg_depend WHERE refclassid = 3079 AND deptype = 'e'
+    FROM pg_catalog.pg_depend
+    WHERE refclassid = 'pg_catalog.pg_extension'::regclass AND deptype = 'e'
     UNION ALL
     SELECT 'default privileges', sum(hash_record_extended(ROW(oid, xmin), 0)) FROM pg_catalog.pg_default_acl
     UNION ALL
@@ -102,26 +129,33 @@ part (name, hash) AS (
     UNION ALL
     SELECT 'foreign tables', sum(hash_record_extended(ROW(ftrelid, xmin), 0)) FROM pg_catalog.pg_foreign_table
     UNION ALL
-    SELECT 'foreign servers', sum(hash_record_extended(ROW(oid, srvname), 0)) FROM pg_catalog.pg_foreign_server
+    SELECT 'foreign servers', sum(hash_record_extended(ROW(oid, srvname), 0))
+    FROM pg_catalog.pg_foreign_server
     UNION ALL
     SELECT 'aggregates', sum(hash_record_extended(ROW(aggfnoid::oid, xmin), 0))
-    FROM pg_catalog.pg_aggregate WHERE aggfnoid::oid >= 16384
+    FROM pg_catalog.pg_aggregate
+    WHERE aggfnoid::oid >= 16384
     UNION ALL
     SELECT 'ranges', sum(hash_record_extended(ROW(rngtypid, xmin), 0))
-    FROM pg_catalog.pg_range WHERE rngtypid >= 16384
+    FROM pg_catalog.pg_range
+    WHERE rngtypid >= 16384
     UNION ALL
     -- The next ones only lend their names to the text of other definitions.
     SELECT 'collations', sum(hash_record_extended(ROW(oid, collname, collnamespace), 0))
-    FROM pg_catalog.pg_collation WHERE oid >= 16384
+    FROM pg_catalog.pg_collation
+    WHERE oid >= 16384
     UNION ALL
     SELECT 'operators', sum(hash_record_extended(ROW(oid, oprname, oprnamespace), 0))
-    FROM pg_catalog.pg_operator WHERE oid >= 16384
+    FROM pg_catalog.pg_operator
+    WHERE oid >= 16384
     UNION ALL
     SELECT 'operator classes', sum(hash_record_extended(ROW(oid, opcname, opcnamespace, opcdefault), 0))
-    FROM pg_catalog.pg_opclass WHERE oid >= 16384
+    FROM pg_catalog.pg_opclass
+    WHERE oid >= 16384
     UNION ALL
     SELECT 'text search', sum(hash_record_extended(ROW(oid, cfgname, cfgnamespace), 0))
-    FROM pg_catalog.pg_ts_config WHERE oid >= 16384
+    FROM pg_catalog.pg_ts_config
+    WHERE oid >= 16384
     UNION ALL
     SELECT 'languages', sum(hash_record_extended(ROW(oid, lanname), 0)) FROM pg_catalog.pg_language
     UNION ALL
@@ -136,24 +170,29 @@ part (name, hash) AS (
             SELECT d.refobjid
             FROM pg_catalog.pg_shdepend AS d, this
             WHERE
-                d.refclassid = 1260
+                d.refclassid = 'pg_catalog.pg_authid'::regclass
                 AND (
-                    (d.dbid = 0 AND d.classid = 1262 AND d.objid = this.oid)
+                    (d.dbid = 0 AND d.classid = 'pg_catalog.pg_database'::regclass AND d.objid = this.oid)
                     OR (
                         d.dbid = this.oid
-                        -- Not large objects (2613), of which there may be millions.
-                        AND d.classid <> 2613 AND d.objid NOT IN (SELECT oid FROM hidden)
+                        -- Not large objects, of which there may be millions.
+                        AND d.classid <> 'pg_catalog.pg_largeobject'::regclass
+                        AND d.objid NOT IN (SELECT oid FROM hidden)
                     )
                 )
         )
         OR oid IN (
-            SELECT s.setrole FROM pg_catalog.pg_db_role_setting AS s, this WHERE s.setdatabase = this.oid
+            SELECT s.setrole FROM pg_catalog.pg_db_role_setting AS s, this
+            WHERE s.setdatabase = this.oid
         )
     UNION ALL
     SELECT 'settings', sum(hash_record_extended(ROW(s.setrole, s.setconfig), 0))
-    FROM pg_catalog.pg_db_role_setting AS s, this WHERE s.setdatabase = this.oid
+    FROM pg_catalog.pg_db_role_setting AS s, this
+    WHERE s.setdatabase = this.oid
     UNION ALL
     SELECT 'database', hash_record_extended(ROW(oid, datdba, datacl, note), 0)::numeric FROM this
 )
-SELECT encode(sha256(convert_to(string_agg(name || '=' || coalesce(hash::text, ''), ','), 'UTF8')), 'hex') AS probe
+SELECT
+    encode(sha256(convert_to(string_agg(name || '=' || coalesce(hash::text, ''), ','), 'UTF8')), 'hex')
+        AS probe
 FROM part;

@@ -1,6 +1,8 @@
 -- name: relations :many
 -- Tables, foreign tables, views and materialized views, one row each with its columns in order.
 -- What few relations have (options, grants, parents) is gathered apart, so that the wide part stays parallel.
+-- An expression of a table dropped meanwhile is NULL and would take its column along in silence: so it
+-- divides by 0.
 SELECT
     CASE c.relkind
         WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' ELSE 'table'
@@ -49,7 +51,7 @@ LEFT JOIN (
                         WHEN 's' THEN ',"generated":"stored","expression":'
                         WHEN 'v' THEN ',"generated":"virtual","expression":'
                         ELSE ',"default":'
-                    END || to_json(pg_get_expr(d.adbin, d.adrelid))::text
+                    END || coalesce(to_json(pg_get_expr(d.adbin, d.adrelid))::text, (a.attnum / 0)::text)
             END
             || CASE a.attidentity
                 WHEN 'a' THEN ',"identity":"always"' WHEN 'd' THEN ',"identity":"by default"' ELSE ''
@@ -113,7 +115,8 @@ LEFT JOIN (
             )
             || coalesce(
                 ',"grants":'
-                || (SELECT json_agg(g::text ORDER BY g::text COLLATE "C")::text FROM unnest(x.attacl) AS g), ''
+                || (SELECT json_agg(g::text ORDER BY g::text COLLATE "C")::text FROM unnest(x.attacl) AS g),
+                ''
             ) AS definition
         FROM pg_attribute AS x
         WHERE
@@ -155,7 +158,9 @@ LEFT JOIN (
             WHEN x.reloftype = 0 THEN '' ELSE ',"of_type":' || to_json(format_type(x.reloftype, NULL))::text
         END
         || coalesce(',"tablespace":' || to_json(ts.spcname::text)::text, '')
-        || CASE WHEN am.amname <> 'heap' THEN ',"access_method":' || to_json(am.amname::text)::text ELSE '' END
+        || CASE
+            WHEN am.amname <> 'heap' THEN ',"access_method":' || to_json(am.amname::text)::text ELSE ''
+        END
         || coalesce(',"server":' || to_json(fs.srvname::text)::text, '')
         || coalesce(
             ',"fdw_options":' || (
@@ -177,7 +182,8 @@ LEFT JOIN (
                     SELECT json_agg(g ORDER BY g COLLATE "C")::text
                     FROM (
                         SELECT unnest(x.relacl)::text
-                        EXCEPT SELECT unnest(acldefault('r', x.relowner))::text
+                        EXCEPT
+                        SELECT unnest(acldefault('r', x.relowner))::text
                     ) AS u (g)
                 ), ''
             ) || coalesce(
@@ -185,7 +191,8 @@ LEFT JOIN (
                     SELECT json_agg(g ORDER BY g COLLATE "C")::text
                     FROM (
                         SELECT unnest(acldefault('r', x.relowner))::text
-                        EXCEPT SELECT unnest(x.relacl)::text
+                        EXCEPT
+                        SELECT unnest(x.relacl)::text
                     ) AS u (g)
                 ), ''
             )

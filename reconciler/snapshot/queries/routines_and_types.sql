@@ -2,7 +2,12 @@
 -- Functions, procedures and aggregates, named by their input types; those that a type brought along left out.
 SELECT
     CASE p.prokind WHEN 'a' THEN 'aggregate' WHEN 'p' THEN 'procedure' ELSE 'function' END AS kind,
-    quote_ident(n.nspname) || '.' || quote_ident(p.proname) || '(' || oidvectortypes(p.proargtypes) || ')' AS name,
+    quote_ident(n.nspname)
+    || '.'
+    || quote_ident(p.proname)
+    || '('
+    || oidvectortypes(p.proargtypes)
+    || ')' AS name,
     '{"owner":' || to_json(pg_get_userbyid(p.proowner))::text
     || CASE
         WHEN p.prokind <> 'a' THEN ',"definition":' || to_json(pg_get_functiondef(p.oid))::text
@@ -17,14 +22,18 @@ SELECT
             ',"grants":' || (
                 SELECT json_agg(g ORDER BY g COLLATE "C")::text
                 FROM (
-                    SELECT unnest(p.proacl)::text EXCEPT SELECT unnest(acldefault('f', p.proowner))::text
+                    SELECT unnest(p.proacl)::text
+                    EXCEPT
+                    SELECT unnest(acldefault('f', p.proowner))::text
                 ) AS u (g)
             ), ''
         ) || coalesce(
             ',"revoked":' || (
                 SELECT json_agg(g ORDER BY g COLLATE "C")::text
                 FROM (
-                    SELECT unnest(acldefault('f', p.proowner))::text EXCEPT SELECT unnest(p.proacl)::text
+                    SELECT unnest(acldefault('f', p.proowner))::text
+                    EXCEPT
+                    SELECT unnest(p.proacl)::text
                 ) AS u (g)
             ), ''
         )
@@ -70,67 +79,73 @@ SELECT
     quote_ident(n.nspname) || '.' || quote_ident(t.typname) AS name,
     '{"owner":' || to_json(pg_get_userbyid(t.typowner))::text
     || CASE t.typtype
-        WHEN 'e' THEN
-            ',"labels":' || (
-                SELECT coalesce(json_agg(l.enumlabel::text ORDER BY l.enumsortorder)::text, '[]')
-                FROM pg_enum AS l WHERE l.enumtypid = t.oid
-            )
-        WHEN 'c' THEN
-            ',"attributes":' || (
-                SELECT
-                    coalesce(
-                        json_agg(
-                            json_strip_nulls(
-                                json_build_object(
-                                    'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
-                                    'collation', CASE
-                                        WHEN a.attcollation <> b.typcollation
-                                            THEN a.attcollation::regcollation::text
-                                    END,
-                                    'comment', col_description(a.attrelid, a.attnum)
-                                )
-                            ) ORDER BY a.attnum
-                        )::text, '[]'
-                    )
-                FROM pg_attribute AS a
-                INNER JOIN pg_type AS b ON a.atttypid = b.oid
-                WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-            )
-        WHEN 'r' THEN
-            ',"range":' || (
-                SELECT
-                    json_build_object(
-                        'subtype', format_type(r.rngsubtype, NULL),
-                        'collation', r.rngcollation::regcollation::text,
-                        'operator_class', quote_ident(ns.nspname) || '.' || quote_ident(o.opcname),
-                        'canonical', r.rngcanonical::regprocedure::text,
-                        'difference', r.rngsubdiff::regprocedure::text,
-                        'multirange', format_type(r.rngmultitypid, NULL)
-                    )::text
-                FROM pg_range AS r
-                INNER JOIN pg_opclass AS o ON r.rngsubopc = o.oid
-                INNER JOIN pg_namespace AS ns ON o.opcnamespace = ns.oid
-                WHERE r.rngtypid = t.oid
-            )
-        WHEN 'd' THEN
-            ',"type":' || to_json(format_type(t.typbasetype, t.typtypmod))::text
-            || CASE WHEN t.typnotnull THEN ',"not_null":true' ELSE '' END
-            || coalesce(',"default":' || to_json(t.typdefault)::text, '')
-            || CASE
-                WHEN t.typcollation = base.typcollation THEN ''
-                ELSE ',"collation":' || to_json(t.typcollation::regcollation::text)::text
-            END
-            || coalesce(
-                ',"constraints":' || (
+        WHEN 'e'
+            THEN
+                ',"labels":' || (
+                    SELECT coalesce(json_agg(l.enumlabel::text ORDER BY l.enumsortorder)::text, '[]')
+                    FROM pg_enum AS l
+                    WHERE l.enumtypid = t.oid
+                )
+        WHEN 'c'
+            THEN
+                ',"attributes":' || (
                     SELECT
-                        json_agg(
-                            json_build_object(
-                                'name', k.conname, 'definition', pg_get_constraintdef(k.oid)
-                            ) ORDER BY k.conname
+                        coalesce(
+                            json_agg(
+                                json_strip_nulls(
+                                    json_build_object(
+                                        'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+                                        'collation', CASE
+                                            WHEN a.attcollation <> b.typcollation
+                                                THEN a.attcollation::regcollation::text
+                                        END,
+                                        'comment', col_description(a.attrelid, a.attnum)
+                                    )
+                                ) ORDER BY a.attnum
+                            )::text, '[]'
+                        )
+                    FROM pg_attribute AS a
+                    INNER JOIN pg_type AS b ON a.atttypid = b.oid
+                    WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+                )
+        WHEN 'r'
+            THEN
+                ',"range":' || (
+                    SELECT
+                        json_build_object(
+                            'subtype', format_type(r.rngsubtype, NULL),
+                            'collation', r.rngcollation::regcollation::text,
+                            'operator_class', quote_ident(ns.nspname) || '.' || quote_ident(o.opcname),
+                            'canonical', r.rngcanonical::regprocedure::text,
+                            'difference', r.rngsubdiff::regprocedure::text,
+                            'multirange', format_type(r.rngmultitypid, NULL)
                         )::text
-                    FROM pg_constraint AS k WHERE k.contypid = t.oid AND k.contype = 'c'
-                ), ''
-            )
+                    FROM pg_range AS r
+                    INNER JOIN pg_opclass AS o ON r.rngsubopc = o.oid
+                    INNER JOIN pg_namespace AS ns ON o.opcnamespace = ns.oid
+                    WHERE r.rngtypid = t.oid
+                )
+        WHEN 'd'
+            THEN
+                ',"type":' || to_json(format_type(t.typbasetype, t.typtypmod))::text
+                || CASE WHEN t.typnotnull THEN ',"not_null":true' ELSE '' END
+                || coalesce(',"default":' || to_json(pg_get_expr(t.typdefaultbin, 0))::text, '')
+                || CASE
+                    WHEN t.typcollation = base.typcollation THEN ''
+                    ELSE ',"collation":' || to_json(t.typcollation::regcollation::text)::text
+                END
+                || coalesce(
+                    ',"constraints":' || (
+                        SELECT
+                            json_agg(
+                                json_build_object(
+                                    'name', k.conname, 'definition', pg_get_constraintdef(k.oid)
+                                ) ORDER BY k.conname
+                            )::text
+                        FROM pg_constraint AS k
+                        WHERE k.contypid = t.oid AND k.contype = 'c'
+                    ), ''
+                )
         ELSE
             ',"base":' || json_build_array(
                 t.typinput::regprocedure, t.typoutput::regprocedure, t.typreceive::regprocedure,
@@ -146,14 +161,18 @@ SELECT
             ',"grants":' || (
                 SELECT json_agg(g ORDER BY g COLLATE "C")::text
                 FROM (
-                    SELECT unnest(t.typacl)::text EXCEPT SELECT unnest(acldefault('T', t.typowner))::text
+                    SELECT unnest(t.typacl)::text
+                    EXCEPT
+                    SELECT unnest(acldefault('T', t.typowner))::text
                 ) AS u (g)
             ), ''
         ) || coalesce(
             ',"revoked":' || (
                 SELECT json_agg(g ORDER BY g COLLATE "C")::text
                 FROM (
-                    SELECT unnest(acldefault('T', t.typowner))::text EXCEPT SELECT unnest(t.typacl)::text
+                    SELECT unnest(acldefault('T', t.typowner))::text
+                    EXCEPT
+                    SELECT unnest(t.typacl)::text
                 ) AS u (g)
             ), ''
         )
@@ -169,7 +188,10 @@ LEFT JOIN pg_description AS note
 WHERE
     t.oid >= 16384 AND (t.typtype IN ('e', 'r', 'd', 'b') OR (t.typtype = 'c' AND c.relkind = 'c'))
     AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'reconciler', 'reconciler_control')
-    AND NOT EXISTS (SELECT FROM pg_type AS item WHERE item.typarray = t.oid)
+    AND NOT EXISTS (
+        SELECT FROM pg_type AS item
+        WHERE item.typarray = t.oid
+    )
     AND NOT EXISTS (
         SELECT FROM pg_depend AS e
         WHERE

@@ -1,0 +1,163 @@
+"""What a database and a server are, with the catalog only where it moved."""
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from reconciler.errors import DatabaseUnavailable
+from reconciler.snapshot.catalog import read_catalog, read_objects
+from reconciler.snapshot.database import UNKNOWN_SYSTEM, read_database, read_server
+from reconciler.snapshot.probe import probe
+from reconciler.snapshot.transaction import reading
+
+
+async def value(connection: Any, query: str) -> Any:
+    row = await (await connection.execute(query)).fetchone()
+    return row[0]
+
+
+async def test_reads_everything_the_first_time(furnished: Any) -> None:
+    """Without a known probe the catalog is read, with the probe of the same moment."""
+    live = await read_database(furnished, known_probe=None)
+    assert live.exists
+    assert not live.empty
+    assert live.catalog == await read_catalog(furnished)
+    assert live.probe == await probe(furnished)
+    assert set(live.extensions) == {"citext", "plpgsql", "postgres_fdw"}
+    assert {"citext", "hstore", "plpgsql"} <= live.available_extensions
+    assert live.identity is not None
+    assert live.identity.system_identifier == await value(
+        furnished, "SELECT system_identifier::text FROM pg_control_system()"
+    )
+    assert live.identity.database_oid == await value(
+        furnished, "SELECT oid::bigint FROM pg_database WHERE datname = current_database()"
+    )
+    assert live.identity.server_major == furnished.info.server_version // 10000
+
+
+async def test_reads_no_catalog_while_nothing_moves(furnished: Any) -> None:
+    """With the probe of now there is nothing to read; after DDL there is."""
+    before = await read_database(furnished, known_probe=None)
+    again = await read_database(furnished, known_probe=before.probe)
+    assert again.catalog is None
+    assert again.probe == before.probe
+    await furnished.execute("ALTER TABLE shop.orders ADD COLUMN by_hand text")
+    after = await read_database(furnished, known_probe=before.probe)
+    assert after.probe != before.probe
+    assert after.catalog is not None
+    assert "by_hand" in after.catalog.objects["table shop.orders"].definition
+
+
+@pytest.mark.parametrize(
+    ("ddl", "empty"),
+    [
+        ("SELECT 1", True),
+        ("CREATE SCHEMA reconciler CREATE TABLE t (a int)", True),
+        ("CREATE TEMP TABLE t (a int)", True),
+        ("CREATE SCHEMA s", False),
+        ("CREATE TABLE t (a int)", False),
+        ("CREATE SEQUENCE s", False),
+        ("CREATE TYPE e AS ENUM ()", False),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", False),
+        ("CREATE EXTENSION citext", False),
+    ],
+)
+async def test_says_whether_a_database_is_empty(live: Any, ddl: str, *, empty: bool) -> None:
+    """Empty is what holds no object of a user's; our schema and what PostgreSQL puts there do not count."""
+    await live.execute(ddl)
+    assert (await read_database(live, known_probe=None)).empty is empty
+
+
+async def test_identity_where_the_role_may_not_ask(live: Any) -> None:
+    """A role that may not read the system identifier still gets everything else."""
+    await live.execute("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC")
+    await live.execute(
+        "DO $$ BEGIN CREATE ROLE snap_reader; EXCEPTION WHEN duplicate_object OR unique_violation THEN END $$"
+    )
+    await live.execute("SET ROLE snap_reader")
+    found = await read_database(live, known_probe=None)
+    assert found.identity is not None
+    assert found.identity.system_identifier == UNKNOWN_SYSTEM
+    assert found.catalog is not None
+
+
+async def test_server_facts(live: Any) -> None:
+    """A server names its databases with their oids, and says which take no work."""
+    facts = await read_server(live)
+    name = live.info.dbname
+    assert facts.databases[name] == await value(
+        live, "SELECT oid::bigint FROM pg_database WHERE datname = current_database()"
+    )
+    assert "no such database" not in facts.databases
+    assert facts.closed_databases >= {"template0", "template1"}
+    assert name not in facts.closed_databases
+    assert facts.can_create_database
+    assert not facts.in_recovery
+    assert facts.server_major == live.info.server_version // 10000
+    assert "plpgsql" in facts.available_extensions
+
+
+async def test_server_facts_of_a_plain_role(furnished: Any) -> None:
+    """A role that may not make databases is told so before it tries."""
+    await furnished.execute("SET ROLE snap_reader")
+    facts = await read_server(furnished)
+    assert not facts.can_create_database
+    assert not facts.is_superuser
+
+
+@pytest.mark.parametrize(
+    "ddl",
+    [
+        "DROP VIEW shop.big_orders CASCADE",
+        "DROP FUNCTION shop.touch() CASCADE",
+        "DROP TABLE shop.orders CASCADE",
+        "DROP INDEX shop.customers_lower",
+        "DROP SCHEMA shop CASCADE",
+    ],
+)
+async def test_an_object_dropped_under_the_snapshot_is_noticed(
+    furnished: Any, connect: Any, ddl: str
+) -> None:
+    """Where rows are from before a drop and definitions from after it, the read fails rather than mixes."""
+    other = await connect(furnished.info.dbname)
+
+    async def read_around_the_drop() -> None:
+        async with reading(furnished):
+            await (await furnished.execute("SELECT 1")).fetchone()
+            await other.execute(ddl)
+            await read_objects(furnished)
+
+    with pytest.raises(psycopg.Error):
+        await read_around_the_drop()
+    assert furnished.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+async def test_a_picture_mixed_of_two_moments_is_taken_anew(
+    furnished: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A column renamed after the snapshot was taken is in no picture half old and half new."""
+    other = await connect(furnished.info.dbname)
+    renamed = False
+
+    async def read_late(connection: Any) -> Any:
+        nonlocal renamed
+        if not renamed:
+            renamed = True
+            await other.execute("ALTER TABLE shop.orders RENAME amount TO price")
+        return await read_objects(connection)
+
+    monkeypatch.setattr("reconciler.snapshot.database.read_objects", read_late)
+    live = await read_database(furnished, known_probe=None)
+    assert live.catalog is not None
+    assert '"price"' in live.catalog.objects["table shop.orders"].definition
+    assert "o.price" in live.catalog.objects["view shop.big_orders"].definition
+    assert live.probe == await probe(furnished)
+
+
+async def test_a_lost_connection_is_reported(live: Any, connect: Any) -> None:
+    """A connection that the server ends while it reads is an error of ours, without its secrets."""
+    other = await connect(live.info.dbname)
+    await other.execute("SELECT pg_terminate_backend(%s)", (live.info.backend_pid,))
+    with pytest.raises(DatabaseUnavailable, match="reading database"):
+        await read_database(live, known_probe=None)
