@@ -197,10 +197,10 @@ def _hidden(word: str, before: object, after: object) -> str:
 
 
 def _plain(word: str, before: object, after: object) -> str:
-    if before is None or before is False:
-        return f"{word} added" if after is True else f"{word} added: {_value(after)}"
-    if after is None or after is False:
-        return f"{word} removed" if before is True else f"{word} removed: {_value(before)}"
+    if before is None:
+        return f"{word} added" if after is True else f"{word} is now {_value(after)}"
+    if after is None:
+        return f"{word} removed" if before is True else f"{word} is no longer {_value(before)}"
     return f"{word} was {_value(before)}, is {_value(after)}"
 
 
