@@ -15,6 +15,7 @@ _DAMAGE = re.compile(
     r"|loose object|did not send all necessary objects|invalid sha1 pointer|unable to read",
     re.IGNORECASE,
 )
+_PLACE = re.compile(r"'(?:/|\w+://)[^']*'|\w+://\S+")  # an address says nothing of what went wrong
 _NO_SPACE = re.compile(r"no space left|disk quota exceeded|file too large|disk full|signal 25", re.IGNORECASE)
 
 # The first match wins; each is what Git, curl or ssh says, and what to do about it.
@@ -22,12 +23,12 @@ _REASONS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), reason, hint)
     for pattern, reason, hint in (
         (
-            r"could not read (?:user|pass)|terminal prompts disabled|authentication failed|error: 401",
+            r"could not read (?:user|pass)|prompts disabled|authentication failed|returned error: 401",
             "the remote refused the credentials or asked for some",
             "give the source a user and a token, or renew them",
         ),
         (
-            r"unable to update url base from redirection|redirect|error: 30\d",
+            r"url base from redirection|returned error: 30\d",
             "the remote answered with a redirect, which is not followed",
             "write the address it redirects to as the url of the source",
         ),
@@ -37,7 +38,7 @@ _REASONS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
             "add the key, checked, to the file the source names",
         ),
         (
-            r"permission denied \(|error: 403|access denied",
+            r"permission denied \(|returned error: 403|access denied",
             "the remote forbids it",
             "check what the key or the token of the source may read",
         ),
@@ -67,7 +68,7 @@ _REASONS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
             "run 'git fsck --strict' on the repository",
         ),
         (
-            r"ssl|certificate|tls",
+            r"\bssl\b|certificate|\btls\b|gnutls",
             "the secure connection could not be made",
             "check the certificate of the remote, or name its authority in the credentials",
         ),
@@ -82,12 +83,12 @@ _REASONS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
             "check that it runs and that the network lets this host through",
         ),
         (
-            r"not found|does not appear to be a git repository|no such file|error: 404",
+            r"not found|does not appear to be a git repository|no such file|returned error: 404",
             "there is no repository at this address, or it is not shown to us",
             "check the url and the credentials",
         ),
         (
-            r"early eof|unexpected disconnect|hung up|rpc failed|error: 5\d\d|transfer closed|index-pack",
+            r"early eof|unexpected disconnect|hung up|rpc failed|returned error: 5\d\d|index-pack",
             "the remote broke off",
             "it is tried again at the next pass",
         ),
@@ -109,8 +110,9 @@ def of_fetch(stderr: str, *, doing: str, ref: str) -> ReconcilerError:
             f"{doing}: {ref!r} does not exist there",
             hint="it was deleted, was never pushed, or the repository is empty",
         )
+    words = _PLACE.sub("''", stderr)
     for pattern, reason, hint in _REASONS:
-        if pattern.search(stderr):
+        if pattern.search(words):
             kind = Refused if "sent objects" in reason else SourceUnavailable
             return kind(f"{doing}: {reason}: {said}", hint=hint)
     if _DAMAGE.search(ours):

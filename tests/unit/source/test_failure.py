@@ -34,6 +34,12 @@ from reconciler.source.mirror import MirrorDamaged
         ("Host key verification failed.\nfatal: Could not read from remote", SourceUnavailable, "host key"),
         ("git@h: Permission denied (publickey).\nfatal: x", SourceUnavailable, "forbids"),
         ("error: RPC failed; curl 18\nfatal: early EOF", SourceUnavailable, "broke off"),
+        (
+            "error: RPC failed; curl 18\nerror: 30958 bytes of body are still expected\nfatal: early EOF",
+            SourceUnavailable,
+            "broke off",
+        ),
+        ("fatal: repository 'https://ssl.h/redirect/' not found", SourceUnavailable, "no repository"),
         ("fatal: write error: No space left on device", SourceUnavailable, "disk"),
         (
             "error: object abc: hasDotgit: contains '.git'\nfatal: fsck error in packed object",
