@@ -1,0 +1,203 @@
+"""The shapes of requests and answers that are not view values; from them the OpenAPI document is made."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reconciler.rollout.status import EnvironmentStatus, EventRecord, RolloutStatus
+
+
+class Body(BaseModel):
+    """A request body: strict, for whoever misspells a key means something by it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Reason = Annotated[str, Field(max_length=1000, description="why, for the audit")]
+DeploymentName = Annotated[str, Field(min_length=1, max_length=255, description="only this deployment")]
+
+
+class RolloutBody(Body):
+    """What to apply."""
+
+    ref: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
+        None, description="branch, tag or commit; left out: the head of the source"
+    )
+    deployment: DeploymentName | None = None
+    scope: Literal["full", "provision-only"] | None = None
+    reason: Reason = ""
+    allow_hazards: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=32)] = []
+
+
+class VerbBody(Body):
+    """What a verb is about."""
+
+    deployment: DeploymentName | None = None
+
+
+class ReasonBody(Body):
+    """Why something is asked for."""
+
+    reason: Reason = ""
+
+
+class NoBody(Body):
+    """Nothing; an empty object, or no body at all."""
+
+
+class Answer(BaseModel):
+    """An answer; made by us, so it is described and not checked."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ProblemDetails(Answer):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    hint: str | None = None
+    problems: list[dict[str, Any]] | None = None
+
+
+class Environments(Answer):
+    """All environments, by name."""
+
+    environments: list[EnvironmentStatus]
+
+
+class Rollouts(Answer):
+    """Rollouts, newest first, without their steps."""
+
+    rollouts: list[RolloutStatus]
+
+
+class Applied(Answer):
+    """The rollout that was recorded; null where there was nothing to do."""
+
+    rollout: RolloutStatus | None
+
+
+class Events(Answer):
+    """Events by rising id; ask again with `after=next`."""
+
+    events: list[EventRecord]
+    next: int
+
+
+class Hazard(Answer):
+    """A danger of a step."""
+
+    code: str
+    message: str
+
+
+class PlanStep(Answer):
+    """A step; what else it holds depends on its kind."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    kind: str
+    component: str
+    identity: str
+    database: str
+    hazards: list[Hazard]
+
+
+class PlanStage(Answer):
+    """A stage in run order."""
+
+    name: str
+    skipped: str | None
+    steps: list[PlanStep]
+
+
+class Stages(Answer):
+    """The stages of a deployment's plan."""
+
+    stages: list[PlanStage]
+
+
+class PendingRow(Answer):
+    """Desired differs from tracked."""
+
+    component: str
+    identity: str
+    action: Literal["add", "change", "remove"]
+    reason: str
+
+
+class DriftRow(Answer):
+    """Live differs from tracked, and we did not do it."""
+
+    component: str
+    identity: str
+    action: Literal["added", "changed", "removed"]
+    detail: str
+
+
+class DivergedRow(Answer):
+    """Deployed history differs from the plan file."""
+
+    component: str
+    identity: str
+    sort: str
+    policy: str
+    detail: str
+
+
+class DeploymentDiff(Answer):
+    """What differs on one deployment, and what applying does about it."""
+
+    name: str
+    digest: str
+    base: str
+    held: str | None
+    unavailable: str | None
+    blocked: list[str]
+    refused: list[str]
+    diverged: list[DivergedRow]
+    pending: list[PendingRow]
+    drift: list[DriftRow]
+    plan: Stages
+
+
+class Diff(Answer):
+    """The dry run: the same inputs give the same bytes."""
+
+    environment: str
+    commit: str
+    scope: Literal["full", "provision-only"]
+    in_sync: bool
+    digest: str
+    deployments: list[DeploymentDiff]
+
+
+class ModuleStatus(Answer):
+    """What is deployed, pending and diverged of every module."""
+
+    model_config = ConfigDict(extra="allow")
+
+    environment: str
+    commit: str
+    deployments: list[dict[str, Any]]
+
+
+class ModuleLog(Answer):
+    """What was deployed and what failed, newest first."""
+
+    model_config = ConfigDict(extra="allow")
+
+    environment: str
+    commit: str
+    databases: list[dict[str, Any]]
+
+
+class Health(Answer):
+    """Whether this process lives, or serves."""
+
+    status: str
+    detail: str

@@ -1,0 +1,92 @@
+"""Routes of rollouts: record one, list them, show one, and what operators ask of one."""
+
+from fastapi import APIRouter, HTTPException
+from starlette.responses import JSONResponse
+
+from reconciler.errors import NotFound
+from reconciler.rollout.status import RequestStatus, RolloutStatus
+from reconciler.web import models
+from reconciler.web.access import Caller, Role
+from reconciler.web.requests import (
+    PROBLEMS,
+    Environment,
+    Limit,
+    Operator,
+    Provisioner,
+    Reader,
+    Reconciling,
+    RolloutId,
+    answer,
+    printable,
+)
+
+VERBS = ("retry", "cancel")
+"""What may be asked of a rollout."""
+
+router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["rollouts"])
+
+
+@router.post(
+    "/environments/{env}/rollouts",
+    response_model=models.Applied,
+    status_code=201,
+    responses={200: {"model": models.Applied, "description": "there was nothing to do"}},
+)
+async def apply(
+    reconciler: Reconciling, who: Provisioner, env: Environment, body: models.RolloutBody | None = None
+) -> JSONResponse:
+    """Record one rollout now, held or not; workers carry it out after this answer."""
+    asked = body if body is not None else models.RolloutBody()
+    _may_apply(who, asked)
+    recorded = await reconciler.apply(
+        env,
+        ref=printable(asked.ref, "ref"),
+        deployment=printable(asked.deployment, "deployment"),
+        scope=asked.scope,
+        reason=asked.reason or f"applied by {who.name}",
+        requested_by=who.name,
+        allow_hazards=frozenset(asked.allow_hazards),
+    )
+    if recorded is None:
+        return answer({"rollout": None})
+    return answer({"rollout": recorded}, 201, {"Location": f"/v1/rollouts/{recorded.id}"})
+
+
+def _may_apply(who: Caller, asked: models.RolloutBody) -> None:
+    """A provisioner applies provision-only plans without consent to hazards; more takes an operator."""
+    if who.role >= Role.OPERATE:
+        return
+    if asked.scope != "provision-only" or asked.allow_hazards:
+        raise HTTPException(
+            403, f"token '{who.name}' has the role provision: it may apply provision-only, without hazards"
+        )
+
+
+@router.get("/environments/{env}/rollouts", response_model=models.Rollouts)
+async def history(reconciler: Reconciling, _who: Reader, env: Environment, limit: Limit = 20) -> JSONResponse:
+    """List the latest rollouts of an environment, newest first."""
+    return answer({"rollouts": await reconciler.rollouts(env, limit=limit)})
+
+
+@router.get("/rollouts/{rollout}", response_model=RolloutStatus)
+async def show(reconciler: Reconciling, _who: Reader, rollout: RolloutId) -> JSONResponse:
+    """Show one rollout with its operations and steps."""
+    return answer(await reconciler.rollout(rollout))
+
+
+@router.post("/rollouts/{rollout}/{verb}", response_model=RequestStatus, status_code=202)
+async def request(
+    reconciler: Reconciling,
+    who: Operator,
+    rollout: RolloutId,
+    verb: str,
+    body: models.VerbBody | None = None,
+) -> JSONResponse:
+    """Ask something of a rollout; it is recorded before this answer, and carried out at a safe point."""
+    if verb not in VERBS:
+        raise NotFound("no such verb", hint=f"possible: {', '.join(VERBS)}")
+    where = printable(body.deployment if body is not None else None, "deployment")
+    return answer(
+        await reconciler.request(rollout, verb, deployment=where, requested_by=who.name),
+        202,
+    )

@@ -1,0 +1,92 @@
+"""What the HTTP API needs of the reconciler: the facade as a list of signatures.
+
+`reconciler.reconcile.Reconciler` is the one the daemon passes; tests pass one that lives in memory.
+"""
+
+from typing import Any, Protocol
+
+from reconciler.plan.model import Plan
+from reconciler.rollout.status import EnvironmentStatus, EventRecord, RequestStatus, RolloutStatus
+
+
+class Service(Protocol):
+    """Coroutines over values; every one raises errors of `reconciler.errors`."""
+
+    async def environments(self) -> tuple[EnvironmentStatus, ...]:
+        """All environments."""
+        ...
+
+    async def environment(self, name: str) -> EnvironmentStatus:
+        """One environment."""
+        ...
+
+    async def preview(
+        self, name: str, *, ref: str | None = None, deployment: str | None = None, scope: str | None = None
+    ) -> Plan:
+        """The dry run."""
+        ...
+
+    async def apply(
+        self,
+        name: str,
+        *,
+        ref: str | None = None,
+        deployment: str | None = None,
+        scope: str | None = None,
+        reason: str,
+        requested_by: str,
+        allow_hazards: frozenset[str] = frozenset(),
+    ) -> RolloutStatus | None:
+        """Record one rollout now; None where there is nothing to do."""
+        ...
+
+    async def rollouts(self, name: str, *, limit: int = 20) -> tuple[RolloutStatus, ...]:
+        """The latest rollouts, newest first."""
+        ...
+
+    async def rollout(self, rollout: str, /) -> RolloutStatus:
+        """One rollout with its operations and steps."""
+        ...
+
+    async def request(
+        self, rollout: str, verb: str, *, deployment: str | None, requested_by: str
+    ) -> RequestStatus:
+        """Note what an operator asks of a rollout."""
+        ...
+
+    async def suspend(self, name: str, *, reason: str, requested_by: str) -> None:
+        """Stop reconciling an environment."""
+        ...
+
+    async def resume(self, name: str, *, requested_by: str) -> None:
+        """Reconcile an environment again."""
+        ...
+
+    async def reconcile(self, name: str, *, requested_by: str) -> None:
+        """Ask for a pass now."""
+        ...
+
+    async def events(
+        self,
+        *,
+        environment: str | None = None,
+        rollout: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+    ) -> tuple[EventRecord, ...]:
+        """Events in order of their ids, those after `after`."""
+        ...
+
+    async def module_status(self, name: str, *, deployment: str | None = None) -> dict[str, Any]:
+        """Per deployment and module: what is deployed, pending and diverged."""
+        ...
+
+    async def module_log(
+        self, name: str, *, deployment: str | None = None, limit: int = 100
+    ) -> dict[str, Any]:
+        """Per deployment and database: what was deployed, and what failed."""
+        ...
+
+    async def ready(self) -> tuple[bool, str]:
+        """Whether requests can be served, and why not."""
+        ...

@@ -1,0 +1,316 @@
+"""A reconciler that lives in memory: real values, no database; what the edges are tested against."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from reconciler.diff.model import Action, Drift, PendingChange
+from reconciler.errors import Conflict, NotFound, ReconcilerError
+from reconciler.plan.model import DeploymentPlan, Plan, PlanStage, Scope
+from reconciler.plan.steps import DeployChange, StepKind
+from reconciler.rollout.states import OperationState, RolloutState
+from reconciler.rollout.status import (
+    Condition,
+    DeploymentStatus,
+    EnvironmentStatus,
+    EventRecord,
+    OperationStatus,
+    RequestStatus,
+    RolloutStatus,
+    StepStatus,
+)
+
+AT = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def environment(name: str = "production", **changed: Any) -> EnvironmentStatus:
+    status = EnvironmentStatus(
+        name=name,
+        source="platform",
+        path=f"environments/{name}.yaml",
+        head_commit=COMMIT,
+        head_commit_at=AT,
+        observed_commit=COMMIT,
+        applied_commit=COMMIT,
+        applied_at=AT + timedelta(seconds=1),
+        suspended=False,
+        suspended_reason=None,
+        last_pass_at=AT + timedelta(seconds=2),
+        error=None,
+        deployments=(deployment(),),
+        conditions=(
+            Condition(type="Ready", status=True, reason="InSync", message="in sync", since=AT),
+            Condition(type="Stalled", status=False, reason="No", message="", since=AT),
+        ),
+    )
+    return replace(status, **changed)
+
+
+def deployment(name: str = "eu", **changed: Any) -> DeploymentStatus:
+    status = DeploymentStatus(
+        name=name,
+        applied_commit=COMMIT,
+        pending=0,
+        drift=0,
+        diverged=0,
+        held=None,
+        unavailable=None,
+        operation=None,
+        state=None,
+    )
+    return replace(status, **changed)
+
+
+def rollout(number: int = 1, state: str = "completed", **changed: Any) -> RolloutStatus:
+    over = state in {"completed", "failed", "cancelled", "superseded"}
+    status = RolloutStatus(
+        id=f"00000000-0000-4000-8000-{number:012d}",
+        environment="production",
+        commit=COMMIT,
+        scope="full",
+        state=RolloutState(state),
+        reason="commit",
+        requested_by="reconciler",
+        created_at=AT,
+        finished_at=AT + timedelta(seconds=3) if over else None,
+        operations=(operation(state),),
+    )
+    return replace(status, **changed)
+
+
+def operation(state: str = "completed", **changed: Any) -> OperationStatus:
+    status = OperationStatus(
+        id="10000000-0000-4000-8000-000000000001",
+        deployment="eu",
+        state=OperationState(state),
+        attempts=1,
+        plan_digest="sha256:" + "1" * 64,
+        reason=None,
+        error=None,
+        next_attempt_at=None,
+        started_at=AT,
+        finished_at=None,
+        worker="w1",
+        steps=(
+            StepStatus(
+                id="s1",
+                ordinal=0,
+                stage="migrations",
+                kind="deploy-change",
+                component="shop-schema",
+                identity="change orders",
+                state="done" if state == "completed" else "pending",
+            ),
+        ),
+    )
+    return replace(status, **changed)
+
+
+def plan(*, pending: bool = True, drift: bool = False, unavailable: str | None = None) -> Plan:
+    step = DeployChange(
+        id="s1",
+        kind=StepKind.DEPLOY_CHANGE,
+        component="shop-schema",
+        identity="change orders",
+        database="shop",
+        project="shop",
+        change_id="c1",
+        change="orders",
+        script="modules/shop/deploy/orders.sql",
+        script_hash="h1",
+        transaction="change",
+    )
+    change = PendingChange(
+        component="shop-schema", identity="change orders", action=Action.ADD, reason="in the plan file"
+    )
+    moved = Drift(
+        component="shop-db", identity="index shop.orders_idx", action=Action.REMOVED, detail="it is gone"
+    )
+    one = DeploymentPlan(
+        name="eu",
+        base="sha256:" + "2" * 64,
+        digest="sha256:" + "3" * 64,
+        stages=(PlanStage(name="migrations", steps=(step,) if pending else ()),),
+        pending=(change,) if pending else (),
+        drift=(moved,) if drift else (),
+        unavailable=unavailable,
+    )
+    return Plan(
+        environment="production",
+        commit=COMMIT,
+        scope=Scope.FULL,
+        digest="sha256:" + "4" * 64,
+        deployments=(one,),
+    )
+
+
+@dataclass
+class MemoryService:
+    """Holds what it is given; `calls` keeps what was asked, `fails` makes every call raise."""
+
+    known: dict[str, EnvironmentStatus] = field(default_factory=lambda: {"production": environment()})
+    history: list[RolloutStatus] = field(default_factory=lambda: [rollout()])
+    happened: list[EventRecord] = field(default_factory=list)
+    next_plan: Plan = field(default_factory=plan)
+    next_apply: RolloutStatus | None = field(default_factory=lambda: rollout(2, "pending"))
+    is_ready: tuple[bool, str] = (True, "ready")
+    fails: Exception | None = None
+    hold: asyncio.Event | None = None
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def happen(self, kind: str, environment: str = "production", message: str = "it happened") -> None:
+        self.happened.append(
+            EventRecord(
+                id=len(self.happened) + 1,
+                at=AT,
+                kind=kind,
+                environment=environment,
+                deployment=None,
+                rollout=None,
+                operation=None,
+                message=message,
+                data={"n": len(self.happened)},
+            )
+        )
+
+    async def _called(self, what: str, **given: Any) -> None:
+        self.calls.append((what, given))
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.fails is not None:
+            raise self.fails
+
+    async def environments(self) -> tuple[EnvironmentStatus, ...]:
+        await self._called("environments")
+        return tuple(self.known.values())
+
+    async def environment(self, name: str) -> EnvironmentStatus:
+        await self._called("environment", name=name)
+        if name not in self.known:
+            raise NotFound(f"there is no environment '{name}'", hint="did you mean 'production'?")
+        return self.known[name]
+
+    async def preview(
+        self, name: str, *, ref: str | None = None, deployment: str | None = None, scope: str | None = None
+    ) -> Plan:
+        await self._called("preview", name=name, ref=ref, deployment=deployment, scope=scope)
+        await self.environment(name)
+        return self.next_plan
+
+    async def apply(
+        self,
+        name: str,
+        *,
+        ref: str | None = None,
+        deployment: str | None = None,
+        scope: str | None = None,
+        reason: str,
+        requested_by: str,
+        allow_hazards: frozenset[str] = frozenset(),
+    ) -> RolloutStatus | None:
+        await self._called(
+            "apply",
+            name=name,
+            ref=ref,
+            deployment=deployment,
+            scope=scope,
+            reason=reason,
+            requested_by=requested_by,
+            allow_hazards=allow_hazards,
+        )
+        await self.environment(name)
+        if self.next_apply is not None:
+            self.history.insert(0, self.next_apply)
+        return self.next_apply
+
+    async def rollouts(self, name: str, *, limit: int = 20) -> tuple[RolloutStatus, ...]:
+        await self._called("rollouts", name=name, limit=limit)
+        await self.environment(name)
+        return tuple(self.history[:limit])
+
+    async def rollout(self, rollout: str, /) -> RolloutStatus:
+        await self._called("rollout", rollout=rollout)
+        for status in self.history:
+            if status.id == rollout:
+                return status
+        raise NotFound(f"there is no rollout '{rollout}'")
+
+    async def request(
+        self, rollout: str, verb: str, *, deployment: str | None, requested_by: str
+    ) -> RequestStatus:
+        await self._called(
+            "request", rollout=rollout, verb=verb, deployment=deployment, requested_by=requested_by
+        )
+        about = await self.rollout(rollout)
+        if verb == "cancel" and about.finished_at is not None:
+            raise Conflict("the rollout is over")
+        return RequestStatus(
+            id="r1",
+            rollout=rollout,
+            deployment=deployment,
+            verb=verb,
+            state="completed",
+            reason=None,
+            requested_by=requested_by,
+            created_at=AT,
+            resolved_at=AT,
+        )
+
+    async def suspend(self, name: str, *, reason: str, requested_by: str) -> None:
+        await self._called("suspend", name=name, reason=reason, requested_by=requested_by)
+        status = await self.environment(name)
+        self.known[name] = replace(status, suspended=True, suspended_reason=reason)
+
+    async def resume(self, name: str, *, requested_by: str) -> None:
+        await self._called("resume", name=name, requested_by=requested_by)
+        status = await self.environment(name)
+        self.known[name] = replace(status, suspended=False, suspended_reason=None)
+
+    async def reconcile(self, name: str, *, requested_by: str) -> None:
+        await self._called("reconcile", name=name, requested_by=requested_by)
+        await self.environment(name)
+
+    async def events(
+        self,
+        *,
+        environment: str | None = None,
+        rollout: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+    ) -> tuple[EventRecord, ...]:
+        await self._called("events", environment=environment, after=after, limit=limit)
+        rows = [
+            row
+            for row in self.happened
+            if row.id > after and (environment is None or row.environment == environment)
+        ]
+        return tuple(rows[:limit])
+
+    async def module_status(self, name: str, *, deployment: str | None = None) -> dict[str, Any]:
+        await self._called("module_status", name=name, deployment=deployment)
+        module = {
+            "component": "shop-schema",
+            "project": "shop",
+            "database": "shop",
+            "deployed": 3,
+            "last": "orders",
+            "tag": "v1.0.0",
+            "pending": ["change prices"],
+            "diverged": [],
+        }
+        row = {"name": "eu", "unavailable": None, "modules": [module]}
+        return {"environment": name, "commit": COMMIT, "deployments": [row]}
+
+    async def module_log(
+        self, name: str, *, deployment: str | None = None, limit: int = 100
+    ) -> dict[str, Any]:
+        await self._called("module_log", name=name, deployment=deployment, limit=limit)
+        rows = [{"deployment": "eu", "database": "shop", "events": [{"event": "deploy", "change": "orders"}]}]
+        return {"environment": name, "commit": COMMIT, "databases": rows}
+
+    async def ready(self) -> tuple[bool, str]:
+        if isinstance(self.fails, ReconcilerError):
+            return False, str(self.fails)
+        return self.is_ready
