@@ -1,7 +1,7 @@
 """Deploy changes of a module: script, verify script and record in one transaction each.
 
-Statements are sent one by one, so that an error is placed in its script; what is ours around them goes in
-one pipeline, so that a change costs about the round trips of its own statements.
+Statements are sent one by one, so that an error is placed in its script, and all of a transaction in one
+pipeline, ours included, so that a change costs about one round trip.
 """
 
 import asyncio
@@ -10,22 +10,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from reconciler.errors import LockNotAcquired, ReconcilerError, Refused, StepFailed
+from reconciler.errors import LeaseLost, LockNotAcquired, ReconcilerError, Refused, StepFailed
 from reconciler.execution.session import DatabaseSession
-from reconciler.postgres.connection import is_transient, translate
+from reconciler.postgres.connection import Connection, is_transient, translate
 from reconciler.postgres.queries import Queries
 from reconciler.state.desired import DesiredChange, DesiredModule, TransactionMode
 from reconciler.state.program import Program, Purpose, compile_script, locate
 from reconciler.tracking import record
+from reconciler.tracking.errors import translate as translate_record
 from reconciler.tracking.record import Actor, ChangeRecord, Failure, ModuleIdentity
 
 _QUERIES = Queries.load("reconciler.execution")
 _WATCH_AFTER_S = 0.3
 """How long a change may run before we look who blocks it; most are done long before."""
+STATEMENTS_IN_FLIGHT_MAX = 500
+"""Statements sent before we wait for the server; bounds what both sides keep in memory."""
 READ_ONLY = "25006"
 """Elsewhere the sign of a standby, and so worth another try; in a script, of a verify script that writes."""
 LOCKS_PER_STATEMENT = 4
@@ -35,10 +39,10 @@ LOCKS_PER_STATEMENT = 4
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """Who is told how far it is: `done` after each change, raising to stop at this safe point;
-    `recorded` where script and record are written and not committed yet."""
+    `recorded` where script and record are written and not committed yet, which costs a round trip."""
 
     done: Callable[[DesiredChange], Awaitable[None]]
-    recorded: Callable[[DesiredChange], None]
+    recorded: Callable[[DesiredChange], None] | None = None
 
 
 class ScriptFault(Exception):
@@ -83,11 +87,13 @@ async def _together(
     """Run changes in one transaction."""
     actor, progress = context
     current = changes[0]
-    async with _transaction(session, identity, lambda: current, actor):
+    async with _transaction(session, identity, lambda: current, actor) as batch:
         for change in changes:
             current = change
-            await _run_change(session, identity, change, actor)
-            progress.recorded(change)
+            await _run_change(session, identity, change, (actor, batch))
+            if progress.recorded is not None:
+                await batch.sync()
+                progress.recorded(change)
 
 
 @asynccontextmanager
@@ -96,13 +102,17 @@ async def _transaction(
     identity: ModuleIdentity,
     current: Callable[[], DesiredChange],
     actor: Actor,
-) -> AsyncIterator[None]:
-    """Open and commit one transaction under the fence; any failure takes it back and is told in full."""
+) -> AsyncIterator["_Batch"]:
+    """Open and commit one transaction under the fence; any failure takes it back and is told in full.
+
+    The fence is checked where the change is recorded, in the same transaction.
+    """
     writer, limits = session.writer, session.limits
+    batch = _Batch(writer)
     try:
-        async with writer.pipeline():
+        async with writer.pipeline() as pipeline:
+            batch.pipeline = pipeline
             await writer.execute(_QUERIES["begin_change"])
-            await writer.execute(_QUERIES["reset_authorization"])
             await writer.execute(_QUERIES["reset_settings"])
             await writer.execute(
                 _QUERIES["limit_change"],
@@ -112,43 +122,64 @@ async def _transaction(
                     "synchronous_commit": "off",
                 },
             )
-            await session.fence.check(writer)
-        yield
-        await writer.execute(_QUERIES["commit_change"])
-    except (ScriptFault, psycopg.Error) as error:
+            yield batch
+            await writer.execute(_QUERIES["commit_change"])
+    except psycopg.Error as error:
         await _roll_back(session)
-        raise await _explain(session, identity, current(), error, actor) from error
+        raise await _explain(session, identity, current(), batch.fault(error), actor) from error
     except BaseException:
         await _roll_back(session)
         raise
 
 
 async def _run_change(
-    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, actor: Actor
+    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, context: tuple[Actor, "_Batch"]
 ) -> None:
+    actor, batch = context
     writer = session.writer
-    await _run_script(session, compile_script(change.deploy, purpose=Purpose.DEPLOY))
+    await batch.send(compile_script(change.deploy, purpose=Purpose.DEPLOY))
     if change.verify is not None:
         program = compile_script(change.verify, purpose=Purpose.VERIFY)
-        async with writer.pipeline():
-            await writer.execute(_QUERIES["begin_verify"])
-            if not program.writes:
-                await writer.execute(_QUERIES["verify_read_only"])
-        await _run_script(session, program)
-        async with writer.pipeline():
-            await writer.execute(_QUERIES["end_verify"])
-            await writer.execute(_QUERIES["release_verify"])
-    async with writer.pipeline():
-        await record.change_deployed(writer, session.fence, identity, _record_of(change), actor)
+        await writer.execute(_QUERIES["begin_verify"])
+        if not program.writes:
+            await writer.execute(_QUERIES["verify_read_only"])
+        await batch.send(program)
+        await writer.execute(_QUERIES["end_verify"])
+        await writer.execute(_QUERIES["release_verify"])
+    await record.change_deployed(writer, session.fence, identity, _record_of(change), actor)
 
 
-async def _run_script(session: DatabaseSession, program: Program) -> None:
-    for position, statement in enumerate(program.statements):
-        try:
-            # Sent as it stands: no parameters, so nothing in it is taken for a placeholder.
-            await session.writer.execute(sql.SQL(statement.text), prepare=False)
-        except psycopg.Error as error:
-            raise ScriptFault(program, position, error) from error
+class _Batch:
+    """The statements of scripts that were sent in one pipeline, to tell which of them failed.
+
+    A pipeline ends at its first error, so the failed statement is the first without a result.
+    """
+
+    def __init__(self, writer: Connection) -> None:
+        self._writer = writer
+        self._sent: list[tuple[Program, int, psycopg.AsyncCursor[Any]]] = []
+        self.pipeline: psycopg.AsyncPipeline | None = None
+
+    async def send(self, program: Program) -> None:
+        """Send a script as it stands: no parameters, so nothing in it is taken for a placeholder."""
+        for position, statement in enumerate(program.statements):
+            cursor = self._writer.cursor()
+            self._sent.append((program, position, cursor))
+            await cursor.execute(sql.SQL(statement.text), prepare=False)
+            if len(self._sent) % STATEMENTS_IN_FLIGHT_MAX == 0:
+                await self.sync()
+
+    async def sync(self) -> None:
+        """Wait for everything sent so far."""
+        assert self.pipeline is not None
+        await self.pipeline.sync()
+
+    def fault(self, error: psycopg.Error) -> "ScriptFault | psycopg.Error":
+        """The failed statement of a script, or the error itself where it was one of ours."""
+        for program, position, cursor in self._sent:
+            if cursor.statusmessage is None:
+                return ScriptFault(program, position, error)
+        return error
 
 
 def _record_of(change: DesiredChange) -> ChangeRecord:
@@ -194,7 +225,9 @@ async def _explain(
     where = f" at {place[0]}:{place[1]}" if place else ""
     if (is_transient(cause) and cause.sqlstate != READ_ONLY) or session.writer.closed:
         return translate(cause, doing + where)
-    told = translate(cause, doing + where)
+    told = (translate if place else translate_record)(cause, doing + where)
+    if isinstance(told, LeaseLost):
+        return told
     if not isinstance(told, StepFailed):
         told = StepFailed(
             told.message,
@@ -254,7 +287,7 @@ async def _watch_blockers(session: DatabaseSession) -> list[str]:
     seen: list[str] = []
     try:
         while True:
-            await asyncio.sleep(_WATCH_AFTER_S)
+            await asyncio.sleep(min(_WATCH_AFTER_S, session.limits.lock_timeout_s / 4))
             found = await session.blockers()
             if found is not None:
                 seen[:] = [found]

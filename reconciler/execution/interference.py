@@ -13,12 +13,16 @@ from typing_extensions import override
 class Interference:
     """Does nothing."""
 
+    active = False
+
     def at(self, point: str) -> None:
         """The operation reached a point."""
 
 
 class KillAt(Interference):
     """Ends the process as a crash would, at one point."""
+
+    active = True
 
     def __init__(self, point: str) -> None:
         self._point = point

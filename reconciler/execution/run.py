@@ -226,7 +226,7 @@ async def _deploy(
             found[0][0],
             [change for _module, change in found],
             resources.actor,
-            changes.Progress(done=done, recorded=inside),
+            changes.Progress(done=done, recorded=inside if resources.interference.active else None),
         )
     except Exception as error:
         if position < len(queue):

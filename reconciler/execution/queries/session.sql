@@ -6,14 +6,6 @@ BEGIN ISOLATION LEVEL READ COMMITTED;
 -- Put every setting back to what the connection began with; scripts may have set some for the session.
 RESET ALL;
 
--- name: reset_authorization :exec
--- Be the connecting role again.
-SET SESSION AUTHORIZATION DEFAULT;
-
--- name: discard_temporary :exec
--- Drop temporary objects that an earlier script left in the session.
-DISCARD TEMP;
-
 -- name: limit_change :exec
 -- Limit the waits and the time of one transaction; milliseconds, 0 for no limit.
 SELECT

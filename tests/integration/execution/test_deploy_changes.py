@@ -29,7 +29,7 @@ async def nothing(_change: DesiredChange) -> None:
 
 
 def quiet() -> Progress:
-    return Progress(done=nothing, recorded=lambda _change: None)
+    return Progress(done=nothing, recorded=None)
 
 
 @pytest.fixture
