@@ -4,6 +4,7 @@ A session that is blocked on one holds a snapshot, and so deadlocks with CREATE 
 """
 
 import asyncio
+import random
 import time
 
 from reconciler.errors import LockNotAcquired
@@ -11,7 +12,8 @@ from reconciler.postgres.connection import Connection
 from reconciler.postgres.queries import Queries
 
 _QUERIES = Queries.load("reconciler.postgres")
-POLL_S = 0.1
+_POLL_MIN_S = 0.02
+_POLL_MAX_S = 0.25
 
 
 async def try_lock(connection: Connection, key: tuple[int, int]) -> bool:
@@ -27,16 +29,31 @@ async def unlock(connection: Connection, key: tuple[int, int]) -> None:
 
 
 async def acquire(connection: Connection, key: tuple[int, int], *, deadline_s: float, doing: str) -> None:
-    """Try until it is taken; raises LockNotAcquired with who holds it after `deadline_s`."""
+    """Try until it is taken; raises LockNotAcquired with who holds it after `deadline_s`.
+
+    The connection is in autocommit mode: a transaction that stays open while polling is what polling avoids.
+    """
+    assert connection.autocommit
     deadline = time.monotonic() + deadline_s
+    pause = _POLL_MIN_S
     while not await try_lock(connection, key):
-        if time.monotonic() >= deadline:
-            raise LockNotAcquired(f"{doing}: the lock is held by {await holder(connection, key)}")
-        await asyncio.sleep(POLL_S)
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise LockNotAcquired(
+                f"{doing}: the lock is held by {await holder(connection, key)},"
+                f" and was not given back within {deadline_s:g} s"
+            )
+        # Jitter, not a secret: many that started together do not try together.
+        await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311
+        pause = min(pause * 1.5, _POLL_MAX_S)
 
 
 async def holder(connection: Connection, key: tuple[int, int]) -> str:
     """Say who holds a lock, for people."""
     cursor = await connection.execute(_QUERIES["lock_holder"], {"class": key[0], "object": key[1]})
     row = await cursor.fetchone()
-    return f"pid {row[0]} ({row[1] or 'no application name'})" if row else "nobody any more"
+    if row is None:
+        return "nobody any more"
+    pid, application, role, client, seconds = row
+    since = f", connected for {seconds:.0f} s" if seconds is not None else ""
+    return f"pid {pid} ({application or 'no application name'}, role '{role}', from {client}{since})"

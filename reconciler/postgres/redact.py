@@ -1,19 +1,35 @@
-"""Take secrets out of text before anybody sees it."""
+"""Take secrets out of text before anybody sees it: pure, and used by everything that writes for people."""
 
 import re
 from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
 
 MASK = "***"
-_USERINFO = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/@'\"]*@")
-_KEYWORD = re.compile(
-    r"(?i)(?P<key>\b(?:password|passwd|pwd|passfile|sslpassword|secret|token)\s*=\s*)(?:'(?:[^'\\]|\\.)*'|[^\s&;]+)"
+_SCHEME = r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{0,30}://)"
+_WITH_PASSWORD = re.compile(_SCHEME + r"[^\s:/@'\"]{0,256}:\S{0,1024}@")
+"""Up to the last @ of the word: a password that is not percent-encoded may hold any character."""
+_USER_ONLY = re.compile(_SCHEME + r"[^\s/@'\"]{1,1024}@")
+_ASSIGNED = re.compile(
+    r"(?i)(?P<key>(?:password|passwd|passphrase|passfile|pwd|secret|token|api_?key)[\"']?\s{0,8}[=:]\s{0,8})"
+    r"(?:'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.)*\"|[^\s&;,'\"]+)"
 )
+_LITERAL = re.compile(r"(?i)(?P<key>\bpassword\s{1,8}E?)'(?:[^'\\]|\\.|'')*'")
+"""As in CREATE ROLE … PASSWORD '…'."""
+_VERIFIER = re.compile(r"SCRAM-SHA-256\$\d{1,10}:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=:]+")
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Mask the named secrets, user information in URLs, and `password=…` pieces."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, MASK)
-    text = _USERINFO.sub(rf"\g<scheme>{MASK}@", text)
-    return _KEYWORD.sub(rf"\g<key>{MASK}", text)
+    """Mask the given secrets in every usual spelling, user information in URLs, and `password=…` pieces."""
+    spellings = {
+        spelling
+        for secret in secrets
+        if secret
+        for spelling in (secret, quote(secret, safe=""), quote_plus(secret), secret.replace("'", "''"))
+    }
+    for spelling in sorted(spellings, key=lambda spelling: (-len(spelling), spelling)):
+        text = text.replace(spelling, MASK)
+    text = _WITH_PASSWORD.sub(rf"\g<scheme>{MASK}@", text)
+    text = _USER_ONLY.sub(rf"\g<scheme>{MASK}@", text)
+    text = _VERIFIER.sub(MASK, text)
+    text = _LITERAL.sub(rf"\g<key>{MASK}", text)
+    return _ASSIGNED.sub(rf"\g<key>{MASK}", text)

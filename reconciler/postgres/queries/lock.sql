@@ -10,7 +10,10 @@ SELECT pg_catalog.pg_advisory_unlock(%(class)s::int4, %(object)s::int4) AS relea
 -- Who holds a session lock of this database.
 SELECT
     activity.pid,
-    activity.application_name
+    activity.application_name,
+    activity.usename,
+    COALESCE(pg_catalog.host(activity.client_addr), 'a local socket') AS client,
+    EXTRACT(EPOCH FROM pg_catalog.clock_timestamp() - activity.backend_start)::float8 AS seconds
 FROM pg_catalog.pg_locks AS locks
 INNER JOIN pg_catalog.pg_stat_activity AS activity ON locks.pid = activity.pid
 WHERE
@@ -22,4 +25,5 @@ WHERE
     )
     AND locks.classid = %(class)s::int4::oid
     AND locks.objid = %(object)s::int4::oid
+    AND locks.objsubid = 2
 LIMIT 1;

@@ -1,0 +1,130 @@
+"""What an error of the driver means: whether trying again may help, and the words for it, without secrets."""
+
+import re
+from dataclasses import dataclass
+
+import psycopg
+
+from reconciler.errors import (
+    DatabaseUnavailable,
+    LeaseLost,
+    LockNotAcquired,
+    NotFound,
+    PermanentError,
+    ReconcilerError,
+    TemporaryError,
+)
+from reconciler.postgres.redact import redact
+
+EPOCH_IS_OVER = "RC001"
+"""What the fence of a managed database raises when another writer has taken over."""
+_TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+_TRANSIENT_CODES = frozenset({"55P03", "55006", "25006", "25P03", "25P04", EPOCH_IS_OVER})
+_PERMANENT_CODES = frozenset({"57014", "57P05"})
+"""A statement that ran into its own timeout does so again; so does a session that is left idle."""
+_UNAVAILABLE_CLASSES = frozenset({"08", "53", "57", "58"})
+
+
+class DatabaseMissing(NotFound):
+    """The server answers, and has no database of that name."""
+
+
+_SPECIAL: dict[str, type[ReconcilerError]] = {
+    EPOCH_IS_OVER: LeaseLost,
+    "55P03": LockNotAcquired,
+    "40P01": LockNotAcquired,
+    "3D000": DatabaseMissing,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Cause:
+    """Words of libpq or the server by which a failure to connect is known, and ours for it."""
+
+    words: str
+    why: str
+    error: type[ReconcilerError]
+
+
+_CONNECT_CAUSES = (
+    _Cause(r'FATAL: +database ".*" does not exist', "the database does not exist", DatabaseMissing),
+    _Cause(r"is not currently accepting connections", "the database accepts no connections", PermanentError),
+    _Cause(r'FATAL: +role ".*" does not exist', "authentication failed", PermanentError),
+    _Cause(r'role ".*" is not permitted to log in', "the role may not log in", PermanentError),
+    _Cause(r"authentication failed|no password supplied|authentication method requirement",
+           "authentication failed", PermanentError),
+    _Cause(r"no pg_hba\.conf entry|pg_hba\.conf rejects", "pg_hba.conf of the server does not let us in",
+           PermanentError),
+    _Cause(r"permission denied for database", "the role may not connect to the database", PermanentError),
+    _Cause(r"too many clients|remaining connection slots|too many connections",
+           "the server has no connection left", DatabaseUnavailable),
+    _Cause(r"server does not support SSL|certificate|SSL error|root\.crt", "the TLS handshake failed",
+           PermanentError),
+    _Cause(r"invalid (connection option|integer value|sslmode value|\S+ value)|bad value for|must be int",
+           "a value of the connection string is not valid", PermanentError),
+    _Cause(r"Connection refused|No such file or directory", "connection refused", DatabaseUnavailable),
+    _Cause(r"could not translate host name|Name or service not known|failed to resolve|name resolution",
+           "the host name cannot be resolved", DatabaseUnavailable),
+    _Cause(r"starting up|not yet accepting", "the server is starting up", DatabaseUnavailable),
+    _Cause(r"shutting down", "the server is shutting down", DatabaseUnavailable),
+    _Cause(r"recovery mode", "the server is in recovery after a crash", DatabaseUnavailable),
+    _Cause(r"timeout|timed out", "no answer in time", DatabaseUnavailable),
+    _Cause(r"No route to host|unreachable", "the host cannot be reached", DatabaseUnavailable),
+    _Cause(r"closed the connection|reset by peer|terminating connection|SSL SYSCALL",
+           "the server closed the connection", DatabaseUnavailable),
+)  # fmt: skip
+
+
+def connect_failure(error: BaseException, doing: str) -> ReconcilerError:
+    """Say why connecting failed in our own words: libpq's may quote the connection string."""
+    text = str(error)
+    for cause in _CONNECT_CAUSES:
+        if re.search(cause.words, text, re.DOTALL):
+            return cause.error(f"{doing}: {cause.why}")
+    if isinstance(error, psycopg.ProgrammingError | psycopg.InterfaceError | psycopg.NotSupportedError):
+        return PermanentError(f"{doing}: the connection string is not valid")
+    return DatabaseUnavailable(f"{doing}: the connection could not be made")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again may help."""
+    if isinstance(error, ReconcilerError):
+        return isinstance(error, TemporaryError)
+    if not isinstance(error, psycopg.Error):
+        return isinstance(error, TimeoutError | OSError)
+    code = error.sqlstate
+    if code is None:
+        return isinstance(error, psycopg.OperationalError)
+    if code in _PERMANENT_CODES:
+        return False
+    return code in _TRANSIENT_CODES or code[:2] in _TRANSIENT_CLASSES
+
+
+def translate(error: psycopg.Error, doing: str) -> ReconcilerError:
+    """Our error for the driver's: the server's own words are kept, what looks like a secret is masked."""
+    code = error.sqlstate
+    if code is None and isinstance(error, psycopg.OperationalError):
+        return DatabaseUnavailable(f"{doing}: the connection to the server was lost")
+    message = f"{doing}: {_words(error)}" + (f" [{code}]" if code else "")
+    hint = redact(error.diag.message_hint) if error.diag.message_hint else None
+    return _kind(code, transient=is_transient(error))(message, hint=hint)
+
+
+def _kind(code: str | None, *, transient: bool) -> type[ReconcilerError]:
+    special = _SPECIAL.get(code or "")
+    if special is not None:
+        return special
+    if not transient:
+        return PermanentError
+    unavailable = code is None or code[:2] in _UNAVAILABLE_CLASSES or code in {"25006", "25P03"}
+    return DatabaseUnavailable if unavailable else TemporaryError
+
+
+def _words(error: psycopg.Error) -> str:
+    """The server's primary message and detail; without a server's message, the driver's first line."""
+    words = (error.diag.message_primary or "").strip()
+    if not words:
+        lines = str(error).strip().splitlines()
+        words = lines[0] if lines else type(error).__name__
+    detail = (error.diag.message_detail or "").strip()
+    return redact(f"{words} ({detail})" if detail else words)
