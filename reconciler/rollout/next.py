@@ -8,6 +8,9 @@ from reconciler.rollout.summary import AT_WORK, Order, RolloutPolicy, halted
 PASSED: frozenset[OperationState] = TERMINAL | {OperationState.REVERT_WINDOW}
 """States after which the next deployment in order may start, where no failure forbids it."""
 
+SIDE_BY_SIDE: frozenset[Order] = frozenset({Order.PARALLEL, Order.BARRIER})
+"""Orders in which deployments do not wait for those before them to be done."""
+
 
 def startable(
     operations: Sequence[tuple[str, OperationState]], policy: RolloutPolicy, *, released: bool = False
@@ -24,8 +27,7 @@ def startable(
     free = max(policy.max_parallel, 1) - sum(state in AT_WORK for state in states)
     if free <= 0:
         return ()
-    side_by_side = policy.order in (Order.PARALLEL, Order.BARRIER)
-    candidates = operations if side_by_side else tuple(_up_to_first_open(operations))
+    candidates = operations if policy.order in SIDE_BY_SIDE else tuple(_up_to_first_open(operations))
     return tuple(name for name, state in candidates if state is OperationState.PENDING)[:free]
 
 

@@ -1,0 +1,86 @@
+"""What is known of one environment, and its conditions kept in line with it; `rollout` decides them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from reconciler.control.sql import Row, one, run
+from reconciler.errors import NotFound
+from reconciler.postgres.connection import Connection
+from reconciler.rollout.conditions import DeploymentFacts, EnvironmentFacts, conditions
+from reconciler.rollout.states import RolloutState
+from reconciler.rollout.status import Condition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One environment as its row, its deployments by name in order, its holds and rollouts under way."""
+
+    row: Row
+    deployments: Mapping[str, Row]
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The conditions as they are recorded."""
+        return conditions_from_json(self.row["conditions"])
+
+
+async def read_facts(connection: Connection, environment: str) -> Facts | None:
+    """All that is known of an environment, in one query."""
+    row = await one(connection, "read_facts", environment=environment)
+    if row is None:
+        return None
+    return Facts(row=row, deployments={item["name"]: item for item in row["deployments"]})
+
+
+async def refresh_conditions(connection: Connection, environment: str) -> None:
+    """Bring the recorded conditions in line with what is known; writes only what changed."""
+    facts = await read_facts(connection, environment)
+    if facts is None:
+        raise NotFound(f"there is no environment '{environment}'")
+    fresh = conditions(_environment_facts(facts), facts.conditions, facts.row["now"])
+    if fresh != facts.conditions:
+        await run(
+            connection,
+            "write_conditions",
+            environment=environment,
+            conditions=Jsonb([_to_json(condition) for condition in fresh]),
+        )
+
+
+def _environment_facts(facts: Facts) -> EnvironmentFacts:
+    row, holds = facts.row, facts.row["holds"]
+    return EnvironmentFacts(
+        observed=row["observed_commit"] is not None,
+        error=row["error"],
+        suspended=row["suspended_reason"],
+        orphaned=row["orphaned"],
+        deployments=tuple(
+            DeploymentFacts(
+                name=name,
+                pending=deployment["pending"],
+                drift=deployment["drift"],
+                diverged=deployment["diverged"],
+                held=holds.get(name) or deployment["held"],
+                unavailable=deployment["unavailable"],
+                blocked=deployment["blocked"],
+            )
+            for name, deployment in facts.deployments.items()
+        ),
+        rollouts=tuple(RolloutState(state) for state in row["rollouts"]),
+    )
+
+
+def conditions_from_json(recorded: list[dict[str, Any]]) -> tuple[Condition, ...]:
+    """The conditions of a row."""
+    return tuple(
+        Condition(**{**condition, "since": datetime.fromisoformat(condition["since"])})
+        for condition in recorded
+    )
+
+
+def _to_json(condition: Condition) -> dict[str, Any]:
+    return {**asdict(condition), "since": condition.since.isoformat()}

@@ -1,0 +1,72 @@
+"""Numbers for metrics, read from the tables at scrape time, so that they are right after any restart."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from reconciler.control.sql import CLAIMABLE_NAMES, many, one, telling
+from reconciler.postgres.connection import Connection
+from reconciler.rollout.states import TERMINAL, OperationState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentGauges:
+    """The numbers of one deployment."""
+
+    name: str
+    pending: int
+    drift: int
+    diverged: int
+    held: bool
+    unavailable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentGauges:
+    """The numbers of one environment that its source still declares."""
+
+    name: str
+    source: str
+    head_commit_at: datetime | None
+    applied_commit_at: datetime | None
+    applied_at: datetime | None
+    last_pass_at: datetime | None
+    suspended: bool
+    failing: bool
+    stalled: bool
+    ready: bool
+    deployments: tuple[DeploymentGauges, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """All numbers at one moment; `operations` has every state that is not terminal, also those at 0.
+
+    `oldest_waiting_at`: since when the operation that could be claimed, and waits longest, has been waiting.
+    """
+
+    operations: Mapping[OperationState, int]
+    oldest_waiting_at: datetime | None
+    workers: int
+    environments: tuple[EnvironmentGauges, ...]
+
+
+async def read_gauges(connection: Connection) -> Gauges:
+    """Read all numbers, in a fixed number of queries."""
+    with telling("reading gauges"):
+        counted = {row["state"]: row["count"] for row in await many(connection, "count_operations")}
+        oldest = await one(connection, "oldest_waiting", claimable=CLAIMABLE_NAMES)
+        workers = await one(connection, "count_workers")
+        environments = await many(connection, "environment_gauges")
+        deployments: dict[str, list[DeploymentGauges]] = {}
+        for row in await many(connection, "deployment_gauges"):
+            deployments.setdefault(row.pop("environment"), []).append(DeploymentGauges(**row))
+    return Gauges(
+        operations={state: counted.get(state.value, 0) for state in OperationState if state not in TERMINAL},
+        oldest_waiting_at=oldest["min"] if oldest is not None else None,
+        workers=workers["count"] if workers is not None else 0,
+        environments=tuple(
+            EnvironmentGauges(**row, deployments=tuple(deployments.get(row["name"], ())))
+            for row in environments
+        ),
+    )

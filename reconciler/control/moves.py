@@ -1,0 +1,165 @@
+"""Moves operations through the table of states in SQL, and writes down what each move brings with it.
+
+Callers hold the lock of the environment. What follows for the rollout is in `reconciler.control.settle`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from reconciler.control.events import NewEvent, append_all
+from reconciler.control.sql import IN_FLIGHT_NAMES, TERMINAL_NAMES, many, one, run
+from reconciler.errors import NotFound
+from reconciler.postgres.connection import Connection
+from reconciler.rollout.states import HELD, IN_FLIGHT, OperationEvent, OperationState, targets
+
+FULL_SCOPE = "full"
+"""The scope of plans that cover the whole environment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """One operation that went from one state to another."""
+
+    id: int
+    rollout: int
+    environment: str
+    deployment: str
+    commit: str
+    scope: str
+    before: OperationState
+    after: OperationState
+    reason: str | None
+    error: dict[str, Any] | None
+    attempts: int
+    next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """What a move records beside the state."""
+
+    reason: str | None = None
+    error: Mapping[str, Any] | None = None
+    delay_s: float = 0.0
+    superseded_by: int | None = None
+
+
+async def lock_environment(connection: Connection, environment: str) -> None:
+    """Serialise with everything else that changes states of this environment."""
+    if await one(connection, "lock_environment", environment=environment) is None:
+        raise NotFound(f"there is no environment '{environment}'")
+
+
+async def move(
+    connection: Connection,
+    operations: Sequence[int],
+    event: OperationEvent,
+    why: Why,
+    *,
+    lease_token: int | None = None,
+) -> list[Moved]:
+    """Move those that take the event and carry the lease token (None: that nobody holds); give what moved."""
+    if not operations:
+        return []
+    table = {before.value: after.value for before, after in targets(event).items()}
+    rows = await many(
+        connection,
+        "move_operations",
+        ids=list(operations),
+        targets=Jsonb(table),
+        lease_token=lease_token,
+        in_flight=IN_FLIGHT_NAMES,
+        terminal=TERMINAL_NAMES,
+        reason=why.reason,
+        error=Jsonb(dict(why.error)) if why.error is not None else None,
+        delay_s=float(why.delay_s),
+        superseded_by=why.superseded_by,
+    )
+    return [
+        Moved(**{**row, "before": OperationState(row["before"]), "after": OperationState(row["after"])})
+        for row in rows
+    ]
+
+
+async def write_down(connection: Connection, moved: Sequence[Moved]) -> None:
+    """Record what moves bring with them: steps, holds, the applied commit, events."""
+    left_flight = [item.id for item in moved if item.after not in IN_FLIGHT]
+    if left_flight:
+        await run(connection, "settle_steps", ids=left_flight)
+    for item in moved:
+        await _write_hold(connection, item)
+        if item.after is OperationState.COMPLETED and item.scope == FULL_SCOPE:
+            await run(
+                connection,
+                "deployment_applied",
+                environment=item.environment,
+                deployment=item.deployment,
+                commit=item.commit,
+            )
+    await append_all(connection, [_event(item) for item in moved])
+
+
+async def _write_hold(connection: Connection, item: Moved) -> None:
+    where = {"environment": item.environment, "deployment": item.deployment, "commit": item.commit}
+    if item.after in HELD:
+        reason = f"operation {item.id} {_said(item)}"
+        await run(connection, "set_hold", **where, reason=reason, operation=item.id)
+    elif item.before in HELD or item.after is OperationState.COMPLETED:
+        await run(
+            connection,
+            "release_holds",
+            environment=item.environment,
+            deployments=[item.deployment],
+            commit=item.commit,
+        )
+
+
+_KINDS: Mapping[OperationState, str] = {
+    OperationState.RUNNING: "operation.resumed",
+    OperationState.WAITING_FOR_PROMOTION: "operation.parked",
+    OperationState.REVERT_WINDOW: "operation.revert_window_opened",
+}
+
+
+def _event(item: Moved) -> NewEvent:
+    kind = _KINDS.get(item.after, f"operation.{item.after.value}")
+    if item.after is OperationState.PENDING:
+        kind = "operation.started" if item.before is OperationState.STOPPED else "operation.approved"
+    data: dict[str, Any] = {
+        "before": item.before.value,
+        "after": item.after.value,
+        "attempts": item.attempts,
+        "commit": item.commit,
+    }
+    if item.error is not None:
+        data["error"] = item.error
+    if item.next_attempt_at is not None:
+        data["next_attempt_at"] = item.next_attempt_at.isoformat()
+    return NewEvent(
+        kind=kind,
+        message=f"operation {item.id} of rollout {item.rollout} on '{item.deployment}' {_said(item)}",
+        environment=item.environment,
+        deployment=item.deployment,
+        rollout=item.rollout,
+        operation=item.id,
+        data=data,
+    )
+
+
+def _said(item: Moved) -> str:
+    words = {
+        OperationState.PENDING: "may start",
+        OperationState.REVERT_WINDOW: "keeps what was before for a while",
+        OperationState.RETRYING: "is tried again",
+        OperationState.CANCELLED: "was cancelled",
+        OperationState.STOPPED: "was stopped",
+        OperationState.SUPERSEDED: "was superseded",
+        OperationState.REVERTED: "was reverted",
+        OperationState.WAITING_FOR_PROMOTION: "waits for its promotion",
+    }
+    said = words.get(item.after, item.after.value)
+    return f"{said}: {item.reason}" if item.reason else said

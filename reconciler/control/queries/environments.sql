@@ -1,0 +1,197 @@
+-- name: lock_environment :one
+-- Serialises everything that changes states of one environment; always the first lock a transaction takes.
+SELECT name, suspended_at IS NULL AND orphaned_at IS NULL AS is_open
+FROM reconciler_control.environments
+WHERE name = %(environment)s
+FOR NO KEY UPDATE;
+
+-- name: try_lock_environment :one
+-- The same, but gives no row where another transaction is at it.
+SELECT name, suspended_at IS NULL AND orphaned_at IS NULL AS is_open
+FROM reconciler_control.environments
+WHERE name = %(environment)s
+FOR NO KEY UPDATE SKIP LOCKED;
+
+-- name: add_environment :exec
+-- Gives a name to the source that declares it first.
+INSERT INTO reconciler_control.environments (name, source) VALUES (%(environment)s, %(source)s)
+ON CONFLICT (name) DO NOTHING;
+
+-- name: source_of_environment :one
+-- The source that owns a name.
+SELECT source FROM reconciler_control.environments WHERE name = %(environment)s;
+
+-- name: read_facts :one
+-- All that is known of one environment, as far as a pass writes it or its conditions need it.
+SELECT
+    e.source, e.path, e.mode, e.head_commit, e.head_commit_at, e.observed_commit, e.error, e.suspended_reason,
+    e.orphaned_at IS NOT NULL AS orphaned,
+    e.conditions,
+    coalesce(e.last_pass_at < clock_timestamp() - interval '10 seconds', TRUE) AS pass_is_due,
+    clock_timestamp() AS now,
+    (
+        SELECT coalesce(jsonb_agg(to_jsonb(d) - 'environment' ORDER BY d.ordinal, d.name), '[]')
+        FROM reconciler_control.environment_deployments AS d
+        WHERE d.environment = e.name
+    ) AS deployments,
+    (
+        SELECT coalesce(jsonb_agg(DISTINCT r.state), '[]')
+        FROM reconciler_control.rollouts AS r
+        WHERE r.environment = e.name AND r.finished_at IS NULL
+    ) AS rollouts,
+    (
+        SELECT coalesce(jsonb_object_agg(h.deployment, h.reason), '{}')
+        FROM reconciler_control.holds AS h
+        WHERE h.environment = e.name AND h.commit = e.observed_commit
+    ) AS holds
+FROM reconciler_control.environments AS e
+WHERE e.name = %(environment)s;
+
+-- name: write_observation :exec
+-- What a pass found out about an environment; what it does not know stays.
+UPDATE reconciler_control.environments
+SET
+    path = %(path)s,
+    mode = coalesce(%(mode)s, mode),
+    head_commit = coalesce(%(head_commit)s, head_commit),
+    head_commit_at = CASE
+        WHEN %(head_commit)s::text IS NULL THEN head_commit_at ELSE %(head_commit_at)s
+    END,
+    observed_commit = coalesce(%(observed_commit)s, observed_commit),
+    error = %(error)s,
+    orphaned_at = NULL,
+    last_pass_at = clock_timestamp()
+WHERE name = %(environment)s;
+
+-- name: write_deployments :exec
+-- What a pass found on each deployment; what it left as it was is not written.
+INSERT INTO reconciler_control.environment_deployments AS d (
+    environment, name, ordinal, pending, drift, diverged, held, unavailable, blocked, applied_commit
+)
+SELECT
+    %(environment)s, n.name, n.ordinal, n.pending, n.drift, n.diverged, n.held, n.unavailable, n.blocked,
+    n.applied_commit
+FROM jsonb_to_recordset(%(deployments)s) AS n (
+    name text, ordinal integer, pending integer, drift integer, diverged integer, held text,
+    unavailable text, blocked text, applied_commit text
+)
+ON CONFLICT (environment, name) DO UPDATE
+SET
+    ordinal = excluded.ordinal, pending = excluded.pending, drift = excluded.drift,
+    diverged = excluded.diverged, held = excluded.held, unavailable = excluded.unavailable,
+    blocked = excluded.blocked, applied_commit = excluded.applied_commit
+WHERE
+    (d.ordinal, d.pending, d.drift, d.diverged, d.held, d.unavailable, d.blocked, d.applied_commit)
+    IS DISTINCT FROM (
+        excluded.ordinal, excluded.pending, excluded.drift, excluded.diverged, excluded.held,
+        excluded.unavailable, excluded.blocked, excluded.applied_commit
+    );
+
+-- name: remove_deployments :exec
+-- Deployments that left the spec leave the table.
+DELETE FROM reconciler_control.environment_deployments
+WHERE environment = %(environment)s AND NOT name = ANY(%(names)s);
+
+-- name: touch_pass :exec
+-- A pass that found nothing new says that it was there, seldom.
+UPDATE reconciler_control.environments
+SET last_pass_at = clock_timestamp()
+WHERE
+    name = %(environment)s
+    AND coalesce(last_pass_at < clock_timestamp() - interval '10 seconds', TRUE);
+
+-- name: write_conditions :exec
+-- The conditions, where they are not what they were.
+UPDATE reconciler_control.environments
+SET conditions = %(conditions)s
+WHERE name = %(environment)s AND conditions <> %(conditions)s;
+
+-- name: deployment_applied :exec
+-- A completed operation brought its commit to its deployment.
+UPDATE reconciler_control.environment_deployments
+SET applied_commit = %(commit)s, pending = 0, held = NULL
+WHERE environment = %(environment)s AND name = %(deployment)s;
+
+-- name: environment_applied :one
+-- Once all deployments carry the same commit, the environment does; gives a row only when that is news.
+UPDATE reconciler_control.environments AS e
+SET
+    applied_commit = x.commit,
+    applied_at = clock_timestamp(),
+    applied_commit_at = CASE WHEN e.head_commit = x.commit THEN e.head_commit_at END
+FROM (
+    SELECT min(applied_commit) AS commit
+    FROM reconciler_control.environment_deployments
+    WHERE environment = %(environment)s
+    HAVING count(*) > 0 AND count(*) = count(applied_commit) AND min(applied_commit) = max(applied_commit)
+) AS x
+WHERE e.name = %(environment)s AND e.applied_commit IS DISTINCT FROM x.commit
+RETURNING
+    e.applied_commit, extract(EPOCH FROM e.applied_at - e.applied_commit_at)::double precision AS seconds;
+
+-- name: retire_environments :many
+-- Marks the environments that their source no longer declares.
+UPDATE reconciler_control.environments
+SET orphaned_at = clock_timestamp()
+WHERE source = %(source)s AND orphaned_at IS NULL AND NOT name = ANY(%(names)s)
+RETURNING name;
+
+-- name: suspend_environment :one
+-- Stops claims for an environment; gives no row where it is suspended for that reason already.
+UPDATE reconciler_control.environments
+SET
+    suspended_at = coalesce(suspended_at, clock_timestamp()),
+    suspended_by = %(actor)s,
+    suspended_reason = %(reason)s
+WHERE name = %(environment)s AND suspended_reason IS DISTINCT FROM %(reason)s
+RETURNING name;
+
+-- name: resume_environment :one
+-- Lets claims go on; gives no row where the environment is not suspended.
+UPDATE reconciler_control.environments
+SET suspended_at = NULL, suspended_by = NULL, suspended_reason = NULL
+WHERE name = %(environment)s AND suspended_at IS NOT NULL
+RETURNING name;
+
+-- name: read_environments :many
+-- All environments, or those named, with what people are shown of them.
+SELECT
+    name, source, path, head_commit, head_commit_at, observed_commit, applied_commit, applied_at,
+    suspended_at IS NOT NULL AS suspended, suspended_reason, last_pass_at, error, conditions
+FROM reconciler_control.environments
+WHERE %(names)s::text [] IS NULL OR name = ANY(%(names)s)
+ORDER BY name;
+
+-- name: read_deployments :many
+-- The deployments of those environments, each with the operation in flight, or else its newest one.
+SELECT
+    d.environment, d.name, d.applied_commit, d.pending, d.drift, d.diverged,
+    coalesce(h.reason, d.held) AS held, d.unavailable, o.id::text AS operation, o.state::text AS state
+FROM reconciler_control.environment_deployments AS d
+INNER JOIN reconciler_control.environments AS e ON d.environment = e.name
+LEFT JOIN reconciler_control.holds AS h
+    ON d.environment = h.environment AND d.name = h.deployment AND e.observed_commit = h.commit
+LEFT JOIN LATERAL (
+    SELECT p.id, p.state
+    FROM (
+        (
+            SELECT f.id, f.state, 0 AS rank
+            FROM reconciler_control.operations AS f
+            WHERE
+                f.environment = d.environment AND f.deployment = d.name
+                AND f.state IN ('running', 'promoting', 'reverting')
+        )
+        UNION ALL
+        (
+            SELECT n.id, n.state, 1 AS rank
+            FROM reconciler_control.operations AS n
+            WHERE n.environment = d.environment AND n.deployment = d.name
+            ORDER BY n.id DESC
+            LIMIT 1
+        )
+    ) AS p
+    ORDER BY p.rank
+    LIMIT 1
+) AS o ON TRUE
+WHERE %(names)s::text [] IS NULL OR d.environment = ANY(%(names)s)
+ORDER BY d.environment, d.ordinal, d.name;

@@ -1,0 +1,45 @@
+-- name: count_operations :many
+-- Operations that are not over, by state.
+SELECT state::text, count(*) FROM reconciler_control.operations WHERE finished_at IS NULL GROUP BY state;
+
+-- name: oldest_waiting :one
+-- Since when the operation that waits longest for a worker has been waiting.
+SELECT min(coalesce(o.next_attempt_at, o.created_at))
+FROM reconciler_control.operations AS o
+WHERE
+    o.finished_at IS NULL AND o.state = ANY(%(claimable)s::reconciler_control.operation_state [])
+    AND coalesce(o.next_attempt_at <= clock_timestamp(), TRUE);
+
+-- name: count_workers :one
+-- Workers that are alive.
+SELECT count(*) FROM reconciler_control.workers WHERE reconciler_control.is_alive(id);
+
+-- name: environment_gauges :many
+-- The numbers of each environment that its source still declares.
+SELECT
+    e.name, e.source, e.head_commit_at, e.applied_commit_at, e.applied_at, e.last_pass_at,
+    e.suspended_at IS NOT NULL AS suspended, e.error IS NOT NULL AS failing,
+    coalesce((
+        SELECT bool_or((c ->> 'status')::boolean) FROM jsonb_array_elements(e.conditions) AS c
+        WHERE c ->> 'type' = 'Stalled'
+    ), FALSE) AS stalled,
+    coalesce((
+        SELECT bool_or((c ->> 'status')::boolean) FROM jsonb_array_elements(e.conditions) AS c
+        WHERE c ->> 'type' = 'Ready'
+    ), FALSE) AS ready
+FROM reconciler_control.environments AS e
+WHERE e.orphaned_at IS NULL
+ORDER BY e.name;
+
+-- name: deployment_gauges :many
+-- The numbers of each deployment of those environments.
+SELECT
+    d.environment, d.name, d.pending, d.drift, d.diverged,
+    coalesce(h.reason, d.held) IS NOT NULL AS held,
+    d.unavailable IS NOT NULL AS unavailable
+FROM reconciler_control.environment_deployments AS d
+INNER JOIN reconciler_control.environments AS e ON d.environment = e.name
+LEFT JOIN reconciler_control.holds AS h
+    ON d.environment = h.environment AND d.name = h.deployment AND e.observed_commit = h.commit
+WHERE e.orphaned_at IS NULL
+ORDER BY d.environment, d.ordinal, d.name;

@@ -1,0 +1,50 @@
+-- name: read_holds :many
+-- Deployments on which a commit is held.
+SELECT deployment, reason
+FROM reconciler_control.holds
+WHERE environment = %(environment)s AND commit = %(commit)s;
+
+-- name: set_hold :exec
+-- Holds a commit on a deployment; a later reason replaces an earlier one.
+INSERT INTO reconciler_control.holds AS h (environment, deployment, commit, reason, operation)
+VALUES (%(environment)s, %(deployment)s, %(commit)s, %(reason)s, %(operation)s)
+ON CONFLICT (environment, deployment, commit) DO UPDATE
+SET reason = excluded.reason, operation = excluded.operation, held_at = excluded.held_at;
+
+-- name: release_holds :many
+-- Lets passes try again, for a commit or for any, on some deployments or on all.
+WITH freed AS (
+    DELETE FROM reconciler_control.holds
+    WHERE
+        environment = %(environment)s
+        AND (%(deployments)s::text [] IS NULL OR deployment = ANY(%(deployments)s))
+        AND (%(commit)s::text IS NULL OR commit = %(commit)s)
+    RETURNING deployment
+),
+shown AS (
+    UPDATE reconciler_control.environment_deployments
+    SET held = NULL
+    WHERE
+        environment = %(environment)s AND held IS NOT NULL
+        AND (%(deployments)s::text [] IS NULL OR name = ANY(%(deployments)s))
+)
+SELECT DISTINCT deployment FROM freed ORDER BY deployment;
+
+-- name: intend_database :exec
+-- Notes that a database is about to be made.
+INSERT INTO reconciler_control.database_intents (environment, deployment, server_identity, database)
+VALUES (%(environment)s, %(deployment)s, %(server_identity)s, %(database)s)
+ON CONFLICT (environment, deployment, server_identity, database) DO NOTHING;
+
+-- name: forget_intent :exec
+-- The database is made, and says itself whose it is.
+DELETE FROM reconciler_control.database_intents
+WHERE
+    environment = %(environment)s AND deployment = %(deployment)s
+    AND server_identity = %(server_identity)s AND database = %(database)s;
+
+-- name: read_intents :many
+-- Databases about to be made, by deployment.
+SELECT deployment, database
+FROM reconciler_control.database_intents
+WHERE environment = %(environment)s AND (%(deployment)s::text IS NULL OR deployment = %(deployment)s);

@@ -1,0 +1,128 @@
+-- name: move_operations :many
+-- The one statement that changes states: each named operation goes from where it stands to where the table
+-- of states leads, and one that the table does not lead anywhere, or that another holds, stays.
+WITH moving AS MATERIALIZED (
+    SELECT
+        o.id, o.state AS before,
+        (%(targets)s::jsonb ->> o.state::text)::reconciler_control.operation_state AS after
+    FROM reconciler_control.operations AS o
+    WHERE
+        o.id = ANY(%(ids)s) AND %(targets)s::jsonb ->> o.state::text IS NOT NULL
+        AND o.lease_token IS NOT DISTINCT FROM %(lease_token)s
+    ORDER BY o.id
+    FOR NO KEY UPDATE
+)
+UPDATE reconciler_control.operations AS o
+SET
+    state = m.after,
+    lease_token = CASE WHEN m.after = ANY(%(in_flight)s::reconciler_control.operation_state []) THEN o.lease_token END,
+    worker = CASE WHEN m.after = ANY(%(in_flight)s::reconciler_control.operation_state []) THEN o.worker END,
+    attempts = CASE WHEN m.after = 'pending' THEN 0 ELSE o.attempts END,
+    next_attempt_at = CASE
+        WHEN m.after = 'retrying' THEN clock_timestamp() + make_interval(secs => %(delay_s)s)
+    END,
+    resumes_as = CASE
+        WHEN m.after <> 'retrying' THEN NULL
+        WHEN m.before = 'reverting' THEN 'reverting'::reconciler_control.operation_state
+        ELSE 'running'
+    END,
+    superseded_at = CASE
+        WHEN m.after = 'superseded' THEN coalesce(o.superseded_at, clock_timestamp()) ELSE o.superseded_at
+    END,
+    superseded_by = coalesce(o.superseded_by, %(superseded_by)s),
+    reason = %(reason)s,
+    error = CASE WHEN m.after = 'completed' THEN NULL ELSE coalesce(%(error)s, o.error) END,
+    finished_at = CASE WHEN m.after = ANY(%(terminal)s::reconciler_control.operation_state []) THEN clock_timestamp() END
+FROM moving AS m, reconciler_control.rollouts AS r
+WHERE o.id = m.id AND o.state = m.before AND o.rollout = r.id
+RETURNING
+    o.id, o.rollout, o.environment, o.deployment, r.commit, r.scope, m.before::text AS before,
+    m.after::text AS after, o.reason, o.error, o.attempts, o.next_attempt_at;
+
+-- name: operation_state :one
+-- Where an operation stands and who may write for it, to say why a move was refused.
+SELECT state::text AS state, lease_token FROM reconciler_control.operations WHERE id = %(id)s;
+
+-- name: make_due :many
+-- Lets operations that wait for their next attempt be claimed at once.
+UPDATE reconciler_control.operations
+SET next_attempt_at = clock_timestamp()
+WHERE id = ANY(%(ids)s) AND state = 'retrying'
+RETURNING id;
+
+-- name: replace_plan :one
+-- Gives an operation the plan it will carry out instead; no row where the lease is another's.
+UPDATE reconciler_control.operations
+SET plan = %(plan)s, plan_digest = %(plan_digest)s
+WHERE id = %(id)s AND lease_token = %(lease_token)s
+RETURNING id;
+
+-- name: insert_steps :exec
+-- The steps of a plan, after those of an earlier plan that were done.
+INSERT INTO reconciler_control.steps AS s (operation, id, ordinal, stage, kind, component, identity)
+SELECT
+    %(operation)s, n.id,
+    n.ordinal + (
+        SELECT coalesce(max(k.ordinal) + 1, 0) FROM reconciler_control.steps AS k
+        WHERE k.operation = %(operation)s
+    ),
+    n.stage, n.kind, n.component, n.identity
+FROM unnest(
+    %(ids)s::text [], %(ordinals)s::integer [], %(stages)s::text [], %(kinds)s::text [],
+    %(components)s::text [], %(identities)s::text []
+) AS n (id, ordinal, stage, kind, component, identity);
+
+-- name: remove_steps :exec
+-- Steps of an earlier plan that were not done, or that are to be done again.
+DELETE FROM reconciler_control.steps
+WHERE operation = %(operation)s AND (state <> 'done' OR id = ANY(%(ids)s));
+
+-- name: start_step :one
+-- Notes that a step runs; counts the operation if the lease is still held.
+WITH held AS (
+    SELECT id FROM reconciler_control.operations
+    WHERE id = %(operation)s AND lease_token = %(lease_token)s
+),
+written AS (
+    UPDATE reconciler_control.steps AS s
+    SET state = 'running', started_at = coalesce(s.started_at, clock_timestamp()), finished_at = NULL
+    FROM held
+    WHERE s.operation = held.id AND s.id = %(step)s AND s.state IN ('pending', 'failed')
+)
+SELECT count(*) FROM held;
+
+-- name: finish_steps :one
+-- Notes that steps ended; counts the operation if the lease is still held.
+WITH held AS (
+    SELECT id FROM reconciler_control.operations
+    WHERE id = %(operation)s AND lease_token = %(lease_token)s
+),
+written AS (
+    UPDATE reconciler_control.steps AS s
+    SET
+        state = %(state)s,
+        reason = %(reason)s,
+        started_at = coalesce(s.started_at, clock_timestamp()),
+        finished_at = clock_timestamp()
+    FROM held
+    WHERE s.operation = held.id AND s.id = ANY(%(steps)s) AND s.state <> 'done'
+)
+SELECT count(*) FROM held;
+
+-- name: settle_steps :exec
+-- Brings the steps of operations that left flight in line with where these stand now.
+UPDATE reconciler_control.steps AS s
+SET
+    state = CASE
+        WHEN o.state = 'completed' THEN 'done'
+        WHEN s.state = 'running' AND o.state = 'failed' THEN 'failed'
+        WHEN o.finished_at IS NULL THEN 'pending'
+        ELSE 'skipped'
+    END::reconciler_control.step_state,
+    reason = CASE WHEN o.state <> 'completed' AND o.finished_at IS NOT NULL THEN o.reason END,
+    started_at = CASE WHEN o.state = 'completed' THEN coalesce(s.started_at, clock_timestamp()) ELSE s.started_at END,
+    finished_at = CASE WHEN o.finished_at IS NOT NULL THEN clock_timestamp() END
+FROM reconciler_control.operations AS o
+WHERE
+    s.operation = o.id AND o.id = ANY(%(ids)s)
+    AND (s.state = 'running' OR (s.state = 'pending' AND o.finished_at IS NOT NULL));

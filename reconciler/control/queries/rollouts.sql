@@ -1,0 +1,108 @@
+-- name: insert_rollout :one
+-- Records a rollout; its operations follow in the same transaction.
+INSERT INTO reconciler_control.rollouts (
+    environment, source, commit, scope, state, ordering, on_failure, max_parallel, promotion, reason,
+    requested_by, allow_hazards
+)
+VALUES (
+    %(environment)s, %(source)s, %(commit)s, %(scope)s, %(state)s, %(ordering)s, %(on_failure)s,
+    %(max_parallel)s, %(promotion)s, %(reason)s, %(requested_by)s, %(allow_hazards)s
+)
+RETURNING id;
+
+-- name: insert_operation :one
+-- Records one operation of a new rollout.
+INSERT INTO reconciler_control.operations (
+    rollout, environment, deployment, ordinal, state, plan, plan_digest
+)
+VALUES (
+    %(rollout)s, %(environment)s, %(deployment)s, %(ordinal)s, %(state)s, %(plan)s, %(plan_digest)s
+)
+RETURNING id;
+
+-- name: unfinished_operations :many
+-- What is not over of an environment, to see what a new rollout repeats and what it replaces.
+SELECT
+    o.id, o.rollout, o.deployment, o.state::text AS state, o.plan_digest, r.commit, r.scope,
+    o.superseded_at IS NOT NULL AS superseded
+FROM reconciler_control.operations AS o
+INNER JOIN reconciler_control.rollouts AS r ON o.rollout = r.id
+WHERE o.environment = %(environment)s AND o.finished_at IS NULL
+ORDER BY o.id;
+
+-- name: flag_superseded :exec
+-- Tells the workers of operations in flight that a newer rollout takes their place.
+WITH flagged AS MATERIALIZED (
+    SELECT id FROM reconciler_control.operations
+    WHERE id = ANY(%(ids)s) AND finished_at IS NULL AND superseded_at IS NULL
+    ORDER BY id
+    FOR NO KEY UPDATE
+)
+UPDATE reconciler_control.operations AS o
+SET superseded_at = clock_timestamp(), superseded_by = %(rollout)s
+FROM flagged AS f
+WHERE o.id = f.id;
+
+-- name: rollout_members :many
+-- Rollouts with their policies and all their operations in order, to derive and to decide from.
+SELECT
+    r.id, r.environment, r.commit, r.scope, r.state::text AS state, r.ordering, r.on_failure, r.max_parallel,
+    r.promotion, r.released,
+    array_agg(o.id ORDER BY o.ordinal) AS operations,
+    array_agg(o.deployment ORDER BY o.ordinal) AS deployments,
+    array_agg(o.state::text ORDER BY o.ordinal) AS states
+FROM reconciler_control.rollouts AS r
+INNER JOIN reconciler_control.operations AS o ON r.id = o.rollout
+WHERE r.id = ANY(%(ids)s)
+GROUP BY r.id
+ORDER BY r.id;
+
+-- name: move_rollout :one
+-- Writes a derived state where the rollout is still what it was derived from.
+UPDATE reconciler_control.rollouts
+SET
+    state = %(after)s::reconciler_control.rollout_state,
+    finished_at = CASE
+        WHEN %(after)s::reconciler_control.rollout_state = ANY(%(terminal)s::reconciler_control.rollout_state [])
+            THEN clock_timestamp()
+    END
+WHERE id = %(id)s AND state = %(before)s AND finished_at IS NULL
+RETURNING id;
+
+-- name: release_rollout :exec
+-- Lets a rollout that paused go on, for good.
+UPDATE reconciler_control.rollouts SET released = TRUE WHERE id = %(id)s;
+
+-- name: environment_of_rollout :one
+-- Where a rollout belongs.
+SELECT environment FROM reconciler_control.rollouts WHERE id = %(id)s;
+
+-- name: read_rollouts :many
+-- The newest rollouts of an environment, or one by its number.
+SELECT
+    id, environment, commit, scope, state::text AS state, reason, requested_by, created_at, finished_at
+FROM reconciler_control.rollouts
+WHERE
+    (%(environment)s::text IS NULL OR environment = %(environment)s)
+    AND (%(id)s::bigint IS NULL OR id = %(id)s)
+ORDER BY id DESC
+LIMIT %(limit)s;
+
+-- name: read_operations :many
+-- The operations of rollouts, in rollout order.
+SELECT
+    o.rollout, o.id, o.deployment, o.state::text AS state, o.attempts, o.plan_digest, o.reason, o.error,
+    o.next_attempt_at, o.started_at, o.finished_at, w.name AS worker
+FROM reconciler_control.operations AS o
+LEFT JOIN reconciler_control.workers AS w ON o.worker = w.id
+WHERE o.rollout = ANY(%(ids)s)
+ORDER BY o.rollout, o.ordinal;
+
+-- name: read_steps :many
+-- The steps of operations, in plan order.
+SELECT
+    operation, id, ordinal, stage, kind, component, identity, state::text AS state, reason, started_at,
+    finished_at
+FROM reconciler_control.steps
+WHERE operation = ANY(%(ids)s)
+ORDER BY operation, ordinal, id;

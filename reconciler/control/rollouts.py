@@ -1,0 +1,279 @@
+"""Records rollouts and reads them for people; carrying them out is in claims and transitions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from reconciler.control.environments import free_holds
+from reconciler.control.events import NewEvent, append_all
+from reconciler.control.moves import Moved, Why, lock_environment, move
+from reconciler.control.settle import settle
+from reconciler.control.sql import Row, changing, key, many, one, run, telling
+from reconciler.errors import Conflict, NotFound
+from reconciler.postgres.connection import Connection
+from reconciler.rollout.states import IN_FLIGHT, OperationEvent, OperationState, RolloutState
+from reconciler.rollout.status import OperationStatus, RolloutStatus, StepStatus
+from reconciler.rollout.summary import RolloutPolicy, derive
+
+LIMIT_MAX = 200
+"""Rollouts read at once, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewStep:
+    """One step of a plan, as its progress is shown."""
+
+    id: str
+    ordinal: int
+    stage: str
+    kind: str
+    component: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewOperation:
+    """One operation to record; `initial` is `pending` or `waiting_for_approval`."""
+
+    deployment: str
+    ordinal: int
+    plan: dict[str, Any]
+    plan_digest: str
+    initial: OperationState = OperationState.PENDING
+    steps: tuple[NewStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRollout:
+    """A rollout to record.
+
+    `narrowed`: it was asked for some deployments only, so that older operations of the others stay.
+    `respect_holds`: refuse where the commit is held, instead of releasing the hold.
+    """
+
+    environment: str
+    source: str
+    commit: str
+    scope: str
+    policy: RolloutPolicy
+    reason: str
+    requested_by: str
+    allow_hazards: tuple[str, ...] = ()
+    operations: tuple[NewOperation, ...] = ()
+    narrowed: bool = False
+    respect_holds: bool = False
+
+
+async def record(connection: Connection, new: NewRollout) -> str:
+    """Record a rollout with its operations, in one transaction; gives its id.
+
+    Where one of its deployments is being brought to the same commit already, that rollout's id is given and
+    nothing is recorded. Older operations are superseded: at once, or by their workers at a safe point.
+    """
+    if not new.operations:
+        raise Conflict(f"recording a rollout of environment '{new.environment}': it has no operations")
+    async with changing(connection, f"recording a rollout of environment '{new.environment}'"):
+        await run(connection, "add_environment", environment=new.environment, source=new.source)
+        await lock_environment(connection, new.environment)
+        unfinished = await many(connection, "unfinished_operations", environment=new.environment)
+        covering = next((row["rollout"] for row in unfinished if _covers(row, new)), None)
+        if covering is not None:
+            return str(covering)
+        await _settle_holds(connection, new)
+        rollout = await _insert(connection, new)
+        replaced = [row for row in unfinished if _is_replaced(row, new)]
+        reason = f"rollout {rollout} at {new.commit[:12]} takes its place"
+        superseded = await _supersede(connection, replaced, rollout, reason)
+        await settle(connection, new.environment, superseded, rollouts=[rollout])
+        return str(rollout)
+
+
+async def supersede(
+    connection: Connection, environment: str, commit: str, *, reason: str = "nothing is left to do"
+) -> int:
+    """End what is under way for other commits, when a commit needs no rollout; gives how many.
+
+    For a pass that finds nothing to do while an older rollout still waits, retries or runs.
+    """
+    async with changing(connection, f"superseding older rollouts of environment '{environment}'"):
+        await lock_environment(connection, environment)
+        rows = await many(connection, "unfinished_operations", environment=environment)
+        older = [row for row in rows if row["commit"] != commit and not row["superseded"]]
+        if not older:
+            return 0
+        moved = await _supersede(connection, older, None, f"commit {commit[:12]} is newer: {reason}")
+        await settle(connection, environment, moved)
+        return len(older)
+
+
+def _covers(row: Row, new: NewRollout) -> bool:
+    """Whether an unfinished operation does already what one of the new ones would."""
+    same = next((item for item in new.operations if item.deployment == row["deployment"]), None)
+    if same is None or (row["commit"], row["scope"]) != (new.commit, new.scope) or row["superseded"]:
+        return False
+    match OperationState(row["state"]):
+        case OperationState.STOPPED | OperationState.REVERT_WINDOW | OperationState.REVERTING:
+            return False
+        case OperationState.WAITING_FOR_APPROVAL:
+            return same.initial is OperationState.WAITING_FOR_APPROVAL and (
+                same.plan_digest == row["plan_digest"]
+            )
+        case _:
+            return True
+
+
+def _is_replaced(row: Row, new: NewRollout) -> bool:
+    if row["deployment"] in {item.deployment for item in new.operations}:
+        return True
+    return not new.narrowed and bool(row["commit"] != new.commit)
+
+
+async def _supersede(
+    connection: Connection, rows: Sequence[Row], rollout: int | None, reason: str
+) -> list[Moved]:
+    """Supersede what waits at once, and flag what is in flight for its worker."""
+    flying = [row["id"] for row in rows if OperationState(row["state"]) in IN_FLIGHT]
+    waiting = [row["id"] for row in rows if row["id"] not in flying]
+    if flying:
+        await run(connection, "flag_superseded", ids=flying, rollout=rollout)
+    why = Why(reason=reason, superseded_by=rollout)
+    return await move(connection, waiting, OperationEvent.SUPERSEDE, why)
+
+
+async def _settle_holds(connection: Connection, new: NewRollout) -> None:
+    """A new commit, or a person, ends the holds of the deployments."""
+    deployments = [item.deployment for item in new.operations]
+    if new.respect_holds:
+        rows = await many(connection, "read_holds", environment=new.environment, commit=new.commit)
+        held = {row["deployment"]: row["reason"] for row in rows if row["deployment"] in deployments}
+        if held:
+            named = "; ".join(f"{name}: {reason}" for name, reason in sorted(held.items()))
+            raise Conflict(
+                f"commit {new.commit[:12]} is held in environment '{new.environment}': {named}",
+                hint="push a new commit, or retry the rollout",
+            )
+    await free_holds(
+        connection, new.environment, deployments, commit=None, why=f"a new rollout ({new.reason})"
+    )
+
+
+async def _insert(connection: Connection, new: NewRollout) -> int:
+    states = [item.initial for item in new.operations]
+    row = await one(
+        connection,
+        "insert_rollout",
+        environment=new.environment,
+        source=new.source,
+        commit=new.commit,
+        scope=new.scope,
+        state=derive(states, new.policy).value,
+        ordering=str(new.policy.order),
+        on_failure=str(new.policy.on_failure),
+        max_parallel=new.policy.max_parallel,
+        promotion=str(new.policy.promotion),
+        reason=new.reason,
+        requested_by=new.requested_by,
+        allow_hazards=list(new.allow_hazards),
+    )
+    assert row is not None
+    for item in new.operations:
+        await _insert_operation(connection, new, row["id"], item)
+    names = ", ".join(f"'{item.deployment}'" for item in new.operations[:20])
+    event = NewEvent(
+        kind="rollout.recorded",
+        message=f"rollout {row['id']} to {new.commit[:12]} on {names} asked for by {new.requested_by}: "
+        f"{new.reason}",
+        environment=new.environment,
+        rollout=row["id"],
+        data={"commit": new.commit, "scope": new.scope, "operations": len(new.operations)},
+    )
+    await append_all(connection, [event])
+    return int(row["id"])
+
+
+async def _insert_operation(
+    connection: Connection, new: NewRollout, rollout: int, item: NewOperation
+) -> None:
+    row = await one(
+        connection,
+        "insert_operation",
+        rollout=rollout,
+        environment=new.environment,
+        deployment=item.deployment,
+        ordinal=item.ordinal,
+        state=item.initial.value,
+        plan=Jsonb(item.plan),
+        plan_digest=item.plan_digest,
+    )
+    assert row is not None
+    await insert_steps(connection, row["id"], item.steps)
+
+
+async def insert_steps(connection: Connection, operation: int, steps: Sequence[NewStep]) -> None:
+    """The steps of an operation as rows, in one statement."""
+    if steps:
+        await run(
+            connection,
+            "insert_steps",
+            operation=operation,
+            ids=[step.id for step in steps],
+            ordinals=[step.ordinal for step in steps],
+            stages=[step.stage for step in steps],
+            kinds=[step.kind for step in steps],
+            components=[step.component for step in steps],
+            identities=[step.identity for step in steps],
+        )
+
+
+async def read_rollouts(
+    connection: Connection, environment: str, limit: int = 20
+) -> tuple[RolloutStatus, ...]:
+    """The newest rollouts of an environment, without their steps; a fixed number of queries."""
+    with telling(f"reading rollouts of environment '{environment}'"):
+        rows = await many(
+            connection,
+            "read_rollouts",
+            environment=environment,
+            id=None,
+            limit=min(max(limit, 0), LIMIT_MAX),
+        )
+        return await _with_operations(connection, rows, steps=False)
+
+
+async def read_rollout(connection: Connection, id: str, *, steps: bool = True) -> RolloutStatus:  # noqa: A002 - its name in the API
+    """One rollout with its operations, and their steps if wanted; NotFound where there is none."""
+    number = key(id)
+    with telling(f"reading rollout '{id}'"):
+        rows = (
+            await many(connection, "read_rollouts", environment=None, id=number, limit=1)
+            if number is not None
+            else []
+        )
+        if not rows:
+            raise NotFound(f"there is no rollout '{id}'", hint="`reconciler history ENV` lists them")
+        return (await _with_operations(connection, rows, steps=steps))[0]
+
+
+async def _with_operations(
+    connection: Connection, rows: Sequence[Row], *, steps: bool
+) -> tuple[RolloutStatus, ...]:
+    operations = await many(connection, "read_operations", ids=[row["id"] for row in rows]) if rows else []
+    found: dict[int, list[StepStatus]] = {}
+    if steps and operations:
+        for step in await many(connection, "read_steps", ids=[row["id"] for row in operations]):
+            found.setdefault(step.pop("operation"), []).append(StepStatus(**step))
+    by_rollout: dict[int, list[OperationStatus]] = {}
+    for row in operations:
+        own = tuple(found.get(row["id"], ()))
+        by_rollout.setdefault(row.pop("rollout"), []).append(
+            OperationStatus(**{**row, "id": str(row["id"]), "state": OperationState(row["state"])}, steps=own)
+        )
+    return tuple(
+        RolloutStatus(
+            **{**row, "id": str(row["id"]), "state": RolloutState(row["state"])},
+            operations=tuple(by_rollout.get(row["id"], ())),
+        )
+        for row in rows
+    )

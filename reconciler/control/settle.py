@@ -1,0 +1,251 @@
+"""What follows when operations moved: halting, requests, the rollouts' states, conditions; one transaction.
+
+Callers hold the lock of the environment, so that what is read here is what is written on. Every decision
+comes from `reconciler.rollout`.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from reconciler.control.events import NewEvent, append_all
+from reconciler.control.facts import refresh_conditions
+from reconciler.control.moves import Moved, Why, move, write_down
+from reconciler.control.sql import TERMINAL_ROLLOUT_NAMES, Row, many, one, run
+from reconciler.control.wake import OPERATIONS_CHANNEL, notify
+from reconciler.postgres.connection import Connection
+from reconciler.rollout.states import TERMINAL_ROLLOUT, OperationEvent, OperationState, RolloutState, targets
+from reconciler.rollout.summary import (
+    UNSTARTED,
+    UNSUCCESSFUL,
+    OnFailure,
+    RolloutPolicy,
+    derive,
+    halted,
+)
+from reconciler.rollout.verbs import EVENTS, RequestVerb, answer
+
+ROUNDS_MAX = 20
+"""A move may lead to others, such as a halt; each round moves operations on, so a few rounds are enough."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One operation as its rollout sees it."""
+
+    id: int
+    deployment: str
+    state: OperationState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """One rollout with its policy and its operations in order."""
+
+    id: int
+    environment: str
+    commit: str
+    scope: str
+    state: RolloutState
+    policy: RolloutPolicy
+    released: bool
+    members: tuple[Member, ...]
+
+    @property
+    def states(self) -> tuple[OperationState, ...]:
+        """The states of the operations, in order."""
+        return tuple(member.state for member in self.members)
+
+    @property
+    def named(self) -> tuple[tuple[str, OperationState], ...]:
+        """The operations as `rollout.next` and `rollout.verbs` take them."""
+        return tuple((member.deployment, member.state) for member in self.members)
+
+    def after(self, moved: Sequence[Moved]) -> "Whole":
+        """The same rollout once operations moved."""
+        states = {item.id: item.after for item in moved}
+        return replace(
+            self,
+            members=tuple(replace(m, state=states.get(m.id, m.state)) for m in self.members),
+        )
+
+
+async def read_wholes(connection: Connection, rollouts: Collection[int]) -> list[Whole]:
+    """Rollouts with their operations, in one query."""
+    if not rollouts:
+        return []
+    return [_whole(row) for row in await many(connection, "rollout_members", ids=sorted(rollouts))]
+
+
+def policy_of(row: Row) -> RolloutPolicy:
+    """The policy that a rollout's row holds."""
+    return RolloutPolicy(
+        order=row["ordering"],
+        on_failure=row["on_failure"],
+        max_parallel=row["max_parallel"],
+        promotion=row["promotion"],
+    )
+
+
+def _whole(row: Row) -> Whole:
+    members = zip(row["operations"], row["deployments"], row["states"], strict=True)
+    return Whole(
+        id=row["id"],
+        environment=row["environment"],
+        commit=row["commit"],
+        scope=row["scope"],
+        state=RolloutState(row["state"]),
+        policy=policy_of(row),
+        released=row["released"],
+        members=tuple(
+            Member(id=number, deployment=deployment, state=OperationState(state))
+            for number, deployment, state in members
+        ),
+    )
+
+
+async def settle(
+    connection: Connection,
+    environment: str,
+    moved: Sequence[Moved] = (),
+    *,
+    rollouts: Collection[int] = (),
+) -> None:
+    """Write down what moved, move what follows from it, and derive the states of all rollouts touched."""
+    touched = {item.rollout for item in moved} | set(rollouts)
+    fresh = list(moved)
+    everything = list(moved)
+    wholes: list[Whole] = []
+    for _ in range(ROUNDS_MAX):
+        await write_down(connection, fresh)
+        wholes = await read_wholes(connection, touched)
+        fresh = await _halt(connection, wholes) or await _carry_out(connection, wholes)
+        everything += fresh
+        if not fresh:
+            break
+    for whole in wholes:
+        await _derive(connection, whole)
+    if any(item.after is OperationState.COMPLETED for item in everything):
+        await note_applied(connection, environment)
+    await refresh_conditions(connection, environment)
+    await notify(connection, OPERATIONS_CHANNEL, environment)
+
+
+async def note_applied(connection: Connection, environment: str) -> None:
+    """Note when all deployments of an environment came to carry the same commit."""
+    row = await one(connection, "environment_applied", environment=environment)
+    if row is not None:
+        commit, seconds = row["applied_commit"], row["seconds"]
+        event = NewEvent(
+            kind="environment.applied",
+            message=f"every deployment of '{environment}' carries commit {commit[:12]}",
+            environment=environment,
+            data={"commit": commit, "seconds": seconds},
+        )
+        await append_all(connection, [event])
+
+
+async def _halt(connection: Connection, wholes: Sequence[Whole]) -> list[Moved]:
+    """Cancel what a halted rollout will never start."""
+    moved: list[Moved] = []
+    for whole in wholes:
+        unstarted = [member.id for member in whole.members if member.state in UNSTARTED]
+        waits = whole.policy.on_failure == OnFailure.PAUSE
+        if not unstarted or waits or not halted(whole.states, whole.policy, released=whole.released):
+            continue
+        culprit = next(member for member in whole.members if member.state in UNSUCCESSFUL)
+        reason = (
+            f"not started, since operation {culprit.id} on '{culprit.deployment}' "
+            f"{culprit.state.value} and onFailure is {whole.policy.on_failure}"
+        )
+        moved += await move(connection, unstarted, OperationEvent.CANCEL, Why(reason=reason))
+    return moved
+
+
+async def _carry_out(connection: Connection, wholes: Sequence[Whole]) -> list[Moved]:
+    """Do what requests that wait ask of operations no worker holds, and settle those that are through."""
+    moved: list[Moved] = []
+    known = {whole.id: whole for whole in wholes}
+    for request in await many(connection, "pending_requests", rollouts=sorted(known)):
+        verb = RequestVerb(request["verb"])
+        if verb not in EVENTS:
+            continue
+        whole = known[request["rollout"]]
+        chosen = [member for member in whole.members if request["deployment"] in (None, member.deployment)]
+        found = answer(
+            verb,
+            whole.named,
+            [member.deployment for member in chosen],
+            whole.policy,
+            released=whole.released,
+        )
+        ids = [member.id for member in chosen if member.deployment in found.move]
+        why = Why(reason=f"asked for by {request['requested_by']} (request {request['id']})")
+        done = await move(connection, ids, EVENTS[verb], why)
+        moved += done
+        known[whole.id] = whole.after(done)
+        if not found.await_worker:
+            chosen_now = [m for m in known[whole.id].members if m.id in {c.id for c in chosen}]
+            await _resolve(connection, request, chosen_now, found.refusal)
+    return moved
+
+
+async def _resolve(
+    connection: Connection, request: Row, chosen: Sequence[Member], refusal: str | None
+) -> None:
+    """Settle a request: it had its effect where one of its operations is where the verb leads."""
+    effect = set(targets(EVENTS[RequestVerb(request["verb"])]).values())
+    reached = [member.deployment for member in chosen if member.state in effect]
+    missed = [f"'{m.deployment}' is {m.state.value}" for m in chosen if m.state not in effect]
+    if refusal is not None and not (reached and request["verb"] in ("stop", "cancel")):
+        await resolve(connection, request, state="failed", reason=refusal)
+    elif reached:
+        rest = f"; {', '.join(missed)}" if missed else ""
+        reason = f"{request['verb']}: {', '.join(reached)}{rest}"
+        await resolve(connection, request, state="completed", reason=reason)
+    else:
+        await resolve(connection, request, state="failed", reason=f"too late: {', '.join(missed)}")
+
+
+async def resolve(connection: Connection, request: Row, *, state: str, reason: str) -> None:
+    """Settle a request with what came of it, once."""
+    await run(connection, "resolve_request", id=request["id"], state=state, reason=reason)
+    asked = f"request {request['id']} to {request['verb']} rollout {request['rollout']}"
+    event = NewEvent(
+        kind=f"request.{state}",
+        message=f"{asked} {state}: {reason}",
+        environment=request["environment"],
+        deployment=request["deployment"],
+        rollout=request["rollout"],
+        data={"verb": request["verb"], "requested_by": request["requested_by"]},
+    )
+    await append_all(connection, [event])
+
+
+_TOLD = TERMINAL_ROLLOUT | {RolloutState.PAUSED, RolloutState.RUNNING_DEGRADED}
+
+
+async def _derive(connection: Connection, whole: Whole) -> None:
+    """Write the state that follows from the operations; the one that ends a rollout tells of it, once."""
+    state = derive(whole.states, whole.policy, released=whole.released)
+    if state is whole.state:
+        return
+    written = await one(
+        connection,
+        "move_rollout",
+        id=whole.id,
+        before=whole.state.value,
+        after=state.value,
+        terminal=TERMINAL_ROLLOUT_NAMES,
+    )
+    if written is None or state not in _TOLD:
+        return
+    summary = ", ".join(f"'{member.deployment}' {member.state.value}" for member in whole.members[:20])
+    more = f" and {len(whole.members) - 20} more" if len(whole.members) > 20 else ""
+    event = NewEvent(
+        kind=f"rollout.{state.value}",
+        message=f"rollout {whole.id} at {whole.commit[:12]} is {state.value}: {summary}{more}",
+        environment=whole.environment,
+        rollout=whole.id,
+        data={"before": whole.state.value, "after": state.value, "commit": whole.commit},
+    )
+    await append_all(connection, [event])

@@ -1,0 +1,70 @@
+"""Who works: registering, the session lock that shows a worker lives, its lease, and leaving."""
+
+from dataclasses import dataclass
+
+from reconciler.control.events import NewEvent, append_all
+from reconciler.control.sql import changing, many, one, run, telling
+from reconciler.control.wake import OPERATIONS_CHANNEL, notify
+from reconciler.errors import LeaseLost, LockNotAcquired
+from reconciler.postgres import lock
+from reconciler.postgres.connection import Connection
+
+LOCK_CLASS = 1380206159
+"""First key of the session locks of workers; `is_alive` of the control schema names the same."""
+NUMBER_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One run of a worker: its identity, the second key of its session lock, its name for people."""
+
+    id: str
+    number: int
+    name: str
+
+
+async def register(connection: Connection, *, name: str, lease_s: float = 10.0) -> Worker:
+    """Make a worker known; it lives as long as this connection does and its lease is renewed.
+
+    The lock is taken before the row exists, so that nobody ever sees a living worker without its lock.
+    """
+    with telling(f"registering worker '{name}'"):
+        row = await one(connection, "next_worker_number")
+        assert row is not None
+        number = int(row["nextval"])
+        if not await lock.try_lock(connection, (LOCK_CLASS, number)):
+            raise LockNotAcquired(f"registering worker '{name}': its session lock {number} is held")
+        await run(connection, "remove_dead_workers")
+        row = await one(connection, "insert_worker", number=number, name=name, lease_s=float(lease_s))
+        assert row is not None
+        return Worker(id=row["id"], number=number, name=name)
+
+
+async def heartbeat(connection: Connection, worker: Worker, lease_s: float) -> None:
+    """Renew the lease of a worker and with it all its claims, in one statement; LeaseLost for a stranger."""
+    with telling(f"renewing the lease of worker '{worker.name}'"):
+        if await one(connection, "heartbeat", worker=worker.id, lease_s=float(lease_s)) is None:
+            raise LeaseLost(f"worker '{worker.name}' is not registered any more")
+
+
+async def deregister(connection: Connection, worker: Worker) -> None:
+    """Leave: whatever is still claimed may be resumed by anyone at once."""
+    async with changing(connection, f"deregistering worker '{worker.name}'"):
+        rows = await many(connection, "release_operations", worker=worker.id)
+        events = [
+            NewEvent(
+                kind="operation.handed_back",
+                message=f"operation {row['id']} was handed back by worker '{worker.name}', which left",
+                environment=row["environment"],
+                deployment=row["deployment"],
+                rollout=row["rollout"],
+                operation=row["id"],
+            )
+            for row in rows
+        ]
+        await append_all(connection, events)
+        await run(connection, "remove_worker", worker=worker.id)
+        for environment in sorted({row["environment"] for row in rows}):
+            await notify(connection, OPERATIONS_CHANNEL, environment)
+    with telling(f"deregistering worker '{worker.name}'"):
+        await lock.unlock(connection, (LOCK_CLASS, worker.number))
