@@ -27,6 +27,7 @@ from reconciler.errors import (
 )
 from reconciler.events import Event, OperationMoved, StepFinished
 from reconciler.events import LeaseLost as LeaseLostEvent
+from reconciler.execution.interference import Interference
 from reconciler.execution.resources import Resources
 from reconciler.execution.run import run
 from reconciler.execution.session import Limits
@@ -83,6 +84,7 @@ class Worker:
         limits: WorkerLimits,
         emit: Callable[[Event], None],
         settled: Callable[[str, str], None],
+        interference: Interference | None = None,
     ) -> None:
         """`settled(source, environment)` is called when an operation ended, to ask for the next pass."""
         self._name = name
@@ -92,6 +94,7 @@ class Worker:
         self._limits = limits
         self._emit = emit
         self._settled = settled
+        self._interference = interference or Interference()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._running: dict[str, _Running] = {}
@@ -363,6 +366,7 @@ class Worker:
             ),
             intend=intend,
             forget=forget,
+            interference=self._interference,
         )
 
     async def _interrupted(self, claim: Claim, journal: "_Journal", why: str) -> None:

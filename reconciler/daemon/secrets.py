@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from reconciler.errors import NotFound, Refused
+from reconciler.settings import SecretValue
 from reconciler.spec.values import SecretReference
 
 SECRET_BYTES_MAX = 64 * 1024
@@ -22,6 +23,13 @@ class Secrets:
         if reference.env is not None and reference.env.upper().startswith(RESERVED_PREFIX):
             raise Refused(f"a spec may not refer to '{reference.env}': it is the daemon's own")
         return self.resolve(reference)
+
+    def for_settings(self, value: SecretValue) -> str:
+        """A secret of the settings: written out, or said to stand elsewhere."""
+        if value.text is not None:
+            self._forbid(value.text)
+            return value.text
+        return self.resolve(SecretReference(env=value.env, file=value.file))
 
     def resolve(self, reference: SecretReference) -> str:
         """A secret by its place; surrounding white space of a file is not part of it."""

@@ -1,0 +1,275 @@
+"""The daemon: start the parts, run the loops until asked to stop, stop them in order.
+
+Triggers only wake: timers, file changes, notifications and the API set flags that the loops take.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from reconciler import __version__, logs
+from reconciler.control.install import install
+from reconciler.control.wake import OPERATIONS_CHANNEL, WAKE_CHANNEL
+from reconciler.daemon.control_server import control_dsn
+from reconciler.daemon.loops import SourceLoop
+from reconciler.daemon.parts import Hooks, Parts, build, build_worker
+from reconciler.daemon.secrets import Secrets
+from reconciler.daemon.service_manager import ServiceManager
+from reconciler.errors import PermanentError, ReconcilerError, TemporaryError
+from reconciler.events import DaemonStarted, DaemonStopped, Event, TaskFailed
+from reconciler.execution.interference import Interference, KillAt
+from reconciler.metrics import Metrics
+from reconciler.postgres.connection import Dsn, connect
+from reconciler.postgres.notify import listen
+from reconciler.settings import Settings
+from reconciler.source.watch import watch
+from reconciler.web.access import Role, Token
+from reconciler.web.app import create_app
+from reconciler.worker import Worker
+
+CONTROL_WAIT_S = 60.0
+"""How long a start waits for the control database before it gives up."""
+CRASH_SWITCH = "RECONCILER_TEST_KILL_AT"
+"""Environment variable by which tests end the process at a named point; never set it elsewhere."""
+
+
+class Daemon:
+    """One process: passes, a worker, the API."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._secrets = Secrets(environ, logs.forbid)
+        self._log = logs.EventLog()
+        self._metrics: Metrics | None = None
+        self._stopping = asyncio.Event()
+        self._loops: dict[str, SourceLoop] = {}
+        self._worker: Worker | None = None
+        self._manager = ServiceManager(environ)
+
+    def stop(self) -> None:
+        """Ask everything to end; safe to call twice."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Run until `stop` or a signal. Raises where starting is not possible."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self.stop)
+        control = await control_dsn(self._settings, self._secrets, start=True)
+        assert control is not None
+        await self._install(control)
+        hooks = self._hooks()
+        parts = build(self._settings, self._secrets, control, hooks, fetch_first=False)
+        self._metrics = Metrics(control=control, connections=parts.connections)
+        self._worker = build_worker(self._settings, parts, control, self._name(), hooks)
+        try:
+            await self._serve(parts, control)
+        finally:
+            await parts.close()
+            self._emit(DaemonStopped(reason="asked to stop"))
+
+    def _hooks(self) -> Hooks:
+        point = self._environ.get(CRASH_SWITCH)
+        return Hooks(
+            emit=self._emit,
+            ask_pass=self._ask_pass,
+            ask_work=self._ask_work,
+            interference=KillAt(point) if point else Interference(),
+        )
+
+    def _emit(self, event: Event) -> None:
+        """Tell log and metrics; a reader that fails never stops what it reads."""
+        for reader in (self._log, self._metrics):
+            if reader is not None:
+                with suppress(Exception):
+                    reader.observe(event)
+
+    def _ask_pass(self, source: str) -> None:
+        if source in self._loops:
+            self._loops[source].wake()
+
+    def _ask_all(self, _payload: str = "") -> None:
+        for source in self._loops.values():
+            source.wake()
+
+    def _ask_work(self, _payload: str = "") -> None:
+        if self._worker is not None:
+            self._worker.wake()
+
+    def _name(self) -> str:
+        return f"{socket.gethostname()}/{os.getpid()}"
+
+    async def _install(self, control: Dsn) -> None:
+        """Install the control schema; the database may still be starting."""
+        async with asyncio.timeout(CONTROL_WAIT_S):
+            while True:
+                try:
+                    connection = await connect(control, role="control")
+                except TemporaryError:
+                    await asyncio.sleep(0.5)
+                    continue
+                try:
+                    await install(connection)
+                finally:
+                    await connection.close()
+                return
+
+    async def _serve(self, parts: Parts, control: Dsn) -> None:
+        self._loops = {
+            name: SourceLoop(name, parts.passes.pass_source, self._emit) for name in parts.repositories
+        }
+        server = self._web(parts)
+        assert self._worker is not None
+        async with AsyncExitStack() as stack:
+            tasks = [
+                asyncio.create_task(server.serve(), name="api"),
+                asyncio.create_task(self._worker.run(), name="worker"),
+                asyncio.create_task(self._watch(parts), name="watch"),
+                asyncio.create_task(
+                    listen(
+                        control,
+                        {WAKE_CHANNEL: self._ask_all, OPERATIONS_CHANNEL: self._on_operation},
+                        stop=self._stopping,
+                    ),
+                    name="notifications",
+                ),
+                *(
+                    asyncio.create_task(loop.run(), name=f"source {loop.source}")
+                    for loop in self._loops.values()
+                ),
+                asyncio.create_task(self._watchdog(), name="watchdog"),
+            ]
+            stack.push_async_callback(self._end, tasks, server)
+            scheduler = self._timers()
+            stack.callback(scheduler.shutdown, wait=False)
+            await self._until_listening(server, tasks[0])
+            self._emit(
+                DaemonStarted(
+                    version=__version__,
+                    listen=self._settings.listen,
+                    sources=tuple(parts.repositories),
+                    workers=self._settings.workers,
+                )
+            )
+            self._manager.ready(f"serving on {self._settings.listen}")
+            self._ask_all()
+            await self._until_stopped(tasks)
+
+    def _on_operation(self, _payload: str) -> None:
+        self._ask_work()
+        if self._worker is not None:
+            # What an operator asks of an operation under way is looked at now, not at the next heartbeat.
+            task = asyncio.get_running_loop().create_task(self._worker.look())
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _web(self, parts: Parts) -> uvicorn.Server:
+        host, _, port = self._settings.listen.rpartition(":")
+        app = create_app(
+            parts.reconciler,
+            metrics_text=self._metrics_text,
+            tokens=[
+                Token(
+                    name=token.name,
+                    role=Role[token.role.upper()],
+                    value=self._secrets.for_settings(token.value),
+                )
+                for token in self._settings.tokens
+            ],
+            listen_host=host.strip("[]"),
+            observe=self._emit,
+            stopping=self._stopping,
+        )
+        config = uvicorn.Config(
+            app,
+            host=host.strip("[]"),
+            port=int(port),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+            limit_concurrency=256,
+            lifespan="off",
+        )
+        server = uvicorn.Server(config)
+        # Signals are ours: uvicorn would take them and leave us running.
+        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        return server
+
+    async def _metrics_text(self) -> bytes:
+        assert self._metrics is not None
+        return await self._metrics.text()
+
+    def _timers(self) -> AsyncIOScheduler:
+        """One timer per source, with jitter, so that many sources do not fetch at once."""
+        scheduler = AsyncIOScheduler()
+        for source in self._settings.sources:
+            scheduler.add_job(
+                self._loops[source.name].wake,
+                IntervalTrigger(seconds=source.interval_s, jitter=source.interval_s * 0.1),
+                id=source.name,
+                coalesce=True,
+                max_instances=1,
+                misfire_grace_time=None,
+            )
+        scheduler.start()
+        return scheduler
+
+    async def _watch(self, parts: Parts) -> None:
+        targets = {
+            name: Path(repository.place.path)
+            for name, repository in parts.repositories.items()
+            if repository.place.path is not None
+        }
+        if targets:
+            await watch(targets, self._ask_pass, self._stopping)
+        else:
+            await self._stopping.wait()
+
+    async def _watchdog(self) -> None:
+        """Pet the service manager's watchdog from the loop that everything runs in: if it hangs, we do."""
+        interval = (self._manager.watchdog_s or 20.0) / 2
+        while not self._stopping.is_set():
+            self._manager.alive()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), timeout=interval)
+
+    async def _until_listening(self, server: uvicorn.Server, task: "asyncio.Task[Any]") -> None:
+        while not server.started:
+            if task.done():
+                task.result()
+                raise PermanentError(f"the API cannot listen on {self._settings.listen}")
+            await asyncio.sleep(0.01)
+
+    async def _until_stopped(self, tasks: "list[asyncio.Task[Any]]") -> None:
+        """Wait for the end; a task that ends before is a fault, told and taken for a reason to stop."""
+        stopped = asyncio.create_task(self._stopping.wait())
+        done, _pending = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        for task in done - {stopped}:
+            error = task.exception() if not task.cancelled() else None
+            if error is not None:
+                self._emit(TaskFailed(task=task.get_name(), error=str(error)))
+                raise ReconcilerError(f"{task.get_name()} ended: {error}") from error
+
+    async def _end(self, tasks: "list[asyncio.Task[Any]]", server: uvicorn.Server) -> None:
+        """Stop taking work, hand claims back, close the API, end the rest."""
+        self._stopping.set()
+        self._manager.stopping()
+        if self._worker is not None:
+            self._worker.stop()
+        server.should_exit = True
+        keep = [task for task in tasks if task.get_name() in {"worker", "api"}]
+        await asyncio.wait(keep, timeout=self._settings.limits.stop_grace_s + 10)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,100 @@
+"""The reconciler without a daemon: what a command uses where none answers, under the same locks."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from reconciler import logs
+from reconciler.daemon.control_server import control_dsn
+from reconciler.daemon.parts import Hooks, Parts, build, build_worker
+from reconciler.daemon.secrets import Secrets
+from reconciler.errors import PermanentError
+from reconciler.execution.interference import Interference
+from reconciler.postgres.connection import Dsn
+from reconciler.reconcile.facade import Reconciler
+from reconciler.rollout.states import TERMINAL
+from reconciler.rollout.status import RolloutStatus
+from reconciler.settings import Settings
+
+
+@dataclass(slots=True, kw_only=True)
+class Local:
+    """A reconciler of this process, and a worker on demand."""
+
+    settings: Settings
+    parts: Parts
+    control: Dsn | None
+    hooks: Hooks
+
+    @property
+    def reconciler(self) -> Reconciler:
+        """The facade."""
+        return self.parts.reconciler
+
+    async def work(self, rollout: str) -> RolloutStatus:
+        """Work on one rollout until its operations settle or wait for somebody, and say how it stands."""
+        if self.control is None:
+            raise PermanentError("there is no control database")
+        name = f"{socket.gethostname()}/{os.getpid()}"
+        worker = build_worker(self.settings, self.parts, self.control, name, self.hooks)
+        while True:
+            await worker.run(only_rollout=rollout)
+            status = await self.reconciler.rollout(rollout)
+            waiting = [one for one in status.operations if one.state.value == "retrying"]
+            if not waiting or all(one.state in TERMINAL for one in status.operations):
+                return status
+            await asyncio.sleep(0.5)
+
+
+@asynccontextmanager
+async def open_local(
+    settings: Settings, environ: Mapping[str, str], *, needs_control: bool
+) -> AsyncIterator[Local]:
+    """Open the databases directly.
+
+    With `needs_control`, the control schema is installed where it is not yet and the embedded server started;
+    without, nothing is started or written.
+    """
+    secrets = Secrets(environ, logs.forbid)
+    control = await control_dsn(settings, secrets, start=needs_control)
+    if control is not None and needs_control:
+        await _install(control)
+    if control is not None and not needs_control and not await _installed(control):
+        control = None
+    hooks = Hooks(
+        emit=lambda _event: None,
+        ask_pass=lambda _source: None,
+        ask_work=lambda: None,
+        interference=Interference(),
+    )
+    parts = build(settings, secrets, control, hooks, fetch_first=True)
+    try:
+        yield Local(settings=settings, parts=parts, control=control, hooks=hooks)
+    finally:
+        await parts.close()
+
+
+async def _install(control: Dsn) -> None:
+    from reconciler.control.install import install
+    from reconciler.postgres.connection import connect
+
+    connection = await connect(control, role="control")
+    try:
+        await install(connection)
+    finally:
+        await connection.close()
+
+
+async def _installed(control: Dsn) -> bool:
+    from reconciler.control.install import SCHEMA
+    from reconciler.postgres.connection import connect
+    from reconciler.postgres.migrations import installed_version
+
+    connection = await connect(control, role="control")
+    try:
+        return await installed_version(connection, schema=SCHEMA) > 0
+    finally:
+        await connection.close()

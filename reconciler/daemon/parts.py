@@ -1,0 +1,152 @@
+"""Build the parts from settings and wire them together; shared by the daemon and by commands without one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.daemon.secrets import Secrets
+from reconciler.events import Event
+from reconciler.execution.interference import Interference
+from reconciler.execution.session import Limits
+from reconciler.planner import Planner, PlannerLimits
+from reconciler.postgres.connection import Connections, Dsn
+from reconciler.reconcile.facade import Reconciler
+from reconciler.reconcile.heads import Heads
+from reconciler.reconcile.passes import Passes
+from reconciler.reconcile.record import Recorder
+from reconciler.settings import Settings, SourceSettings
+from reconciler.source.access import HistoryPolicy, SourceAccess, SourceCredentials
+from reconciler.source.repository import Repository
+from reconciler.worker import Worker, WorkerLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What the parts tell or ask of whoever runs them."""
+
+    emit: Callable[[Event], None]
+    ask_pass: Callable[[str], None]
+    ask_work: Callable[[], None]
+    interference: Interference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything that was built; `worker` and `passes` need a control database."""
+
+    connections: Connections
+    repositories: Mapping[str, Repository]
+    planner: Planner
+    passes: Passes
+    reconciler: Reconciler
+
+    async def close(self) -> None:
+        """End Git processes and close idle connections."""
+        for repository in self.repositories.values():
+            await repository.close()
+        await self.connections.close()
+
+
+def build(
+    settings: Settings, secrets: Secrets, control: Dsn | None, hooks: Hooks, *, fetch_first: bool
+) -> Parts:
+    """Build everything but the worker; opens nothing yet."""
+    connections = Connections(
+        per_database=settings.limits.connections_per_database, total=settings.limits.connections_total
+    )
+    repositories = {
+        source.name: Repository(access(source, secrets), state_dir=Path(settings.state_dir))
+        for source in settings.sources
+    }
+    planner = Planner(
+        sources=repositories,
+        paths={source.name: source.path for source in settings.sources},
+        connections=connections,
+        resolve_secret=secrets.for_spec,
+        limits=PlannerLimits(
+            read_timeout_s=settings.limits.read_timeout_s,
+            full_read_interval_s=settings.limits.full_read_interval_s,
+        ),
+    )
+    heads = Heads(sources=repositories, planner=planner, emit=hooks.emit, fetch_first=fetch_first)
+    recorder = Recorder(
+        control=control,
+        connections=connections,
+        planner=planner,
+        deployments_in_parallel=settings.limits.deployments_in_parallel,
+    )
+    passes = Passes(
+        heads=heads,
+        planner=planner,
+        recorder=recorder,
+        environments_in_parallel=settings.limits.passes_in_parallel,
+        emit=hooks.emit,
+        ask_work=hooks.ask_work,
+    )
+    reconciler = Reconciler(
+        heads=heads,
+        planner=planner,
+        recorder=recorder,
+        connections=connections,
+        ask_pass=hooks.ask_pass,
+        ask_work=hooks.ask_work,
+    )
+    return Parts(
+        connections=connections,
+        repositories=repositories,
+        planner=planner,
+        passes=passes,
+        reconciler=reconciler,
+    )
+
+
+def build_worker(settings: Settings, parts: Parts, control: Dsn, name: str, hooks: Hooks) -> Worker:
+    """Build a worker of the control database."""
+    limits = settings.limits
+    return Worker(
+        name=name,
+        control=control,
+        connections=parts.connections,
+        planner=parts.planner,
+        limits=WorkerLimits(
+            operations_in_parallel=settings.workers,
+            lease_s=limits.lease_s,
+            heartbeat_s=limits.heartbeat_s,
+            attempts=limits.attempts,
+            retry_base_s=limits.retry_base_s,
+            retry_ceiling_s=limits.retry_ceiling_s,
+            stop_grace_s=limits.stop_grace_s,
+            writes=Limits(
+                lock_timeout_s=limits.lock_timeout_s,
+                statement_timeout_s=limits.statement_timeout_s,
+                connect_timeout_s=limits.connect_timeout_s,
+            ),
+        ),
+        emit=hooks.emit,
+        settled=lambda source, _environment: hooks.ask_pass(source),
+        interference=hooks.interference,
+    )
+
+
+def access(source: SourceSettings, secrets: Secrets) -> SourceAccess:
+    """How to reach a source, its secrets looked up."""
+    auth = source.auth
+    credentials = SourceCredentials()
+    if auth is not None:
+        credentials = SourceCredentials(
+            username=auth.username,
+            password=secrets.for_settings(auth.password) if auth.password is not None else None,
+            bearer=secrets.for_settings(auth.token) if auth.token is not None else None,
+            ssh_key_file=auth.ssh_key,
+            ssh_known_hosts_file=auth.known_hosts,
+        )
+    return SourceAccess(
+        name=source.name,
+        url=source.url,
+        branch=source.branch,
+        tag=source.tag,
+        commit=source.commit,
+        fetch_timeout_s=source.fetch_timeout_s,
+        history=HistoryPolicy(source.history),
+        credentials=credentials,
+    )
