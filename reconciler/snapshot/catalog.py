@@ -5,14 +5,18 @@ attribute numbers throughout, `search_path` is empty, and nothing that people do
 sequence positions, statistics, file nodes or members of extensions.
 """
 
+import asyncio
+from collections.abc import Iterable
+
 import psycopg
 
 from reconciler.catalog.fingerprint import fingerprint
 from reconciler.catalog.model import Catalog, CatalogObject, ObjectKind
 from reconciler.snapshot.transaction import QUERIES, Connection, read_repeatedly, reading
 
-# Relations come last: deparsing a view locks (ACCESS SHARE) what it reads until the transaction ends.
-_KINDS = (
+# Split in halves of about the same work, for two connections. Relations come last: deparsing a view locks
+# (ACCESS SHARE) what it reads until the transaction ends.
+_PARTS = (
     "schemas",
     "extensions",
     "default_privileges",
@@ -20,35 +24,54 @@ _KINDS = (
     "event_triggers",
     "publications",
     "routines",
-    "types",
-    "sequences",
-    "constraints",
-    "indexes",
     "triggers",
     "policies",
     "rules",
-    "relations",
+    "sequences",
+    "constraints",
+    "indexes",
 )
+_RELATIONS = ("types", "relations")
 _KIND = {kind.value: kind for kind in ObjectKind}
 
 
-async def read_catalog(connection: Connection) -> Catalog:
-    """Read every object of the connection's database that is not the system's, an extension's or ours."""
+async def read_catalog(connection: Connection, *, beside: Connection | None = None) -> Catalog:
+    """Read every object of the connection's database that is not the system's, an extension's or ours.
+
+    A second connection to the same database, `beside`, takes about half of the work off the first one.
+    """
 
     async def once() -> Catalog:
         async with reading(connection):
-            return await read_objects(connection)
+            return await read_objects(connection, beside=beside)
 
     return await read_repeatedly(once, f"reading the catalog of database '{connection.info.dbname}'")
 
 
-async def read_objects(connection: Connection) -> Catalog:
+async def read_objects(connection: Connection, *, beside: Connection | None = None) -> Catalog:
     """Read the catalog inside the transaction and the pipeline the caller holds."""
-    cursors = [await connection.execute(QUERIES[name], prepare=False) for name in _KINDS]
+    if beside is None:
+        return Catalog(await _read(connection, _PARTS + _RELATIONS))
+    cursor = await connection.execute(QUERIES["export_snapshot"], prepare=False)
+    row = await cursor.fetchone()
+    assert row is not None
+    async with reading(beside, snapshot=row[0]):
+        # Both are awaited whatever happens: neither transaction may end while the other's query runs.
+        halves = await asyncio.gather(
+            _read(connection, _PARTS), _read(beside, _RELATIONS), return_exceptions=True
+        )
+        for half in halves:
+            if isinstance(half, BaseException):
+                raise half
+    return Catalog({key: row for half in halves if isinstance(half, dict) for key, row in half.items()})
+
+
+async def _read(connection: Connection, names: Iterable[str]) -> dict[str, CatalogObject]:
+    cursors = [await connection.execute(QUERIES[name], prepare=False) for name in names]
     objects: dict[str, CatalogObject] = {}
     for cursor in cursors:
         for kind, name, definition in await cursor.fetchall():
             if definition is None:
                 raise psycopg.errors.UndefinedObject(f"{kind} {name} was dropped while it was read")
             objects[f"{kind} {name}"] = CatalogObject(_KIND[kind], name, definition, fingerprint(definition))
-    return Catalog(objects)
+    return objects

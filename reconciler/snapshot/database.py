@@ -50,8 +50,12 @@ async def read_server(connection: Connection) -> ServerFacts:
     return await read_repeatedly(once, "reading what the server is and has")
 
 
-async def read_database(connection: Connection, *, known_probe: str | None) -> LiveDatabase:
+async def read_database(
+    connection: Connection, *, known_probe: str | None, beside: Connection | None = None
+) -> LiveDatabase:
     """Read the connection's database; its catalog only where the probe is not `known_probe`.
+
+    A second connection to the same database, `beside`, makes a full read of a large catalog faster.
 
     Probe and catalog come from one snapshot. But the server deparses definitions from its newest catalog,
     so after a full read the probe is asked again, and where it moved the picture is mixed and is taken anew.
@@ -59,7 +63,7 @@ async def read_database(connection: Connection, *, known_probe: str | None) -> L
     """
 
     async def once() -> LiveDatabase:
-        return await _read_once(connection, known_probe)
+        return await _read_once(connection, known_probe, beside)
 
     doing = f"reading database '{connection.info.dbname}'"
     live = await read_repeatedly(once, doing)
@@ -70,16 +74,18 @@ async def read_database(connection: Connection, *, known_probe: str | None) -> L
     return live
 
 
-async def _read_once(connection: Connection, known_probe: str | None) -> LiveDatabase:
+async def _read_once(
+    connection: Connection, known_probe: str | None, beside: Connection | None
+) -> LiveDatabase:
     async with reading(connection):
         facts_cursor = await connection.execute(QUERIES["database_facts"], prepare=False)
-        probe_cursor = await connection.execute(QUERIES["probe"], prepare=False)
+        probe_cursor = await connection.execute(QUERIES["probe"], prepare=True)
         facts = await facts_cursor.fetchone()
         digest = await probe_cursor.fetchone()
         assert facts is not None
         assert digest is not None
         found = probe_text(digest[0])
-        catalog = await read_objects(connection) if found != known_probe else None
+        catalog = await read_objects(connection, beside=beside) if found != known_probe else None
         system = await _system_identifier(connection) if facts[2] else UNKNOWN_SYSTEM
     return LiveDatabase(
         exists=True,

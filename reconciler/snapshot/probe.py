@@ -13,7 +13,7 @@ async def probe(connection: Connection) -> str:
     """
 
     async def once() -> str:
-        cursor = await connection.execute(QUERIES["probe"], prepare=False)
+        cursor = await connection.execute(QUERIES["probe"], prepare=True)
         row = await cursor.fetchone()
         assert row is not None
         return probe_text(row[0])

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from reconciler.errors import TemporaryError
@@ -41,18 +42,21 @@ async def read_repeatedly(read: Callable[[], Awaitable[Result]], doing: str) -> 
 
 
 @asynccontextmanager
-async def reading(connection: Connection) -> AsyncGenerator[psycopg.AsyncPipeline]:
+async def reading(connection: Connection, *, snapshot: str | None = None) -> AsyncGenerator[None]:
     """Hold one repeatable-read, read-only transaction with fixed output settings, in pipeline mode.
 
-    The connection must be idle. The transaction is over when the block is left, whatever happened in it.
+    It sees what the transaction that exported `snapshot` sees. The connection must be idle before, and is again
+    when the block is left, whatever happened in it.
     """
     if not _is_idle(connection):
         raise ValueError("a snapshot needs a connection that is in no transaction")
     try:
-        async with connection.pipeline() as pipeline:
+        async with connection.pipeline():
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            if snapshot is not None:
+                await connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
             await connection.execute(QUERIES["settings_for_reading"], prepare=False)
-            yield pipeline
+            yield
             await connection.execute("COMMIT")
     finally:
         if not connection.closed and not _is_idle(connection):

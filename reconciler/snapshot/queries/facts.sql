@@ -40,6 +40,10 @@ WHERE d.datname = current_database();
 -- The number initdb gave the cluster; asked only where the role may.
 SELECT system_identifier::text AS system_identifier FROM pg_control_system();
 
+-- name: export_snapshot :one
+-- A name under which a second connection sees what this transaction sees.
+SELECT pg_export_snapshot() AS snapshot;
+
 -- name: server_facts :one
 -- What a server is, seen from its maintenance database.
 SELECT

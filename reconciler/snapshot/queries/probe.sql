@@ -48,8 +48,8 @@ part (name, hash) AS (
     UNION ALL
     SELECT
         'relations', sum(hash_record_extended(ROW(
-            oid, relname, relnamespace, relowner, relkind, relam, reltablespace, relpersistence, reloftype,
-            relrowsecurity, relforcerowsecurity, relreplident, relispartition, relacl, reloptions
+            oid, relname, relnamespace, relowner, relam, reltablespace, relpersistence, reloftype,
+            relrowsecurity, relforcerowsecurity, relreplident, relacl, reloptions
         ), 0))
     FROM pg_catalog.pg_class
     WHERE
@@ -62,7 +62,10 @@ part (name, hash) AS (
     UNION ALL
     SELECT 'constraints', sum(hash_record_extended(ROW(oid, xmin), 0))
     FROM pg_catalog.pg_constraint
-    WHERE oid >= 16384 AND connamespace NOT IN (SELECT oid FROM hidden_schema)
+    WHERE
+        oid >= 16384 AND connamespace NOT IN (SELECT oid FROM hidden_schema)
+        -- A plain not-null constraint is in its column's row; there is one to most columns since version 18.
+        AND (contype <> 'n' OR connoinherit OR NOT convalidated)
     UNION ALL
     SELECT 'routines', sum(hash_record_extended(ROW(oid, xmin), 0))
     FROM pg_catalog.pg_proc
@@ -70,7 +73,10 @@ part (name, hash) AS (
     UNION ALL
     SELECT 'types', sum(hash_record_extended(ROW(oid, xmin), 0))
     FROM pg_catalog.pg_type
-    WHERE oid >= 16384 AND typnamespace NOT IN (SELECT oid FROM hidden_schema)
+    WHERE
+        oid >= 16384 AND typnamespace NOT IN (SELECT oid FROM hidden_schema)
+        -- Of composites, all that no other row tells is who may use them; arrays follow their items.
+        AND typcategory <> 'A' AND (typtype <> 'c' OR typacl IS NOT NULL)
     UNION ALL
     SELECT 'labels', sum(hash_record_extended(ROW(oid, xmin), 0))
     FROM pg_catalog.pg_enum
@@ -82,7 +88,7 @@ part (name, hash) AS (
     UNION ALL
     SELECT 'triggers', sum(hash_record_extended(ROW(oid, xmin), 0))
     FROM pg_catalog.pg_trigger
-    WHERE tgrelid NOT IN (SELECT oid FROM hidden)
+    WHERE NOT tgisinternal AND tgrelid NOT IN (SELECT oid FROM hidden)
     UNION ALL
     SELECT 'rules', sum(hash_record_extended(ROW(oid, xmin), 0))
     FROM pg_catalog.pg_rewrite

@@ -12,7 +12,8 @@ from reconciler.catalog.fingerprint import fingerprint
 from reconciler.catalog.model import Catalog, CatalogObject, ObjectKind
 from reconciler.diff.catalog import compare
 from reconciler.errors import ReconcilerError
-from reconciler.snapshot.catalog import read_catalog
+from reconciler.snapshot.catalog import read_catalog, read_objects
+from reconciler.snapshot.transaction import reading
 
 WEIRD = '"we""ird\nschema"'
 
@@ -418,3 +419,31 @@ async def test_a_busy_connection_is_refused(live: Any) -> None:
     async with live.transaction():
         with pytest.raises(ValueError, match="in no transaction"):
             await read(live)
+
+
+async def test_two_connections_read_the_same(furnished: Any, connect: Any) -> None:
+    """Read over two connections the catalog is that of one, at the moment of the first."""
+    beside = await connect(furnished.info.dbname)
+    assert await read_catalog(furnished, beside=beside) == await read(furnished)
+    async with reading(furnished):
+        await (await furnished.execute("SELECT 1")).fetchone()
+        await beside.execute("ALTER TABLE shop.orders ADD COLUMN later integer")
+        catalog = await read_objects(furnished, beside=beside)
+    assert "later" not in columns(catalog, "table shop.orders")
+
+
+async def test_a_failing_second_connection_leaves_both_idle(furnished: Any, connect: Any) -> None:
+    """Where one of two connections meets a drop, both are idle afterwards and the error is the server's."""
+    beside = await connect(furnished.info.dbname)
+
+    async def read_around_the_drop() -> None:
+        async with reading(furnished):
+            await (await furnished.execute("SELECT 1")).fetchone()
+            await beside.execute("DROP VIEW shop.big_orders CASCADE")
+            await read_objects(furnished, beside=beside)
+
+    with pytest.raises(psycopg.Error):
+        await read_around_the_drop()
+    for connection in (furnished, beside):
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    assert "view shop.big_orders" not in (await read_catalog(furnished, beside=beside)).objects

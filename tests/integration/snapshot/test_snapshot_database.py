@@ -140,12 +140,12 @@ async def test_a_picture_mixed_of_two_moments_is_taken_anew(
     other = await connect(furnished.info.dbname)
     renamed = False
 
-    async def read_late(connection: Any) -> Any:
+    async def read_late(connection: Any, *, beside: Any) -> Any:
         nonlocal renamed
         if not renamed:
             renamed = True
             await other.execute("ALTER TABLE shop.orders RENAME amount TO price")
-        return await read_objects(connection)
+        return await read_objects(connection, beside=beside)
 
     monkeypatch.setattr("reconciler.snapshot.database.read_objects", read_late)
     live = await read_database(furnished, known_probe=None)
