@@ -1,6 +1,7 @@
 """Compare a declared database with its record and with what is really there."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from reconciler.diff import catalog
 from reconciler.diff.model import (
@@ -12,7 +13,6 @@ from reconciler.diff.model import (
     DivergenceSort,
     Drift,
 )
-from reconciler.spec.environment import DriftPolicy
 from reconciler.state.desired import DesiredDatabase
 from reconciler.state.live import LiveDatabase
 from reconciler.state.tracked import BaseLine, TrackedDatabase
@@ -35,7 +35,7 @@ class DatabaseContext:
     """
 
     versions: Versions
-    drift: DriftPolicy
+    drift: Literal["ignore", "warn", "heal"]
     intended: bool = False
     resuming: bool = False
     adopt_copies: bool = False
@@ -73,7 +73,7 @@ def compare(
         need=need,
         reason=reason,
         extensions=missing,
-        drift=() if context.drift is DriftPolicy.IGNORE else drift,
+        drift=() if context.drift == "ignore" else drift,
         diverged=diverged,
         blocked=tuple(blocked),
     )
@@ -164,6 +164,6 @@ def _missing_extensions(
         by_hand = any(identity in dropped for identity in (f"extension {name}", f'extension "{name}"'))
         if not by_hand:
             rows.append((name, "not installed"))
-        elif context.drift is DriftPolicy.HEAL:
+        elif context.drift == "heal":
             rows.append((name, "dropped by hand, and drift is healed"))
     return tuple(rows)

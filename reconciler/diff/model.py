@@ -145,9 +145,14 @@ class Diff:
     modules: tuple[ModuleDiff, ...]
 
     @property
+    def parts(self) -> tuple[DatabaseDiff | ModuleDiff, ...]:
+        """Databases, then modules."""
+        return (*self.databases, *self.modules)
+
+    @property
     def pending(self) -> tuple[PendingChange, ...]:
         """Desired differs from tracked."""
-        return tuple(row for part in (*self.databases, *self.modules) for row in part.pending)
+        return tuple(row for part in self.parts for row in part.pending)
 
     @property
     def drift(self) -> tuple[Drift, ...]:
@@ -157,13 +162,9 @@ class Diff:
     @property
     def diverged(self) -> tuple[Divergence, ...]:
         """Deployed history differs from what the commit says."""
-        return tuple(row for part in (*self.databases, *self.modules) for row in part.diverged)
+        return tuple(row for part in self.parts for row in part.diverged)
 
     @property
     def blocked(self) -> tuple[str, ...]:
         """Why components cannot go on, each naming its component."""
-        return tuple(
-            f"{part.desired.component}: {why}"
-            for part in (*self.databases, *self.modules)
-            for why in part.blocked
-        )
+        return tuple(f"{part.desired.component}: {why}" for part in self.parts for why in part.blocked)

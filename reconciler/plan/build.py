@@ -116,7 +116,7 @@ def _stages(
     stages, waiting = [], []
     unfinished: str | None = None
     for name in desired.stages:
-        parts = [part for part in (*diff.databases, *diff.modules) if part.desired.stage == name]
+        parts = [part for part in diff.parts if part.desired.stage == name]
         own = [step for component in _component_order(parts) for step in steps.get(component, ())]
         if not parts:
             stages.append(PlanStage(name=name, steps=(), skipped="no components"))
@@ -269,7 +269,7 @@ def _base(desired: DesiredState, diff: Diff, tracked: TrackedState, live: LiveSt
 
     So a plan is not made stale by what happens elsewhere on the server.
     """
-    touched = {part.desired.database for part in (*diff.databases, *diff.modules) if part.pending}
+    touched = {part.desired.database for part in diff.parts if part.pending}
     base: dict[str, Any] = {}
     for name in sorted(touched):
         there = live.databases.get(name, LiveDatabase())

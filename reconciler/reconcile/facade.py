@@ -7,7 +7,6 @@ from typing import Any
 import reconciler.plan.build as plan_build
 from reconciler.control import environments, requests, rollouts
 from reconciler.control import events as control_events
-from reconciler.control.requests import RequestStatus
 from reconciler.control.wake import wake
 from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
 from reconciler.plan.model import DeploymentPlan, Plan, Scope
@@ -15,7 +14,7 @@ from reconciler.planner import Assessment, Planner, PlanRequest
 from reconciler.postgres.connection import Connections
 from reconciler.reconcile.heads import Heads, no_environment
 from reconciler.reconcile.record import Recorder, RolloutRequest
-from reconciler.rollout.status import EnvironmentStatus, EventRecord, RolloutStatus
+from reconciler.rollout.status import EnvironmentStatus, EventRecord, RequestStatus, RolloutStatus
 from reconciler.tracking.read import read_log
 
 

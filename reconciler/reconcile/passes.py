@@ -20,7 +20,7 @@ from reconciler.reconcile.heads import Head, Heads
 from reconciler.reconcile.record import Recorder, RolloutRequest
 from reconciler.rollout.states import TERMINAL
 from reconciler.rollout.status import EnvironmentStatus, RolloutStatus
-from reconciler.spec.environment import EnvironmentSpec, PolicyMode
+from reconciler.spec.environment import EnvironmentSpec
 
 ROLLOUTS_LOOKED_AT = 20
 """How many of an environment's latest rollouts a pass looks at for one that is under way."""
@@ -146,7 +146,7 @@ class Passes:
         found = await self._recorder.assess(spec, states, held, resuming=frozenset(active))
         recorded = await self._record_pending(view, spec, found, active)
         deployments = tuple(_observed(item.plan, active) for item in found)
-        observation = _observation(view, head, name, spec.policy.mode.value, deployments)
+        observation = _observation(view, head, name, spec.policy.mode, deployments)
         async with self._recorder.connection() as connection:
             await environments.observe(connection, observation)
         if recorded:
@@ -169,7 +169,7 @@ class Passes:
         active: Mapping[str, RolloutStatus],
     ) -> str | None:
         """Record a rollout for the deployments that have something to do and may do it by themselves."""
-        if spec.policy.mode is PolicyMode.OBSERVE:
+        if spec.policy.mode == "observe":
             return None
         ready = [
             item.plan

@@ -14,7 +14,7 @@ from reconciler.planner import Assessment, Planner, PlanRequest, SourceView, ste
 from reconciler.postgres.connection import Connection, Connections, Dsn
 from reconciler.rollout.states import OperationState
 from reconciler.rollout.summary import RolloutPolicy
-from reconciler.spec.environment import EnvironmentSpec, PolicyMode
+from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredState
 
 
@@ -103,7 +103,7 @@ class Recorder:
         request: RolloutRequest,
     ) -> str:
         """Record one rollout with an operation for each plan; gives its id."""
-        waits = spec.policy.mode is PolicyMode.APPROVE and not request.by_hand
+        waits = spec.policy.mode == "approve" and not request.by_hand
         initial = OperationState.WAITING_FOR_APPROVAL if waits else OperationState.PENDING
         new = NewRollout(
             environment=spec.name,

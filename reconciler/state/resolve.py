@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reconciler.catalog.sql_text import parse_hash
 from reconciler.changes.module import Module, ModuleChange, read_module
 from reconciler.changes.plan_file import target_index
 from reconciler.errors import InvalidInput, Problem, SpecError
-from reconciler.spec.environment import DatabaseSpec, EnvironmentSpec, ModuleSpec
+from reconciler.spec.environment import EnvironmentSpec, ModuleSpec
 from reconciler.spec.variables import for_deployment
-from reconciler.spec.values import SecretReference
 from reconciler.state.desired import (
     DesiredChange,
     DesiredDatabase,
@@ -41,30 +41,27 @@ def resolve(spec: EnvironmentSpec, deployment: str, commit: str, files: Mapping[
             extensions=tuple(dict.fromkeys(part.extensions)),
             after=tuple(part.after),
         )
-        for part in own.components
-        if isinstance(part, DatabaseSpec)
+        for part in own.databases
     }
-    modules = [part for part in own.components if isinstance(part, ModuleSpec)]
     return DesiredState(
         environment=own.name,
         deployment=deployment,
         commit=commit,
-        postgres=SecretReference(env=place.postgres.dsn.env, file=place.postgres.dsn.file),
-        stages=own.stage_names,
+        postgres=place.postgres.dsn,
+        stages=tuple(stage.name for stage in own.stages),
         databases=tuple(databases.values()),
-        modules=_modules(own, modules, databases, files),
+        modules=_modules(own, databases, files),
     )
 
 
 def _modules(
     spec: EnvironmentSpec,
-    parts: Sequence[ModuleSpec],
     databases: Mapping[str, DesiredDatabase],
     files: Mapping[str, bytes],
 ) -> tuple[DesiredModule, ...]:
     problems: list[Problem] = []
     read: list[tuple[ModuleSpec, Module]] = []
-    for part in parts:
+    for part in spec.modules:
         try:
             read.append((part, read_module(part.path, files)))
         except InvalidInput as error:
@@ -169,6 +166,6 @@ def _change(change: ModuleChange) -> DesiredChange:
         revert=change.revert,
         verify=change.verify,
         script_hash=change.script_hash,
-        parse_hash=change.parse_hash,
+        parse_hash=parse_hash(change.deploy.text),
         hazards=tuple(program.hazards),
     )

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from reconciler.spec.environment import DriftPolicy
 
 from reconciler.catalog.model import DatabaseIdentity, ObjectKind
 from reconciler.diff import databases
@@ -20,7 +19,7 @@ from tests.plugins.states import (
     tracked_database,
 )
 
-CONTEXT = DatabaseContext(versions=Versions(tracking=1, fingerprint_algorithm=1), drift=DriftPolicy.WARN)
+CONTEXT = DatabaseContext(versions=Versions(tracking=1, fingerprint_algorithm=1), drift="warn")
 
 
 def test_absent_database_is_created() -> None:
@@ -90,7 +89,7 @@ def test_drift_is_no_pending_change() -> None:
         database(),
         tracked_database(),
         live_database(probe="other", catalog=catalog(table)),
-        dataclasses.replace(CONTEXT, drift=DriftPolicy.IGNORE),
+        dataclasses.replace(CONTEXT, drift="ignore"),
     )
     assert ignored.drift == ()
 
@@ -107,7 +106,7 @@ def test_extension_missing_unavailable_and_dropped_by_hand() -> None:
     dropped = databases.compare(wanted, tracked, live, CONTEXT)
     assert dropped.pending == ()
     assert [row.identity for row in dropped.drift] == ["extension citext"]
-    healed = databases.compare(wanted, tracked, live, dataclasses.replace(CONTEXT, drift=DriftPolicy.HEAL))
+    healed = databases.compare(wanted, tracked, live, dataclasses.replace(CONTEXT, drift="heal"))
     assert [row.identity for row in healed.pending] == ["extension citext"]
 
 

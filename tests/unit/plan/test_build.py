@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from reconciler.spec.environment import DriftPolicy
 
 from reconciler.diff.compare import compare
 from reconciler.diff.databases import DatabaseContext, Versions
@@ -26,7 +25,7 @@ from tests.plugins.states import (
     tracked_of,
 )
 
-CONTEXT = DatabaseContext(versions=Versions(tracking=1, fingerprint_algorithm=1), drift=DriftPolicy.WARN)
+CONTEXT = DatabaseContext(versions=Versions(tracking=1, fingerprint_algorithm=1), drift="warn")
 
 
 def plan_of(
