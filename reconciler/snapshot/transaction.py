@@ -45,8 +45,8 @@ async def read_repeatedly(read: Callable[[], Awaitable[Result]], doing: str) -> 
 async def reading(connection: Connection, *, snapshot: str | None = None) -> AsyncGenerator[None]:
     """Hold one repeatable-read, read-only transaction with fixed output settings, in pipeline mode.
 
-    It sees what the transaction that exported `snapshot` sees. The connection must be idle before, and is again
-    when the block is left, whatever happened in it.
+    It sees what the transaction that exported `snapshot` sees. The connection must be idle before, and is
+    again when the block is left, whatever happened in it.
     """
     if not _is_idle(connection):
         raise ValueError("a snapshot needs a connection that is in no transaction")
