@@ -1,9 +1,10 @@
 """Events and tables as Prometheus metrics: counters and histograms from events, gauges from the tables.
 
 Gauges are read at scrape time, so they are right after a restart, and the series of an environment that its
-source no longer declares disappear. Nothing here asks the database itself: `render` is given the numbers.
+source no longer declares disappear. A control database that cannot be read never stops a scrape.
 """
 
+import asyncio
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,8 +24,13 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from reconciler import __version__, events
-from reconciler.control.gauges import EnvironmentGauges, Gauges
+from reconciler.control.gauges import EnvironmentGauges, Gauges, read_gauges
+from reconciler.errors import ReconcilerError
 from reconciler.events import Event
+from reconciler.postgres.connection import Connections, Dsn
+
+TABLES_READ_WITHIN_S = 5.0
+"""Below the ten seconds that Prometheus waits for a scrape."""
 
 QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
@@ -37,12 +43,16 @@ class Metrics:
     def __init__(
         self,
         *,
+        control: Dsn | None = None,
+        connections: Connections | None = None,
         version: str = __version__,
         sources: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Series of the sources exist from the start: one that was never fetched can be alerted on."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._control = control
+        self._connections = connections
         self._clock = clock
         self._registry = CollectorRegistry()
         self._tables = _Tables()
@@ -175,6 +185,21 @@ class Metrics:
         self._steps.labels(event.kind, result).inc()
         self._step_duration.labels(event.kind).observe(event.duration_s)
 
+    async def text(self) -> bytes:
+        """All metrics in the text format, with what the tables say now."""
+        try:
+            async with asyncio.timeout(TABLES_READ_WITHIN_S):
+                gauges = await self._read()
+        except (ReconcilerError, TimeoutError):
+            gauges = None
+        return self.render(gauges)
+
+    async def _read(self) -> Gauges | None:
+        if self._control is None or self._connections is None:
+            return None
+        async with self._connections.borrow(self._control, role="metrics") as connection:
+            return await read_gauges(connection)
+
     def render(self, gauges: Gauges | None) -> bytes:
         """All metrics in the text format; `None` says that the control database cannot be read."""
         if gauges is not None:
@@ -184,10 +209,6 @@ class Metrics:
             return generate_latest(self._registry)
         finally:
             self._tables.gauges = None
-
-    def families(self) -> Iterator[Metric]:
-        """Every metric that can appear, for the reference page."""
-        yield from self._registry.collect()
 
     def _forget_removed(self, present: set[str]) -> None:
         counted = {
