@@ -70,7 +70,9 @@ class Daemon:
         await self._install(control)
         hooks = self._hooks()
         parts = build(self._settings, self._secrets, control, hooks, fetch_first=False)
-        self._metrics = Metrics(control=control, connections=parts.connections)
+        self._metrics = Metrics(
+            control=control, connections=parts.connections, sources=tuple(parts.repositories)
+        )
         self._worker = build_worker(self._settings, parts, control, self._name(), hooks)
         try:
             await self._serve(parts, control)
@@ -135,13 +137,12 @@ class Daemon:
                 asyncio.create_task(server.serve(), name="api"),
                 asyncio.create_task(self._worker.run(), name="worker"),
                 asyncio.create_task(self._watch(parts), name="watch"),
-                asyncio.create_task(
-                    listen(
-                        control,
-                        {WAKE_CHANNEL: self._ask_all, OPERATIONS_CHANNEL: self._on_operation},
-                        stop=self._stopping,
-                    ),
-                    name="notifications",
+                *(
+                    asyncio.create_task(listen(control, channel, react, self._stopping), name=channel)
+                    for channel, react in (
+                        (WAKE_CHANNEL, self._ask_all),
+                        (OPERATIONS_CHANNEL, self._on_operation),
+                    )
                 ),
                 *(
                     asyncio.create_task(loop.run(), name=f"source {loop.source}")
