@@ -29,7 +29,7 @@ class NewEvent:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def append(  # noqa: PLR0913 - one per column, all but two optional
+async def append(
     connection: Connection,
     *,
     kind: str,

@@ -62,10 +62,17 @@ async def move(
     *,
     lease_token: int | None = None,
 ) -> list[Moved]:
-    """Move those that take the event and carry the lease token (None: that nobody holds); give what moved."""
+    """Move those that take the event and carry the lease token (None: that nobody holds); give what moved.
+
+    Coming into flight is not among the moves made here, for it takes a claim.
+    """
     if not operations:
         return []
-    table = {before.value: after.value for before, after in targets(event).items()}
+    table = {
+        before.value: after.value
+        for before, after in targets(event).items()
+        if before in IN_FLIGHT or after not in IN_FLIGHT
+    }
     rows = await many(
         connection,
         "move_operations",

@@ -31,16 +31,16 @@ COMMENT ON TYPE reconciler_control.request_state IS 'Whether a request waits, ha
 
 
 CREATE TABLE reconciler_control.installation (
-    only boolean PRIMARY KEY DEFAULT TRUE CHECK (only),
+    singleton boolean PRIMARY KEY DEFAULT TRUE CHECK (singleton),
     control_id uuid NOT NULL DEFAULT gen_random_uuid(),
     installed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE reconciler_control.installation IS 'Identity of this control database; exactly one row.';
-COMMENT ON COLUMN reconciler_control.installation.only IS 'Always true: there is one row.';
+COMMENT ON COLUMN reconciler_control.installation.singleton IS 'Always true: there is one row.';
 COMMENT ON COLUMN reconciler_control.installation.control_id IS
 'Names this control database as the owner of fences in managed databases.';
 COMMENT ON COLUMN reconciler_control.installation.installed_at IS 'When the control schema was installed.';
-INSERT INTO reconciler_control.installation (only) VALUES (TRUE);
+INSERT INTO reconciler_control.installation (singleton) VALUES (TRUE);
 
 
 CREATE TABLE reconciler_control.environments (
@@ -168,7 +168,7 @@ COMMENT ON COLUMN reconciler_control.rollouts.finished_at IS 'When its last oper
 CREATE INDEX rollouts_of_environment ON reconciler_control.rollouts (environment, id DESC);
 COMMENT ON INDEX reconciler_control.rollouts_of_environment IS 'Serves read_rollouts.';
 CREATE INDEX rollouts_under_way ON reconciler_control.rollouts (environment) WHERE finished_at IS NULL;
-COMMENT ON INDEX reconciler_control.rollouts_under_way IS 'Serves read_facts and covering_rollouts.';
+COMMENT ON INDEX reconciler_control.rollouts_under_way IS 'Serves read_facts.';
 
 
 CREATE SEQUENCE reconciler_control.worker_numbers AS integer;
@@ -295,7 +295,7 @@ COMMENT ON INDEX reconciler_control.operations_one_in_flight IS
 'At most one operation of a deployment is in flight; serves read_deployments too.';
 CREATE INDEX operations_under_way ON reconciler_control.operations (environment, rollout)
 WHERE finished_at IS NULL;
-COMMENT ON INDEX reconciler_control.operations_under_way IS 'Serves candidates, superseded_operations and gauges.';
+COMMENT ON INDEX reconciler_control.operations_under_way IS 'Serves candidates, unfinished_operations and count_operations.';
 CREATE INDEX operations_of_deployment ON reconciler_control.operations (environment, deployment, id DESC);
 COMMENT ON INDEX reconciler_control.operations_of_deployment IS 'Serves read_deployments.';
 CREATE INDEX operations_of_worker ON reconciler_control.operations (worker) WHERE worker IS NOT NULL;
