@@ -172,68 +172,49 @@ class _Reading:
         found: list[ModuleChange] = []
         for change in plan.changes:
             if change.reverts:
-                hint = "remove the operator '-', or the line"
-                self._problem(
-                    f"'-{change.name}' is not a change to deploy", plan.file, line=change.line, hint=hint
+                message, hint = (
+                    f"'-{change.name}' is not a change to deploy",
+                    "remove the operator '-', or the line",
+                )
+                self._problem(message, plan.file, line=change.line, hint=hint)
+                continue
+            files = self._script_files(change, places)
+            if files["deploy"] not in self._files:
+                self._missing(
+                    plan, change, files["deploy"], start=len(places.directory("deploy", change)) + 1
                 )
                 continue
-            reworked = change.instance != change.name
-            name = self._script_name(
-                change, places.reworked_deploy if reworked else places.deploy, places.extension
-            )
-            deploy_file = self._script_file(places, "deploy", name, reworked=reworked)
-            if deploy_file not in self._files:
-                self._missing(plan, change, deploy_file)
-                continue
-            deploy = self._script(deploy_file)
-            revert = self._script(self._script_file(places, "revert", name, reworked=reworked))
-            verify = self._script(self._script_file(places, "verify", name, reworked=reworked))
-            if deploy is not None:
-                digest = hashlib.sha1(self._files[deploy_file], usedforsecurity=False).hexdigest()
+            scripts = {kind: self._script(file) for kind, file in files.items()}
+            if scripts["deploy"] is not None:
+                content = self._files[files["deploy"]]
                 found.append(
                     ModuleChange(
-                        change=change, deploy=deploy, revert=revert, verify=verify, script_hash=digest
+                        change=change,
+                        deploy=scripts["deploy"],
+                        revert=scripts["revert"],
+                        verify=scripts["verify"],
+                        script_hash=hashlib.sha1(content, usedforsecurity=False).hexdigest(),
                     )
                 )
         return tuple(found)
 
-    def _script_name(self, change: Change, directory: str, extension: str) -> str:
-        """Return the base name of a change's scripts: the first whose deploy script is there."""
-        there = (
-            name for name in change.script_names if _join(directory, f"{name}.{extension}") in self._files
-        )
-        return next(there, change.script_names[0])
-
-    def _script_file(self, places: ScriptPlaces, kind: str, name: str, *, reworked: bool) -> str:
-        directories = {
-            "deploy": (places.deploy, places.reworked_deploy),
-            "revert": (places.revert, places.reworked_revert),
-            "verify": (places.verify, places.reworked_verify),
-        }
-        return _join(directories[kind][reworked], f"{name}.{places.extension}")
+    def _script_files(self, change: Change, places: ScriptPlaces) -> dict[str, str]:
+        """Return the scripts of a change by kind: under its first name whose deploy script is there."""
+        there = (name for name in change.script_names if places.script("deploy", change, name) in self._files)
+        name = next(there, change.script_names[0])
+        return {kind: places.script(kind, change, name) for kind in ("deploy", "revert", "verify")}
 
     def _script(self, file: str) -> Script | None:
         text = self._text(file, bytes_max=SCRIPT_MAX) if file in self._files else None
         return None if text is None else Script(path=file, text=text)
 
-    def _missing(self, plan: PlanFile, change: Change, file: str) -> None:
-        hint = None
+    def _missing(self, plan: PlanFile, change: Change, file: str, *, start: int) -> None:
+        """Report a missing script; names are compared from `start`, behind the directory of all scripts."""
+        hint = f"write it, or remove '{change.name}' from the plan"
         if self._suggestions_left > 0:
             self._suggestions_left -= 1
-            directory = file.rsplit("/", 1)[0] + "/"
-            likely = closest(file, [each for each in self._files if each.startswith(directory)])
-            hint = (
-                f"did you mean '{likely}'?"
-                if likely
-                else f"write it, or remove '{change.name}' from the plan"
-            )
-        self._problem(
-            f"the deploy script of change '{change.instance}' is missing: '{file}'",
-            plan.file,
-            line=change.line,
-            hint=hint,
-        )
-
-
-def _join(directory: str, name: str) -> str:
-    return name if directory in ("", ".") else f"{directory}/{name}"
+            there = [each[start:] for each in self._files if each.startswith(file[:start])]
+            likely = closest(file[start:], there)
+            hint = f"did you mean '{file[:start]}{likely}'?" if likely else hint
+        message = f"the deploy script of change '{change.instance}' is missing: '{file}'"
+        self._problem(message, plan.file, line=change.line, hint=hint)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reconciler.changes.plan_model import Change
 from reconciler.errors import PlanFileError, Problem
 
 CONFIG_MAX = 256 * 1024
@@ -21,13 +22,18 @@ class ScriptPlaces:
     """Where a module's files are: POSIX paths from the root of the source."""
 
     plan_file: str
-    deploy: str
-    revert: str
-    verify: str
-    reworked_deploy: str
-    reworked_revert: str
-    reworked_verify: str
+    directories: Mapping[str, str]
+    reworked_directories: Mapping[str, str]
     extension: str = "sql"
+
+    def directory(self, kind: str, change: Change) -> str:
+        """Return the directory of the deploy, revert or verify scripts, as far as it holds for a change."""
+        reworked = change.instance != change.name
+        return (self.reworked_directories if reworked else self.directories)[kind]
+
+    def script(self, kind: str, change: Change, name: str) -> str:
+        """Return the file of a script of a change under one of its names."""
+        return posixpath.normpath(posixpath.join(self.directory(kind, change), f"{name}.{self.extension}"))
 
 
 def places(module: str, settings: Mapping[str, str] | None = None) -> ScriptPlaces:
@@ -38,8 +44,7 @@ def places(module: str, settings: Mapping[str, str] | None = None) -> ScriptPlac
         return config.get(f"engine.pg.{name}", config.get(f"core.{name}"))
 
     def at(path: str | None, *default: str) -> str:
-        joined = posixpath.join(module, path) if path is not None else posixpath.join(*default)
-        return posixpath.normpath(joined).removeprefix("./")
+        return posixpath.normpath(posixpath.join(*((module, path) if path is not None else default)))
 
     top = at(value("top_dir"), module, ".")
     reworked = at(value("reworked_dir"), top)
@@ -52,12 +57,8 @@ def places(module: str, settings: Mapping[str, str] | None = None) -> ScriptPlac
     }
     return ScriptPlaces(
         plan_file=at(value("plan_file"), top, "sqitch.plan"),
-        deploy=directories["deploy"],
-        revert=directories["revert"],
-        verify=directories["verify"],
-        reworked_deploy=again["deploy"],
-        reworked_revert=again["revert"],
-        reworked_verify=again["verify"],
+        directories=directories,
+        reworked_directories=again,
         extension=value("extension") or "sql",
     )
 
@@ -122,19 +123,17 @@ def _value(text: str | None) -> str | None:
     if text is None:
         return "true"
     value = ""
+    protected = 0  # blanks at the end count only inside quotes
     for piece in _PIECE.finditer(text):
         quoted, escaped, comment, plain, stray = piece.groups()
-        if comment is not None:
-            value = value.rstrip()
-        elif stray is not None:
+        if stray is not None:
             return None
-        elif quoted is not None:
-            value += _BACKSLASH.sub(_letter, quoted)
-        elif escaped is not None:
-            value += _LETTERS.get(escaped, escaped)
-        else:
+        if plain is not None:
             value += plain
-    return value if text.rstrip().endswith('"') else value.rstrip()
+        elif comment is None:
+            value += _LETTERS.get(escaped, escaped) if escaped else _BACKSLASH.sub(_letter, quoted)
+            protected = len(value)
+    return value[:protected] + value[protected:].rstrip()
 
 
 def _second(match: re.Match[str]) -> str:

@@ -51,6 +51,11 @@ class Program:
     hazards: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
 
+    @property
+    def parse_hash(self) -> str:
+        """A hash of the script that layout, comments and the case of keywords do not move."""
+        return sql_text.parse_hash(self.script.text)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Compiled:
