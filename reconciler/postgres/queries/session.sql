@@ -12,5 +12,10 @@ SELECT
     pg_catalog.set_config('search_path', '', FALSE);
 
 -- name: forget_session :exec
--- Settings, locks, temporary tables, prepared statements, subscriptions: nothing is left to the next.
-DISCARD ALL;
+-- Settings, role, locks, temporary tables, subscriptions: nothing is left to the next. Prepared statements stay:
+-- they are the driver's, which would go on using them.
+RESET SESSION AUTHORIZATION;
+RESET ALL;
+UNLISTEN *;
+DISCARD TEMP;
+SELECT pg_catalog.pg_advisory_unlock_all();
