@@ -27,11 +27,10 @@ _PARTS = (
     "triggers",
     "policies",
     "rules",
-    "sequences",
     "constraints",
     "indexes",
 )
-_RELATIONS = ("types", "relations")
+_RELATIONS = ("types", "sequences", "relations")
 _KIND = {kind.value: kind for kind in ObjectKind}
 
 
@@ -56,6 +55,8 @@ async def read_objects(connection: Connection, *, beside: Connection | None = No
     row = await cursor.fetchone()
     assert row is not None
     async with reading(beside, snapshot=row[0]):
+        for each in (connection, beside):
+            await each.execute(QUERIES["settings_for_two"], prepare=False)
         # Both are awaited whatever happens: neither transaction may end while the other's query runs.
         halves = await asyncio.gather(
             _read(connection, _PARTS), _read(beside, _RELATIONS), return_exceptions=True

@@ -14,6 +14,10 @@ SELECT
     set_config('statement_timeout', '60s', TRUE),
     set_config('idle_in_transaction_session_timeout', '60s', TRUE);
 
+-- name: settings_for_two :exec
+-- Where two connections read side by side, parallel workers of theirs would only get in each other's way.
+SELECT set_config('max_parallel_workers_per_gather', '0', TRUE);
+
 -- name: schemas :many
 -- Schemas that belong to the user.
 SELECT

@@ -4,6 +4,7 @@
 -- FULL, which rewrite their rows, do not count; roles by name, since renaming one touches no other row.
 -- Left out: what belongs to temporary relations, which come and go, and to our own schemas. Those are named
 -- again, and not by reference, in the branch on columns: only so can the biggest catalog be read in parallel.
+-- They are found through pg_depend, which has an index for it; relations and types have none by schema.
 WITH
 hidden_schema AS MATERIALIZED (
     SELECT oid FROM pg_catalog.pg_namespace
@@ -13,19 +14,22 @@ hidden AS MATERIALIZED (
     SELECT oid FROM hidden_schema
     UNION ALL
     SELECT u.oid
-    FROM pg_catalog.pg_class AS c
-    LEFT JOIN pg_catalog.pg_index AS i ON c.reltoastrelid = i.indrelid
-    CROSS JOIN unnest(ARRAY[c.oid, c.reltoastrelid, coalesce(i.indexrelid, c.oid)]) AS u (oid)
-    WHERE c.relnamespace IN (SELECT oid FROM hidden_schema)
+    FROM hidden_schema AS n
+    INNER JOIN pg_catalog.pg_depend AS d
+        ON d.refclassid = 'pg_catalog.pg_namespace'::regclass AND n.oid = d.refobjid
+    LEFT JOIN pg_catalog.pg_class AS c ON d.objid = c.oid AND d.classid = 'pg_catalog.pg_class'::regclass
+    LEFT JOIN pg_catalog.pg_index AS i ON i.indrelid IN (c.oid, c.reltoastrelid)
+    CROSS JOIN unnest(
+        ARRAY[d.objid, coalesce(c.reltoastrelid, d.objid), coalesce(i.indexrelid, d.objid)]
+    ) AS u (oid)
     UNION ALL
-    SELECT oid FROM pg_catalog.pg_type
-    WHERE typnamespace IN (SELECT oid FROM hidden_schema)
-    UNION ALL
-    SELECT oid FROM pg_catalog.pg_proc
-    WHERE pronamespace IN (SELECT oid FROM hidden_schema)
-    UNION ALL
-    SELECT oid FROM pg_catalog.pg_constraint
-    WHERE connamespace IN (SELECT oid FROM hidden_schema)
+    SELECT k.oid
+    FROM hidden_schema AS n
+    INNER JOIN pg_catalog.pg_depend AS d
+        ON
+            d.refclassid = 'pg_catalog.pg_namespace'::regclass AND n.oid = d.refobjid
+            AND d.classid = 'pg_catalog.pg_class'::regclass
+    INNER JOIN pg_catalog.pg_constraint AS k ON d.objid = k.conrelid
 ),
 this AS MATERIALIZED (
     SELECT oid, datdba, datacl, pg_catalog.shobj_description(oid, 'pg_database') AS note
@@ -39,9 +43,13 @@ part (name, hash) AS (
         attrelid >= 16384 AND attnum > 0
         AND attrelid NOT IN (
             SELECT u.oid
-            FROM pg_catalog.pg_class AS c
-            INNER JOIN pg_catalog.pg_namespace AS n ON c.relnamespace = n.oid
-            LEFT JOIN pg_catalog.pg_index AS i ON c.reltoastrelid = i.indrelid
+            FROM pg_catalog.pg_namespace AS n
+            INNER JOIN pg_catalog.pg_depend AS d
+                ON
+                    d.refclassid = 'pg_catalog.pg_namespace'::regclass AND n.oid = d.refobjid
+                    AND d.classid = 'pg_catalog.pg_class'::regclass
+            INNER JOIN pg_catalog.pg_class AS c ON d.objid = c.oid
+            LEFT JOIN pg_catalog.pg_index AS i ON i.indrelid IN (c.oid, c.reltoastrelid)
             CROSS JOIN unnest(ARRAY[c.oid, c.reltoastrelid, coalesce(i.indexrelid, c.oid)]) AS u (oid)
             WHERE n.nspname IN ('reconciler', 'reconciler_control') OR n.nspname ~ '^pg_(toast_)?temp_'
         )
