@@ -1,0 +1,3 @@
+-- name: data_directory :one
+-- Which data directory answers.
+SELECT pg_catalog.current_setting('data_directory') AS data_directory;
