@@ -14,6 +14,7 @@ from reconciler.control.rollouts import NewStep
 from reconciler.diff.compare import compare
 from reconciler.diff.databases import DatabaseContext, Versions
 from reconciler.errors import NotFound, ReconcilerError, SpecError
+from reconciler.events import Event, SnapshotRead
 from reconciler.plan.build import Consent
 from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, Scope
@@ -96,12 +97,14 @@ class Planner:
         connections: Connections,
         resolve_secret: Callable[[SecretReference], str],
         limits: PlannerLimits,
+        emit: Callable[[Event], None],
     ) -> None:
         self._sources = sources
         self._paths = paths
         self._connections = connections
         self._resolve_secret = resolve_secret
         self._limits = limits
+        self._emit = emit
         self._views: OrderedDict[tuple[str, str], SourceView] = OrderedDict()
         self._full_reads: dict[tuple[str, str], float] = {}
         self._parsed: dict[tuple[str, str, str], tuple[ParsedEnvironment, ...]] = {}
@@ -161,6 +164,7 @@ class Planner:
 
     async def assess(self, spec: EnvironmentSpec, desired: DesiredState, request: PlanRequest) -> Assessment:
         """Read the states of one deployment and plan it; one that cannot be read says so in its plan."""
+        began = time.monotonic()
         try:
             async with asyncio.timeout(self._limits.read_timeout_s):
                 tracked, live = await self._states(desired)
@@ -168,6 +172,14 @@ class Planner:
             why = str(error) or f"reading it took longer than {self._limits.read_timeout_s:g} s"
             plan = plan_build.unavailable(desired, why)
             return Assessment(desired=desired, plan=plan, tracked=None, live=None)
+        self._emit(
+            SnapshotRead(
+                environment=desired.environment,
+                deployment=desired.deployment,
+                duration_s=time.monotonic() - began,
+                full=any(database.catalog is not None for database in live.databases.values()),
+            )
+        )
         allowed = frozenset(spec.policy.allow_hazards) | request.allow_hazards
         contexts = {
             database.database: DatabaseContext(

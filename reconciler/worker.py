@@ -25,7 +25,7 @@ from reconciler.errors import (
     StepFailed,
     TemporaryError,
 )
-from reconciler.events import Event, OperationMoved, StepFinished
+from reconciler.events import BaseLineRetaken, Event, OperationMoved, StepFinished, WorkerBeat
 from reconciler.events import LeaseLost as LeaseLostEvent
 from reconciler.execution.interference import Interference
 from reconciler.execution.resources import Resources
@@ -34,7 +34,7 @@ from reconciler.execution.session import Limits
 from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
 from reconciler.plan.model import DeploymentPlan, Scope
-from reconciler.plan.steps import AnyStep
+from reconciler.plan.steps import AnyStep, StepKind
 from reconciler.planner import Assessment, Planner, PlanRequest, steps_of
 from reconciler.postgres.connection import Connection, Connections, Dsn, connect
 from reconciler.rollout.retry import decide
@@ -124,9 +124,10 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 await self._run_registered(only_rollout)
-            except TemporaryError:
+            except TemporaryError as error:
                 if only_rollout is not None:
                     raise
+                self._emit(WorkerBeat(worker=self._name, ok=False, error=str(error)))
                 await _wait(self._stopping, CONTROL_RETRY_S)
             else:
                 return
@@ -200,6 +201,7 @@ class Worker:
                 workers.heartbeat(connection, worker, self._limits.lease_s), timeout=self._limits.lease_s
             )
             self._last_heartbeat = time.monotonic()
+            self._emit(WorkerBeat(worker=self._name))
             for running in list(self._running.values()):
                 try:
                     asked = await claims.interruption(connection, running.claim)
@@ -495,6 +497,16 @@ class _Journal:
     async def finished(self, step: AnyStep, duration_s: float) -> None:
         self._finished.append(step.id)
         self._emit(self._event(step, duration_s, None))
+        if step.kind is StepKind.TAKE_BASE_LINE:
+            claim = self._running.claim
+            self._emit(
+                BaseLineRetaken(
+                    environment=claim.environment,
+                    deployment=claim.deployment,
+                    database=step.database,
+                    reason="planned",
+                )
+            )
 
     async def failed(self, step: AnyStep, duration_s: float, error: BaseException) -> None:
         if not isinstance(error, Exception) or isinstance(error, Interrupted):

@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from reconciler.daemon.parts import Hooks, Parts, build, build_worker
 from reconciler.daemon.secrets import Secrets
 from reconciler.daemon.service_manager import ServiceManager
 from reconciler.errors import PermanentError, ReconcilerError, TemporaryError
-from reconciler.events import DaemonStarted, DaemonStopped, Event, TaskFailed
+from reconciler.events import DaemonStarted, DaemonStopped, Event, TaskFailed, WakeCause
 from reconciler.execution.interference import Interference, KillAt
 from reconciler.metrics import Metrics
 from reconciler.postgres.connection import Dsn, connect
@@ -96,13 +97,14 @@ class Daemon:
                 with suppress(Exception):
                     reader.observe(event)
 
-    def _ask_pass(self, source: str) -> None:
+    def _ask_pass(self, source: str, cause: WakeCause = WakeCause.OPERATION) -> None:
         if source in self._loops:
-            self._loops[source].wake()
+            self._loops[source].wake(cause)
 
-    def _ask_all(self, _payload: str = "") -> None:
-        for source in self._loops.values():
-            source.wake()
+    def _on_wake(self, _payload: str) -> None:
+        """Somebody asked for a pass, here or in another process; whose source it is, the pass finds out."""
+        for source in self._loops:
+            self._ask_pass(source, WakeCause.OPERATOR)
 
     def _ask_work(self, _payload: str = "") -> None:
         if self._worker is not None:
@@ -140,7 +142,7 @@ class Daemon:
                 *(
                     asyncio.create_task(listen(control, channel, react, self._stopping), name=channel)
                     for channel, react in (
-                        (WAKE_CHANNEL, self._ask_all),
+                        (WAKE_CHANNEL, self._on_wake),
                         (OPERATIONS_CHANNEL, self._on_operation),
                     )
                 ),
@@ -163,7 +165,8 @@ class Daemon:
                 )
             )
             self._manager.ready(f"serving on {self._settings.listen}")
-            self._ask_all()
+            for source in self._loops:
+                self._ask_pass(source, WakeCause.START)
             await self._until_stopped(tasks)
 
     def _on_operation(self, _payload: str) -> None:
@@ -215,8 +218,9 @@ class Daemon:
         scheduler = AsyncIOScheduler()
         for source in self._settings.sources:
             scheduler.add_job(
-                self._loops[source.name].wake,
+                self._ask_pass,
                 IntervalTrigger(seconds=source.interval_s, jitter=source.interval_s * 0.1),
+                args=[source.name, WakeCause.TIMER],
                 id=source.name,
                 coalesce=True,
                 max_instances=1,
@@ -232,7 +236,7 @@ class Daemon:
             if repository.place.path is not None
         }
         if targets:
-            await watch(targets, self._ask_pass, self._stopping)
+            await watch(targets, partial(self._ask_pass, cause=WakeCause.FILE), self._stopping)
         else:
             await self._stopping.wait()
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from reconciler.errors import ReconcilerError, TemporaryError
-from reconciler.events import Event, TaskFailed
+from reconciler.events import Event, TaskFailed, WakeCause, WakeReceived
 
 RETRY_FIRST_S = 1.0
 RETRY_CEILING_S = 30.0
@@ -27,8 +27,9 @@ class SourceLoop:
         self._wake = asyncio.Event()
         self._failures = 0
 
-    def wake(self) -> None:
+    def wake(self, cause: WakeCause) -> None:
         """Ask for a pass."""
+        self._emit(WakeReceived(cause=cause, source=self.source))
         self._wake.set()
 
     async def run(self) -> None:

@@ -67,13 +67,21 @@ def build(
             read_timeout_s=settings.limits.read_timeout_s,
             full_read_interval_s=settings.limits.full_read_interval_s,
         ),
+        emit=hooks.emit,
     )
-    heads = Heads(sources=repositories, planner=planner, emit=hooks.emit, fetch_first=fetch_first)
+    heads = Heads(
+        sources=repositories,
+        alerting=frozenset(source.name for source in settings.sources if source.history == "alert"),
+        planner=planner,
+        emit=hooks.emit,
+        fetch_first=fetch_first,
+    )
     recorder = Recorder(
         control=control,
         connections=connections,
         planner=planner,
         deployments_in_parallel=settings.limits.deployments_in_parallel,
+        emit=hooks.emit,
     )
     passes = Passes(
         heads=heads,

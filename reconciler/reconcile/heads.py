@@ -7,7 +7,7 @@ from datetime import datetime
 from difflib import get_close_matches
 
 from reconciler.errors import NotFound, ReconcilerError, Refused, SourceUnavailable, SpecError, TemporaryError
-from reconciler.events import Event, SourceFetched
+from reconciler.events import Event, HistoryRewritten, SourceFetched
 from reconciler.planner import Planner, SourceView
 from reconciler.source.repository import Repository
 from reconciler.spec.environment import EnvironmentSpec
@@ -42,11 +42,13 @@ class Heads:
         self,
         *,
         sources: Mapping[str, Repository],
+        alerting: frozenset[str] = frozenset(),
         planner: Planner,
         emit: Callable[[Event], None],
         fetch_first: bool = False,
     ) -> None:
         self._sources = sources
+        self._alerting = alerting
         self._planner = planner
         self._emit = emit
         self._fetch_first = fetch_first
@@ -88,6 +90,12 @@ class Heads:
                     changed=result.changed,
                 )
             )
+            if result.rewritten and source in self._alerting:
+                self._emit(
+                    HistoryRewritten(
+                        source=source, before=result.previous or "", after=result.commit, policy="alert"
+                    )
+                )
             head = Head(commit=result.commit, committed_at=result.committed_at)
         self._heads[source] = head
         return head

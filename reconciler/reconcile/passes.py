@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from reconciler.control import environments, rollouts
 from reconciler.control.environments import DeploymentObservation, Observation
 from reconciler.errors import Conflict, ReconcilerError
-from reconciler.events import Event, PassFinished, PassResult
+from reconciler.events import CommitApplied, DriftFound, Event, PassFinished, PassResult
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.planner import Assessment, Planner, SourceView
 from reconciler.postgres.connection import Connection
@@ -45,6 +45,8 @@ class Passes:
         self._emit = emit
         self._ask_work = ask_work
         self._slots = asyncio.Semaphore(environments_in_parallel)
+        self._applied: dict[str, str | None] = {}
+        self._drift: dict[tuple[str, str], frozenset[str]] = {}
 
     async def pass_source(self, source: str) -> None:
         """Fetch a source and run a pass over each of its environments; one never stops another."""
@@ -102,6 +104,7 @@ class Passes:
         self, view: SourceView, head: Head, name: str, known: EnvironmentStatus | None
     ) -> None:
         """The boundary of a pass: every error becomes the environment's own, and counts."""
+        self._tell_applied(name, known)
         began = time.monotonic()
         outcome = _Outcome(result=PassResult.FAILED)
         failure: str | None = None
@@ -152,6 +155,7 @@ class Passes:
         if recorded:
             self._ask_work()
         plans = [item.plan for item in found]
+        self._tell_drift(name, plans)
         return _Outcome(
             result=_result(plans, recorded),
             pending=sum(len(plan.pending) for plan in plans),
@@ -160,6 +164,40 @@ class Passes:
             held=sum(1 for plan in plans if plan.held is not None),
             rollout=recorded,
         )
+
+    def _tell_applied(self, name: str, known: EnvironmentStatus | None) -> None:
+        """Tell once that a commit is applied everywhere; a restart tells nothing again."""
+        commit = known.applied_commit if known is not None else None
+        before = self._applied.get(name)
+        first = name not in self._applied
+        self._applied[name] = commit
+        if known is None or commit is None or first or commit == before:
+            return
+        if known.head_commit_at is None or known.applied_at is None or known.head_commit != commit:
+            return
+        self._emit(
+            CommitApplied(
+                environment=name,
+                commit=commit,
+                committed_at=known.head_commit_at,
+                seconds=max(0.0, (known.applied_at - known.head_commit_at).total_seconds()),
+            )
+        )
+
+    def _tell_drift(self, name: str, plans: Sequence[DeploymentPlan]) -> None:
+        """Tell drift when it is new, not on every pass."""
+        for plan in plans:
+            now = frozenset(row.identity for row in plan.drift)
+            if now and now != self._drift.get((name, plan.name)):
+                self._emit(
+                    DriftFound(
+                        environment=name,
+                        deployment=plan.name,
+                        objects=len(now),
+                        examples=tuple(sorted(now)[:5]),
+                    )
+                )
+            self._drift[name, plan.name] = now
 
     async def _record_pending(
         self,

@@ -1,13 +1,14 @@
 """Plan the deployments of an environment side by side, and record rollouts of what they need."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from reconciler.control import environments, rollouts
 from reconciler.control.rollouts import NewOperation, NewRollout
 from reconciler.errors import DatabaseUnavailable
+from reconciler.events import Event, RolloutRecorded
 from reconciler.plan.encode import deployment_to_json
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.planner import Assessment, Planner, PlanRequest, SourceView, steps_of
@@ -39,11 +40,13 @@ class Recorder:
         connections: Connections,
         planner: Planner,
         deployments_in_parallel: int,
+        emit: Callable[[Event], None],
     ) -> None:
         self._control = control
         self._connections = connections
         self._planner = planner
         self._parallel = deployments_in_parallel
+        self._emit = emit
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -127,7 +130,18 @@ class Recorder:
             ),
         )
         async with self.connection() as connection:
-            return await rollouts.record(connection, new)
+            rollout = await rollouts.record(connection, new)
+        self._emit(
+            RolloutRecorded(
+                environment=spec.name,
+                rollout=rollout,
+                commit=view.commit,
+                deployments=tuple(plan.name for plan in plans),
+                requested_by=request.requested_by,
+                reason=request.reason,
+            )
+        )
+        return rollout
 
 
 def _policy(spec: EnvironmentSpec) -> RolloutPolicy:
