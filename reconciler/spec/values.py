@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretReference:
@@ -10,5 +12,6 @@ class SecretReference:
     env: str | None = None
     file: str | None = None
 
+    @override
     def __str__(self) -> str:
         return f"env {self.env}" if self.env is not None else f"file {self.file}"

@@ -1,0 +1,143 @@
+"""What a piece of text in a spec may be: names, PostgreSQL identifiers, paths, references to secrets.
+
+Each rule returns what is wrong, or nothing. None of them quotes the text: it may be a secret in the wrong place.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+NAME_PATTERN = "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
+VARIABLE_PATTERN = "^[A-Za-z_][A-Za-z0-9_-]{0,62}$"
+HAZARD_PATTERN = "^[A-Z][A-Z0-9_]{0,62}$"
+IDENTIFIER_BYTES_MAX = 63
+"""PostgreSQL cuts longer ones short without an error."""
+PATH_CHARACTERS_MAX = 1024
+TARGET_CHARACTERS_MAX = 255
+TEXT_CHARACTERS_MAX = 1024
+
+RESERVED_VARIABLES = frozenset({"environment", "deployment"})
+DAEMON_PREFIX = "RECONCILER_"
+
+_NAME = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
+_VARIABLE = re.compile(VARIABLE_PATTERN.removesuffix("$") + r"\Z")
+_HAZARD = re.compile(HAZARD_PATTERN.removesuffix("$") + r"\Z")
+_ENVIRONMENT_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A rule that does not hold, and what to do."""
+
+    message: str
+    hint: str | None = None
+
+
+Rule = Callable[[str], Broken | None]
+
+
+def name(text: str) -> Broken | None:
+    """Names of environments, stages, deployments and components."""
+    if _NAME.match(text):
+        return None
+    if "${" in text:
+        return Broken("variables cannot be used in a name")
+    return Broken(
+        "is not a valid name",
+        "1 to 63 of a-z, 0-9, '.', '_' and '-', with a letter or digit first and last",
+    )
+
+
+def variable_name(text: str) -> Broken | None:
+    """Names of variables."""
+    if text in RESERVED_VARIABLES:
+        return Broken(f"variable '{text}' is always there and cannot be set")
+    if _VARIABLE.match(text):
+        return None
+    return Broken(
+        "is not a valid variable name", "letters, digits, '_' and '-', with a letter or '_' first, up to 63"
+    )
+
+
+def hazard(text: str) -> Broken | None:
+    """Codes of hazards; which ones exist is known to the plan."""
+    if _HAZARD.match(text):
+        return None
+    return Broken("is not a hazard code", "codes are upper case, such as DELETES_DATA")
+
+
+def identifier(text: str) -> Broken | None:
+    """PostgreSQL identifiers: anything that fits in one, however strange."""
+    if not text:
+        return Broken("must not be empty")
+    if "\x00" in text:
+        return Broken("must not hold a NUL character")
+    size = len(text.encode("utf-8", errors="surrogatepass"))
+    if size > IDENTIFIER_BYTES_MAX:
+        return Broken(f"is {size} bytes long; PostgreSQL takes {IDENTIFIER_BYTES_MAX} at most", "shorten it")
+    return None
+
+
+def database(text: str) -> Broken | None:
+    """Names of databases."""
+    if text in ("template0", "template1"):
+        return Broken("is a template of the server and cannot be managed", "name another database")
+    return identifier(text)
+
+
+def path(text: str) -> Broken | None:
+    """Folders relative to the root of the source."""
+    if not text:
+        return Broken("must not be empty")
+    if len(text) > PATH_CHARACTERS_MAX:
+        return Broken(f"has more than {PATH_CHARACTERS_MAX} characters")
+    if _UNPRINTABLE.search(text) or "\\" in text:
+        return Broken("must not hold control characters or backslashes", "separate folders with '/'")
+    if text.startswith("/"):
+        return Broken("must be relative to the root of the source", "leave the first '/' out")
+    parts = text.removesuffix("/").split("/")
+    if ".." in parts:
+        return Broken("must stay below the root of the source", "leave '..' out")
+    if "" in parts or "." in parts:
+        return Broken("must not hold empty parts or '.'", "write it as in modules/shop")
+    return None
+
+
+def target(text: str) -> Broken | None:
+    """A change or tag of a plan file."""
+    if not text:
+        return Broken("must not be empty", "leave the key out to deploy the whole plan")
+    if len(text) > TARGET_CHARACTERS_MAX or _UNPRINTABLE.search(text) or " " in text:
+        return Broken("is not the name of a change or tag", 'write it as in orders or "@v1.2.0"')
+    return None
+
+
+def short_text(text: str) -> Broken | None:
+    """Descriptions and values of variables."""
+    if len(text) > TEXT_CHARACTERS_MAX:
+        return Broken(f"has more than {TEXT_CHARACTERS_MAX} characters")
+    if "\x00" in text:
+        return Broken("must not hold a NUL character")
+    return None
+
+
+def secret_variable(text: str) -> Broken | None:
+    """Environment variables of the daemon that a spec may refer to."""
+    if not _ENVIRONMENT_VARIABLE.fullmatch(text):
+        return Broken("is not the name of an environment variable", "write it as in {env: SHOP_DSN}")
+    if text.upper().startswith(DAEMON_PREFIX):
+        return Broken(
+            f"environment variables that start with {DAEMON_PREFIX} belong to the daemon; a spec cannot refer to them",
+            "keep the secret under another name",
+        )
+    return None
+
+
+def secret_file(text: str) -> Broken | None:
+    """Files of the daemon's machine that a spec may refer to; one spelling each, so that rules on paths hold."""
+    if not text.startswith("/") or len(text) > PATH_CHARACTERS_MAX or _UNPRINTABLE.search(text):
+        return Broken("must be an absolute path", "write it as in {file: /run/secrets/shop-dsn}")
+    if any(part in ("", ".", "..") for part in text.split("/")[1:]):
+        return Broken("must not hold empty parts, '.' or '..'", "write the plain path")
+    return None
