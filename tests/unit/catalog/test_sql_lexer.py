@@ -1,0 +1,81 @@
+"""Cutting SQL into tokens where the parser cannot help."""
+
+import pytest
+
+from reconciler.catalog import sql_lexer
+
+
+def words(text: str) -> list[str]:
+    """Return the text of each token."""
+    return [text[token.start : token.end] for token in sql_lexer.tokens(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SELECT 'a''b', E'c\\'d'", ["SELECT", "'a'", "'b'", ",", "E'c\\'d'"]),
+        ('"a""b".c', ['"a"', '"b"', ".", "c"]),
+        ("$$a'b$$ $x$ $$ $x$ a$b$c", ["$$a'b$$", "$x$ $$ $x$", "a$b$c"]),
+        ("a -- 'x\nb /* /* c */ d */ e", ["a", "b", "e"]),
+        ("1-- x\n+ 2", ["1", "+", "2"]),
+        ("a::int*/**/b", ["a", "::", "int", "*", "b"]),
+        ("'open", ["'open"]),
+        ("$x$ open", ["$x$ open"]),
+        ("/* open", []),
+        ("$1 + x", ["$1", "+", "x"]),
+    ],
+)
+def test_tokens_are_those_of_postgresql(text: str, expected: list[str]) -> None:
+    """Strings, quoted names, dollar quotes and nested comments are whole; what is open reaches to the end."""
+    assert words(text) == expected
+
+
+def features(text: str) -> list[tuple[str, str]]:
+    """Return name and text of what only psql understands."""
+    return [(each.name, text[each.start : each.end]) for each in sql_lexer.psql_features(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\\set x 'a b'\nSELECT 1;", [("\\set", "\\set x 'a b'")]),
+        ("SELECT 1 \\gset\n;\\echo hi", [("\\gset", "\\gset"), ("\\echo", "\\echo hi")]),
+        ("SELECT 'a\\b', E'\\'\\n', \"c\\d\", $$\\e$$; -- \\f\n/* \\g */", []),
+        (
+            "COPY a FROM stdin;\n1\t\\N\n\\.\n\\q",
+            [("COPY … FROM stdin", "COPY a FROM stdin;\n1\t\\N\n\\."), ("\\q", "\\q")],
+        ),
+        (
+            'copy "a b" (c) From STDIN WITH (FORMAT csv);\nx\\y',
+            [("COPY … FROM stdin", 'copy "a b" (c) From STDIN WITH (FORMAT csv);\nx\\y')],
+        ),
+        ("COPY a FROM 'stdin'; COPY a TO stdout; SELECT 1 FROM stdin;", []),
+    ],
+)
+def test_what_only_psql_understands_is_found(text: str, expected: list[tuple[str, str]]) -> None:
+    """Backslashes in strings, names, bodies and comments fool nobody."""
+    assert features(text) == expected
+
+
+def test_blanking_keeps_every_place() -> None:
+    """What is blanked leaves all other text on its line and column."""
+    text = "\\set a\nSELECT 1;\nCOPY a FROM stdin;\n1\n\\.\nSELECT 2;"
+    blanked = sql_lexer.blank(text, sql_lexer.psql_features(text))
+    assert blanked == "      \nSELECT 1;\n                  \n \n  \nSELECT 2;"
+
+
+@pytest.mark.parametrize(
+    ("text", "depth"),
+    [
+        ("SELECT 1 + 2 + 3, 4 + 5", 2),
+        ("SELECT (1 + 2) + (3 + (4 + 5))", 3),
+        ("SELECT 1, 2 UNION SELECT 3, 4 UNION SELECT 5, 6", 2),
+        ("SELECT '1+2+3' -- + + +", 0),
+        ("SELECT 1 + 1; SELECT 1 + 1", 1),
+        ("SELECT a::int::text COLLATE c", 3),
+        (")))) + 1", 1),
+    ],
+)
+def test_chains_are_bounded_from_above(text: str, depth: int) -> None:
+    """Operators in a row count, items of a list beside each other do not add up."""
+    assert sql_lexer.longest_chain(text) == depth
