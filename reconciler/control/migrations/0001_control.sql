@@ -63,7 +63,8 @@ CREATE TABLE reconciler_control.environments (
     conditions jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(conditions) = 'array'),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT environments_suspended_says_why CHECK (
-        (suspended_at IS NULL) = (suspended_reason IS NULL) AND (suspended_at IS NULL) = (suspended_by IS NULL)
+        (suspended_at IS NULL) = (suspended_reason IS NULL)
+        AND (suspended_at IS NULL) = (suspended_by IS NULL)
     ),
     CONSTRAINT environments_applied_says_when CHECK ((applied_commit IS NULL) = (applied_at IS NULL))
 );
@@ -315,8 +316,12 @@ CREATE TABLE reconciler_control.steps (
     started_at timestamptz,
     finished_at timestamptz,
     PRIMARY KEY (operation, id),
-    CONSTRAINT steps_end_has_a_time CHECK ((finished_at IS NOT NULL) = (state IN ('done', 'skipped', 'failed'))),
-    CONSTRAINT steps_work_has_begun CHECK (started_at IS NOT NULL OR state NOT IN ('running', 'done', 'failed'))
+    CONSTRAINT steps_end_has_a_time CHECK (
+        (finished_at IS NOT NULL) = (state IN ('done', 'skipped', 'failed'))
+    ),
+    CONSTRAINT steps_work_has_begun CHECK (
+        started_at IS NOT NULL OR state NOT IN ('running', 'done', 'failed')
+    )
 );
 COMMENT ON TABLE reconciler_control.steps IS
 'Progress of operations, for people; the tracking schema of a managed database is the truth.';
@@ -356,7 +361,8 @@ COMMENT ON COLUMN reconciler_control.requests.reason IS 'What was done, or why i
 COMMENT ON COLUMN reconciler_control.requests.requested_by IS 'Who asked.';
 COMMENT ON COLUMN reconciler_control.requests.created_at IS 'When it was asked.';
 COMMENT ON COLUMN reconciler_control.requests.resolved_at IS 'When it was settled.';
-CREATE UNIQUE INDEX requests_asked_once ON reconciler_control.requests (rollout, verb, coalesce(deployment, ''))
+CREATE UNIQUE INDEX requests_asked_once
+ON reconciler_control.requests (rollout, verb, coalesce(deployment, ''))
 WHERE state = 'pending';
 COMMENT ON INDEX reconciler_control.requests_asked_once IS
 'The same request waits at most once; serves pending_requests and interruption too.';

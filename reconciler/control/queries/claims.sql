@@ -8,7 +8,8 @@ alive AS MATERIALIZED (
 ),
 found AS (
     SELECT
-        o.id, o.rollout, o.environment, o.ordinal, o.state, o.lease_token, o.resumes_as, o.started_at IS NULL AS first,
+        o.id, o.rollout, o.environment, o.ordinal, o.state, o.lease_token, o.resumes_as,
+        o.started_at IS NULL AS first,
         o.state = ANY(%(in_flight)s::reconciler_control.operation_state []) AS flying
     FROM reconciler_control.operations AS o
     INNER JOIN reconciler_control.rollouts AS r ON o.rollout = r.id
@@ -43,11 +44,15 @@ found AS (
             WHEN r.state = 'paused' THEN FALSE
             WHEN r.ordering = ANY(%(side_by_side)s) THEN (
                 SELECT count(*) FROM reconciler_control.operations AS s
-                WHERE s.rollout = o.rollout AND s.state = ANY(%(at_work)s::reconciler_control.operation_state [])
+                WHERE
+                    s.rollout = o.rollout
+                    AND s.state = ANY(%(at_work)s::reconciler_control.operation_state [])
             ) < greatest(r.max_parallel, 1)
             ELSE NOT EXISTS (
                 SELECT FROM reconciler_control.operations AS s
-                WHERE s.rollout = o.rollout AND s.ordinal < o.ordinal AND NOT s.state = ANY(%(passed)s::reconciler_control.operation_state [])
+                WHERE
+                    s.rollout = o.rollout AND s.ordinal < o.ordinal
+                    AND NOT s.state = ANY(%(passed)s::reconciler_control.operation_state [])
             )
         END
 ),

@@ -2,13 +2,11 @@
 -- Appends to the audit, in the order given.
 INSERT INTO reconciler_control.events (kind, message, environment, deployment, rollout, operation, data)
 SELECT n.kind, n.message, n.environment, n.deployment, n.rollout, n.operation, coalesce(n.data, '{}')
-FROM ROWS FROM (
-    jsonb_to_recordset(%(events)s) AS (
-        kind text, message text, environment text, deployment text, rollout bigint, operation bigint,
-        data jsonb
-    )
-) WITH ORDINALITY AS n (kind, message, environment, deployment, rollout, operation, data, place)
-ORDER BY n.place;
+FROM jsonb_array_elements(%(events)s) WITH ORDINALITY AS e (item, place)
+CROSS JOIN LATERAL jsonb_to_record(e.item) AS n (
+    kind text, message text, environment text, deployment text, rollout bigint, operation bigint, data jsonb
+)
+ORDER BY e.place;
 
 -- name: read_events :many
 -- Events after a number. Numbers are given before commit, so one may become visible after a higher one:

@@ -15,8 +15,12 @@ WITH moving AS MATERIALIZED (
 UPDATE reconciler_control.operations AS o
 SET
     state = m.after,
-    lease_token = CASE WHEN m.after = ANY(%(in_flight)s::reconciler_control.operation_state []) THEN o.lease_token END,
-    worker = CASE WHEN m.after = ANY(%(in_flight)s::reconciler_control.operation_state []) THEN o.worker END,
+    lease_token = CASE
+        WHEN m.after = ANY(%(in_flight)s::reconciler_control.operation_state []) THEN o.lease_token
+    END,
+    worker = CASE
+        WHEN m.after = ANY(%(in_flight)s::reconciler_control.operation_state []) THEN o.worker
+    END,
     attempts = CASE WHEN m.after = 'pending' THEN 0 ELSE o.attempts END,
     next_attempt_at = CASE
         WHEN m.after = 'retrying' THEN clock_timestamp() + make_interval(secs => %(delay_s)s)
@@ -32,7 +36,9 @@ SET
     superseded_by = coalesce(o.superseded_by, %(superseded_by)s),
     reason = %(reason)s,
     error = CASE WHEN m.after = 'completed' THEN NULL ELSE coalesce(%(error)s, o.error) END,
-    finished_at = CASE WHEN m.after = ANY(%(terminal)s::reconciler_control.operation_state []) THEN clock_timestamp() END
+    finished_at = CASE
+        WHEN m.after = ANY(%(terminal)s::reconciler_control.operation_state []) THEN clock_timestamp()
+    END
 FROM moving AS m, reconciler_control.rollouts AS r
 WHERE o.id = m.id AND o.state = m.before AND o.rollout = r.id
 RETURNING
@@ -120,7 +126,9 @@ SET
         ELSE 'skipped'
     END::reconciler_control.step_state,
     reason = CASE WHEN o.state <> 'completed' AND o.finished_at IS NOT NULL THEN o.reason END,
-    started_at = CASE WHEN o.state = 'completed' THEN coalesce(s.started_at, clock_timestamp()) ELSE s.started_at END,
+    started_at = CASE
+        WHEN o.state = 'completed' THEN coalesce(s.started_at, clock_timestamp()) ELSE s.started_at
+    END,
     finished_at = CASE WHEN o.finished_at IS NOT NULL THEN clock_timestamp() END
 FROM reconciler_control.operations AS o
 WHERE

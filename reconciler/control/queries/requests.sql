@@ -22,7 +22,8 @@ WHERE id = %(id)s AND state = 'pending';
 -- name: read_request :one
 -- A request by its number, or the one of its sort that waits.
 SELECT
-    id::text, rollout::text, deployment, verb::text, state::text, reason, requested_by, created_at, resolved_at
+    id::text, rollout::text, deployment, verb::text, state::text, reason, requested_by, created_at,
+    resolved_at
 FROM reconciler_control.requests
 WHERE
     id = %(id)s

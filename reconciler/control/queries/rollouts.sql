@@ -63,7 +63,9 @@ UPDATE reconciler_control.rollouts
 SET
     state = %(after)s::reconciler_control.rollout_state,
     finished_at = CASE
-        WHEN %(after)s::reconciler_control.rollout_state = ANY(%(terminal)s::reconciler_control.rollout_state [])
+        WHEN
+            %(after)s::reconciler_control.rollout_state
+            = ANY(%(terminal)s::reconciler_control.rollout_state [])
             THEN clock_timestamp()
     END
 WHERE id = %(id)s AND state = %(before)s AND finished_at IS NULL

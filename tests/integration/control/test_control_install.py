@@ -1,6 +1,7 @@
 """The control schema is installed once, by whoever comes, and says what it is."""
 
 import asyncio
+from pathlib import Path
 
 from reconciler.control import install
 from reconciler.control.sql import QUERIES
@@ -8,6 +9,8 @@ from reconciler.postgres.connection import Dsn, connect
 from reconciler.rollout.states import OperationState, RolloutState
 from reconciler.rollout.verbs import RequestVerb
 from tests.plugins.control import Control
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "control-schema.md"
 
 
 async def test_ten_installs_at_once_make_one_schema(control_database: Dsn) -> None:
@@ -94,3 +97,14 @@ async def test_index_comments_name_queries_that_exist(control: Control) -> None:
         words = comment.split("erves ")[1].rstrip(".").replace(",", " ").split()
         named = [word for word in words if "_" in word]
         assert all(word in QUERIES for word in named), comment
+
+
+async def test_page_names_every_table(control: Control) -> None:
+    """The reference page lists every table of the schema."""
+    page = PAGE.read_text()
+    rows = await control.rows(
+        "SELECT relname FROM pg_class"
+        " WHERE relnamespace = 'reconciler_control'::regnamespace AND relkind = 'r'"
+    )
+    assert len(rows) == 12
+    assert all(f"| `{name}` |" in page for (name,) in rows)

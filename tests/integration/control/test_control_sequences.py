@@ -15,10 +15,10 @@ from reconciler.control.settle import read_wholes
 from reconciler.control.transitions import transition
 from reconciler.errors import Conflict, IllegalTransition, LeaseLost
 from reconciler.postgres.connection import Dsn
-from reconciler.rollout.states import IN_FLIGHT, TERMINAL, TERMINAL_ROLLOUT, OperationEvent
+from reconciler.rollout.states import IN_FLIGHT, TERMINAL, TERMINAL_ROLLOUT, OperationEvent, OperationState
 from reconciler.rollout.summary import AT_WORK, RolloutPolicy, derive
 from reconciler.rollout.verbs import RequestVerb
-from tests.plugins.control import LEASE_S, Control
+from tests.plugins.control import LEASE_S, Control, new_rollout
 
 DEPLOYMENTS = ("eu", "us", "asia")
 COMMITS = ("a" * 40, "b" * 40, "c" * 40)
@@ -43,6 +43,7 @@ ACTIONS = st.one_of(
         st.sampled_from(COMMITS),
         st.lists(st.sampled_from(DEPLOYMENTS), min_size=1, max_size=3, unique=True),
         POLICIES,
+        st.booleans(),
         st.booleans(),
     ),
     st.tuples(st.just("claim"), st.integers(0, 1)),
@@ -75,8 +76,22 @@ class World:
     async def act(self, action: tuple[object, ...]) -> None:  # noqa: C901 - one arm per action
         connection = self.control.connection
         match action:
-            case ("record", str(commit), list(names), RolloutPolicy() as policy, bool(narrowed)):
-                await self.control.record(*names, commit=commit, policy=policy, narrowed=narrowed)
+            case (
+                "record",
+                str(commit),
+                list(names),
+                RolloutPolicy() as policy,
+                bool(narrowed),
+                bool(approve),
+            ):
+                waits = OperationState.WAITING_FOR_APPROVAL if approve else OperationState.PENDING
+                await self.control.record(
+                    *names,
+                    commit=commit,
+                    policy=policy,
+                    narrowed=narrowed,
+                    operations=new_rollout(*names, initial=waits).operations,
+                )
             case ("claim", int(index)):
                 claim = await claims.claim(connection, self.workers[index], lease_s=LEASE_S)
                 self.held += [claim] if claim is not None else []
