@@ -257,11 +257,17 @@ class Worker:
 
     async def _attempt(self, running: "_Running", journal: "_Journal") -> None:
         claim = running.claim
-        assessment, allowed = await self._assess(claim)
-        plan = await self._agree(claim, assessment, allowed)
+        async with self._connections.borrow(self._control, role="control") as connection:
+            asked = await claims.interruption(connection, claim)
+        if asked is not None:
+            running.interrupt(asked)
+        running.checkpoint()
+        assessment = await self._assess(claim)
+        plan = await self._agree(claim, assessment)
         running.checkpoint()
         resources = await self._resources(claim, assessment)
         try:
+            await self._reopen(claim, assessment, resources)
             await run(plan, resources, journal)
         except LeaseLost:
             await resources.abandon()
@@ -276,7 +282,24 @@ class Worker:
             raise
         await resources.finish()
 
-    async def _assess(self, claim: Claim) -> tuple[Assessment, frozenset[str]]:
+    async def _reopen(self, claim: Claim, assessment: Assessment, resources: Resources) -> None:
+        """Settle what an interrupted attempt of this operation left moving, also where no step is left."""
+        tracked = assessment.tracked
+        if claim.first or tracked is None:
+            return
+        for name, database in tracked.databases.items():
+            if database.installed and (database.base_line is None or database.base_line.moving):
+                await resources.session(name)
+                self._emit(
+                    BaseLineRetaken(
+                        environment=claim.environment,
+                        deployment=claim.deployment,
+                        database=name,
+                        reason="an attempt of the operation was interrupted",
+                    )
+                )
+
+    async def _assess(self, claim: Claim) -> Assessment:
         view = await self._planner.view(claim.source, claim.commit)
         spec, states = await self._planner.desired(view, claim.environment)
         desired = next((state for state in states if state.deployment == claim.deployment), None)
@@ -296,11 +319,10 @@ class Worker:
         assessment = await self._planner.assess(spec, desired, request)
         if assessment.plan.unavailable is not None:
             raise TemporaryError(assessment.plan.unavailable)
-        return assessment, frozenset(claim.allow_hazards)
+        return assessment
 
     async def _agree(self, claim: Claim, assessment: Assessment, allowed: frozenset[str]) -> DeploymentPlan:
         """The plan to carry out: the recorded one if it still holds, else the one made from what is there."""
-        del allowed
         recorded, fresh = deployment_from_json(claim.plan), assessment.plan
         if fresh.refused:
             raise Refused(

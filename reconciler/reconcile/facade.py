@@ -100,6 +100,7 @@ class Reconciler:
             requested_by=requested_by,
             allow_hazards=allow_hazards,
             by_hand=True,
+            narrowed=deployment is not None,
         )
         rollout = await self._recorder.record(where.view, where.spec, ready, why)
         self._ask_work()

@@ -22,6 +22,8 @@ from reconciler.rollout.states import TERMINAL
 from reconciler.rollout.status import EnvironmentStatus, RolloutStatus
 from reconciler.spec.environment import EnvironmentSpec
 
+BY_ITSELF = "reconciler"
+"""Who asked for a rollout that nobody asked for by hand."""
 ROLLOUTS_LOOKED_AT = 20
 """How many of an environment's latest rollouts a pass looks at for one that is under way."""
 
@@ -148,6 +150,8 @@ class Passes:
         active = _active(recent, view.commit)
         found = await self._recorder.assess(spec, states, held, resuming=frozenset(active))
         recorded = await self._record_pending(view, spec, found, active)
+        if recorded is None:
+            await self._supersede(name, view.commit, recent)
         deployments = tuple(_observed(item.plan, active) for item in found)
         observation = _observation(view, head, name, spec.policy.mode, deployments)
         async with self._recorder.connection() as connection:
@@ -164,6 +168,19 @@ class Passes:
             held=sum(1 for plan in plans if plan.held is not None),
             rollout=recorded,
         )
+
+    async def _supersede(self, name: str, commit: str, recent: Sequence[RolloutStatus]) -> None:
+        """End what is under way for older commits, where this one needs no rollout of its own."""
+        older = [
+            rollout
+            for rollout in recent
+            if rollout.commit != commit
+            and rollout.requested_by == BY_ITSELF
+            and any(operation.state not in TERMINAL for operation in rollout.operations)
+        ]
+        if older:
+            async with self._recorder.connection() as connection:
+                await rollouts.supersede(connection, name, commit)
 
     def _tell_applied(self, name: str, known: EnvironmentStatus | None) -> None:
         """Tell once that a commit is applied everywhere; a restart tells nothing again."""
@@ -219,8 +236,12 @@ class Passes:
         ]
         if not ready:
             return None
-        request = RolloutRequest(scope=Scope(spec.policy.scope), reason="commit", requested_by="reconciler")
-        return await self._recorder.record(view, spec, ready, request)
+        request = RolloutRequest(scope=Scope(spec.policy.scope), reason="commit", requested_by=BY_ITSELF)
+        try:
+            return await self._recorder.record(view, spec, ready, request)
+        except Conflict:
+            # Held since we looked; the next pass says so.
+            return None
 
     async def _observe_error(
         self, view: SourceView, head: Head, name: str, error: str, *, path: str | None = None

@@ -21,13 +21,17 @@ from reconciler.state.desired import DesiredState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutRequest:
-    """Why and how a rollout is to be recorded, and who asked for it."""
+    """Why and how a rollout is to be recorded, and who asked for it.
+
+    One by hand does not mind holds; a narrowed one is for some deployments and leaves the others' alone.
+    """
 
     scope: Scope
     reason: str
     requested_by: str
     allow_hazards: frozenset[str] = frozenset()
     by_hand: bool = False
+    narrowed: bool = False
 
 
 class Recorder:
@@ -128,6 +132,8 @@ class Recorder:
                 )
                 for ordinal, plan in enumerate(plans)
             ),
+            narrowed=request.narrowed,
+            respect_holds=not request.by_hand,
         )
         async with self.connection() as connection:
             rollout = await rollouts.record(connection, new)
