@@ -1,0 +1,86 @@
+"""Where a daemon would answer, found without loading all of the settings: start-up time counts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from typing_extensions import override
+
+from reconciler.errors import Problem, SettingsError
+
+DEFAULT_LISTEN = "127.0.0.1:8080"
+CONFIG_PLACES = ("reconciler.yaml", "/etc/reconciler/reconciler.yaml")
+CONFIG_BYTES_MAX = 1024 * 1024
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what to call, not to bind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where to call; `given` says that a person named it, so that nothing else is tried."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = ""
+    given: bool = False
+
+    @override
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.path}"
+
+
+def find(server: str | None, config: str | None, environ: Mapping[str, str]) -> Address:
+    """The address of --server, else of `listen` in the settings; RECONCILER_LISTEN goes before the file."""
+    if server is not None:
+        return of_server(server)
+    return of_listen(environ.get("RECONCILER_LISTEN") or _listen_of_file(config) or DEFAULT_LISTEN)
+
+
+def of_server(text: str) -> Address:
+    """An address as a person writes it: a URL, or host:port."""
+    wrong = SettingsError(
+        [Problem(message="the server is not a URL", hint="write it as http://127.0.0.1:8080 or host:port")]
+    )
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        raise wrong from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        raise wrong
+    return Address(
+        scheme=parts.scheme, host=parts.hostname, port=port, path=parts.path.rstrip("/"), given=True
+    )
+
+
+def of_listen(listen: str) -> Address:
+    """The address to call for an address that is listened on."""
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    if not port.isdigit():
+        raise SettingsError(
+            [Problem(message=f"'{listen}' is not an address", path="listen", hint="host:port")]
+        )
+    return Address(scheme="http", host=ANY_ADDRESS.get(host, host), port=int(port))
+
+
+def _listen_of_file(config: str | None) -> str | None:
+    """The `listen` of the settings file; whatever else is wrong with it is told when it is loaded whole."""
+    import yaml
+
+    for place in (config,) if config is not None else CONFIG_PLACES:
+        path = Path(place)
+        if not path.is_file():
+            continue
+        with path.open("rb") as file:
+            content = file.read(CONFIG_BYTES_MAX)
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            value = yaml.load(content, Loader=loader)  # noqa: S506 - a safe loader, the C one where it is
+        except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError):
+            return None
+        listen = value.get("listen") if isinstance(value, dict) else None
+        return listen if isinstance(listen, str) else None
+    return None

@@ -1,0 +1,104 @@
+"""`reconciler apply`: record one rollout now, and wait for it where asked."""
+
+from typing import Annotated
+
+import typer
+
+from reconciler.cli.backend import Backend, Json
+from reconciler.cli.command import Common, register
+from reconciler.cli.exit_codes import ExitCode
+from reconciler.cli.output import short
+
+REASON_CHARACTERS_MAX = 1000
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command."""
+    register(app, "apply")(apply)
+
+
+def apply(  # noqa: PLR0917 - the options of the command
+    common: Common,
+    environment: Annotated[str, typer.Argument(metavar="ENV", help="The environment.")],
+    ref: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit; else the head of the source.")
+    ] = None,
+    deployment: Annotated[str | None, typer.Option(help="Only this deployment.")] = None,
+    provision_only: Annotated[
+        bool, typer.Option("--provision-only", help="Resources without what merely uses them.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
+    allow_hazard: Annotated[
+        list[str] | None, typer.Option(metavar="CODE", help="Consent to a hazard; may be repeated.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the operations have settled.")] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0.0, metavar="SECONDS", help="Wait no longer than this; implies --wait."),
+    ] = None,
+) -> ExitCode:
+    """Record one rollout now, also of a commit that is held."""
+    from reconciler.cli.client import connect
+
+    if len(reason) > REASON_CHARACTERS_MAX:
+        raise typer.BadParameter(
+            f"a reason has {REASON_CHARACTERS_MAX} characters at most", param_hint="--reason"
+        )
+    with connect(common, needs_control=True) as backend:
+        recorded = backend.apply(
+            environment,
+            ref=ref,
+            deployment=deployment,
+            scope="provision-only" if provision_only else None,
+            reason=reason,
+            allow_hazards=allow_hazard or [],
+        )
+        if recorded is None:
+            return _nothing(common, environment)
+        return carried_out(common, backend, recorded, wait=wait or timeout is not None, timeout_s=timeout)
+
+
+def _nothing(common: Common, environment: str) -> ExitCode:
+    if common.output == "json":
+        common.screen.json(None)
+    else:
+        common.screen.line(f"{environment}: nothing to do")
+    return ExitCode.OK
+
+
+def carried_out(
+    common: Common, backend: Backend, rollout: Json, *, wait: bool, timeout_s: float | None
+) -> ExitCode:
+    """See a rollout through where asked; without a daemon this process is its worker, so it always is."""
+    from reconciler.cli import waiting
+
+    screen, quiet = common.screen, common.output == "json"
+    if not quiet:
+        screen.line(
+            f"rollout {rollout['id']} of {rollout['environment']} at {short(rollout['commit'])} recorded"
+        )
+    if not (wait or backend.local):
+        if quiet:
+            screen.json(rollout)
+        else:
+            screen.note(f"follow it with: reconciler show {rollout['id']}")
+        return ExitCode.OK
+    last = waiting.wait(backend, screen, str(rollout["id"]), timeout_s=timeout_s, quiet=quiet)
+    code = waiting.code_of(last)
+    if quiet:
+        screen.json(last)
+    else:
+        _conclude(common, last, settled=waiting.settled(last))
+    return code
+
+
+def _conclude(common: Common, rollout: Json, *, settled: bool) -> None:
+    screen = common.screen
+    if not settled:
+        screen.line(f"rollout {rollout['id']} is still {rollout['state']}")
+        screen.note(f"follow it with: reconciler show {rollout['id']}")
+        return
+    style = "green" if rollout["state"] == "completed" else "red"
+    screen.line(f"rollout {rollout['id']}: " + screen.styled(str(rollout["state"]), style))
+    if rollout["state"] not in {"completed", "superseded"}:
+        screen.note(f"what happened, and what to do next: reconciler show {rollout['id']}")

@@ -1,0 +1,74 @@
+"""What commands ask of a reconciler, in a daemon or in this process: the same JSON values from both."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+Json = dict[str, Any]
+
+
+class Backend(Protocol):
+    """Answers with the JSON values of the HTTP API; every method raises errors of `reconciler.errors`."""
+
+    local: bool
+    """No daemon answered, so this process works on the databases itself."""
+
+    def environments(self) -> list[Json]:
+        """All environments."""
+        ...
+
+    def environment(self, name: str) -> Json:
+        """One environment."""
+        ...
+
+    def diff(self, name: str, *, ref: str | None, deployment: str | None, scope: str | None) -> Json:
+        """The dry run."""
+        ...
+
+    def apply(
+        self,
+        name: str,
+        *,
+        ref: str | None,
+        deployment: str | None,
+        scope: str | None,
+        reason: str,
+        allow_hazards: list[str],
+    ) -> Json | None:
+        """Record a rollout; None where there is nothing to do."""
+        ...
+
+    def rollouts(self, name: str, *, limit: int) -> list[Json]:
+        """The latest rollouts, newest first."""
+        ...
+
+    def rollout(self, rollout: str) -> Json:
+        """One rollout with its steps."""
+        ...
+
+    def request(self, rollout: str, verb: str, *, deployment: str | None) -> Json:
+        """Ask something of a rollout."""
+        ...
+
+    def steer(self, name: str, verb: str, *, reason: str) -> Json:
+        """Suspend, resume or reconcile an environment; gives the environment as it is after."""
+        ...
+
+    def events(self, name: str, *, after: int, limit: int) -> list[Json]:
+        """Events of an environment by rising id."""
+        ...
+
+    def module_status(self, name: str, *, deployment: str | None) -> Json:
+        """What is deployed, pending and diverged of every module."""
+        ...
+
+    def module_log(self, name: str, *, deployment: str | None, limit: int) -> Json:
+        """What was deployed and what failed."""
+        ...
+
+    def watch(self, rollout: str) -> Iterator[Json]:
+        """The rollout again and again, for as long as the caller asks; a local one is worked on meanwhile."""
+        ...
+
+    def close(self) -> None:
+        """Let everything go."""
+        ...

@@ -1,0 +1,232 @@
+"""A daemon's HTTP API as a backend: one connection, bounded answers, errors as the daemon told them."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from reconciler.cli.address import Address
+from reconciler.cli.backend import Json
+from reconciler.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    PermanentError,
+    Problem,
+    ReconcilerError,
+    Refused,
+    TemporaryError,
+)
+
+CONNECT_WITHIN_S = 2.0
+ANSWER_WITHIN_S = 150.0
+"""A little more than the daemon gives itself."""
+ANSWER_BYTES_MAX = 256 * 1024 * 1024
+LOOK_EVERY_S = 0.2
+VERSION_HEADER = "reconciler-version"
+
+
+class NobodyAnswers(TemporaryError):
+    """Nothing listens at the address."""
+
+
+class HttpBackend:
+    """Asks a daemon; `token` is sent where there is one."""
+
+    local = False
+
+    def __init__(self, address: Address, token: str | None) -> None:
+        self._address = address
+        self._token = token
+        self._connection: HTTPConnection | None = None
+
+    def probe(self) -> None:
+        """See whether a daemon answers. Raises NobodyAnswers, or PermanentError where something else does."""
+        self._request("GET", "/livez")
+
+    def environments(self) -> list[Json]:
+        """All environments."""
+        found: list[Json] = self._get("/v1/environments")["environments"]
+        return found
+
+    def environment(self, name: str) -> Json:
+        """One environment."""
+        return self._get(_environment(name))
+
+    def diff(self, name: str, *, ref: str | None, deployment: str | None, scope: str | None) -> Json:
+        """The dry run."""
+        return self._get(f"{_environment(name)}/diff", ref=ref, deployment=deployment, scope=scope)
+
+    def apply(
+        self,
+        name: str,
+        *,
+        ref: str | None,
+        deployment: str | None,
+        scope: str | None,
+        reason: str,
+        allow_hazards: list[str],
+    ) -> Json | None:
+        """Record a rollout; None where there is nothing to do."""
+        body = {
+            "ref": ref,
+            "deployment": deployment,
+            "scope": scope,
+            "reason": reason,
+            "allow_hazards": allow_hazards,
+        }
+        found: Json | None = self._post(f"{_environment(name)}/rollouts", body)["rollout"]
+        return found
+
+    def rollouts(self, name: str, *, limit: int) -> list[Json]:
+        """The latest rollouts, newest first."""
+        found: list[Json] = self._get(f"{_environment(name)}/rollouts", limit=limit)["rollouts"]
+        return found
+
+    def rollout(self, rollout: str) -> Json:
+        """One rollout with its steps."""
+        return self._get(f"/v1/rollouts/{_encoded(rollout)}")
+
+    def request(self, rollout: str, verb: str, *, deployment: str | None) -> Json:
+        """Ask something of a rollout."""
+        return self._post(f"/v1/rollouts/{_encoded(rollout)}/{verb}", {"deployment": deployment})
+
+    def steer(self, name: str, verb: str, *, reason: str) -> Json:
+        """Suspend, resume or reconcile an environment."""
+        return self._post(f"{_environment(name)}/{verb}", {"reason": reason} if verb == "suspend" else {})
+
+    def events(self, name: str, *, after: int, limit: int) -> list[Json]:
+        """Events of an environment by rising id."""
+        found: list[Json] = self._get(f"{_environment(name)}/events", after=after, limit=limit)["events"]
+        return found
+
+    def module_status(self, name: str, *, deployment: str | None) -> Json:
+        """What is deployed, pending and diverged of every module."""
+        return self._get(f"{_environment(name)}/modules", deployment=deployment)
+
+    def module_log(self, name: str, *, deployment: str | None, limit: int) -> Json:
+        """What was deployed and what failed."""
+        return self._get(f"{_environment(name)}/modules/log", deployment=deployment, limit=limit)
+
+    def watch(self, rollout: str) -> Iterator[Json]:
+        """The rollout again and again; the daemon carries it out whether or not anybody looks."""
+        while True:
+            yield self.rollout(rollout)
+            time.sleep(LOOK_EVERY_S)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _get(self, path: str, **query: Any) -> Json:
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._request("GET", f"{path}?{urlencode(given)}" if given else path)
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> Json:
+        return self._request("POST", path, json.dumps(body).encode())
+
+    def _request(self, method: str, path: str, body: bytes | None = None) -> Json:
+        headers = {"Accept": "application/json", "User-Agent": "reconciler-cli"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        response, content = self._exchange(method, self._address.path + path, body, headers)
+        if response.headers.get(VERSION_HEADER) is None:
+            raise PermanentError(
+                f"what answers at {self._address} is not a reconciler",
+                hint="name the right one with --server, or set `listen` in the settings",
+            )
+        value = _decoded(content, self._address)
+        if response.status >= 400:
+            raise _error(response.status, value)
+        return value
+
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[HTTPResponse, bytes]:
+        """Send and receive; only a reading request is sent again where an idle connection was closed."""
+        reused = self._connection is not None
+        connection = self._open()
+        try:
+            connection.request(method, path, body=body, headers=dict(headers))
+            response = connection.getresponse()
+            content = response.read(ANSWER_BYTES_MAX + 1)
+        except (OSError, HTTPException) as error:
+            self.close()
+            if reused and method == "GET":
+                return self._exchange(method, path, body, headers)
+            if isinstance(error, TimeoutError):
+                raise TemporaryError(f"the daemon at {self._address} did not answer in time") from error
+            raise TemporaryError(
+                f"the daemon at {self._address} ended the connection: {str(error) or type(error).__name__}",
+                hint="try again; `reconciler status` shows what was recorded",
+            ) from error
+        if len(content) > ANSWER_BYTES_MAX:
+            raise PermanentError(f"the answer of {self._address} is larger than {ANSWER_BYTES_MAX} bytes")
+        return response, content
+
+    def _open(self) -> HTTPConnection:
+        if self._connection is not None:
+            return self._connection
+        if self._address.scheme == "https":
+            from http.client import HTTPSConnection
+
+            connection: HTTPConnection = HTTPSConnection(
+                self._address.host, self._address.port, timeout=CONNECT_WITHIN_S
+            )
+        else:
+            connection = HTTPConnection(self._address.host, self._address.port, timeout=CONNECT_WITHIN_S)
+        try:
+            connection.connect()
+        except OSError as error:
+            raise NobodyAnswers(
+                f"nothing answers at {self._address}: {error.strerror or error}",
+                hint="is the daemon running? `reconciler run` starts one",
+            ) from error
+        connection.sock.settimeout(ANSWER_WITHIN_S)
+        self._connection = connection
+        return connection
+
+
+def _environment(name: str) -> str:
+    return f"/v1/environments/{_encoded(name)}"
+
+
+def _encoded(name: str) -> str:
+    # A name of dots only would be taken for a step in the path by whatever stands between.
+    return quote(name, safe="").replace(".", "%2E") if set(name) == {"."} else quote(name, safe="")
+
+
+def _decoded(content: bytes, address: Address) -> Json:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise PermanentError(f"what answers at {address} does not speak JSON as a reconciler does")
+    return value
+
+
+def _error(status: int, value: Json) -> ReconcilerError:
+    """The error that the daemon told of, as one of ours."""
+    detail, hint = str(value.get("detail", f"status {status}")), value.get("hint")
+    kind = str(value.get("type", "")).rpartition(":")[2]
+    rows = value.get("problems")
+    if status == 422 and isinstance(rows, list) and rows:
+        known = {"message", "file", "line", "column", "path", "hint"}
+        problems = [Problem(**{key: row[key] for key in known & set(row)}) for row in rows]
+        return InvalidInput(problems)
+    if status == 401:
+        hint = "set RECONCILER_TOKEN to a token of the daemon's settings"
+    chosen: type[ReconcilerError] = {
+        404: NotFound,
+        409: Conflict,
+        503: TemporaryError,
+        504: TemporaryError,
+    }.get(status, PermanentError)
+    return (Refused if kind == "refused" else chosen)(detail, hint=hint)

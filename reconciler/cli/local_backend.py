@@ -1,0 +1,164 @@
+"""The databases themselves as a backend: where no daemon answers, this process is the worker.
+
+Coroutines run on one loop that lives as long as the command; between calls it stands still.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from reconciler.cli.backend import Json
+from reconciler.daemon.local import Local, open_local
+from reconciler.plan.encode import to_json as plan_to_json
+from reconciler.settings import Settings
+from reconciler.web.values import to_json
+
+REQUESTED_BY = "command line"
+LOOK_EVERY_S = 0.2
+
+T = TypeVar("T")
+
+
+class LocalBackend:
+    """Calls the reconciler of this process."""
+
+    local = True
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], *, needs_control: bool) -> None:
+        self._runner = asyncio.Runner()
+        self._opened = open_local(settings, environ, needs_control=needs_control)
+        try:
+            self._local: Local = self._runner.run(self._enter())
+        except BaseException:
+            self._runner.close()
+            raise
+
+    async def _enter(self) -> Local:
+        return await self._opened.__aenter__()
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(coroutine)
+
+    def environments(self) -> list[Json]:
+        """All environments."""
+        return [to_json(status) for status in self._run(self._local.reconciler.environments())]
+
+    def environment(self, name: str) -> Json:
+        """One environment."""
+        return _object(self._run(self._local.reconciler.environment(name)))
+
+    def diff(self, name: str, *, ref: str | None, deployment: str | None, scope: str | None) -> Json:
+        """The dry run."""
+        reconciler = self._local.reconciler
+        plan = self._run(reconciler.preview(name, ref=ref, deployment=deployment, scope=scope))
+        return plan_to_json(plan)
+
+    def apply(
+        self,
+        name: str,
+        *,
+        ref: str | None,
+        deployment: str | None,
+        scope: str | None,
+        reason: str,
+        allow_hazards: list[str],
+    ) -> Json | None:
+        """Record a rollout; None where there is nothing to do."""
+        recorded = self._run(
+            self._local.reconciler.apply(
+                name,
+                ref=ref,
+                deployment=deployment,
+                scope=scope,
+                reason=reason or "applied on the command line",
+                requested_by=REQUESTED_BY,
+                allow_hazards=frozenset(allow_hazards),
+            )
+        )
+        return _object(recorded) if recorded is not None else None
+
+    def rollouts(self, name: str, *, limit: int) -> list[Json]:
+        """The latest rollouts, newest first."""
+        return [to_json(status) for status in self._run(self._local.reconciler.rollouts(name, limit=limit))]
+
+    def rollout(self, rollout: str) -> Json:
+        """One rollout with its steps."""
+        return _object(self._run(self._local.reconciler.rollout(rollout)))
+
+    def request(self, rollout: str, verb: str, *, deployment: str | None) -> Json:
+        """Ask something of a rollout."""
+        reconciler = self._local.reconciler
+        return _object(
+            self._run(reconciler.request(rollout, verb, deployment=deployment, requested_by=REQUESTED_BY))
+        )
+
+    def steer(self, name: str, verb: str, *, reason: str) -> Json:
+        """Suspend, resume or reconcile an environment."""
+        reconciler = self._local.reconciler
+        if verb == "suspend":
+            why = reason or "suspended on the command line"
+            self._run(reconciler.suspend(name, reason=why, requested_by=REQUESTED_BY))
+        elif verb == "resume":
+            self._run(reconciler.resume(name, requested_by=REQUESTED_BY))
+        else:
+            self._run(reconciler.reconcile(name, requested_by=REQUESTED_BY))
+        return self.environment(name)
+
+    def events(self, name: str, *, after: int, limit: int) -> list[Json]:
+        """Events of an environment by rising id."""
+        reconciler = self._local.reconciler
+        return [
+            to_json(row) for row in self._run(reconciler.events(environment=name, after=after, limit=limit))
+        ]
+
+    def module_status(self, name: str, *, deployment: str | None) -> Json:
+        """What is deployed, pending and diverged of every module."""
+        return _object(self._run(self._local.reconciler.module_status(name, deployment=deployment)))
+
+    def module_log(self, name: str, *, deployment: str | None, limit: int) -> Json:
+        """What was deployed and what failed."""
+        reconciler = self._local.reconciler
+        return _object(self._run(reconciler.module_log(name, deployment=deployment, limit=limit)))
+
+    def watch(self, rollout: str) -> Iterator[Json]:
+        """Work on the rollout, and show it meanwhile; leaving the loop early hands the work back."""
+        task = self._run(self._start(rollout))
+        try:
+            while True:
+                ended = self._run(self._look(task))
+                yield self.rollout(rollout)
+                if ended:
+                    task.result()
+                    return
+        finally:
+            self._run(self._end(task))
+
+    async def _start(self, rollout: str) -> "asyncio.Task[Any]":
+        return asyncio.create_task(self._local.work(rollout))
+
+    @staticmethod
+    async def _look(task: "asyncio.Task[Any]") -> bool:
+        await asyncio.wait({task}, timeout=LOOK_EVERY_S)
+        return task.done()
+
+    @staticmethod
+    async def _end(task: "asyncio.Task[Any]") -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await task
+
+    def close(self) -> None:
+        """Close everything that was opened."""
+        try:
+            self._run(self._leave())
+        finally:
+            self._runner.close()
+
+    async def _leave(self) -> None:
+        await self._opened.__aexit__(None, None, None)
+
+
+def _object(value: Any) -> Json:
+    found: Json = to_json(value)
+    return found

@@ -1,0 +1,218 @@
+"""`reconciler status`: what is desired, applied, live and drifting, what runs, what holds what."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from reconciler.cli.backend import Json
+from reconciler.cli.command import Common, register
+from reconciler.cli.exit_codes import ExitCode, worst
+from reconciler.cli.output import Screen, ago, clock, count, printable, short
+
+RUNNING = frozenset({"pending", "running", "promoting", "reverting", "retrying", "running_degraded"})
+STYLES = {"in sync": "green", "failing": "red", "held": "red", "stalled": "red", "unreadable": "red"}
+ROLLOUTS_SHOWN = 5
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command."""
+    register(app, "status")(status)
+
+
+def status(
+    common: Common,
+    environment: Annotated[
+        str | None, typer.Argument(metavar="ENV", help="One environment; else all.")
+    ] = None,
+) -> ExitCode:
+    """Show what is desired, applied, live and drifting; exit with 3, 4 or 5 where that is not one thing."""
+    from reconciler.cli.client import connect
+
+    with connect(common, needs_control=False) as backend:
+        if environment is None:
+            found = backend.environments()
+            rollouts: list[Json] = []
+        else:
+            found = [backend.environment(environment)]
+            rollouts = backend.rollouts(environment, limit=ROLLOUTS_SHOWN) if common.output == "text" else []
+    now = datetime.now(UTC)
+    if common.output == "json":
+        common.screen.json({"environments": found} if environment is None else found[0])
+    elif environment is None:
+        _all(common.screen, found, now)
+    else:
+        _one(common.screen, found[0], rollouts, now)
+    return worst(code_of(each) for each in found)
+
+
+def code_of(environment: Json) -> ExitCode:
+    """What the status of an environment says as an exit code."""
+    deployments = environment["deployments"]
+    if environment["error"] is not None or _is(environment, "Stalled"):
+        return ExitCode.FAILED
+    if any(row["held"] or row["unavailable"] for row in deployments):
+        return ExitCode.FAILED
+    commits = {environment["head_commit"], environment["observed_commit"]}
+    behind = any(row["pending"] or row["state"] in RUNNING for row in deployments)
+    if behind or len(commits) > 1 or environment["observed_commit"] is None:
+        return ExitCode.PENDING
+    return ExitCode.DRIFT if any(row["drift"] for row in deployments) else ExitCode.OK
+
+
+def word_of(environment: Json) -> str:
+    """The state of an environment in a word or two; the worst first."""
+    deployments = environment["deployments"]
+    running = sum(row["state"] in RUNNING for row in deployments)
+    for is_it, word in (
+        (environment["suspended"], "suspended"),
+        (environment["error"] is not None, "failing"),
+        (any(row["held"] for row in deployments), "held"),
+        (any(row["unavailable"] for row in deployments), "unreadable"),
+        (running > 0, "rolling out"),
+        (any(row["state"] == "waiting_for_approval" for row in deployments), "needs approval"),
+        (_is(environment, "Stalled"), "stalled"),
+        (environment["observed_commit"] is None, "not seen yet"),
+        (code_of(environment) is ExitCode.PENDING, "pending"),
+        (any(row["drift"] for row in deployments), "drifted"),
+    ):
+        if is_it:
+            return word
+    return "in sync"
+
+
+def _is(environment: Json, condition: str) -> bool:
+    return any(row["type"] == condition and row["status"] for row in environment["conditions"])
+
+
+def _all(screen: Screen, environments: list[Json], now: datetime) -> None:
+    if not environments:
+        screen.line("no environments yet")
+        screen.note("a daemon that reads a source with environment specs makes them: reconciler run")
+        return
+    rows = [
+        (
+            each["name"],
+            word_of(each),
+            short(each["head_commit"]),
+            short(each["applied_commit"]),
+            str(sum(row["pending"] for row in each["deployments"])),
+            str(sum(row["drift"] for row in each["deployments"])),
+            str(len(each["deployments"])),
+            ago(each["last_pass_at"], now),
+        )
+        for each in environments
+    ]
+    head = ("ENVIRONMENT", "STATE", "DESIRED", "APPLIED", "PENDING", "DRIFT", "DEPLOYMENTS", "LAST PASS")
+    screen.table(head, rows)
+    for each in environments:
+        for line in advice(each, []):
+            screen.line(f"{printable(each['name'])}: {line}")
+
+
+def _one(screen: Screen, environment: Json, rollouts: list[Json], now: datetime) -> None:
+    word = word_of(environment)
+    where = f"({environment['source']}: {environment['path']})"
+    name = screen.styled(printable(environment["name"]), "bold")
+    screen.line(f"{name}: {screen.styled(word, STYLES.get(word, 'yellow'))}  {printable(where)}")
+    committed = (
+        f"committed {ago(environment['head_commit_at'], now)}" if environment["head_commit_at"] else ""
+    )
+    applied = f"since {clock(environment['applied_at'])}" if environment["applied_at"] else "never"
+    screen.line(f"  desired   {short(environment['head_commit']):<12}  {committed}".rstrip())
+    screen.line(f"  applied   {short(environment['applied_commit']):<12}  {applied}")
+    looked = f"last pass {ago(environment['last_pass_at'], now)}"
+    screen.line(f"  looked at {short(environment['observed_commit']):<12}  {looked}")
+    screen.line()
+    _deployments(screen, environment)
+    _rollouts(screen, rollouts, now)
+    lines = list(advice(environment, rollouts))
+    if lines:
+        screen.line()
+    for line in lines:
+        screen.line(line)
+
+
+def _deployments(screen: Screen, environment: Json) -> None:
+    rows = [
+        (
+            row["name"],
+            short(row["applied_commit"]),
+            str(row["pending"]),
+            str(row["drift"]),
+            str(row["diverged"]),
+            row["state"] or "-",
+        )
+        for row in environment["deployments"]
+    ]
+    if rows:
+        screen.table(
+            ("DEPLOYMENT", "APPLIED", "PENDING", "DRIFT", "DIVERGED", "OPERATION"), rows, indent="  "
+        )
+    else:
+        screen.line("  no deployment was looked at yet")
+
+
+def _rollouts(screen: Screen, rollouts: list[Json], now: datetime) -> None:
+    if not rollouts:
+        return
+    screen.line()
+    rows = [
+        (str(row["id"]), short(row["commit"]), row["state"], ago(row["created_at"], now), row["reason"])
+        for row in rollouts
+    ]
+    screen.table(("ROLLOUT", "COMMIT", "STATE", "RECORDED", "REASON"), rows, indent="  ")
+
+
+def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
+    """What stands in the way, and what to do about it; nothing where all is well."""
+    name = environment["name"]
+    if environment["suspended"]:
+        why = environment["suspended_reason"] or "no reason given"
+        yield f"suspended: {printable(why)}; go on with: reconciler resume {name}"
+    if environment["error"] is not None:
+        yield from _lines("failing", environment["error"])
+        yield "fix it in the source and push; check before with: reconciler validate"
+    for row in environment["deployments"]:
+        yield from _of_deployment(name, row, rollouts)
+    if _is(environment, "Stalled") and environment["error"] is None:
+        stalled = next(row for row in environment["conditions"] if row["type"] == "Stalled")
+        if not any(row["held"] for row in environment["deployments"]):
+            yield from _lines("stalled", stalled["message"])
+    drifted = sum(row["drift"] for row in environment["deployments"])
+    if drifted:
+        yield f"{count(drifted, 'object')} changed by hand; see which with: reconciler diff {name}"
+    if any(row["diverged"] for row in environment["deployments"]):
+        yield f"deployed changes differ from the plan file; see which with: reconciler diff {name}"
+
+
+def _of_deployment(name: str, row: Json, rollouts: list[Json]) -> Iterator[str]:
+    if row["unavailable"]:
+        yield from _lines(f"{row['name']} cannot be read", row["unavailable"])
+    if row["held"]:
+        yield from _lines(f"{row['name']} is held", row["held"])
+        failed = next((each for each in rollouts if _failed_on(each, row["name"])), None)
+        if failed is not None:
+            yield f"see why with: reconciler show {failed['id']}"
+            yield f"then push a fix, or try the same again: reconciler retry {failed['id']}"
+        else:
+            yield f"push a fix, or try the same commit again with: reconciler apply {name}"
+    if row["state"] in RUNNING:
+        under_way = next((each for each in rollouts if each["finished_at"] is None), None)
+        if under_way is not None:
+            yield f"{row['name']} is {row['state']}; follow it with: reconciler show {under_way['id']}"
+
+
+def _failed_on(rollout: Json, deployment: str) -> bool:
+    return any(
+        operation["deployment"] == deployment and operation["state"] in {"failed", "cancelled", "stopped"}
+        for operation in rollout["operations"]
+    )
+
+
+def _lines(what: str, text: str) -> Iterator[str]:
+    first, *rest = text.splitlines() or [""]
+    yield f"{printable(what)}: {printable(first)}"
+    for line in rest:
+        yield f"  {printable(line)}"

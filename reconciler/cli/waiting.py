@@ -1,0 +1,140 @@
+"""Follow a rollout until its operations have settled, telling each step as it goes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from reconciler.cli.backend import Backend, Json
+from reconciler.cli.exit_codes import ExitCode
+from reconciler.cli.output import Screen, printable, span
+
+SETTLED = frozenset(
+    {"completed", "failed", "cancelled", "reverted", "superseded", "stopped", "revert_window"}
+)
+"""States in which an operation stays until somebody or something new acts."""
+WAITING = frozenset({"waiting_for_approval", "waiting_for_promotion"})
+"""States in which a person is waited for."""
+CODES = {
+    "completed": ExitCode.OK,
+    "revert_window": ExitCode.OK,
+    "failed": ExitCode.FAILED,
+    "reverted": ExitCode.FAILED,
+    "cancelled": ExitCode.CANCELLED,
+    "superseded": ExitCode.CANCELLED,
+    "stopped": ExitCode.CANCELLED,
+    "waiting_for_approval": ExitCode.CANCELLED,
+    "waiting_for_promotion": ExitCode.CANCELLED,
+    "paused": ExitCode.FAILED,
+}
+
+
+def wait(backend: Backend, screen: Screen, rollout: str, *, timeout_s: float | None, quiet: bool) -> Json:
+    """Wait until the rollout has settled; gives it as it was last seen, settled or not.
+
+    Running out of time, or Ctrl-C, ends the waiting and nothing else.
+    """
+    ends = time.monotonic() + timeout_s if timeout_s is not None else None
+    told = _Told(screen, quiet=quiet)
+    last: Json = {"id": rollout, "state": "pending", "operations": []}
+    seen = backend.watch(rollout)
+    try:
+        with _busy(screen, quiet=quiet) as show:
+            for last in seen:
+                told.tell(last)
+                show(last)
+                if settled(last) or (ends is not None and time.monotonic() > ends):
+                    break
+    except KeyboardInterrupt:
+        screen.note(
+            "no longer waiting; the rollout goes on" if not backend.local else "stopped at a safe point"
+        )
+    finally:
+        close = getattr(seen, "close", None)
+        if close is not None:
+            close()
+    return last
+
+
+def settled(rollout: Json) -> bool:
+    """Nothing more happens by itself: every operation has ended or waits for a person."""
+    states = [operation["state"] for operation in rollout["operations"]]
+    if not states:
+        return rollout["state"] in SETTLED
+    # Those not yet started stay so where what came before them failed or waits.
+    return rollout["state"] == "paused" or all(state in SETTLED | WAITING for state in states)
+
+
+def code_of(rollout: Json) -> ExitCode:
+    """What came of a rollout as an exit code; one that has not settled was not waited for to its end."""
+    if not settled(rollout):
+        return ExitCode.CANCELLED
+    return CODES.get(rollout["state"], ExitCode.FAILED)
+
+
+class _Told:
+    """Writes each change of an operation or step once."""
+
+    def __init__(self, screen: Screen, *, quiet: bool) -> None:
+        self._screen = screen
+        self._quiet = quiet
+        self._seen: dict[tuple[str, ...], str] = {}
+
+    def tell(self, rollout: Json) -> None:
+        """Write what changed since the last look."""
+        for operation in rollout["operations"]:
+            for step in operation.get("steps", ()):
+                if self._is_new((operation["id"], step["id"]), step["state"]):
+                    self._step(operation, step)
+            if self._is_new((operation["id"],), f"{operation['state']} {operation['attempts']}"):
+                why = operation["reason"] if operation["state"] not in {"completed", "pending"} else None
+                self._write(f"{operation['deployment']}: {operation['state']}", why)
+
+    def _is_new(self, key: tuple[str, ...], state: str) -> bool:
+        before = self._seen.get(key)
+        self._seen[key] = state
+        return before != state
+
+    def _step(self, operation: Json, step: Json) -> None:
+        if step["state"] not in {"done", "failed", "skipped"}:
+            return
+        name = f"{operation['deployment']}: {step['stage']}: {step['kind']} {step['identity']}"
+        took = f" ({duration(step)})" if duration(step) != "-" else ""
+        self._write(f"{name}: {step['state']}{took}", step["reason"])
+
+    def _write(self, text: str, why: str | None) -> None:
+        line = printable(text + (f": {why}" if why else ""))
+        if self._quiet:
+            self._screen.note(line)
+        else:
+            self._screen.line(line)
+
+
+def duration(part: Json) -> str:
+    """How long a step or an operation took."""
+    from reconciler.cli.output import moment
+
+    began, ended = moment(part.get("started_at")), moment(part.get("finished_at"))
+    return span((ended - began).total_seconds()) if began is not None and ended is not None else "-"
+
+
+@contextmanager
+def _busy(screen: Screen, *, quiet: bool) -> Iterator[Any]:
+    """On a terminal, a bar of the steps done; elsewhere nothing."""
+    if quiet or not screen.terminal:
+        yield lambda _rollout: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(), transient=True) as progress:
+        bar = progress.add_task("rollout", total=None)
+
+        def show(rollout: Json) -> None:
+            steps = [step for operation in rollout["operations"] for step in operation.get("steps", ())]
+            done = sum(step["state"] in {"done", "skipped"} for step in steps)
+            state = str(rollout["state"])
+            progress.update(bar, total=len(steps) or None, completed=done, description=state)
+
+        yield show
