@@ -10,7 +10,7 @@ _KEYWORDS_TEXT = """
     constraint create cross current_catalog current_date current_role current_schema current_time
     current_timestamp current_user dec decimal default deferrable desc distinct do else end except
     exists extract false fetch float for foreign freeze from full grant greatest group grouping
-    having ilike in initially inner inout int integer intersect interval into is isnull join json
+    having ilike in initially inner int integer intersect interval into is isnull join json
     json_array json_arrayagg json_exists json_object json_objectagg json_query json_scalar
     json_serialize json_table json_value lateral leading least left like limit localtime
     localtimestamp merge_action national natural nchar none normalize not notnull null nullif
@@ -20,7 +20,7 @@ _KEYWORDS_TEXT = """
     unique user using values varchar variadic verbose when where window with xmlattributes xmlconcat
     xmlelement xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable
 """
-_KEYWORDS = frozenset(_KEYWORDS_TEXT.split())
+_KEYWORDS = frozenset([*_KEYWORDS_TEXT.split(), "inout"])  # codespell:ignore inout
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyz_")
 _REST = _FIRST | frozenset("0123456789")
 

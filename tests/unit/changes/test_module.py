@@ -92,7 +92,7 @@ def test_two_different_plans_are_a_problem() -> None:
 
 def test_missing_scripts_are_named_all_at_once() -> None:
     """Each missing deploy script is a problem at the line of its change; missing others are none."""
-    problems = problems_of({"m/sqitch.plan": PLAN, "m/deploy/orders/tabel.sql": b""})
+    problems = problems_of({"m/sqitch.plan": PLAN, "m/deploy/orders/tables.sql": b""})
     missing = "the deploy script of change"
     assert [problem.partition(" (")[0] for problem in problems] == [
         f"m/sqitch.plan:3: {missing} 'base@v1' is missing: 'm/deploy/base@v1.sql'",
@@ -100,7 +100,7 @@ def test_missing_scripts_are_named_all_at_once() -> None:
         f"m/sqitch.plan:6: {missing} 'base' is missing: 'm/deploy/base.sql'",
     ]
     assert "(write it, or remove 'base' from the plan)" in problems[0]
-    assert "(did you mean 'm/deploy/orders/tabel.sql'?)" in problems[1]
+    assert "(did you mean 'm/deploy/orders/tables.sql'?)" in problems[1]
 
 
 def test_a_directory_without_a_plan_is_a_problem() -> None:
@@ -120,7 +120,7 @@ def test_broken_files_are_reported_together() -> None:
 
 def test_bytes_that_are_no_text_are_named_by_line() -> None:
     """A script or plan that is not UTF-8 is refused with the line of the first bad byte."""
-    files = {**FILES, "m/deploy/base.sql": b"SELECT 1;\n-- caf\xe9\n"}
+    files = {**FILES, "m/deploy/base.sql": b"SELECT 1;\n-- \xe9t\xe9\n"}
     assert problems_of(files) == ["m/deploy/base.sql:2: not UTF-8: byte 0xe9 (save the file as UTF-8)"]
     assert problems_of({"m/sqitch.plan": b"\xff"})[0].startswith("m/sqitch.plan:1: not UTF-8")
 
