@@ -321,7 +321,7 @@ class Worker:
             raise TemporaryError(assessment.plan.unavailable)
         return assessment
 
-    async def _agree(self, claim: Claim, assessment: Assessment, allowed: frozenset[str]) -> DeploymentPlan:
+    async def _agree(self, claim: Claim, assessment: Assessment) -> DeploymentPlan:
         """The plan to carry out: the recorded one if it still holds, else the one made from what is there."""
         recorded, fresh = deployment_from_json(claim.plan), assessment.plan
         if fresh.refused:
