@@ -40,7 +40,14 @@ WHERE
 ORDER BY a.attrelid, a.attnum;
 
 -- name: indexes :many
-SELECT n.nspname, i.relname, t.relname, pg_get_indexdef(i.oid), x.indisvalid, x.indisready, x.indislive
+SELECT
+    n.nspname,
+    i.relname,
+    t.relname AS on_table,
+    pg_get_indexdef(i.oid),
+    x.indisvalid,
+    x.indisready,
+    x.indislive
 FROM pg_index AS x
 INNER JOIN pg_class AS i ON x.indexrelid = i.oid
 INNER JOIN pg_class AS t ON x.indrelid = t.oid
@@ -49,7 +56,9 @@ WHERE
     t.relkind IN ('r', 'p', 'm') AND NOT i.relispartition
     AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     AND NOT EXISTS (
-        SELECT FROM pg_constraint AS k WHERE k.conindid = i.oid AND k.conrelid = t.oid AND k.contype IN ('p', 'u', 'x')
+        SELECT
+        FROM pg_constraint AS k
+        WHERE k.conindid = i.oid AND k.conrelid = t.oid AND k.contype IN ('p', 'u', 'x')
     );
 
 -- name: constraints :many
@@ -84,7 +93,7 @@ WHERE w.rulename <> '_RETURN' AND n.nspname !~ '^pg_' AND n.nspname <> 'informat
 -- name: sequences :many
 SELECT
     n.nspname, c.relname, pg_get_userbyid(c.relowner), c.relacl::text, format_type(s.seqtypid, NULL),
-    s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle, t.relname, a.attname
+    s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache, s.seqcycle, t.relname AS on_table, a.attname
 FROM pg_sequence AS s
 INNER JOIN pg_class AS c ON s.seqrelid = c.oid
 INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid

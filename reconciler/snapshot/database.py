@@ -1,13 +1,20 @@
 """Reads what one database and one server are, and the catalog only where its probe moved; decides nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field
 
-from reconciler.catalog.model import DatabaseIdentity
+from reconciler.catalog.model import Catalog, DatabaseIdentity
+from reconciler.errors import ReconcilerError
 from reconciler.snapshot.catalog import read_objects
 from reconciler.snapshot.probe import probe, probe_text
 from reconciler.snapshot.transaction import ATTEMPTS_MAX, QUERIES, Connection, read_repeatedly, reading
 from reconciler.state.live import LiveDatabase
+
+Borrow = Callable[[], AbstractAsyncContextManager[Connection]]
+
+LARGE_CATALOG_BYTES = 2 * 1024 * 1024
+"""Size of pg_class from which a second connection pays: about ten thousand relations and indexes."""
 
 UNKNOWN_SYSTEM = "unknown"
 """System identifier where the role may not ask for it: a copy is then known by its database oid alone."""
@@ -51,11 +58,12 @@ async def read_server(connection: Connection) -> ServerFacts:
 
 
 async def read_database(
-    connection: Connection, *, known_probe: str | None, beside: Connection | None = None
+    connection: Connection, *, known_probe: str | None, beside: Borrow | None = None
 ) -> LiveDatabase:
     """Read the connection's database; its catalog only where the probe is not `known_probe`.
 
-    A second connection to the same database, `beside`, makes a full read of a large catalog faster.
+    `beside` gives a second connection to the same database; a full read of a large catalog shares its work
+    with that, where there is one to be had.
 
     Probe and catalog come from one snapshot. But the server deparses definitions from its newest catalog,
     so after a full read the probe is asked again, and where it moved the picture is mixed and is taken anew.
@@ -74,9 +82,7 @@ async def read_database(
     return live
 
 
-async def _read_once(
-    connection: Connection, known_probe: str | None, beside: Connection | None
-) -> LiveDatabase:
+async def _read_once(connection: Connection, known_probe: str | None, beside: Borrow | None) -> LiveDatabase:
     async with reading(connection):
         facts_cursor = await connection.execute(QUERIES["database_facts"], prepare=False)
         probe_cursor = await connection.execute(QUERIES["probe"], prepare=True)
@@ -85,7 +91,9 @@ async def _read_once(
         assert facts is not None
         assert digest is not None
         found = probe_text(digest[0])
-        catalog = await read_objects(connection, beside=beside) if found != known_probe else None
+        catalog = None
+        if found != known_probe:
+            catalog = await _read_catalog(connection, beside if facts[6] >= LARGE_CATALOG_BYTES else None)
         system = await _system_identifier(connection) if facts[2] else UNKNOWN_SYSTEM
     return LiveDatabase(
         exists=True,
@@ -96,6 +104,16 @@ async def _read_once(
         probe=found,
         catalog=catalog,
     )
+
+
+async def _read_catalog(connection: Connection, beside: Borrow | None) -> Catalog:
+    async with AsyncExitStack() as stack:
+        second = None
+        if beside is not None:
+            # A server that is short of connections is read over one, a little slower.
+            with suppress(ReconcilerError):
+                second = await stack.enter_async_context(beside())
+        return await read_objects(connection, beside=second)
 
 
 async def _system_identifier(connection: Connection) -> str:

@@ -32,7 +32,11 @@ SELECT
         SELECT coalesce(json_object_agg(extname, extversion ORDER BY extname), '{}')
         FROM pg_extension
     ) AS extensions,
-    (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_available_extensions) AS available_extensions
+    (
+        SELECT coalesce(json_agg(name ORDER BY name), '[]')
+        FROM pg_available_extensions
+    ) AS available_extensions,
+    pg_relation_size('pg_catalog.pg_class') AS catalog_bytes
 FROM pg_database AS d
 WHERE d.datname = current_database();
 

@@ -71,7 +71,7 @@ LEFT JOIN (
             || CASE WHEN a.attstattarget >= 0 THEN ',"statistics":' || a.attstattarget::text ELSE '' END
             || coalesce(',"collation":' || collated.name, '')
             || coalesce(scarce.definition, '')
-            || coalesce(',"comment":' || to_json(note.description)::text, '')
+            || coalesce(',"comment":' || to_json(remark.description)::text, '')
             || '}',
             ',' ORDER BY a.attnum
         ) AS definitions
@@ -123,10 +123,10 @@ LEFT JOIN (
             x.attrelid >= 16384
             AND (x.attacl IS NOT NULL OR x.attoptions IS NOT NULL OR x.attfdwoptions IS NOT NULL)
     ) AS scarce ON a.attrelid = scarce.attrelid AND a.attnum = scarce.attnum
-    LEFT JOIN pg_description AS note
+    LEFT JOIN pg_description AS remark
         ON
-            a.attrelid = note.objoid AND a.attnum = note.objsubid
-            AND note.classoid = 'pg_catalog.pg_class'::regclass
+            a.attrelid = remark.objoid AND a.attnum = remark.objsubid
+            AND remark.classoid = 'pg_catalog.pg_class'::regclass
     WHERE a.attrelid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped
     GROUP BY a.attrelid
 ) AS col ON c.oid = col.attrelid

@@ -1,5 +1,6 @@
 """What a database and a server are, with the catalog only where it moved."""
 
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -153,6 +154,33 @@ async def test_a_picture_mixed_of_two_moments_is_taken_anew(
     assert '"price"' in live.catalog.objects["table shop.orders"].definition
     assert "o.price" in live.catalog.objects["view shop.big_orders"].definition
     assert live.probe == await probe(furnished)
+
+
+async def test_a_large_catalog_is_read_over_two_connections(
+    furnished: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second connection is borrowed for a large catalog only, and is done without where there is none."""
+    borrowed = []
+
+    @asynccontextmanager
+    async def borrow() -> Any:
+        borrowed.append(True)
+        yield await connect(furnished.info.dbname)
+
+    @asynccontextmanager
+    async def refuse() -> Any:
+        borrowed.append(False)
+        raise DatabaseUnavailable("the server has no connection left")
+        yield
+
+    alone = await read_database(furnished, known_probe=None, beside=borrow)
+    assert borrowed == []
+    monkeypatch.setattr("reconciler.snapshot.database.LARGE_CATALOG_BYTES", 0)
+    assert await read_database(furnished, known_probe=alone.probe, beside=borrow)
+    assert borrowed == []
+    assert await read_database(furnished, known_probe=None, beside=borrow) == alone
+    assert await read_database(furnished, known_probe=None, beside=refuse) == alone
+    assert borrowed == [True, False]
 
 
 async def test_a_lost_connection_is_reported(live: Any, connect: Any) -> None:
