@@ -1,192 +1,271 @@
 """Checks over a whole spec that no single field can make; every problem at once, by path."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
-from reconciler.spec.environment import DatabaseSpec, EnvironmentSpec, ModuleSpec
-from reconciler.spec.variables import names_in, substitute, values_for
+from reconciler.spec import variables
+from reconciler.spec.outline import ComponentOutline, DeploymentOutline, Outline
+from reconciler.spec.problems import PROBLEMS_MAX, Finding
+from reconciler.spec.variables import BadVariable
+from reconciler.spec.words import Path, did_you_mean, path_text, shown
 
-Path = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing wrong, by its path in the document."""
-
-    path: Path
-    message: str
-    hint: str | None = None
+CYCLES_TOLD_MAX = 10
+PLACES_MAX = 50_000
+"""Deployments times components: each place is planned, tracked and shown."""
 
 
-def check(spec: EnvironmentSpec) -> list[Finding]:
-    """Everything wrong with a spec whose fields are each valid."""
-    findings = [
-        *_twice(spec),
-        *_stages(spec),
-        *_references(spec),
-        *_after(spec),
-        *_variables(spec),
-    ]
-    return findings or list(_same_database(spec))
+def check(outline: Outline) -> list[Finding]:
+    """Find what is wrong between the parts of a spec; names that are not sound themselves are left out."""
+    checks = (
+        _size(outline),
+        _unique("stage", outline.stages),
+        _unique("deployment", ((place.path, place.name) for place in outline.deployments)),
+        _unique("component", ((part.path, part.name) for part in outline.components)),
+        _stages(outline),
+        _after(outline),
+        _references(outline),
+        _cycles(outline),
+        _variables(outline),
+        _same_targets(outline),
+    )
+    found = (finding for findings in checks for finding in findings)
+    return list(islice(found, PROBLEMS_MAX + 1))
 
 
-def nearest(name: str, names: Sequence[str]) -> str | None:
-    """A hint that names what was probably meant."""
-    found = get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean '{found[0]}'?" if found else None
-
-
-def _twice(spec: EnvironmentSpec) -> Iterator[Finding]:
-    for list_name, names in (
-        ("stages", [part.name for part in spec.stages]),
-        ("deployments", [part.name for part in spec.deployments]),
-        ("components", [part.name for part in spec.components]),
-    ):
-        seen: set[str] = set()
-        for position, name in enumerate(names):
-            if name in seen:
-                path = ("spec", list_name, position, "name")
-                yield Finding(path, f"'{name}' stands twice in {list_name}")
-            seen.add(name)
-
-
-def _stages(spec: EnvironmentSpec) -> Iterator[Finding]:
-    for position, component in enumerate(spec.components):
-        stage = spec.stage_of(component)
-        if stage in [stage.name for stage in spec.stages]:
-            continue
-        path: Path = ("spec", "components", position)
-        known = f"stages are: {', '.join([stage.name for stage in spec.stages])}"
-        if component.stage is None:
-            yield Finding(
-                path, f"component '{component.name}' names no stage, and there is no stage '{stage}'", known
-            )
-        else:
-            yield Finding(
-                (*path, "stage"),
-                f"unknown stage '{stage}'",
-                nearest(stage, [stage.name for stage in spec.stages]) or known,
-            )
-
-
-def _references(spec: EnvironmentSpec) -> Iterator[Finding]:
-    databases = {part.name: part for part in spec.components if isinstance(part, DatabaseSpec)}
-    kinds = {part.name: part.kind for part in spec.components}
-    order = {name: position for position, name in enumerate([stage.name for stage in spec.stages])}
-    for position, component in enumerate(spec.components):
-        if not isinstance(component, ModuleSpec):
-            continue
-        name = component.database.component
-        path: Path = ("spec", "components", position, "database", "from")
-        if name not in kinds:
-            yield Finding(path, f"unknown component '{name}'", nearest(name, list(databases)))
-        elif name not in databases:
-            yield Finding(path, f"component '{name}' is a {kinds[name]}, and a Database is wanted")
-        elif order.get(spec.stage_of(databases[name]), 0) > order.get(spec.stage_of(component), 0):
-            yield Finding(
-                path,
-                f"database '{name}' is made in stage '{spec.stage_of(databases[name])}', "
-                f"after stage '{spec.stage_of(component)}' of '{component.name}'",
-            )
-
-
-def _after(spec: EnvironmentSpec) -> Iterator[Finding]:
-    stages = {part.name: spec.stage_of(part) for part in spec.components}
-    for position, component in enumerate(spec.components):
-        for number, name in enumerate(component.after):
-            path: Path = ("spec", "components", position, "after", number)
-            if name not in stages:
-                yield Finding(path, f"unknown component '{name}'", nearest(name, list(stages)))
-            elif stages[name] != spec.stage_of(component):
-                yield Finding(
-                    path,
-                    f"component '{name}' is in stage '{stages[name]}', not in '{spec.stage_of(component)}'; "
-                    "'after' orders components of one stage",
-                )
-    cycle = _cycle({part.name: list(part.after) for part in spec.components})
-    if cycle:
-        position = next(n for n, part in enumerate(spec.components) if part.name == cycle[0])
+def _size(outline: Outline) -> Iterator[Finding]:
+    places = len(outline.deployments) * len(outline.components)
+    if places > PLACES_MAX:
         yield Finding(
-            ("spec", "components", position, "after"), "these wait for each other: " + " -> ".join(cycle)
+            ("spec", "deployments"),
+            f"deployments times components make {places}, more than the limit of {PLACES_MAX}",
+            "split the environment into several",
         )
 
 
-def _cycle(edges: dict[str, list[str]]) -> list[str]:
-    """One cycle in full, first and last the same; empty where there is none."""
-    done: set[str] = set()
-    for start in edges:
-        path: list[str] = [start]
-        pending = [iter(edges[start])]
-        while path and start not in done:
-            following = next((name for name in pending[-1] if name in edges and name not in done), None)
-            if following is None:
-                done.add(path.pop())
-                pending.pop()
-            elif following in path:
-                return [*path[path.index(following) :], following]
-            else:
-                path.append(following)
-                pending.append(iter(edges[following]))
-    return []
+def _unique(
+    what: str, names: Sequence[tuple[Path, str]] | Iterator[tuple[Path, str | None]]
+) -> Iterator[Finding]:
+    first: dict[str, Path] = {}
+    for path, name in names:
+        if name is None:
+            continue
+        if name in first:
+            yield Finding(
+                (*path, "name"), f"duplicate {what} '{name}'", f"the first one is {path_text(first[name])}"
+            )
+        first.setdefault(name, path)
 
 
-def _variables(spec: EnvironmentSpec) -> Iterator[Finding]:
-    known = [set(values_for(spec, part.name)) for part in spec.deployments]
-    everywhere = set.intersection(*known) if known else set()
-    for path, text in _strings(spec):
-        for name in names_in(text):
-            if name in everywhere:
-                continue
-            lacking = [
-                part.name for part, names in zip(spec.deployments, known, strict=True) if name not in names
-            ]
-            some = len(lacking) < len(known)
-            where = f" in deployment '{lacking[0]}'" if some else ""
-            yield Finding(path, f"unknown variable '{name}'{where}", nearest(name, sorted(everywhere)))
-
-
-def _strings(spec: EnvironmentSpec) -> Iterator[tuple[Path, str]]:
-    """Every string in which variables are put in."""
-    for position, component in enumerate(spec.components):
-        base: Path = ("spec", "components", position)
-        if isinstance(component, DatabaseSpec):
-            yield (*base, "database"), component.database
-            for number, extension in enumerate(component.extensions):
-                yield (*base, "extensions", number), extension
+def _stages(outline: Outline) -> Iterator[Finding]:
+    known = [name for _path, name in outline.stages]
+    for part in outline.components:
+        if not known or part.stage is None or part.stage in known:
+            continue
+        if part.names_stage:
+            yield Finding(
+                (*part.path, "stage"),
+                f"unknown stage '{part.stage}'",
+                did_you_mean(part.stage, known, "stages"),
+            )
         else:
-            yield (*base, "path"), component.path
-            if component.to is not None:
-                yield (*base, "to"), component.to
+            yield Finding(
+                part.path,
+                f"a {part.kind} goes to stage '{part.stage}' by default, and there is no such stage",
+                f"name one with stage: {', '.join(known)}",
+            )
 
 
-def _same_database(spec: EnvironmentSpec) -> Iterator[Finding]:
-    """Two components that mean the same database, or the same module in one."""
-    for deployment in spec.deployments:
-        values = values_for(spec, deployment.name)
-        names = {
-            part.name: substitute(part.database, values)
-            for part in spec.components
-            if isinstance(part, DatabaseSpec)
-        }
-        counted = Counter(names.values())
-        for position, component in enumerate(spec.components):
-            if isinstance(component, DatabaseSpec) and counted[names[component.name]] > 1:
+def _by_name(outline: Outline) -> dict[str, ComponentOutline]:
+    found: dict[str, ComponentOutline] = {}
+    for part in outline.components:
+        if part.name is not None:
+            found.setdefault(part.name, part)
+    return found
+
+
+def _after(outline: Outline) -> Iterator[Finding]:
+    components = _by_name(outline)
+    order = _order(outline)
+    for part in outline.components:
+        seen: set[str] = set()
+        for path, name in part.after:
+            if name in seen:
+                yield Finding(path, f"component '{name}' is listed twice", "name it once")
+            seen.add(name)
+            other = components.get(name)
+            if other is None:
+                same = [
+                    key for key, value in components.items() if value.stage == part.stage and key != part.name
+                ]
                 yield Finding(
-                    ("spec", "components", position, "database"),
-                    f"database '{names[component.name]}' is declared by two components in deployment "
-                    f"'{deployment.name}'",
+                    path, f"unknown component '{name}'", did_you_mean(name, same, "components in the stage")
                 )
-        modules: dict[tuple[str, str], str] = {}
-        for position, component in enumerate(spec.components):
-            if isinstance(component, ModuleSpec):
-                key = (component.database.component, substitute(component.path, values))
-                other = modules.setdefault(key, component.name)
-                if other != component.name:
-                    yield Finding(
-                        ("spec", "components", position, "path"),
-                        f"module '{key[1]}' is deployed to '{key[0]}' by '{other}' already",
-                    )
-        if any(count > 1 for count in counted.values()):
+            elif name == part.name:
+                yield Finding(path, f"component '{name}' cannot be after itself", "remove it")
+            elif part.stage in order and other.stage in order and part.stage != other.stage:
+                earlier = order[other.stage] < order[part.stage]
+                hint = (
+                    "remove it: an earlier stage is done before"
+                    if earlier
+                    else "move one of them to another stage"
+                )
+                yield Finding(
+                    path,
+                    f"component '{name}' is in stage '{other.stage}', not in '{part.stage}'; "
+                    "after orders components of one stage",
+                    hint,
+                )
+
+
+def _order(outline: Outline) -> Mapping[str | None, int]:
+    order: dict[str | None, int] = {}
+    for position, (_path, name) in enumerate(outline.stages):
+        order.setdefault(name, position)
+    return order
+
+
+def _references(outline: Outline) -> Iterator[Finding]:
+    components = _by_name(outline)
+    databases = [name for name, part in components.items() if part.kind == "Database"]
+    order = _order(outline)
+    for part in outline.components:
+        if part.reference is None:
+            continue
+        path: Path = (*part.path, "database", "from")
+        other = components.get(part.reference)
+        if other is None:
+            hint = did_you_mean(part.reference, databases, "Database components")
+            yield Finding(path, f"unknown component '{part.reference}'", hint)
+        elif other.kind != "Database":
+            hint = did_you_mean(part.reference, databases, "Database components")
+            yield Finding(path, f"component '{part.reference}' is not a Database", hint)
+        elif part.stage in order and other.stage in order and order[other.stage] > order[part.stage]:
+            yield Finding(
+                path,
+                f"database '{part.reference}' is made in stage '{other.stage}', after stage '{part.stage}'",
+                "a component uses what the same or an earlier stage makes",
+            )
+
+
+def _cycles(outline: Outline) -> Iterator[Finding]:
+    components = _by_name(outline)
+    edges = {name: _waits_for(part, components) for name, part in components.items()}
+    for _ in range(CYCLES_TOLD_MAX):
+        cycle = _cycle(edges)
+        if not cycle:
             return
+        part = components[cycle[0]]
+        place: Path = (*part.path, "after") if part.after else part.path
+        yield Finding(
+            place, f"components wait for each other: {' -> '.join([*cycle, cycle[0]])}", "remove one edge"
+        )
+        edges = {name: targets for name, targets in edges.items() if name not in cycle}
+
+
+def _waits_for(part: ComponentOutline, components: Mapping[str, ComponentOutline]) -> tuple[str, ...]:
+    names = [name for _path, name in part.after]
+    if part.reference is not None:
+        names.append(part.reference)
+    return tuple(
+        name
+        for name in names
+        if name != part.name and name in components and components[name].stage == part.stage
+    )
+
+
+def _cycle(edges: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return one cycle, or nothing: what is left when all that waits for nothing is taken away has one."""
+    waiting = {name: sum(1 for target in targets if target in edges) for name, targets in edges.items()}
+    waiters: dict[str, list[str]] = {}
+    for name, targets in edges.items():
+        for target in targets:
+            waiters.setdefault(target, []).append(name)
+    free = [name for name, count in waiting.items() if count == 0]
+    while free:
+        done = free.pop()
+        del waiting[done]
+        for name in waiters.get(done, ()):
+            waiting[name] -= 1
+            if waiting[name] == 0:
+                free.append(name)
+    walk: list[str] = []
+    following = next(iter(waiting), None)
+    while following is not None and following not in walk:
+        walk.append(following)
+        following = next((target for target in edges[following] if target in waiting), None)
+    return walk[walk.index(following) :] if following is not None else []
+
+
+def _variables(outline: Outline) -> Iterator[Finding]:
+    """Every use of a variable has to work out in each deployment that sees it."""
+    told: set[tuple[Path, str]] = set()
+    for place in outline.deployments or (DeploymentOutline(path=("spec",), name=None, variables={}),):
+        values = _values(outline, place)
+        built_in = {name: values[name] for name in variables.BUILT_IN}
+        for path, text in outline.strings:
+            if path[:2] == ("spec", "deployments") and path[:3] != place.path:
+                continue
+            of_variable = "variables" in (path[1], path[3] if len(path) > 3 else None)
+            for fault in variables.faults(text, built_in if of_variable else values):
+                if (path, fault.message) not in told:
+                    told.add((path, fault.message))
+                    yield _fault(path, fault, outline, None if of_variable else place)
+
+
+def _values(outline: Outline, place: DeploymentOutline) -> Mapping[str, str]:
+    return variables.values_for(outline.name or "", place.name or "", outline.variables, place.variables)
+
+
+def _fault(path: Path, fault: BadVariable, outline: Outline, place: DeploymentOutline | None) -> Finding:
+    """Tell a fault once, with the first deployment it shows in; without one it is in a variable's own value."""
+    if fault.name is None:
+        return Finding(path, fault.message)
+    if place is None:
+        return Finding(
+            path, "a variable can use ${environment} and ${deployment} only", "write the value out"
+        )
+    elsewhere = any(fault.name in other.variables for other in outline.deployments)
+    where = f" in deployment '{place.name}'" if elsewhere and place.name else ""
+    known = _values(outline, place)
+    return Finding(path, fault.message + where, did_you_mean(fault.name, known, "variables"))
+
+
+def _same_targets(outline: Outline) -> Iterator[Finding]:
+    """No two components mean the same database, or the same module on one."""
+    varies = any(path[1:2] == ("components",) for path, _text in outline.strings)
+    told: set[Path] = set()
+    for place in outline.deployments if varies else outline.deployments[:1]:
+        values = _values(outline, place)
+        where = f" in deployment '{place.name}'" if varies else ""
+        first: dict[tuple[str, ...], ComponentOutline] = {}
+        for part in outline.components:
+            target = _target(part, values)
+            if target is None:
+                continue
+            other = first.setdefault(target, part)
+            if other is part or part.path in told:
+                continue
+            told.add(part.path)
+            yield _same(part, other, target, where)
+
+
+def _target(part: ComponentOutline, values: Mapping[str, str]) -> tuple[str, ...] | None:
+    try:
+        if part.database is not None:
+            return ("database", variables.substitute(part.database, values))
+        if part.module_path is not None and part.reference is not None:
+            path = variables.substitute(part.module_path, values).removesuffix("/")
+            return ("module", path, part.reference)
+    except BadVariable:
+        return None
+    return None
+
+
+def _same(part: ComponentOutline, other: ComponentOutline, target: tuple[str, ...], where: str) -> Finding:
+    hint = f"the other one is {path_text(other.path)}"
+    if target[0] == "database":
+        return Finding(
+            (*part.path, "database"), f"database {shown(target[1])} is declared twice{where}", hint
+        )
+    message = f"module {shown(target[1])} is deployed to '{target[2]}' twice{where}"
+    return Finding((*part.path, "path"), message, hint)

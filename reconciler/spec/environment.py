@@ -145,7 +145,7 @@ class PostgresSpec(SpecModel):
     """The PostgreSQL server of a deployment."""
 
     dsn: Secret = Field(
-        description="Where the connection string of the server's maintenance database stands: {env: NAME} or {file: PATH}."
+        description="Where the connection string to the server's maintenance database stands."
     )
 
 
@@ -165,7 +165,7 @@ class RolloutSpec(SpecModel):
 
     order: Literal["rolling", "barrier", "parallel"] = Field(
         default="rolling",
-        description="rolling: one after another; barrier: all reach their first promotion before any promotes; parallel: all at once.",
+        description="rolling: one by one; barrier: none promotes before all can; parallel: all at once.",
     )
     promotion: Literal["auto", "manual"] = Field(
         default="auto", description="Whether what is staged goes live by itself or waits for an operator."
@@ -173,7 +173,7 @@ class RolloutSpec(SpecModel):
     on_failure: Literal["halt", "continue", "pause"] = Field(
         default="halt",
         alias="onFailure",
-        description="What a failed deployment does to those not started: halt, continue, or pause until released.",
+        description="What a failed deployment does to those that did not start yet.",
     )
     max_parallel: int = Field(
         default=1,
@@ -189,7 +189,7 @@ class PolicySpec(SpecModel):
 
     mode: Literal["auto", "approve", "observe"] = Field(
         default="auto",
-        description="auto: roll out; approve: wait for a person to agree to the plan; observe: plans, metrics and drift only.",
+        description="auto: roll out; approve: a person agrees to each plan; observe: never roll out.",
     )
     scope: Literal["full", "provision-only"] = Field(
         default="full", description="How much of the environment is planned."

@@ -1,6 +1,6 @@
 """What a piece of text in a spec may be: names, PostgreSQL identifiers, paths, references to secrets.
 
-Each rule returns what is wrong, or nothing. None of them quotes the text: it may be a secret in the wrong place.
+Each rule returns what is wrong, or nothing. None quotes the text: it may be a secret in the wrong place.
 """
 
 import re
@@ -128,14 +128,14 @@ def secret_variable(text: str) -> Broken | None:
         return Broken("is not the name of an environment variable", "write it as in {env: SHOP_DSN}")
     if text.upper().startswith(DAEMON_PREFIX):
         return Broken(
-            f"environment variables that start with {DAEMON_PREFIX} belong to the daemon; a spec cannot refer to them",
+            f"environment variables that start with {DAEMON_PREFIX} are the daemon's own",
             "keep the secret under another name",
         )
     return None
 
 
 def secret_file(text: str) -> Broken | None:
-    """Files of the daemon's machine that a spec may refer to; one spelling each, so that rules on paths hold."""
+    """Files on the daemon's machine that a spec may refer to; one spelling each, so that globs hold."""
     if not text.startswith("/") or len(text) > PATH_CHARACTERS_MAX or _UNPRINTABLE.search(text):
         return Broken("must be an absolute path", "write it as in {file: /run/secrets/shop-dsn}")
     if any(part in ("", ".", "..") for part in text.split("/")[1:]):

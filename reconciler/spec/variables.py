@@ -1,81 +1,131 @@
-"""Variables: `${name}` in any string of a spec, `$${` for a literal `${`."""
+"""Variables: `${name}` in the strings of a spec, `$${` for a literal `${`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.errors import Problem, SpecError
+from pydantic import ValidationError
+
+from reconciler.errors import NotFound, Problem, SpecError
+from reconciler.spec import text_rules
 from reconciler.spec.environment import RESOLVED, EnvironmentSpec
 
-_USE = re.compile(r"\$(\$\{|\{([A-Za-z_][A-Za-z0-9_]{0,62})\})")
-_UNTOUCHED = frozenset({"metadata", "variables"})
+TEXT_CHARACTERS_MAX = 4096
+"""Of a string that uses variables, before and after they are put in."""
+BUILT_IN = tuple(sorted(text_rules.RESERVED_VARIABLES))
+
+_USE = re.compile(r"\$\$\{|\$\{([^${}]*)\}|\$\{")
 
 
-class UnknownVariable(SpecError):
-    """A string uses a variable that nobody gave a value."""
+class BadVariable(Exception):
+    """A use of a variable that cannot be carried out; `name` is the unknown one, where that is the reason."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, message: str, name: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
         self.name = name
-        super().__init__([Problem(message=f"unknown variable '{name}'")])
 
 
-def values_for(spec: EnvironmentSpec, deployment: str) -> dict[str, str]:
-    """All variables of a deployment; the nearer wins, and the two built-in ones are always there."""
-    place = next(part for part in spec.deployments if part.name == deployment)
-    return {
-        **spec.spec.variables,
-        **place.variables,
-        "environment": spec.name,
-        "deployment": deployment,
-    }
+def values_for(
+    environment: str, deployment: str, shared: Mapping[str, str], own: Mapping[str, str]
+) -> dict[str, str]:
+    """Return all variables of one deployment, its own before the shared ones, with the built-in ones."""
+    built_in = {"environment": environment, "deployment": deployment}
+    values = {**shared, **own}
+    found: dict[str, str] = {}
+    for name, text in values.items():
+        try:
+            found[name] = substitute(text, built_in)
+        except BadVariable:
+            found[name] = text
+    return {**found, **built_in}
 
 
 def substitute(text: str, values: Mapping[str, str]) -> str:
-    """Put values in; what was put in is not looked at again. Raises UnknownVariable."""
-
-    def replace(match: re.Match[str]) -> str:
-        if match[2] is None:
-            return "${"
-        if match[2] not in values:
-            raise UnknownVariable(match[2])
-        return values[match[2]]
-
-    return _USE.sub(replace, text)
+    """Put variables into a string; what is put in is not looked at again. Raises BadVariable."""
+    if found := faults(text, values):
+        raise found[0]
+    return _USE.sub(lambda use: "${" if use[0] == "$${" else values[use[1]], text)
 
 
-def names_in(text: str) -> list[str]:
-    """Variables that a text uses."""
-    return [match[2] for match in _USE.finditer(text) if match[2] is not None]
+def faults(text: str, values: Mapping[str, str]) -> tuple[BadVariable, ...]:
+    """Return why variables cannot be put into a string; nothing where they can."""
+    if len(text) > TEXT_CHARACTERS_MAX:
+        return (BadVariable(f"a string with variables has more than {TEXT_CHARACTERS_MAX} characters"),)
+    uses = [use for use in _USE.finditer(text) if use[0] != "$${"]
+    found = [fault for use in uses if (fault := _fault(use[1], values)) is not None]
+    if not found and len(text) + sum(len(values[use[1]]) for use in uses) > TEXT_CHARACTERS_MAX:
+        found = [BadVariable(f"with its variables the string has more than {TEXT_CHARACTERS_MAX} characters")]
+    return tuple(found)
+
+
+def _fault(name: str | None, values: Mapping[str, str]) -> BadVariable | None:
+    if name is None:
+        return BadVariable("'${' is not followed by a name and '}'")
+    if name in values:
+        return None
+    if text_rules.variable_name(name) is None:
+        return BadVariable(f"unknown variable '{name}'", name)
+    return BadVariable("the text between '${' and '}' is not the name of a variable")
 
 
 def for_deployment(spec: EnvironmentSpec, deployment: str) -> EnvironmentSpec:
-    """The spec as one deployment sees it. Raises SpecError where a value does not fit where it is put."""
-    values = values_for(spec, deployment)
-    data = spec.model_dump(mode="json", by_alias=True)
-    body = {
-        key: value if key in _UNTOUCHED or key == "deployments" else _deep(value, values)
-        for key, value in data["spec"].items()
-    }
+    """Return a spec as one deployment sees it: variables put in, and no other deployment in it.
+
+    Raises NotFound where there is no such deployment. A spec that was parsed without problems never raises
+    SpecError here.
+    """
+    place = spec.deployment(deployment)
+    if place is None:
+        raise NotFound(f"environment '{spec.name}' has no deployment '{deployment}'")
+    data = spec.model_dump(by_alias=True, exclude_unset=True)
+    position = spec.deployments.index(place)
     try:
-        return EnvironmentSpec.model_validate({**data, "spec": body}, context=RESOLVED)
-    except ValueError as error:
-        raise SpecError(
-            [
-                Problem(
-                    message=f"deployment '{deployment}': with its variables put in, the spec is not valid: "
-                    + str(error).splitlines()[2].strip()
-                )
-            ]
-        ) from None
+        return EnvironmentSpec.model_validate(resolved(data, position), context=RESOLVED)
+    except (BadVariable, ValidationError):
+        # Neither error is told: both may hold values.
+        problem = Problem(
+            message=f"the variables of deployment '{deployment}' give values that are not valid"
+        )
+        raise SpecError([problem]) from None
+
+
+def resolved(data: Mapping[str, Any], position: int) -> dict[str, Any]:
+    """Put the variables of the deployment at a position into a sound document, and drop the others.
+
+    Raises BadVariable.
+    """
+    body = data["spec"]
+    place = body["deployments"][position]
+    values = values_for(
+        data["metadata"]["name"], place["name"], body.get("variables", {}), place.get("variables", {})
+    )
+    built_in = {name: values[name] for name in BUILT_IN}
+    return {
+        **data,
+        "spec": {
+            **{
+                key: _deep(item, values)
+                for key, item in body.items()
+                if key not in ("deployments", "variables")
+            },
+            "variables": _deep(body.get("variables", {}), built_in),
+            "deployments": [_place(place, values, built_in)],
+        },
+    }
+
+
+def _place(
+    place: Mapping[str, Any], values: Mapping[str, str], built_in: Mapping[str, str]
+) -> dict[str, Any]:
+    return {key: _deep(item, built_in if key == "variables" else values) for key, item in place.items()}
 
 
 def _deep(value: Any, values: Mapping[str, str]) -> Any:
-    match value:
-        case str():
-            return substitute(value, values)
-        case list():
-            return [_deep(item, values) for item in value]
-        case dict():
-            return {key: _deep(item, values) for key, item in value.items()}
-        case _:
-            return value
+    if isinstance(value, str):
+        return substitute(value, values) if "${" in value else value
+    if isinstance(value, Mapping):
+        return {key: _deep(item, values) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_deep(item, values) for item in value]
+    return value

@@ -90,10 +90,14 @@ Node = ScalarNode | SequenceNode | MappingNode
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One YAML document; `complete` is false where reading stopped inside it."""
+    """One YAML document and what is wrong with its text.
+
+    `complete` is false where reading stopped inside it: then what it lacks may only have been cut off.
+    """
 
     root: Node
     complete: bool
+    problems: tuple[Problem, ...] = ()
 
     def plain(self) -> object:
         """Return the document as dicts, lists and scalars."""
@@ -113,10 +117,15 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a file holds, and what is wrong with it as YAML text."""
+    """What a file holds, and what is wrong with it as YAML text, `stray` problems being of no document."""
 
     documents: tuple[Document, ...]
-    problems: tuple[Problem, ...]
+    stray: tuple[Problem, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All problems of the file, in order of place."""
+        return (*(problem for document in self.documents for problem in document.problems), *self.stray)
 
 
 def plain(node: Node) -> object:
@@ -221,9 +230,12 @@ class _Reader:
     stopped: bool = False
 
     def documents(self) -> Iterator[Document]:
+        """Give the documents one by one; what is left in `problems` then belongs to none of them."""
         count = 0
-        while (event := self._next()) is not None:
+        event = self._next()
+        while event is not None:
             if not isinstance(event, yaml.DocumentStartEvent):
+                event = self._next()
                 continue
             count += 1
             if count > DOCUMENTS_MAX:
@@ -235,8 +247,18 @@ class _Reader:
                 self._report(event, "%TAG directives are not supported", "remove them")
             self.anchors.clear()
             first = self._next()
-            if first is not None:
-                yield Document(self._node(first), complete=not self.stopped)
+            if first is None:
+                return
+            root = self._node(first)
+            complete = not self.stopped
+            # What cannot follow a document is a mistake in it: nobody meant a document to end there.
+            event = self._after_document()
+            yield Document(root, complete, tuple(self.problems))
+            self.problems.clear()
+
+    def _after_document(self) -> yaml.Event | None:
+        event = self._next()
+        return self._next() if isinstance(event, yaml.DocumentEndEvent) else event
 
     def _next(self) -> yaml.Event | None:
         if self.stopped:

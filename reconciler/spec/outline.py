@@ -1,0 +1,149 @@
+"""The names and references of a spec, taken from its text as far as that is sound.
+
+The checks over a whole spec work on this, so that one bad field does not hide what is wrong elsewhere.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.spec import text_rules
+from reconciler.spec.environment import (
+    COMPONENTS_MAX,
+    DEFAULT_STAGE_OF_KIND,
+    DEFAULT_STAGES,
+    DEPLOYMENTS_MAX,
+    STAGES_MAX,
+)
+from reconciler.spec.words import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentOutline:
+    """One component: `stage` is the named or the default one, and empty where neither is known."""
+
+    path: Path
+    name: str | None
+    kind: str | None
+    stage: str | None
+    names_stage: bool
+    after: tuple[tuple[Path, str], ...] = ()
+    reference: str | None = None
+    database: str | None = None
+    module_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentOutline:
+    """One deployment with its own variables."""
+
+    path: Path
+    name: str | None
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """A whole spec; `stages` is empty where the text names some and they cannot be told."""
+
+    name: str | None
+    stages: tuple[tuple[Path, str], ...]
+    deployments: tuple[DeploymentOutline, ...]
+    variables: Mapping[str, str]
+    components: tuple[ComponentOutline, ...]
+    strings: tuple[tuple[Path, str], ...] = field(default=())
+    """Every string that uses a variable, wherever in the spec."""
+
+
+def outline(data: Mapping[str, object]) -> Outline:
+    """Take the outline of a document."""
+    spec = _mapping(data.get("spec"))
+    return Outline(
+        name=_name(_mapping(data.get("metadata")).get("name")),
+        stages=_stages(spec),
+        deployments=tuple(
+            DeploymentOutline(
+                path=("spec", "deployments", position),
+                name=_name(place.get("name")),
+                variables=_texts(place.get("variables")),
+            )
+            for position, place in _items(spec.get("deployments"), DEPLOYMENTS_MAX)
+        ),
+        variables=_texts(spec.get("variables")),
+        components=tuple(
+            _component(position, part) for position, part in _items(spec.get("components"), COMPONENTS_MAX)
+        ),
+        strings=tuple(_strings(("spec",), spec)),
+    )
+
+
+def _component(position: int, part: Mapping[str, object]) -> ComponentOutline:
+    path: Path = ("spec", "components", position)
+    kind = part.get("kind")
+    default = next((stage for known, stage in DEFAULT_STAGE_OF_KIND.items() if known == kind), None)
+    after = part.get("after")
+    reference = _mapping(part.get("database")).get("from")
+    return ComponentOutline(
+        path=path,
+        name=_name(part.get("name")),
+        kind=kind if isinstance(kind, str) else None,
+        stage=_name(part.get("stage")) if "stage" in part else default,
+        names_stage="stage" in part,
+        after=tuple(
+            ((*path, "after", number), name)
+            for number, name in enumerate(after if isinstance(after, list) else ())
+            if _name(name) is not None
+        ),
+        reference=_name(reference) if kind == "Module" else None,
+        database=_text(part.get("database")) if kind == "Database" else None,
+        module_path=_text(part.get("path")) if kind == "Module" else None,
+    )
+
+
+def _stages(spec: Mapping[str, object]) -> tuple[tuple[Path, str], ...]:
+    if spec.get("stages") is None:
+        return tuple((("spec",), name) for name, _description in DEFAULT_STAGES)
+    found = [
+        (("spec", "stages", position), _name(stage.get("name")))
+        for position, stage in _items(spec.get("stages"), STAGES_MAX)
+    ]
+    named = tuple((path, name) for path, name in found if name is not None)
+    return named if len(named) == len(found) else ()
+
+
+def _strings(path: Path, value: object) -> Iterator[tuple[Path, str]]:
+    match value:
+        case str():
+            if "${" in value:
+                yield path, value
+        case list():
+            for position, item in enumerate(value):
+                yield from _strings((*path, position), item)
+        case dict():
+            for key, item in value.items():
+                # Text in place of a reference is refused already, and nothing of it may be told.
+                if not (key == "dsn" and isinstance(item, str)):
+                    yield from _strings((*path, key), item)
+        case _:
+            return
+
+
+def _items(value: object, limit: int) -> list[tuple[int, Mapping[str, object]]]:
+    items = value[:limit] if isinstance(value, list) else []
+    return [(position, item) for position, item in enumerate(items) if isinstance(item, dict)]
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _texts(value: object) -> Mapping[str, str]:
+    """Take a mapping of strings; what is no string is refused elsewhere, and still has a name."""
+    return {key: text if isinstance(text, str) else "" for key, text in _mapping(value).items()}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _name(value: object) -> str | None:
+    return value if isinstance(value, str) and text_rules.name(value) is None else None
