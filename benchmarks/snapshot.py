@@ -27,6 +27,7 @@ from reconciler.snapshot.probe import probe
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Measured = Callable[[], Awaitable[object]]
+QUICK = ["--tables", "500", "--rounds", "3"]
 SQL = Path(__file__).with_name("sql")
 DATABASE = "reconciler_benchmark_snapshot"
 LIMITS = (
