@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from typing_extensions import override
-
 from reconciler.errors import Problem, SettingsError
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
@@ -25,8 +23,9 @@ class Address:
     path: str = ""
     given: bool = False
 
-    @override
-    def __str__(self) -> str:
+    @property
+    def url(self) -> str:
+        """The address as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.path}"
 

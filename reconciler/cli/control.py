@@ -1,12 +1,14 @@
 """`reconciler control start|stop|status`: the embedded PostgreSQL that holds the control database."""
 
-import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import typer
 
 from reconciler.cli.command import Common, register
 from reconciler.cli.exit_codes import ExitCode
+
+T = TypeVar("T")
 
 
 def add(app: typer.Typer) -> None:
@@ -21,7 +23,7 @@ def add(app: typer.Typer) -> None:
 def start(common: Common) -> ExitCode:
     """Start the embedded server where it does not run; make it where there is none."""
     server = _server(common)
-    dsn = asyncio.run(server.ensure_running())
+    dsn = _run(server.ensure_running())
     if common.output == "json":
         common.screen.json({"running": True, "server": dsn.server})
     else:
@@ -31,7 +33,7 @@ def start(common: Common) -> ExitCode:
 
 def stop(common: Common) -> ExitCode:
     """Stop the embedded server; a daemon that uses it waits until it is back."""
-    asyncio.run(_server(common).stop())
+    _run(_server(common).stop())
     if common.output == "json":
         common.screen.json({"running": False})
     else:
@@ -43,7 +45,7 @@ def status(common: Common) -> ExitCode:
     """Say whether the embedded server runs; starts nothing."""
     from dataclasses import fields
 
-    found = asyncio.run(_server(common).status())
+    found = _run(_server(common).status())
     values = {field.name: _plain(getattr(found, field.name)) for field in fields(found)}
     if common.output == "json":
         common.screen.json(values)
@@ -53,6 +55,12 @@ def status(common: Common) -> ExitCode:
             shown = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
             common.screen.line(f"{name.replace('_', ' '):<12} {shown}")
     return ExitCode.OK
+
+
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
+    return asyncio.run(coroutine)
 
 
 def _server(common: Common) -> Any:

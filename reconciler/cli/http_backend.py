@@ -138,7 +138,7 @@ class HttpBackend:
         response, content = self._exchange(method, self._address.path + path, body, headers)
         if response.headers.get(VERSION_HEADER) is None:
             raise PermanentError(
-                f"what answers at {self._address} is not a reconciler",
+                f"what answers at {self._address.url} is not a reconciler",
                 hint="name the right one with --server, or set `listen` in the settings",
             )
         value = _decoded(content, self._address)
@@ -161,13 +161,14 @@ class HttpBackend:
             if reused and method == "GET":
                 return self._exchange(method, path, body, headers)
             if isinstance(error, TimeoutError):
-                raise TemporaryError(f"the daemon at {self._address} did not answer in time") from error
+                raise TemporaryError(f"the daemon at {self._address.url} did not answer in time") from error
+            why = str(error) or type(error).__name__
             raise TemporaryError(
-                f"the daemon at {self._address} ended the connection: {str(error) or type(error).__name__}",
+                f"the daemon at {self._address.url} ended the connection: {why}",
                 hint="try again; `reconciler status` shows what was recorded",
             ) from error
         if len(content) > ANSWER_BYTES_MAX:
-            raise PermanentError(f"the answer of {self._address} is larger than {ANSWER_BYTES_MAX} bytes")
+            raise PermanentError(f"the answer of {self._address.url} is larger than {ANSWER_BYTES_MAX} bytes")
         return response, content
 
     def _open(self) -> HTTPConnection:
@@ -185,7 +186,7 @@ class HttpBackend:
             connection.connect()
         except OSError as error:
             raise NobodyAnswers(
-                f"nothing answers at {self._address}: {error.strerror or error}",
+                f"nothing answers at {self._address.url}: {error.strerror or error}",
                 hint="is the daemon running? `reconciler run` starts one",
             ) from error
         connection.sock.settimeout(ANSWER_WITHIN_S)
@@ -208,7 +209,7 @@ def _decoded(content: bytes, address: Address) -> Json:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise PermanentError(f"what answers at {address} does not speak JSON as a reconciler does")
+        raise PermanentError(f"what answers at {address.url} does not speak JSON as a reconciler does")
     return value
 
 

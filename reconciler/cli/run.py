@@ -1,6 +1,5 @@
 """`reconciler run`: the daemon."""
 
-import asyncio
 import os
 import sys
 from enum import StrEnum
@@ -46,6 +45,8 @@ def run(
     log_level: Annotated[Level, typer.Option(help="From which level on log lines are written.")] = Level.INFO,
 ) -> ExitCode:
     """Run the daemon until it is asked to stop."""
+    import asyncio
+
     from reconciler import logs
     from reconciler.cli.settings_file import load
 

@@ -1,9 +1,15 @@
 """A reconciler that lives in memory: real values, no database; what the edges are tested against."""
 
 import asyncio
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import uvicorn
 
 from reconciler.diff.model import Action, Drift, PendingChange
 from reconciler.errors import Conflict, NotFound, ReconcilerError
@@ -20,6 +26,8 @@ from reconciler.rollout.status import (
     RolloutStatus,
     StepStatus,
 )
+from reconciler.web.access import Token
+from reconciler.web.app import create_app
 
 AT = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -314,3 +322,30 @@ class MemoryService:
         if isinstance(self.fails, ReconcilerError):
             return False, str(self.fails)
         return self.is_ready
+
+
+async def no_metrics() -> bytes:
+    return b"# nothing\n"
+
+
+@contextmanager
+def serving(service: MemoryService, *, tokens: Sequence[Token] = ()) -> Iterator[str]:
+    """The HTTP API over a real socket, in a thread; gives its URL."""
+    app = create_app(service, metrics_text=no_metrics, tokens=tokens)
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off", server_header=False)
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert server.started
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        app.state.stopping.set()
+        server.should_exit = True
+        thread.join(timeout=20)
+        assert not thread.is_alive()
