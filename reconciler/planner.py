@@ -232,7 +232,11 @@ class Planner:
             return TrackedDatabase(), LiveDatabase()
         async with self._connections.borrow(dsn, database=database) as connection:
             tracked = await read_tracked(connection)
-            live = await read_database(connection, known_probe=self._known_probe(dsn, database, tracked))
+            live = await read_database(
+                connection,
+                known_probe=self._known_probe(dsn, database, tracked),
+                beside=lambda: self._connections.borrow(dsn, database=database),
+            )
             return await _with_objects(connection, tracked, live), live
 
     def _known_probe(self, dsn: Dsn, database: str, tracked: TrackedDatabase) -> str | None:
