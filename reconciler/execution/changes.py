@@ -124,9 +124,13 @@ async def _transaction(
             )
             yield batch
             await writer.execute(_QUERIES["commit_change"])
-    except psycopg.Error as error:
+    except (psycopg.Error, ReconcilerError) as error:
         await _roll_back(session)
-        raise await _explain(session, identity, current(), batch.fault(error), actor) from error
+        cause = error if isinstance(error, psycopg.Error) else error.__cause__
+        if not isinstance(cause, psycopg.Error):
+            raise
+        # In a pipeline a failure may be met by whoever sends next, and told as theirs.
+        raise await _explain(session, identity, current(), batch.fault(cause), actor) from cause
     except BaseException:
         await _roll_back(session)
         raise

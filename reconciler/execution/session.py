@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, Refused
 from reconciler.postgres.connection import Connection, Dsn, connect, translate
 from reconciler.postgres.queries import Queries
 from reconciler.snapshot.database import read_database
@@ -19,6 +19,7 @@ from reconciler.tracking import base_line, install
 from reconciler.tracking.fence import Fence, FenceOwner
 from reconciler.tracking.record import begin_writes
 
+SCHEMA = install.SCHEMA
 _QUERIES = Queries.load("reconciler.execution")
 
 
@@ -122,6 +123,7 @@ async def open_session(
             dsn, database=database, role="writer", connect_timeout_s=limits.connect_timeout_s
         )
         opened.append(writer)
+        await _check_search_path(writer, database)
         await fence.enroll(writer)
         await begin_writes(holder, fence)
         return DatabaseSession(
@@ -139,3 +141,18 @@ async def open_session(
         if isinstance(error, psycopg.Error):
             raise translate(error, f"opening database '{database}' on {dsn.server} for writing") from error
         raise
+
+
+async def _check_search_path(writer: Connection, database: str) -> None:
+    """Refuse a role whose unqualified objects would land in the tracking schema.
+
+    That is so for a role named `reconciler` with the usual `search_path`, which begins with "$user".
+    """
+    cursor = await writer.execute(_QUERIES["first_schema"])
+    row = await cursor.fetchone()
+    if row is not None and row[0] == SCHEMA:
+        raise Refused(
+            f"the search_path of role '{writer.info.user}' in database '{database}' begins with the tracking "
+            f"schema '{SCHEMA}', so that scripts would create their objects there",
+            hint="connect as a role of another name, or set its search_path: ALTER ROLE … SET search_path = public",
+        )

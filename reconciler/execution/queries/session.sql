@@ -1,6 +1,6 @@
 -- name: begin_change :exec
 -- Open the transaction of one change.
-BEGIN ISOLATION LEVEL READ COMMITTED;
+START TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
 -- name: reset_settings :exec
 -- Put every setting back to what the connection began with; scripts may have set some for the session.
@@ -59,3 +59,7 @@ SELECT
         pg_catalog.current_setting('max_connections')::int8
         + pg_catalog.current_setting('max_prepared_transactions')::int8
     ) AS capacity;
+
+-- name: first_schema :one
+-- Where an unqualified CREATE of a script would put its object.
+SELECT pg_catalog.current_schema() AS first_schema;

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 
 import psycopg
 import pytest
+from psycopg import conninfo
 
 from reconciler.changes.script import Script
-from reconciler.errors import LeaseLost, LockNotAcquired, StepFailed
+from reconciler.errors import LeaseLost, LockNotAcquired, Refused, StepFailed
 from reconciler.execution import changes
 from reconciler.execution.changes import Progress
 from reconciler.execution.session import DatabaseSession, Limits, open_session
@@ -222,6 +223,20 @@ async def test_two_changes_with_identical_scripts_both_deploy(session: DatabaseS
     """Even empty scripts are no reason to refuse."""
     await deploy(session, module(scripted("a", "-- nothing\n"), scripted("b", "-- nothing\n")))
     assert await deployed(session) == ["a", "b"]
+
+
+async def test_role_named_like_the_tracking_schema_is_refused(
+    postgres_server: Server, fresh_database: str
+) -> None:
+    """Its search_path would put unqualified objects of scripts beside our tables."""
+    postgres_server.run("create role reconciler superuser login password 'x'")
+    try:
+        dsn = Dsn(conninfo.make_conninfo(postgres_server.text(), user="reconciler", password="x"))
+        with pytest.raises(Refused, match="search_path"):
+            await open_session(dsn, fresh_database, OWNER, limits=LIMITS, install_tracking=True)
+    finally:
+        postgres_server.run("drop owned by reconciler cascade", database=fresh_database)
+        postgres_server.run("drop role reconciler")
 
 
 async def test_finished_session_settles_the_base_line(session: DatabaseSession, database_dsn: Dsn) -> None:
