@@ -154,5 +154,5 @@ async def _check_search_path(writer: Connection, database: str) -> None:
         raise Refused(
             f"the search_path of role '{writer.info.user}' in database '{database}' begins with the tracking "
             f"schema '{SCHEMA}', so that scripts would create their objects there",
-            hint="connect as a role of another name, or set its search_path: ALTER ROLE … SET search_path = public",
+            hint="connect as a role of another name, or ALTER ROLE … SET search_path = public",
         )
