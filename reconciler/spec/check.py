@@ -217,7 +217,7 @@ def _values(outline: Outline, place: DeploymentOutline) -> Mapping[str, str]:
 
 
 def _fault(path: Path, fault: BadVariable, outline: Outline, place: DeploymentOutline | None) -> Finding:
-    """Tell a fault once, with the first deployment it shows in; without one it is in a variable's own value."""
+    """Tell a fault with the first deployment it shows in; without one it is in a variable itself."""
     if fault.name is None:
         return Finding(path, fault.message)
     if place is None:

@@ -86,8 +86,8 @@ def _component(position: int, part: Mapping[str, object]) -> ComponentOutline:
         path=path,
         name=_name(part.get("name")),
         kind=kind if isinstance(kind, str) else None,
-        stage=_name(part.get("stage")) if "stage" in part else default,
-        names_stage="stage" in part,
+        stage=_name(part.get("stage")) if part.get("stage") is not None else default,
+        names_stage=part.get("stage") is not None,
         after=tuple(
             ((*path, "after", number), name)
             for number, name in enumerate(after if isinstance(after, list) else ())
