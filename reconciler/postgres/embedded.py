@@ -42,7 +42,7 @@ _PORT_ATTEMPTS = 3
 _LOG_BYTES_MAX = 10 * 1024 * 1024
 _SOCKET_PATH_MAX = 107
 """What the kernel takes for the name of a Unix socket, less its end."""
-_USER = "reconciler"
+_USER = "postgres"
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_permissions": "0700",
