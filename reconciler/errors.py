@@ -17,6 +17,8 @@ Messages are lower case, without a full stop, identifiers quoted, and never hold
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
@@ -29,6 +31,7 @@ class Problem:
     path: str | None = None
     hint: str | None = None
 
+    @override
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
         where = f"{place}: " if place else ""
@@ -45,6 +48,7 @@ class ReconcilerError(Exception):
         self.message = message
         self.hint = hint
 
+    @override
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
 

@@ -22,7 +22,9 @@ SIZE_MAX = 200 * 1024 * 1024
 
 def wheel_tag() -> str:
     """The part of a wheel's file name that says which machines it is for."""
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(
+        platform.machine().lower(), platform.machine().lower()
+    )
     if sys.platform == "darwin":
         return "macosx_11_0_arm64" if machine == "aarch64" else "macosx_10_12_x86_64"
     libc = "musllinux" if not platform.libc_ver()[0] else "manylinux"
