@@ -1,6 +1,6 @@
 -- name: begin_change :exec
 -- Open the transaction of one change.
-START TRANSACTION ISOLATION LEVEL READ COMMITTED;
+BEGIN ISOLATION LEVEL READ COMMITTED; -- noqa: PRS
 
 -- name: reset_settings :exec
 -- Put every setting back to what the connection began with; scripts may have set some for the session.

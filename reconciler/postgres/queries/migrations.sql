@@ -2,7 +2,7 @@
 -- Whether the schema is there, whether it holds anything, and the table that records its migrations.
 SELECT
     pg_catalog.to_regnamespace(%(schema)s) IS NOT NULL AS present,
-    EXISTS (
+    EXISTS ( -- noqa: LT01
         SELECT FROM pg_catalog.pg_depend AS dependencies
         WHERE
             dependencies.refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass

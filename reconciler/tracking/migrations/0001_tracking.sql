@@ -271,7 +271,9 @@ COMMENT ON COLUMN reconciler.fence_backends.epoch IS 'Epoch of the owner that en
 COMMENT ON COLUMN reconciler.fence_backends.holder IS 'Whether this backend holds the session lock of the fence.';
 COMMENT ON COLUMN reconciler.fence_backends.enrolled_at IS 'When it was enrolled.';
 
-INSERT INTO reconciler.fence (epoch, held, control_id, environment, deployment, operation, taken_at, released_at)
+INSERT INTO reconciler.fence (
+    epoch, held, control_id, environment, deployment, operation, taken_at, released_at
+)
 VALUES (0, FALSE, '', '', '', '', pg_catalog.clock_timestamp(), pg_catalog.clock_timestamp());
 
 

@@ -1,5 +1,5 @@
 -- noqa: disable=LT01
--- sqlfluff takes OPERATOR(…) for a function call.
+-- The linter takes OPERATOR(…) for a function call.
 
 -- name: read_identity :many
 -- Reads which physical database the base line was taken of.
@@ -24,8 +24,8 @@ COPY reconciler.base_line_objects (identity_hash, kind, name, fingerprint, defin
 INSERT INTO reconciler.base_line (
     moving, system_identifier, database_oid, server_major, algorithm, probe, taken_at, operation, moving_since
 ) VALUES (
-    FALSE, %(system_identifier)s, %(database_oid)s::pg_catalog.oid, %(server_major)s, %(algorithm)s, %(probe)s,
-    pg_catalog.clock_timestamp(), %(operation)s, NULL
+    FALSE, %(system_identifier)s, %(database_oid)s::pg_catalog.oid, %(server_major)s, %(algorithm)s,
+    %(probe)s, pg_catalog.clock_timestamp(), %(operation)s, NULL
 )
 ON CONFLICT (one) DO UPDATE SET
     moving = FALSE, system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,

@@ -1,5 +1,5 @@
 -- noqa: disable=LT01
--- sqlfluff takes OPERATOR(…) for a function call.
+-- The linter takes OPERATOR(…) for a function call.
 
 -- name: take_fence :one
 -- Tries once to take the fence; answers with the new epoch, or with who is in the way.

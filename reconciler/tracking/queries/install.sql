@@ -1,5 +1,5 @@
 -- noqa: disable=LT01
--- sqlfluff takes OPERATOR(…) for a function call.
+-- The linter takes OPERATOR(…) for a function call.
 
 -- name: read_installation :one
 -- Reads whether a schema of our name is there, whether it is ours, who owns it and what this role may do.
@@ -18,7 +18,9 @@ SELECT
     ), FALSE) AS ours,
     NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid)
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc AS p WHERE p.pronamespace OPERATOR(pg_catalog.=) n.oid)
-    AND NOT EXISTS (SELECT FROM pg_catalog.pg_type AS t WHERE t.typnamespace OPERATOR(pg_catalog.=) n.oid) AS empty,
+    AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_type AS t WHERE t.typnamespace OPERATOR(pg_catalog.=) n.oid
+    ) AS empty,
     COALESCE(pg_catalog.has_schema_privilege(n.oid, 'CREATE'), FALSE) AS may_create,
     COALESCE(n.nspowner OPERATOR(pg_catalog.=) k.oid, FALSE)
     AND NOT EXISTS (
@@ -28,7 +30,8 @@ SELECT
             AND c.relkind OPERATOR(pg_catalog.=) 'r'
             AND c.relowner OPERATOR(pg_catalog.<>) n.nspowner
     ) AS owned_apart,
-    u.rolsuper OR u.rolcreaterole OR COALESCE(pg_catalog.pg_has_role(k.oid, 'MEMBER'), FALSE) AS may_own_apart,
+    u.rolsuper OR u.rolcreaterole
+    OR COALESCE(pg_catalog.pg_has_role(k.oid, 'MEMBER'), FALSE) AS may_own_apart,
     COALESCE(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), FALSE)
     AND NOT EXISTS (
         SELECT FROM pg_catalog.pg_class AS c

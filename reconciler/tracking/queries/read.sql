@@ -1,5 +1,5 @@
 -- noqa: disable=LT01
--- sqlfluff takes OPERATOR(…) for a function call.
+-- The linter takes OPERATOR(…) for a function call.
 
 -- name: find_tracking :one
 -- Says whether the tracking schema is there, and whether this role may look into it.
@@ -29,8 +29,8 @@ LEFT JOIN pg_catalog.pg_class AS c
 -- version, moving, system identifier, database oid, server major, algorithm and probe. Sorting by position
 -- alone costs a tenth of sorting by project first.
 SELECT
-    NULL AS project, NULL AS component, NULL AS change_id, NULL AS name, NULL AS script_hash, NULL AS parse_hash,
-    NULL::pg_catalog.int8 AS "position",
+    NULL AS project, NULL AS component, NULL AS change_id, NULL AS name, NULL AS script_hash,
+    NULL AS parse_hash, NULL::pg_catalog.int8 AS "position",
     ARRAY[
         (SELECT pg_catalog.max(g.number)::pg_catalog.text FROM reconciler.migrations AS g),
         b.moving::pg_catalog.text, b.system_identifier, b.database_oid::pg_catalog.text,
@@ -57,7 +57,8 @@ SELECT o.kind, o.name, o.definition, o.fingerprint FROM reconciler.base_line_obj
 -- name: read_log :many
 -- Reads the newest events, of one project or of all.
 SELECT
-    e.event_id, e.kind::pg_catalog.text, e.project, e.change_id, e.name, e.note, e.requires, e.conflicts, e.tags,
+    e.event_id, e.kind::pg_catalog.text, e.project, e.change_id, e.name, e.note, e.requires, e.conflicts,
+    e.tags,
     e.occurred_at, e.actor, e.commit, e.operation, e.sqlstate, e.message, e.file, e.line
 FROM reconciler.events AS e
 WHERE %(project)s::pg_catalog.text IS NULL OR e.project OPERATOR(pg_catalog.=) %(project)s

@@ -1,5 +1,5 @@
 -- noqa: disable=LT01
--- sqlfluff takes OPERATOR(…) for a function call.
+-- The linter takes OPERATOR(…) for a function call.
 
 -- name: reset_session :exec
 -- Undoes what a script did to the session, before a statement of ours: for good where a setting decides as
