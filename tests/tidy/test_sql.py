@@ -41,10 +41,16 @@ def test_every_query_says_what_it_is_for(package: Path) -> None:
                 assert lines[number + 1].startswith("-- "), f"{path.name}:{number + 1}"
 
 
+NOT_SENT = frozenset({"reconciler/catalog/sql_facts.py", "reconciler/cli/demo_files.py"})
+"""Names of statements for people; scripts of a sample repository."""
+
+
 def test_no_sql_in_python_strings() -> None:
     """Statements stand in .sql files, where they are linted and read as a whole."""
     found = []
     for path in sorted((ROOT / "reconciler").rglob("*.py")):
+        if str(path.relative_to(ROOT)) in NOT_SENT:
+            continue
         tree = ast.parse(path.read_text())
         docstrings = {
             id(node.body[0].value)
