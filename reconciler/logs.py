@@ -142,7 +142,7 @@ def configure(stream: TextIO, *, as_json: bool | None = None, level: str = "info
         logging.getLogger(library).handlers[:] = []
         logging.getLogger(library).propagate = True
     # Each request is a line of its own at this level; what matters of them are events.
-    for library in ("uvicorn.access", "apscheduler", "git", "watchfiles", "httpx"):
+    for library in ("uvicorn", "uvicorn.access", "uvicorn.error", "apscheduler", "git", "watchfiles"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
 
@@ -169,6 +169,7 @@ def _json_line(value: Mapping[str, Any], **_options: Any) -> str:
 
 def _fit(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Mask and cut the values of a line."""
+    line.pop("color_message", None)
     for key, value in list(line.items()):
         line[key] = MASK if key.lower() in _SECRET_KEYS and value else _fit_value(value)
     return line

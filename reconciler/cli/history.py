@@ -169,11 +169,11 @@ def _operation(screen: Screen, operation: Json) -> None:
 
     attempts = f", attempt {operation['attempts']}" if operation["attempts"] > 1 else ""
     screen.line(printable(f"{operation['deployment']}: {operation['state']}{attempts}"))
-    if operation["reason"]:
+    error = operation["error"] or {}
+    if operation["reason"] and operation["reason"] != error.get("why"):
         _block(screen, "reason", operation["reason"])
     if operation["next_attempt_at"]:
         screen.line(f"  next attempt {clock(operation['next_attempt_at'])}")
-    error = operation["error"] or {}
     for part in ("what", "where", "why", "sqlstate", "next"):
         if error.get(part):
             _block(screen, part, str(error[part]))
@@ -184,8 +184,14 @@ def _operation(screen: Screen, operation: Json) -> None:
     if rows:
         screen.table(("STAGE", "STEP", "COMPONENT", "WHAT", "STATE", "TOOK"), rows, indent="  ")
     for step in operation["steps"]:
-        if step["reason"]:
+        if step["reason"] and not _is_told(step["reason"], operation):
             _block(screen, f"{step['identity']}: {step['state']}", step["reason"])
+
+
+def _is_told(reason: str, operation: Json) -> bool:
+    """Whether the operation itself gives the reason of a step already."""
+    error = operation["error"] or {}
+    return any(told and reason.startswith(told) for told in (operation["reason"], error.get("why")))
 
 
 def _block(screen: Screen, name: str, text: str) -> None:

@@ -107,8 +107,11 @@ def _all(screen: Screen, environments: list[Json], now: datetime) -> None:
     head = ("ENVIRONMENT", "STATE", "DESIRED", "APPLIED", "PENDING", "DRIFT", "DEPLOYMENTS", "LAST PASS")
     screen.table(head, rows)
     for each in environments:
-        for line in advice(each, []):
+        found = list(causes(each))
+        for line in found:
             screen.line(f"{printable(each['name'])}: {line}")
+        if found:
+            screen.line(f"{printable(each['name'])}: what to do: reconciler status {each['name']}")
 
 
 def _one(screen: Screen, environment: Json, rollouts: list[Json], now: datetime) -> None:
@@ -127,7 +130,7 @@ def _one(screen: Screen, environment: Json, rollouts: list[Json], now: datetime)
     screen.line()
     _deployments(screen, environment)
     _rollouts(screen, rollouts, now)
-    lines = list(advice(environment, rollouts))
+    lines = [*causes(environment), *advice(environment, rollouts)]
     if lines:
         screen.line()
     for line in lines:
@@ -165,43 +168,48 @@ def _rollouts(screen: Screen, rollouts: list[Json], now: datetime) -> None:
     screen.table(("ROLLOUT", "COMMIT", "STATE", "RECORDED", "REASON"), rows, indent="  ")
 
 
-def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
-    """What stands in the way, and what to do about it; nothing where all is well."""
-    name = environment["name"]
+def causes(environment: Json) -> Iterator[str]:
+    """What stands in the way; nothing where all is well."""
     if environment["suspended"]:
-        why = environment["suspended_reason"] or "no reason given"
-        yield f"suspended: {printable(why)}; go on with: reconciler resume {name}"
+        yield f"suspended: {printable(environment['suspended_reason'] or 'no reason given')}"
     if environment["error"] is not None:
         yield from _lines("failing", environment["error"])
-        yield "fix it in the source and push; check before with: reconciler validate"
     for row in environment["deployments"]:
-        yield from _of_deployment(name, row, rollouts)
-    if _is(environment, "Stalled") and environment["error"] is None:
+        if row["unavailable"]:
+            yield from _lines(f"{row['name']} cannot be read", row["unavailable"])
+        if row["held"]:
+            yield from _lines(f"{row['name']} is held", row["held"])
+    told = environment["error"] is not None or any(row["held"] for row in environment["deployments"])
+    if _is(environment, "Stalled") and not told:
         stalled = next(row for row in environment["conditions"] if row["type"] == "Stalled")
-        if not any(row["held"] for row in environment["deployments"]):
-            yield from _lines("stalled", stalled["message"])
+        yield from _lines("stalled", stalled["message"])
     drifted = sum(row["drift"] for row in environment["deployments"])
     if drifted:
-        yield f"{count(drifted, 'object')} changed by hand; see which with: reconciler diff {name}"
+        yield f"{count(drifted, 'object')} changed by hand"
     if any(row["diverged"] for row in environment["deployments"]):
-        yield f"deployed changes differ from the plan file; see which with: reconciler diff {name}"
+        yield "deployed changes differ from the plan file"
 
 
-def _of_deployment(name: str, row: Json, rollouts: list[Json]) -> Iterator[str]:
-    if row["unavailable"]:
-        yield from _lines(f"{row['name']} cannot be read", row["unavailable"])
-    if row["held"]:
-        yield from _lines(f"{row['name']} is held", row["held"])
-        failed = next((each for each in rollouts if _failed_on(each, row["name"])), None)
+def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
+    """What to do next."""
+    name, deployments = environment["name"], environment["deployments"]
+    if environment["suspended"]:
+        yield f"go on with: reconciler resume {name}"
+    if environment["error"] is not None:
+        yield "fix it in the source and push; check before with: reconciler validate"
+    held = [row["name"] for row in deployments if row["held"]]
+    if held:
+        failed = next((each for each in rollouts if any(_failed_on(each, row) for row in held)), None)
         if failed is not None:
             yield f"see why with: reconciler show {failed['id']}"
             yield f"then push a fix, or try the same again: reconciler retry {failed['id']}"
         else:
-            yield f"push a fix, or try the same commit again with: reconciler apply {name}"
-    if row["state"] in RUNNING:
-        under_way = next((each for each in rollouts if each["finished_at"] is None), None)
-        if under_way is not None:
-            yield f"{row['name']} is {row['state']}; follow it with: reconciler show {under_way['id']}"
+            yield f"push a fix, or try the same commit again: reconciler apply {name}"
+    under_way = next((each for each in rollouts if each["finished_at"] is None), None)
+    if under_way is not None:
+        yield f"follow what runs with: reconciler show {under_way['id']}"
+    if any(row["drift"] or row["diverged"] for row in deployments):
+        yield f"see what differs with: reconciler diff {name}"
 
 
 def _failed_on(rollout: Json, deployment: str) -> bool:

@@ -83,12 +83,21 @@ class _Told:
     def tell(self, rollout: Json) -> None:
         """Write what changed since the last look."""
         for operation in rollout["operations"]:
+            over = operation["state"] in SETTLED
+            if not over:
+                self._operation(operation)
             for step in operation.get("steps", ()):
                 if self._is_new((operation["id"], step["id"]), step["state"]):
                     self._step(operation, step)
-            if self._is_new((operation["id"],), f"{operation['state']} {operation['attempts']}"):
-                why = operation["reason"] if operation["state"] not in {"completed", "pending"} else None
-                self._write(f"{operation['deployment']}: {operation['state']}", why)
+            if over:
+                self._operation(operation)
+
+    def _operation(self, operation: Json) -> None:
+        if self._is_new((operation["id"],), f"{operation['state']} {operation['attempts']}"):
+            why = (
+                operation["reason"] if operation["state"] not in {"completed", "pending", "running"} else None
+            )
+            self._write(f"{operation['deployment']}: {operation['state']}", why)
 
     def _is_new(self, key: tuple[str, ...], state: str) -> bool:
         before = self._seen.get(key)
@@ -96,11 +105,12 @@ class _Told:
         return before != state
 
     def _step(self, operation: Json, step: Json) -> None:
-        if step["state"] not in {"done", "failed", "skipped"}:
+        # Why a step failed or was left out, its operation says.
+        if step["state"] not in {"done", "failed"}:
             return
         name = f"{operation['deployment']}: {step['stage']}: {step['kind']} {step['identity']}"
         took = f" ({duration(step)})" if duration(step) != "-" else ""
-        self._write(f"{name}: {step['state']}{took}", step["reason"])
+        self._write(f"{name}: {step['state']}{took}", None)
 
     def _write(self, text: str, why: str | None) -> None:
         line = printable(text + (f": {why}" if why else ""))

@@ -108,12 +108,12 @@ def test_connection_is_kept(url: str) -> None:
 
 def test_token_over_the_wire(service: MemoryService) -> None:
     """With tokens a Host of any name is served, for no browser sends the token by itself."""
-    with serving(service, tokens=[Token(name="ci", role=Role.READ, value="s3cr3t-token")]) as url:
-        with connect(url) as connection:
-            headers = {"Host": "reconciler.example.com", "Authorization": "Bearer s3cr3t-token"}
-            connection.request("GET", "/v1/environments", headers=headers)
-            response = connection.getresponse()
-            assert response.status == 200
-            response.read()
-            connection.request("GET", "/v1/environments", headers={"Host": "reconciler.example.com"})
-            assert connection.getresponse().status == 401
+    tokens = [Token(name="ci", role=Role.READ, value="s3cr3t-token")]
+    with serving(service, tokens=tokens) as url, connect(url) as connection:
+        headers = {"Host": "reconciler.example.com", "Authorization": "Bearer s3cr3t-token"}
+        connection.request("GET", "/v1/environments", headers=headers)
+        response = connection.getresponse()
+        assert response.status == 200
+        response.read()
+        connection.request("GET", "/v1/environments", headers={"Host": "reconciler.example.com"})
+        assert connection.getresponse().status == 401
