@@ -56,5 +56,5 @@ clean:
 	rm -rf .venv .tools dist
 
 .venv/synced: pyproject.toml uv.lock tools/bootstrap.py
-	UV="$$($(PYTHON) tools/bootstrap.py)" && "$$UV" sync --quiet --frozen --all-extras --python "$$(command -v $(PYTHON))"
+	UV="$$($(PYTHON) tools/bootstrap.py)" && "$$UV" sync --quiet --frozen --all-extras --compile-bytecode --python "$$(command -v $(PYTHON))"
 	touch $@

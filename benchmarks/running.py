@@ -81,7 +81,9 @@ async def running(folder: Path) -> AsyncIterator[Running]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     async with server() as dsn:
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+        # Compiled modules are kept, as they are wherever nobody forbids it.
+        left_out = ("GIT_", "PYTHONDONTWRITEBYTECODE")
+        environ = {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
         environ |= {"SHOP_DSN": dsn.reveal(), "RECONCILER_CONTROL_DSN": dsn.reveal()}
         made = Running(
             url=f"http://127.0.0.1:{port}",
