@@ -71,7 +71,7 @@ def test_alerts_ask_for_metrics_that_exist() -> None:
 
 
 def test_every_alert_is_tried_firing_and_quiet() -> None:
-    """The promtool tests hold one case in which it fires and, but for the watchdog, one in which it does not."""
+    """The promtool tests hold a case in which it fires and, the watchdog aside, one in which it does not."""
     cases = [case for test in yaml.safe_load(TESTS.read_text())["tests"] for case in test["alert_rule_test"]]
     for rule in rules():
         mine = [case for case in cases if case["alertname"] == rule["alert"]]
