@@ -14,9 +14,19 @@ pytest_plugins = [
 KEPT = frozenset({"RECONCILER_TEST_PG_BIN"})
 
 
+def _is_of_the_caller(name: str) -> bool:
+    return name.startswith(("RECONCILER_", "PG", "GIT_")) and name not in KEPT
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Session fixtures start servers and programs too: they see the clean environment as well."""
+    for name in [name for name in os.environ if _is_of_the_caller(name)]:
+        del os.environ[name]
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the caller's settings, connections or Git configuration reaches a test."""
     for name in list(os.environ):
-        if name.startswith(("RECONCILER_", "PG", "GIT_")) and name not in KEPT:
+        if _is_of_the_caller(name):
             monkeypatch.delenv(name)
