@@ -41,11 +41,13 @@ class LocalBackend:
         return self._runner.run(coroutine)
 
     def environments(self) -> list[Json]:
-        """All environments."""
+        """All environments, as they are now: no daemon has looked for us."""
+        self._run(self._local.look())
         return [to_json(status) for status in self._run(self._local.reconciler.environments())]
 
     def environment(self, name: str) -> Json:
-        """One environment."""
+        """One environment, as it is now."""
+        self._run(self._local.look())
         return _object(self._run(self._local.reconciler.environment(name)))
 
     def diff(self, name: str, *, ref: str | None, deployment: str | None, scope: str | None) -> Json:

@@ -4,14 +4,14 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from reconciler import logs
 from reconciler.daemon.control_server import control_dsn
 from reconciler.daemon.parts import Hooks, Parts, build, build_worker
 from reconciler.daemon.secrets import Secrets
-from reconciler.errors import PermanentError
+from reconciler.errors import PermanentError, TemporaryError
 from reconciler.execution.interference import Interference
 from reconciler.postgres.connection import Dsn
 from reconciler.reconcile.facade import Reconciler
@@ -33,6 +33,12 @@ class Local:
     def reconciler(self) -> Reconciler:
         """The facade."""
         return self.parts.reconciler
+
+    async def look(self) -> None:
+        """Look at every source and record what was found; what cannot be read now is left as it was."""
+        for source in self.parts.repositories:
+            with suppress(TemporaryError):
+                await self.parts.passes.pass_source(source)
 
     async def work(self, rollout: str) -> RolloutStatus:
         """Work on one rollout until its operations settle or wait for somebody, and say how it stands."""

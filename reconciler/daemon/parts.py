@@ -88,6 +88,7 @@ def build(
         planner=planner,
         recorder=recorder,
         environments_in_parallel=settings.limits.passes_in_parallel,
+        only_look=fetch_first,
         emit=hooks.emit,
         ask_work=hooks.ask_work,
     )

@@ -29,7 +29,10 @@ ROLLOUTS_LOOKED_AT = 20
 
 
 class Passes:
-    """Runs passes; `ask_work` is called when a pass recorded something to work on."""
+    """Runs passes; `ask_work` is called when a pass recorded something to work on.
+
+    With `only_look` a pass records what it found and no rollout: what a command without a daemon does.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Passes:
         planner: Planner,
         recorder: Recorder,
         environments_in_parallel: int,
+        only_look: bool = False,
         emit: Callable[[Event], None],
         ask_work: Callable[[], None],
     ) -> None:
@@ -47,6 +51,7 @@ class Passes:
         self._emit = emit
         self._ask_work = ask_work
         self._slots = asyncio.Semaphore(environments_in_parallel)
+        self._only_look = only_look
         self._applied: dict[str, str | None] = {}
         self._drift: dict[tuple[str, str], frozenset[str]] = {}
 
@@ -224,7 +229,7 @@ class Passes:
         active: Mapping[str, RolloutStatus],
     ) -> str | None:
         """Record a rollout for the deployments that have something to do and may do it by themselves."""
-        if spec.policy.mode == "observe":
+        if self._only_look or spec.policy.mode == "observe":
             return None
         ready = [
             item.plan
