@@ -16,8 +16,8 @@ def embedded_server(settings: Settings) -> EmbeddedServer:
 async def control_dsn(settings: Settings, secrets: Secrets, *, start: bool) -> Dsn | None:
     """Connection string of the control database.
 
-    The embedded server is started where it is not running and `start` is true; without, None says that it
-    does not run.
+    The embedded server is attached to, or started where it stands still; it is made only if `start` is true.
+    Without, None says that there is none yet.
     """
     if settings.control is not None:
         return Dsn(secrets.for_settings(settings.control.dsn))
@@ -25,4 +25,5 @@ async def control_dsn(settings: Settings, secrets: Secrets, *, start: bool) -> D
     if start:
         return await server.ensure_running()
     status = await server.status()
-    return await server.ensure_running() if status.running else None
+    made = status.running or (status.data_directory is not None and status.data_directory.exists())
+    return await server.ensure_running() if made else None
