@@ -6,6 +6,7 @@ It uses the commands a user would, so what it shows is what there is.
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,27 @@ class Demo:
                 self.daemon.kill()
                 self.daemon.wait(timeout=10)
         asyncio.run(self._stop_servers())
+
+    def write_stop_script(self) -> Path:
+        """Write a script that ends everything and removes it; gives its path."""
+        script = self.folder / "stop"
+        production = self.folder / "production.yaml"
+        production.write_text(f"state_dir: {json.dumps(str(self.folder / 'production'))}\n")
+        pid = self.daemon.pid if self.daemon is not None else 0
+        lines = [
+            "#!/bin/sh",
+            "# Ends the demonstration: the daemon, then both servers, then its folder.",
+            f"kill {pid}",
+            f"while kill -0 {pid} 2>/dev/null; do sleep 0.1; done",
+            *(
+                shlex.join([*_ourselves(), "control", "stop", "--config", str(config)])
+                for config in (self.config, production)
+            ),
+            shlex.join(["rm", "-rf", str(self.folder)]),
+        ]
+        script.write_text("\n".join(lines) + "\n")
+        script.chmod(0o755)
+        return script
 
     async def _stop_servers(self) -> None:
         from reconciler.postgres.embedded import EmbeddedServer
@@ -231,9 +253,9 @@ def run_demo(*, keep: bool, folder: Path | None) -> int:
             _say(f"  {name:<28} {value}")
         if keep:
             kept = True
-            _say(f"\nleft running: {demo.url}  config: {demo.config}  repository: {demo.repository}")
-            _say(f"stop it with: kill {demo.daemon.pid if demo.daemon else ''}")
-            _say(f"          and: reconciler control stop --config {demo.config}")
+            _say(f"\nleft running: {demo.url}")
+            _say(f"repository:   {demo.repository}")
+            _say(f"stop it with: {demo.write_stop_script()}")
     finally:
         if not kept:
             demo.stop()
