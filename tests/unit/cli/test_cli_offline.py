@@ -1,0 +1,155 @@
+"""Commands that need no daemon: init, validate and schema, each in a folder of its own."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from reconciler.cli.main import app
+from reconciler.settings import Settings
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user who never configured Git."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "config"))
+    return tmp_path
+
+
+@pytest.fixture
+def repository(home: Path) -> Path:
+    folder = home / "shop"
+    assert run("init", str(folder)).exit_code == 0
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=30
+    ).stdout
+
+
+def test_init_writes_a_repository_that_is_valid(repository: Path) -> None:
+    """What init writes is committed, complete and free of problems, without any Git configuration."""
+    assert git(repository, "log", "--format=%s") == "Declare the production environment\n"
+    assert git(repository, "branch", "--show-current") == "main\n"
+    assert git(repository, "status", "--porcelain") == ""
+    result = run("validate", str(repository))
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "environments: production\nmodules: modules/shop\nno problems found\n"
+    for kind in ("deploy", "verify", "revert"):
+        assert len(list((repository / "modules/shop" / kind).iterdir())) == 3
+
+
+def test_init_refuses_a_folder_that_is_not_empty(home: Path) -> None:
+    """Nobody's files are mixed with ours by accident; --force adds what is missing and overwrites nothing."""
+    (home / "shop").mkdir()
+    (home / "shop" / "README.md").write_text("mine")
+    refused = run("init", str(home / "shop"))
+    assert refused.exit_code == 1
+    assert "is not empty" in refused.stderr
+    assert [path.name for path in (home / "shop").iterdir()] == ["README.md"]
+    assert run("init", str(home / "shop"), "--force").exit_code == 0
+    assert (home / "shop" / "README.md").read_text() == "mine"
+    assert (home / "shop" / "environments/production.yaml").exists()
+
+
+def test_init_follows_no_link_out_of_its_folder(home: Path) -> None:
+    """A file that is a link is somebody's and stays as it is."""
+    (home / "shop").mkdir()
+    (home / "shop" / "README.md").symlink_to(home / "elsewhere")
+    assert run("init", str(home / "shop"), "--force").exit_code == 0
+    assert not (home / "elsewhere").exists()
+
+
+def test_settings_of_init_load(repository: Path) -> None:
+    """The settings that init writes are valid, and their paths are meant from where they stand."""
+    from reconciler.cli.settings_file import load
+
+    settings = load(str(repository / "reconciler.yaml"), {})
+    assert settings.state_dir == str(repository / ".reconciler")
+    assert settings.sources[0].url == str(repository)
+
+
+def test_validate_names_every_bad_file(repository: Path) -> None:
+    """All problems of all files come at once, each with its file: broken, undecodable and missing ones."""
+    (repository / "environments/broken.yaml").write_text("kind: Environment\n  bad: [\n")
+    (repository / "environments/binary.yaml").write_bytes(b"\xff\xfe\x00")
+    (repository / "environments/latin.yaml").write_bytes(b"metadata: {name: caf\xe9}\n")
+    text = (repository / "environments/production.yaml").read_text()
+    (repository / "environments/elsewhere.yaml").write_text(
+        text.replace("name: production", "name: elsewhere").replace(
+            "path: modules/shop", "path: modules/shoop"
+        )
+    )
+    (repository / "modules/shop/deploy/orders.sql").unlink()
+    (repository / "modules/shop/deploy/customers.sql").write_bytes(b"SELECT '\xff';")
+    (repository / "modules/spare").mkdir()
+    (repository / "modules/spare/sqitch.plan").write_text("%project=spare\nno date at all\n")
+    result = run("validate", str(repository / "modules"))
+    assert result.exit_code == 1
+    for name in (
+        "broken.yaml",
+        "binary.yaml",
+        "latin.yaml",
+        "modules/shoop",
+        "orders.sql",
+        "customers.sql",
+        "spare",
+    ):
+        assert name in result.stderr, result.stderr
+    assert result.stderr.splitlines()[0].endswith(" problems")
+    assert len(set(result.stderr.splitlines())) == len(result.stderr.splitlines())
+
+
+def test_validate_as_json(repository: Path) -> None:
+    """Programs get each problem with its place; the code is the same."""
+    (repository / "environments/broken.yaml").write_text("apiVersion: reconciler/v1\nkind: Environmint\n")
+    result = run("validate", str(repository), "--output", "json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert found["valid"] is False
+    assert found["environments"] == ["production"]
+    assert {row["file"] for row in found["problems"]} == {"environments/broken.yaml"}
+    assert all(row["line"] >= 1 for row in found["problems"] if "line" in row)
+
+
+def test_validate_reads_the_work_tree(repository: Path) -> None:
+    """A problem is found before it is committed, from any folder below the top, and links lead nowhere."""
+    path = repository / "environments/production.yaml"
+    path.write_text(path.read_text() + "nonsense: 1\n")
+    result = run("validate", str(repository / "modules/shop/deploy"))
+    assert result.exit_code == 1
+    assert "environments/production.yaml" in result.stderr
+    assert "nonsense" in result.stderr
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+    assert "there are no environment specs" in run("validate", str(repository)).stderr
+
+
+def test_validate_without_git(tmp_path: Path) -> None:
+    """Where there is no Git the path itself is the source root; one that is not there is an error."""
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs/a.yaml").write_text("- not a mapping\n")
+    result = run("validate", str(tmp_path), "--path", "specs")
+    assert result.exit_code == 1
+    assert "specs/a.yaml" in result.stderr
+    assert "there is no" in run("validate", str(tmp_path / "nowhere")).stderr
+
+
+def test_schema(repository: Path) -> None:
+    """The schemas are JSON Schemas; the one of the repository is what the spec refers to."""
+    environment = json.loads(run("schema").stdout)
+    assert environment["$schema"].startswith("https://json-schema.org/")
+    assert "spec" in environment["properties"]
+    assert json.loads((repository / "schemas/environment.schema.json").read_text()) == environment
+    settings = json.loads(run("schema", "settings").stdout)
+    assert set(settings["properties"]) == set(Settings.model_fields)
+    assert run("schema", "nothing").exit_code == 2
