@@ -1,0 +1,7 @@
+-- Verify shop:customers on pg
+
+BEGIN;
+
+SELECT id, email, created_at FROM shop.customers WHERE false;
+
+ROLLBACK;

@@ -1,0 +1,1 @@
+SELECT id, account_id, cents FROM public.invoices WHERE false;
