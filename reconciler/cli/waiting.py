@@ -43,7 +43,10 @@ def wait(backend: Backend, screen: Screen, rollout: str, *, timeout_s: float | N
             for last in seen:
                 told.tell(last)
                 show(last)
-                if settled(last) or (ends is not None and time.monotonic() > ends):
+                if ends is not None and time.monotonic() > ends:
+                    break
+                # A worker of our own is let come to its end; then there is nothing more to see.
+                if settled(last) and not backend.local:
                     break
     except KeyboardInterrupt:
         screen.note(
@@ -58,11 +61,13 @@ def wait(backend: Backend, screen: Screen, rollout: str, *, timeout_s: float | N
 
 def settled(rollout: Json) -> bool:
     """Nothing more happens by itself: every operation has ended or waits for a person."""
-    states = [operation["state"] for operation in rollout["operations"]]
-    if not states:
-        return rollout["state"] in SETTLED
-    # Those not yet started stay so where what came before them failed or waits.
-    return rollout["state"] == "paused" or all(state in SETTLED | WAITING for state in states)
+    # Both are looked at: the operations may be read a moment after the rollout that is derived from them.
+    if rollout["state"] not in CODES:
+        return False
+    # Under `pause`, those not yet started stay so until somebody lets the rollout go on.
+    return rollout["state"] == "paused" or all(
+        operation["state"] in SETTLED | WAITING for operation in rollout["operations"]
+    )
 
 
 def code_of(rollout: Json) -> ExitCode:

@@ -207,6 +207,7 @@ def rollout(state: str, *operations: str) -> dict[str, Any]:
         (rollout("pending"), False, ExitCode.CANCELLED),
         (rollout("running", "completed", "running"), False, ExitCode.CANCELLED),
         (rollout("running_degraded", "failed", "retrying"), False, ExitCode.CANCELLED),
+        (rollout("running", "completed", "completed"), False, ExitCode.CANCELLED),
         (rollout("completed", "completed", "completed"), True, ExitCode.OK),
         (rollout("failed", "completed", "failed"), True, ExitCode.FAILED),
         (rollout("paused", "failed", "pending"), True, ExitCode.FAILED),
