@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -355,6 +357,28 @@ def test_process_exit_codes(url: str, service: MemoryService) -> None:
     assert run("frobnicate").returncode == 2
     assert run("status", "--server", "ftp://x").returncode == 1
     assert run("--version").stdout.startswith("reconciler ")
+
+
+def test_ctrl_c_while_waiting_leaves_the_rollout_alone(url: str, service: MemoryService) -> None:
+    """Interrupting a waiting command ends with 6 and asks nothing of the daemon: the rollout goes on."""
+    service.next_apply = rollout(2, "running", operations=(operation("running"),))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reconciler", "apply", "production", "--wait", "--server", url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 30
+    while "rollout" not in [what for what, _ in service.calls]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 6, out + err
+    assert "the rollout goes on" in err
+    assert "is still running" in out
+    assert {what for what, _ in service.calls} == {"apply", "environment", "rollout"}
 
 
 def test_light_commands_import_nothing_heavy(url: str) -> None:

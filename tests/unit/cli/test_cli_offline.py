@@ -82,7 +82,7 @@ def test_validate_names_every_bad_file(repository: Path) -> None:
     """All problems of all files come at once, each with its file: broken, undecodable and missing ones."""
     (repository / "environments/broken.yaml").write_text("kind: Environment\n  bad: [\n")
     (repository / "environments/binary.yaml").write_bytes(b"\xff\xfe\x00")
-    (repository / "environments/latin.yaml").write_bytes(b"metadata: {name: caf\xe9}\n")
+    (repository / "environments/latin.yaml").write_bytes(b"metadata: {name: \xe9\xe9}\n")
     text = (repository / "environments/production.yaml").read_text()
     (repository / "environments/elsewhere.yaml").write_text(
         text.replace("name: production", "name: elsewhere").replace(

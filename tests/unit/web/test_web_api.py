@@ -271,7 +271,7 @@ async def test_internal_errors_stay_inside(
 
 @pytest.mark.parametrize(
     "body",
-    ['{"raison": "x"}', '{"reason": 5}', "[]", "{", '{"scope": "half"}', '{"reason": "%s"}' % ("x" * 1001)],
+    ['{"why": "x"}', '{"reason": 5}', "[]", "{", '{"scope": "half"}', '{"reason": "%s"}' % ("x" * 1001)],
 )
 async def test_bodies_are_strict(client: httpx.AsyncClient, service: MemoryService, body: str) -> None:
     """Unknown keys, wrong types, broken JSON and overlong texts are refused with the place."""
