@@ -242,9 +242,12 @@ def run_demo(*, keep: bool, folder: Path | None) -> int:
         raise PermanentError("the demonstration needs the program 'git'", hint="install git")
     place = folder or Path(tempfile.mkdtemp(prefix="reconciler-demo-"))
     place.mkdir(parents=True, exist_ok=True)
+    if folder is None:
+        # Let the account that PostgreSQL runs as pass through, so that all of it is here and goes with it.
+        place.chmod(0o711)
     demo = Demo(place)
     began = time.monotonic()
-    kept = False
+    kept = failed = False
     try:
         figures = demo.run()
         figures["whole demonstration"] = f"{time.monotonic() - began:.1f} s"
@@ -256,10 +259,13 @@ def run_demo(*, keep: bool, folder: Path | None) -> int:
             _say(f"\nleft running: {demo.url}")
             _say(f"repository:   {demo.repository}")
             _say(f"stop it with: {demo.write_stop_script()}")
+    except PermanentError:
+        failed = True  # its message names the log, which stays
+        raise
     finally:
         if not kept:
             demo.stop()
-            if folder is None:
+            if folder is None and not failed:
                 shutil.rmtree(place, ignore_errors=True)
     return 0
 

@@ -66,6 +66,7 @@ def word_of(environment: Json) -> str:
     deployments = environment["deployments"]
     running = sum(row["state"] in RUNNING for row in deployments)
     for is_it, word in (
+        (_is_left(environment), "not declared"),
         (environment["suspended"], "suspended"),
         (environment["error"] is not None, "failing"),
         (any(row["held"] for row in deployments), "held"),
@@ -84,6 +85,11 @@ def word_of(environment: Json) -> str:
 
 def _is(environment: Json, condition: str) -> bool:
     return any(row["type"] == condition and row["status"] for row in environment["conditions"])
+
+
+def _is_left(environment: Json) -> bool:
+    """Whether its source no longer declares it."""
+    return any(row["reason"] == "Orphaned" for row in environment["conditions"])
 
 
 def _all(screen: Screen, environments: list[Json], now: datetime) -> None:
@@ -170,6 +176,8 @@ def _rollouts(screen: Screen, rollouts: list[Json], now: datetime) -> None:
 
 def causes(environment: Json) -> Iterator[str]:
     """What stands in the way; nothing where all is well."""
+    if _is_left(environment):
+        yield f"source '{printable(environment['source'])}' no longer declares it; nothing is done to it"
     if environment["suspended"]:
         yield f"suspended: {printable(environment['suspended_reason'] or 'no reason given')}"
     if environment["error"] is not None:
