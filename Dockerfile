@@ -17,7 +17,6 @@ RUN apt-get update \
 COPY --from=build /opt/pg-reconciler /opt/pg-reconciler
 ENV PATH=/opt/pg-reconciler/bin:$PATH \
     RECONCILER_STATE_DIR=/var/lib/reconciler \
-    RECONCILER_CONFIG=/etc/reconciler/reconciler.yaml \
     RECONCILER_LISTEN=127.0.0.1:8080
 USER 10001
 VOLUME /var/lib/reconciler
