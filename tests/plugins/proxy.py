@@ -16,7 +16,8 @@ class Proxy:
 
     `latency_s` delays every chunk on its way. `refuse` ends new connections at once. `silent` swallows what
     is sent, and tells nobody: the half-open connection of a host that is gone. `cut_after` cuts every
-    connection once so many bytes of the server's came through, counted over all of them.
+    connection once so many bytes of the server's came through, counted over all of them. `answer` sees the
+    first bytes of each client; what it returns is sent back, and the connection ended.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -29,6 +30,7 @@ class Proxy:
         self.refuse = False
         self.silent = False
         self.cut_after: int | None = None
+        self.answer: Callable[[bytes], bytes | None] | None = None
         self.connections = 0
         self.bytes_of_server = 0
 
@@ -70,8 +72,15 @@ class Proxy:
         try:
             if self.refuse:
                 return
+            first = await reader.read(CHUNK_BYTES) if self.answer else b""
+            answer = self.answer(first) if self.answer else None
+            if answer is not None:
+                writer.write(answer)
+                await writer.drain()
+                return
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             self._streams.add(far_writer)
+            far_writer.write(first)
             try:
                 ways = [
                     asyncio.create_task(self._pump(reader, far_writer, of_server=False)),
