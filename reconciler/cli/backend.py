@@ -53,7 +53,7 @@ class Backend(Protocol):
         """Suspend, resume or reconcile an environment; gives the environment as it is after."""
         ...
 
-    def events(self, name: str, *, after: int, limit: int) -> list[Json]:
+    def events(self, name: str, *, after: int | None, limit: int) -> list[Json]:
         """Events of an environment by rising id."""
         ...
 

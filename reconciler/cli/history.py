@@ -1,7 +1,6 @@
 """`reconciler history`, `events` and `show`: what happened, newest last where it is a story."""
 
 import time
-from collections import deque
 from typing import Annotated
 
 import typer
@@ -12,7 +11,6 @@ from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.output import Screen, clock, printable, printable_lines, short
 
 PAGE = 500
-PAGES_MAX = 2000
 LOOK_EVERY_S = 0.5
 AWAY_MAX_S = 120.0
 """How long `--follow` outlives a daemon that is away."""
@@ -74,7 +72,7 @@ def events(
 
     with connect(common, needs_control=False) as backend:
         backend.environment(environment)
-        rows = _latest(backend, environment, after or 0, limit)
+        rows = backend.events(environment, after=after, limit=limit)
         if common.output == "json" and not follow:
             common.screen.json({"events": rows})
             return ExitCode.OK
@@ -86,18 +84,6 @@ def events(
             return ExitCode.OK
         _follow(common, backend, environment, int(rows[-1]["id"]) if rows else after or 0)
     return ExitCode.OK
-
-
-def _latest(backend: Backend, environment: str, after: int, limit: int) -> list[Json]:
-    """The last events: they are read by rising id, so all pages are gone through and the end is kept."""
-    kept: deque[Json] = deque(maxlen=limit)
-    for _ in range(PAGES_MAX):
-        page = backend.events(environment, after=after, limit=PAGE)
-        kept.extend(page)
-        if len(page) < PAGE:
-            break
-        after = int(page[-1]["id"])
-    return list(kept)
 
 
 def _follow(common: Common, backend: Backend, environment: str, after: int) -> None:

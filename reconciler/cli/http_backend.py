@@ -97,7 +97,7 @@ class HttpBackend:
         """Suspend, resume or reconcile an environment."""
         return self._post(f"{_environment(name)}/{verb}", {"reason": reason} if verb == "suspend" else {})
 
-    def events(self, name: str, *, after: int, limit: int) -> list[Json]:
+    def events(self, name: str, *, after: int | None, limit: int) -> list[Json]:
         """Events of an environment by rising id."""
         found: list[Json] = self._get(f"{_environment(name)}/events", after=after, limit=limit)["events"]
         return found

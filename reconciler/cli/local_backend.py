@@ -107,7 +107,7 @@ class LocalBackend:
             self._run(reconciler.reconcile(name, requested_by=REQUESTED_BY))
         return self.environment(name)
 
-    def events(self, name: str, *, after: int, limit: int) -> list[Json]:
+    def events(self, name: str, *, after: int | None, limit: int) -> list[Json]:
         """Events of an environment by rising id."""
         reconciler = self._local.reconciler
         return [

@@ -89,20 +89,29 @@ async def read_events(
     *,
     environment: str | None = None,
     rollout: str | None = None,
-    after: int = 0,
+    after: int | None = None,
     limit: int = 100,
 ) -> tuple[EventRecord, ...]:
-    """Events with higher numbers than `after`, in order; reading on from the last one misses none."""
+    """Events with higher numbers than `after`, in order; reading on from the last one misses none.
+
+    Without `after`, the newest ones, in order too.
+    """
     number = key(rollout) if rollout is not None else None
     if rollout is not None and number is None:
         return ()
+    bounded = min(max(limit, 0), LIMIT_MAX)
     with telling("reading events"):
+        if after is None:
+            newest = await many(
+                connection, "newest_events", environment=environment, rollout=number, limit=bounded
+            )
+            return tuple(EventRecord(**row) for row in newest)
         rows = await many(
             connection,
             "read_events",
             environment=environment,
             rollout=number,
             after=min(max(after, 0), 2**62),
-            limit=min(max(limit, 0), LIMIT_MAX),
+            limit=bounded,
         )
     return tuple(EventRecord(**row) for row in rows)

@@ -10,7 +10,7 @@ from reconciler.control.environments import free_holds
 from reconciler.control.events import NewEvent, append_all
 from reconciler.control.moves import Moved, Why, lock_environment, move
 from reconciler.control.settle import settle
-from reconciler.control.sql import Row, changing, key, many, one, run, telling
+from reconciler.control.sql import Row, at_once, changing, key, many, one, run, telling
 from reconciler.errors import Conflict, NotFound
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.states import IN_FLIGHT, OperationEvent, OperationState, RolloutState
@@ -245,7 +245,7 @@ async def read_rollouts(
 async def read_rollout(connection: Connection, id: str, *, steps: bool = True) -> RolloutStatus:  # noqa: A002 - its name in the API
     """One rollout with its operations, and their steps if wanted; NotFound where there is none."""
     number = key(id)
-    with telling(f"reading rollout '{id}'"):
+    async with at_once(connection, f"reading rollout '{id}'"):
         rows = (
             await many(connection, "read_rollouts", environment=None, id=number, limit=1)
             if number is not None

@@ -52,6 +52,15 @@ async def changing(connection: Connection, doing: str) -> AsyncIterator[None]:
             yield
 
 
+@asynccontextmanager
+async def at_once(connection: Connection, doing: str) -> AsyncIterator[None]:
+    """One read-only transaction in which several reads see the same moment."""
+    with telling(doing):
+        async with connection.transaction():
+            await run(connection, "one_snapshot")
+            yield
+
+
 @contextmanager
 def telling(doing: str) -> Iterator[None]:
     """Say in our words what the driver raises."""

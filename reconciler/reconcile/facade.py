@@ -154,10 +154,10 @@ class Reconciler:
         *,
         environment: str | None = None,
         rollout: str | None = None,
-        after: int = 0,
+        after: int | None = None,
         limit: int = 100,
     ) -> tuple[EventRecord, ...]:
-        """Events in order of their ids, those after `after`."""
+        """Events in order of their ids: those after `after`, else the newest."""
         async with self._recorder.connection() as connection:
             return await control_events.read_events(
                 connection, environment=environment, rollout=rollout, after=after, limit=limit

@@ -43,13 +43,13 @@ async def environment_events(
     reconciler: Reconciling,
     _who: Reader,
     env: Environment,
-    after: After = 0,
+    after: After | None = None,
     limit: Limit = 100,
 ) -> JSONResponse:
-    """List events of an environment by rising id."""
+    """List events of an environment by rising id: those after an id, else the newest."""
     await reconciler.environment(env)
     rows = await reconciler.events(environment=env, after=after, limit=limit)
-    return answer({"events": rows, "next": rows[-1].id if rows else after})
+    return answer({"events": rows, "next": rows[-1].id if rows else after or 0})
 
 
 @router.get(

@@ -71,10 +71,10 @@ class Service(Protocol):
         *,
         environment: str | None = None,
         rollout: str | None = None,
-        after: int = 0,
+        after: int | None = None,
         limit: int = 100,
     ) -> tuple[EventRecord, ...]:
-        """Events in order of their ids, those after `after`."""
+        """Events in order of their ids: those after `after`, else the newest."""
         ...
 
     async def module_status(self, name: str, *, deployment: str | None = None) -> dict[str, Any]:

@@ -285,16 +285,16 @@ class MemoryService:
         *,
         environment: str | None = None,
         rollout: str | None = None,
-        after: int = 0,
+        after: int | None = None,
         limit: int = 100,
     ) -> tuple[EventRecord, ...]:
         await self._called("events", environment=environment, after=after, limit=limit)
         rows = [
             row
             for row in self.happened
-            if row.id > after and (environment is None or row.environment == environment)
+            if row.id > (after or 0) and (environment is None or row.environment == environment)
         ]
-        return tuple(rows[:limit])
+        return tuple(rows[:limit] if after is not None else rows[-limit:])
 
     async def module_status(self, name: str, *, deployment: str | None = None) -> dict[str, Any]:
         await self._called("module_status", name=name, deployment=deployment)

@@ -8,6 +8,21 @@ CROSS JOIN LATERAL jsonb_to_record(e.item) AS n (
 )
 ORDER BY e.place;
 
+-- name: newest_events :many
+-- The newest events, in order.
+SELECT n.id, n.at, n.kind, n.environment, n.deployment, n.rollout, n.operation, n.message, n.data
+FROM (
+    SELECT
+        e.id, e.at, e.kind, e.environment, e.deployment, e.rollout::text, e.operation::text, e.message, e.data
+    FROM reconciler_control.events AS e
+    WHERE
+        (%(environment)s::text IS NULL OR e.environment = %(environment)s)
+        AND (%(rollout)s::bigint IS NULL OR e.rollout = %(rollout)s)
+    ORDER BY e.id DESC
+    LIMIT %(limit)s
+) AS n
+ORDER BY n.id;
+
 -- name: read_events :many
 -- Events after a number. Numbers are given before commit, so one may become visible after a higher one:
 -- what follows a gap that is younger than the longest transaction waits until the gap is filled or old.

@@ -165,10 +165,12 @@ async def test_events_page_by_id(client: httpx.AsyncClient, service: MemoryServi
     for _ in range(3):
         service.happen("operation.moved")
     path = "/v1/environments/production/events"
-    first = (await client.get(path, params={"limit": 2})).json()
+    first = (await client.get(path, params={"after": 0, "limit": 2})).json()
     rest = (await client.get(path, params={"after": first["next"]})).json()
     assert [row["id"] for row in first["events"] + rest["events"]] == [1, 2, 3]
     assert rest["next"] == 3
+    newest = (await client.get(path, params={"limit": 2})).json()
+    assert [row["id"] for row in newest["events"]] == [2, 3]
 
 
 async def test_events_stream(service: MemoryService) -> None:
