@@ -12,7 +12,7 @@ SELECT
 
 -- name: one_snapshot :exec
 -- Reads of this transaction see one moment.
-SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; -- noqa: PRS
 
 -- name: ping :one
 -- Answers if the control schema is there.
