@@ -15,9 +15,21 @@ from reconciler.errors import PermanentError, TemporaryError
 from reconciler.execution.interference import Interference
 from reconciler.postgres.connection import Dsn
 from reconciler.reconcile.facade import Reconciler
-from reconciler.rollout.states import TERMINAL
+from reconciler.rollout.states import OperationState, RolloutState
 from reconciler.rollout.status import RolloutStatus
 from reconciler.settings import Settings
+
+LOOK_EVERY_S = 0.5
+MOVES_BY_ITSELF = frozenset(
+    {
+        OperationState.PENDING,
+        OperationState.RUNNING,
+        OperationState.PROMOTING,
+        OperationState.REVERTING,
+        OperationState.RETRYING,
+    }
+)
+"""States that some worker takes an operation out of, without anybody deciding anything."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,10 +61,14 @@ class Local:
         while True:
             await worker.run(only_rollout=rollout)
             status = await self.reconciler.rollout(rollout)
-            waiting = [one for one in status.operations if one.state.value == "retrying"]
-            if not waiting or all(one.state in TERMINAL for one in status.operations):
+            # What another worker has under way, or is to end first, is waited for like our own.
+            if not any(one.state in MOVES_BY_ITSELF for one in status.operations):
                 return status
-            await asyncio.sleep(0.5)
+            if status.state is RolloutState.PAUSED:
+                return status
+            if (await self.reconciler.environment(status.environment)).suspended:
+                return status
+            await asyncio.sleep(LOOK_EVERY_S)
 
 
 @asynccontextmanager
