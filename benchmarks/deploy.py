@@ -39,11 +39,14 @@ async def by_us(dsn: Dsn, count: int) -> float:
     async def done(_change: DesiredChange) -> None:
         return
 
+    async def go_on() -> None:
+        return
+
     owner = FenceOwner(control_id="benchmark", environment="benchmark", deployment="one", operation="1")
     actor = Actor(commit="0" * 40, operation="1", committer="benchmark")
     began = time.perf_counter()
     session = await open_session(dsn, NAME, owner, limits=Limits(), install_tracking=True)
-    await changes.deploy(session, wanted, wanted.changes, actor, Progress(done=done))
+    await changes.deploy(session, wanted, wanted.changes, actor, Progress(done=done, safe_point=go_on))
     await session.finish()
     return time.perf_counter() - began
 

@@ -6,14 +6,15 @@ Nothing here writes anywhere. What the plan is, is decided by `diff` and `plan`;
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import reconciler.plan.build as plan_build
 from reconciler.control.rollouts import NewStep
 from reconciler.diff.compare import compare
 from reconciler.diff.databases import DatabaseContext, Versions
-from reconciler.errors import NotFound, ReconcilerError, SpecError
+from reconciler.diff.model import Diff
+from reconciler.errors import NotFound, ReconcilerError, SourceUnavailable, SpecError
 from reconciler.events import Event, SnapshotRead
 from reconciler.plan.build import Consent
 from reconciler.plan.hazards import HazardCode
@@ -34,8 +35,8 @@ from reconciler.tracking.install import TRACKING_VERSION
 from reconciler.tracking.read import read_base_line_objects, read_tracked
 
 VERSIONS = Versions(tracking=TRACKING_VERSION, fingerprint_algorithm=ALGORITHM)
-VIEWS_MAX = 8
-"""Commits kept resolved in memory over all sources."""
+VIEWS_BESIDE_HEADS = 6
+"""Commits kept resolved in memory beyond two for each source: its head and the one before."""
 SPEC_SUFFIXES = (".yaml", ".yml")
 
 
@@ -65,12 +66,14 @@ class SourceView:
 class PlanRequest:
     """How to plan one deployment.
 
-    `intended` names databases whose creation was begun; `resuming` is true for the operation that left base
-    lines moving; `allow_hazards` is consent beyond the spec's policy.
+    `intended` names databases whose creation was begun; `made` tells, when asked, those that operations made
+    or adopted before; `resuming` is true for the operation that left base lines moving; `allow_hazards` is
+    consent beyond the spec's policy.
     """
 
     scope: Scope = Scope.FULL
     intended: frozenset[str] = frozenset()
+    made: Callable[[], Awaitable[frozenset[str]]] | None = None
     resuming: bool = False
     allow_hazards: frozenset[str] = frozenset()
     held: str | None = None
@@ -78,12 +81,12 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """A deployment's plan with what it was made from; states are None where it could not be read."""
+    """A deployment's plan with what it was made from; all of that is None where it could not be read."""
 
     desired: DesiredState
     plan: DeploymentPlan
     tracked: TrackedState | None
-    live: LiveState | None
+    diff: Diff | None
 
 
 class Planner:
@@ -107,7 +110,7 @@ class Planner:
         self._emit = emit
         self._views: OrderedDict[tuple[str, str], SourceView] = OrderedDict()
         self._full_reads: dict[tuple[str, str], float] = {}
-        self._parsed: dict[tuple[str, str, str], tuple[ParsedEnvironment, ...]] = {}
+        self._views_max = 2 * len(sources) + VIEWS_BESIDE_HEADS
 
     def dsn(self, desired: DesiredState) -> Dsn:
         """The connection string of a deployment; raises NotFound without quoting anything of it."""
@@ -117,9 +120,14 @@ class Planner:
         """A commit, read and parsed once."""
         key = (source, commit)
         if key not in self._views:
+            if source not in self._sources:
+                raise SourceUnavailable(
+                    f"source '{source}' is not among those this process knows",
+                    hint="name it in the settings of every daemon on this control database",
+                )
             tree = await self._sources[source].read(commit)
             self._views[key] = await asyncio.to_thread(self._parse, source, commit, tree)
-            while len(self._views) > VIEWS_MAX:
+            while len(self._views) > self._views_max:
                 self._views.popitem(last=False)
         self._views.move_to_end(key)
         return self._views[key]
@@ -171,7 +179,7 @@ class Planner:
         except (ReconcilerError, TimeoutError) as error:
             why = str(error) or f"reading it took longer than {self._limits.read_timeout_s:g} s"
             plan = plan_build.unavailable(desired, why)
-            return Assessment(desired=desired, plan=plan, tracked=None, live=None)
+            return Assessment(desired=desired, plan=plan, tracked=None, diff=None)
         self._emit(
             SnapshotRead(
                 environment=desired.environment,
@@ -180,12 +188,15 @@ class Planner:
                 full=any(database.catalog is not None for database in live.databases.values()),
             )
         )
+        gone = [name for name, database in live.databases.items() if not database.exists]
+        made = await request.made() if gone and request.made is not None else frozenset()
         allowed = frozenset(spec.policy.allow_hazards) | request.allow_hazards
         contexts = {
             database.database: DatabaseContext(
                 versions=VERSIONS,
                 drift=spec.policy.drift,
                 intended=database.database in request.intended,
+                made=database.database in made,
                 resuming=request.resuming,
                 adopt_copies=HazardCode.ADOPTS_DATABASE_COPY.value in allowed,
             )
@@ -200,7 +211,7 @@ class Planner:
             consent=Consent(allowed=allowed),
             held=request.held,
         )
-        return Assessment(desired=desired, plan=plan, tracked=tracked, live=live)
+        return Assessment(desired=desired, plan=plan, tracked=tracked, diff=diff)
 
     async def _states(self, desired: DesiredState) -> tuple[TrackedState, LiveState]:
         dsn = self.dsn(desired)

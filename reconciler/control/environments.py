@@ -377,6 +377,13 @@ async def intended_databases(connection: Connection, environment: str, deploymen
     return (await _intents(connection, environment, deployment)).get(deployment, frozenset())
 
 
+async def made_databases(connection: Connection, environment: str, deployment: str) -> frozenset[str]:
+    """Databases of a deployment that an operation made or adopted at any time."""
+    with telling(f"reading which databases of environment '{environment}' were made"):
+        rows = await many(connection, "made_databases", environment=environment, deployment=deployment)
+    return frozenset(row["identity"].removeprefix("database ") for row in rows)
+
+
 async def all_intended_databases(connection: Connection, environment: str) -> dict[str, frozenset[str]]:
     """Databases about to be made, by deployment."""
     return await _intents(connection, environment, None)

@@ -22,7 +22,7 @@ FULL_SCOPE = "full"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """One operation that went from one state to another."""
+    """One operation that went from one state to another; `whole`: nothing of its plan was blocked."""
 
     id: int
     rollout: int
@@ -36,6 +36,7 @@ class Moved:
     error: dict[str, Any] | None
     attempts: int
     next_attempt_at: datetime | None
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,7 @@ async def write_down(connection: Connection, moved: Sequence[Moved]) -> None:
         await run(connection, "settle_steps", ids=left_flight)
     for item in moved:
         await _write_hold(connection, item)
-        if item.after is OperationState.COMPLETED and item.scope == FULL_SCOPE:
+        if item.after is OperationState.COMPLETED and item.scope == FULL_SCOPE and item.whole:
             await run(
                 connection,
                 "deployment_applied",

@@ -1,5 +1,6 @@
 """Who works: registering, the session lock that shows a worker lives, its lease, and leaving."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from reconciler.control.events import NewEvent, append_all
@@ -47,24 +48,36 @@ async def heartbeat(connection: Connection, worker: Worker, lease_s: float) -> N
             raise LeaseLost(f"worker '{worker.name}' is not registered any more")
 
 
+async def release_strays(connection: Connection, worker: Worker, kept: Collection[str]) -> None:
+    """Hand back what is claimed by a worker and not among the operations it works on."""
+    async with changing(connection, f"handing back what worker '{worker.name}' does not work on"):
+        await _release(connection, worker, kept, "does not work on it")
+
+
 async def deregister(connection: Connection, worker: Worker) -> None:
     """Leave: whatever is still claimed may be resumed by anyone at once."""
     async with changing(connection, f"deregistering worker '{worker.name}'"):
-        rows = await many(connection, "release_operations", worker=worker.id)
-        events = [
-            NewEvent(
-                kind="operation.handed_back",
-                message=f"operation {row['id']} was handed back by worker '{worker.name}', which left",
-                environment=row["environment"],
-                deployment=row["deployment"],
-                rollout=row["rollout"],
-                operation=row["id"],
-            )
-            for row in rows
-        ]
-        await append_all(connection, events)
+        await _release(connection, worker, (), "left")
         await run(connection, "remove_worker", worker=worker.id)
-        for environment in sorted({row["environment"] for row in rows}):
-            await notify(connection, OPERATIONS_CHANNEL, environment)
     with telling(f"deregistering worker '{worker.name}'"):
         await lock.unlock(connection, (LOCK_CLASS, worker.number))
+
+
+async def _release(connection: Connection, worker: Worker, kept: Collection[str], why: str) -> None:
+    rows = await many(
+        connection, "release_operations", worker=worker.id, kept=[int(operation) for operation in kept]
+    )
+    events = [
+        NewEvent(
+            kind="operation.handed_back",
+            message=f"operation {row['id']} was handed back by worker '{worker.name}', which {why}",
+            environment=row["environment"],
+            deployment=row["deployment"],
+            rollout=row["rollout"],
+            operation=row["id"],
+        )
+        for row in rows
+    ]
+    await append_all(connection, events)
+    for environment in sorted({row["environment"] for row in rows}):
+        await notify(connection, OPERATIONS_CHANNEL, environment)

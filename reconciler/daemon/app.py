@@ -7,8 +7,8 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
+from typing_extensions import override
 
 from reconciler import __version__, logs
 from reconciler.control.install import install
@@ -36,11 +37,21 @@ from reconciler.source.watch import watch
 from reconciler.web.access import Role, Token
 from reconciler.web.app import create_app
 from reconciler.worker import Worker
+from reconciler.worker.loop import CANCEL_WAIT_S
 
 CONTROL_WAIT_S = 60.0
 """How long a start waits for the control database before it gives up."""
 CRASH_SWITCH = "RECONCILER_TEST_KILL_AT"
 """Environment variable by which tests end the process at a named point; never set it elsewhere."""
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: uvicorn would close the API first, and have us stop after that."""
+
+    @override
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 class Daemon:
@@ -107,6 +118,7 @@ class Daemon:
             self._ask_pass(source, WakeCause.OPERATOR)
 
     def _ask_work(self, _payload: str = "") -> None:
+        """There may be something to claim, or something asked of what is under way."""
         if self._worker is not None:
             self._worker.wake()
 
@@ -143,7 +155,7 @@ class Daemon:
                     asyncio.create_task(listen(control, channel, react, self._stopping), name=channel)
                     for channel, react in (
                         (WAKE_CHANNEL, self._on_wake),
-                        (OPERATIONS_CHANNEL, self._on_operation),
+                        (OPERATIONS_CHANNEL, self._ask_work),
                     )
                 ),
                 *(
@@ -168,13 +180,6 @@ class Daemon:
             for source in self._loops:
                 self._ask_pass(source, WakeCause.START)
             await self._until_stopped(tasks)
-
-    def _on_operation(self, _payload: str) -> None:
-        self._ask_work()
-        if self._worker is not None:
-            # What an operator asks of an operation under way is looked at now, not at the next heartbeat.
-            task = asyncio.get_running_loop().create_task(self._worker.look())
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _web(self, parts: Parts) -> uvicorn.Server:
         host, _, port = self._settings.listen.rpartition(":")
@@ -204,10 +209,7 @@ class Daemon:
             limit_concurrency=256,
             lifespan="off",
         )
-        server = uvicorn.Server(config)
-        # Signals are ours: uvicorn would take them and leave us running.
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-        return server
+        return _Server(config)
 
     async def _metrics_text(self) -> bytes:
         assert self._metrics is not None
@@ -274,7 +276,7 @@ class Daemon:
             self._worker.stop()
         server.should_exit = True
         keep = [task for task in tasks if task.get_name() in {"worker", "api"}]
-        await asyncio.wait(keep, timeout=self._settings.limits.stop_grace_s + 10)
+        await asyncio.wait(keep, timeout=self._settings.limits.stop_grace_s + 2 * CANCEL_WAIT_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,6 +1,7 @@
 """Compare the three states of one deployment."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from reconciler.diff import databases, modules
 from reconciler.diff.databases import DatabaseContext
@@ -23,6 +24,12 @@ def compare(
             tracked.databases.get(database.database, TrackedDatabase()),
             live.databases.get(database.database, LiveDatabase()),
             contexts[database.database],
+            required=[
+                name
+                for module in desired.modules
+                if module.database == database.database
+                for name in module.requires_extensions
+            ],
         )
         for database in desired.databases
     )
@@ -44,6 +51,10 @@ def _module(
         if name not in there.extensions and name not in coming and name != "plpgsql"
     ]
     part = modules.compare(module, recorded.modules.get(module.project), extensions=missing)
+    if not part.deploy and any(name in owner.dropped for name in missing):
+        # Nothing is about to need it: dropped by hand is drift, whoever asked for the extension.
+        missing = [name for name in missing if name not in owner.dropped]
+        part = replace(part, extensions=tuple(missing))
     available = there.available_extensions or live.available_extensions
     blocked = list(part.blocked)
     blocked += [
@@ -53,7 +64,7 @@ def _module(
     ]
     if owner.blocked:
         blocked.append(f"its database component '{owner.desired.component}' is blocked")
-    return _replace_blocked(part, blocked)
+    return replace(part, blocked=tuple(blocked))
 
 
 def _with_requirements(parts: Sequence[ModuleDiff], tracked: TrackedState) -> list[ModuleDiff]:
@@ -87,7 +98,7 @@ def _with_requirements(parts: Sequence[ModuleDiff], tracked: TrackedState) -> li
         blocked = list(part.blocked)
         if missing:
             blocked.append("missing required changes: " + ", ".join(f"'{name}'" for name in missing))
-        checked.append(_replace_blocked(part, blocked + clashes))
+        checked.append(replace(part, blocked=tuple(blocked + clashes)))
     return checked
 
 
@@ -122,14 +133,3 @@ def _names(database: str, parts: Sequence[ModuleDiff], tracked: TrackedState) ->
 def _qualified(name: str, project: str) -> str:
     is_id = len(name) == 40 and all(char in "0123456789abcdef" for char in name)
     return name if ":" in name or is_id else f"{project}:{name}"
-
-
-def _replace_blocked(part: ModuleDiff, blocked: Sequence[str]) -> ModuleDiff:
-    return ModuleDiff(
-        desired=part.desired,
-        deploy=part.deploy,
-        tags=part.tags,
-        extensions=part.extensions,
-        diverged=part.diverged,
-        blocked=tuple(blocked),
-    )

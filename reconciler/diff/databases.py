@@ -1,11 +1,13 @@
 """Compare a declared database with its record and with what is really there."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from reconciler.catalog.identifier import quote_identifier
+from reconciler.catalog.model import CatalogObject, ObjectKind
 from reconciler.diff import catalog
 from reconciler.diff.model import (
-    Action,
     DatabaseDiff,
     DatabaseNeed,
     Divergence,
@@ -30,30 +32,46 @@ class Versions:
 class DatabaseContext:
     """What a database is compared under.
 
-    `intended`: a creation of ours was begun and not finished. `resuming`: the operation that left the base
-    line moving is the one that plans now, and will settle it. `adopt_copies`: a copy may be adopted.
+    `intended`: a creation of ours was begun and not finished. `made`: an operation made or adopted a database
+    of this name before. `resuming`: the operation that left the base line moving is the one that plans now,
+    and will settle it. `adopt_copies`: a copy may be adopted.
     """
 
     versions: Versions
     drift: Literal["ignore", "warn", "heal"]
     intended: bool = False
+    made: bool = False
     resuming: bool = False
     adopt_copies: bool = False
 
 
 def compare(
-    desired: DesiredDatabase, tracked: TrackedDatabase, live: LiveDatabase, context: DatabaseContext
+    desired: DesiredDatabase,
+    tracked: TrackedDatabase,
+    live: LiveDatabase,
+    context: DatabaseContext,
+    *,
+    required: Iterable[str] = (),
 ) -> DatabaseDiff:
-    """Say what the database needs, which extensions it lacks, and what was changed by hand."""
+    """Say what the database needs, which extensions it lacks, and what was changed by hand.
+
+    `required` are extensions that modules ask for.
+    """
     need, reason = _need(tracked, live, context)
     drift = _drift(desired, tracked, live, context)
-    missing = _missing_extensions(desired, live, drift, context)
+    dropped = _dropped_extensions({*desired.extensions, *required}, tracked, live, need)
+    missing = _missing_extensions(desired, live, set(dropped), context)
     available = live.available_extensions
     unavailable = [name for name, _why in missing if available and name not in available]
     blocked = [
         f"extension '{name}' is not available on the server; install its package there"
         for name in unavailable
     ]
+    if tracked.version > context.versions.tracking:
+        blocked.append(
+            f"its tracking schema is of version {tracked.version}, newer than this program's "
+            f"{context.versions.tracking}; run a program at least as new as the one that installed it"
+        )
     diverged: tuple[Divergence, ...] = ()
     if need is DatabaseNeed.ADOPT_COPY:
         policy = DivergencePolicy.WARN if context.adopt_copies else DivergencePolicy.FAIL
@@ -76,13 +94,21 @@ def compare(
         drift=() if context.drift == "ignore" else drift,
         diverged=diverged,
         blocked=tuple(blocked),
+        dropped={} if context.drift == "heal" else dropped,
+        left_moving=need is None and not blocked and context.resuming and _unsettled(tracked),
     )
+
+
+def _unsettled(tracked: TrackedDatabase) -> bool:
+    return tracked.installed and (tracked.base_line is None or tracked.base_line.moving)
 
 
 def _need(
     tracked: TrackedDatabase, live: LiveDatabase, context: DatabaseContext
 ) -> tuple[DatabaseNeed | None, str]:
     if not live.exists:
+        if context.made:
+            return DatabaseNeed.RECREATE, "does not exist any more, and was managed before"
         return DatabaseNeed.CREATE, "does not exist"
     if not tracked.installed:
         if context.intended and live.empty:
@@ -149,20 +175,30 @@ def _drift(
     return catalog.compare(base_line.objects, live.catalog.objects, desired.component)
 
 
+def _dropped_extensions(
+    names: Iterable[str], tracked: TrackedDatabase, live: LiveDatabase, need: DatabaseNeed | None
+) -> dict[str, CatalogObject]:
+    """Extensions of the base line that are there no more: dropped by hand, which is drift."""
+    base_line = tracked.base_line
+    if need is not None or base_line is None or base_line.moving or base_line.objects is None:
+        return {}
+    found = {}
+    for name in sorted(names):
+        item = base_line.objects.get(f"{ObjectKind.EXTENSION.value} {quote_identifier(name)}")
+        if item is not None and name not in live.extensions:
+            found[name] = item
+    return found
+
+
 def _missing_extensions(
-    desired: DesiredDatabase,
-    live: LiveDatabase,
-    drift: tuple[Drift, ...],
-    context: DatabaseContext,
+    desired: DesiredDatabase, live: LiveDatabase, dropped: set[str], context: DatabaseContext
 ) -> tuple[tuple[str, str], ...]:
     """Declared extensions that are not there; one dropped by hand is drift, put back only by `heal`."""
-    dropped = {row.identity for row in drift if row.action is Action.REMOVED}
     rows = []
     for name in desired.extensions:
         if name in live.extensions:
             continue
-        by_hand = any(identity in dropped for identity in (f"extension {name}", f'extension "{name}"'))
-        if not by_hand:
+        if name not in dropped:
             rows.append((name, "not installed"))
         elif context.drift == "heal":
             rows.append((name, "dropped by hand, and drift is healed"))

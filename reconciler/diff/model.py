@@ -1,8 +1,10 @@
 """The diff of one deployment as a value: pending changes, drift and divergence, kept apart."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from reconciler.catalog.model import CatalogObject
 from reconciler.state.desired import DesiredChange, DesiredDatabase, DesiredModule
 
 
@@ -71,6 +73,7 @@ class DatabaseNeed(StrEnum):
     """What a database needs before anything else can be done in it."""
 
     CREATE = "create"
+    RECREATE = "recreate"
     ADOPT = "adopt"
     ADOPT_COPY = "adopt-copy"
     UPGRADE_TRACKING = "upgrade-tracking"
@@ -81,7 +84,11 @@ class DatabaseNeed(StrEnum):
 class DatabaseDiff:
     """One `Database` component: what it needs, which extensions are missing, what drifted.
 
-    `blocked` says why nothing can be done in it; then its modules cannot go on either.
+    `blocked` says why nothing can be done in it; then its modules cannot go on either. `dropped` are
+    declared extensions that were dropped by hand and are not put back, as the base line has them: there they
+    stay, so that they stay drift.
+    `left_moving`: an interrupted attempt of the operation that plans wrote here, and its base line is to be
+    settled even where no step is left.
     """
 
     desired: DesiredDatabase
@@ -92,13 +99,16 @@ class DatabaseDiff:
     drift: tuple[Drift, ...] = ()
     diverged: tuple[Divergence, ...] = ()
     blocked: tuple[str, ...] = ()
+    dropped: Mapping[str, CatalogObject] = field(default_factory=dict)
+    left_moving: bool = False
 
     @property
     def pending(self) -> tuple[PendingChange, ...]:
         """What applying will do to the database itself."""
         rows = []
         if self.need is not None:
-            action = Action.ADD if self.need is DatabaseNeed.CREATE else Action.CHANGE
+            makes = self.need in (DatabaseNeed.CREATE, DatabaseNeed.RECREATE)
+            action = Action.ADD if makes else Action.CHANGE
             rows.append(self._row(f"database {self.desired.database}", action, self.reason))
         rows += [self._row(f"extension {name}", Action.ADD, why) for name, why in self.extensions]
         return tuple(rows)

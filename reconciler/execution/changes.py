@@ -6,8 +6,9 @@ pipeline, ours included, so that a change costs about one round trip.
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from reconciler.catalog.sql_text import Statement
 from reconciler.errors import LeaseLost, LockNotAcquired, ReconcilerError, Refused, StepFailed
 from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.connection import Connection, is_transient, translate
@@ -28,28 +30,39 @@ from reconciler.tracking.record import Actor, ChangeRecord, Failure, ModuleIdent
 _QUERIES = Queries.load("reconciler.execution")
 _WATCH_AFTER_S = 0.3
 """How long a change may run before we look who blocks it; most are done long before."""
+_LISTEN_EVERY_S = 0.25
+"""How often somebody who asks to stop is heard between two tries."""
 STATEMENTS_IN_FLIGHT_MAX = 500
 """Statements sent before we wait for the server; bounds what both sides keep in memory."""
 READ_ONLY = "25006"
-"""Elsewhere the sign of a standby, and so worth another try; in a script, of a verify script that writes."""
+"""In a verify script the sign that it writes; elsewhere that of a standby, and so worth another try."""
+ROWS_AT_ONCE = 1000
+"""Rows of a script's query that are in memory at once; nobody reads them, and they may be many."""
+_ROWS = frozenset({"SelectStmt", "ExecuteStmt", "FetchStmt", "CallStmt"})
+_ROWS_IF_RETURNING = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 LOCKS_PER_STATEMENT = 4
 """Locks one statement that makes an object takes at the most: table, index, sequence, toast."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Who is told how far it is: `done` after each change, raising to stop at this safe point;
-    `recorded` where script and record are written and not committed yet, which costs a round trip."""
+    """Who is told how far it is.
+
+    `done` after each change; `safe_point` where nothing is under way and changes are left, raising to stop
+    there; `recorded` where script and record are written and not committed yet, which costs a round trip.
+    """
 
     done: Callable[[DesiredChange], Awaitable[None]]
+    safe_point: Callable[[], Awaitable[None]]
     recorded: Callable[[DesiredChange], None] | None = None
 
 
 class ScriptFault(Exception):
     """A statement of a script failed: which one of which program; never leaves this module."""
 
-    def __init__(self, program: Program, statement: int, error: psycopg.Error) -> None:
+    def __init__(self, change: DesiredChange, program: Program, statement: int, error: psycopg.Error) -> None:
         super().__init__(statement)
+        self.change = change
         self.program = program
         self.statement = statement
         self.error = error
@@ -64,7 +77,7 @@ async def deploy(
 ) -> None:
     """Deploy `changes` in order; each is recorded if and only if it was applied.
 
-    Raises StepFailed with file and line, LockNotAcquired after the last try, or what `progress.done` raises.
+    Raises StepFailed with file and line, LockNotAcquired after the last try, or what `progress` raises.
     """
     identity = ModuleIdentity(project=module.project, component=module.component, uri=module.uri)
     if module.transaction is TransactionMode.MODULE:
@@ -72,8 +85,11 @@ async def deploy(
         groups = [changes]
     else:
         groups = [[change] for change in changes]
-    for group in groups:
-        await _with_lock_retries(session, partial(_together, session, identity, group, (actor, progress)))
+    for number, group in enumerate(groups):
+        if number:
+            await progress.safe_point()
+        attempt = partial(_together, session, identity, group, (actor, progress))
+        await _with_lock_retries(session, attempt, progress.safe_point)
         for change in group:
             await progress.done(change)
 
@@ -91,8 +107,10 @@ async def _together(
         for change in changes:
             current = change
             await _run_change(session, identity, change, (actor, batch))
-            if progress.recorded is not None:
+            if len(changes) > 1 or progress.recorded is not None:
+                # So that what fails from here on is the next change.
                 await batch.sync()
+            if progress.recorded is not None:
                 progress.recorded(change)
 
 
@@ -107,22 +125,15 @@ async def _transaction(
 
     The fence is checked where the change is recorded, in the same transaction.
     """
-    writer, limits = session.writer, session.limits
+    writer = session.writer
     batch = _Batch(writer)
     try:
-        async with writer.pipeline() as pipeline:
-            batch.pipeline = pipeline
+        async with batch:
             await writer.execute(_QUERIES["begin_change"])
-            await writer.execute(_QUERIES["reset_settings"])
-            await writer.execute(
-                _QUERIES["limit_change"],
-                {
-                    "lock_timeout_ms": str(int(limits.lock_timeout_s * 1000)),
-                    "statement_timeout_ms": str(int(limits.statement_timeout_s * 1000)),
-                    "synchronous_commit": "off",
-                },
-            )
             yield batch
+            # Deferred constraints and triggers run at the commit and are the script's: they are to find the
+            # settings that scripts find, and not those of our own statements.
+            await _reset(session)
             await writer.execute(_QUERIES["commit_change"])
     except (psycopg.Error, ReconcilerError) as error:
         await _roll_back(session)
@@ -136,54 +147,101 @@ async def _transaction(
         raise
 
 
+async def _reset(session: DatabaseSession) -> None:
+    """Undo what a script set, and put our limits in force."""
+    limits = session.limits
+    await session.writer.execute(_QUERIES["reset_settings"])
+    await session.writer.execute(
+        _QUERIES["limit_change"],
+        {
+            "lock_timeout_ms": str(int(limits.lock_timeout_s * 1000)),
+            "statement_timeout_ms": str(int(limits.statement_timeout_s * 1000)),
+            "synchronous_commit": "off",
+        },
+    )
+
+
 async def _run_change(
     session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, context: tuple[Actor, "_Batch"]
 ) -> None:
     actor, batch = context
     writer = session.writer
-    await batch.send(compile_script(change.deploy, purpose=Purpose.DEPLOY))
+    await _reset(session)
+    await batch.send(change, compile_script(change.deploy, purpose=Purpose.DEPLOY))
     if change.verify is not None:
         program = compile_script(change.verify, purpose=Purpose.VERIFY)
         await writer.execute(_QUERIES["begin_verify"])
+        await writer.execute(_QUERIES["reset_role"])
+        await _reset(session)
         if not program.writes:
             await writer.execute(_QUERIES["verify_read_only"])
-        await batch.send(program)
+        await batch.send(change, program)
         await writer.execute(_QUERIES["end_verify"])
         await writer.execute(_QUERIES["release_verify"])
     await record.change_deployed(writer, session.fence, identity, _record_of(change), actor)
 
 
 class _Batch:
-    """The statements of scripts that were sent in one pipeline, to tell which of them failed.
+    """The statements of scripts in one pipeline, which is left and entered anew around what returns rows.
 
     A pipeline ends at its first error, so the failed statement is the first without a result.
     """
 
     def __init__(self, writer: Connection) -> None:
         self._writer = writer
-        self._sent: list[tuple[Program, int, psycopg.AsyncCursor[Any]]] = []
-        self.pipeline: psycopg.AsyncPipeline | None = None
+        self._sent: list[tuple[DesiredChange, Program, int, psycopg.AsyncCursor[Any]]] = []
+        self._stack = AsyncExitStack()
+        self._pipeline: psycopg.AsyncPipeline | None = None
 
-    async def send(self, program: Program) -> None:
+    async def __aenter__(self) -> None:
+        await self._enter()
+
+    async def __aexit__(self, *details: Any) -> None:
+        await self._stack.__aexit__(*details)
+
+    async def _enter(self) -> None:
+        self._pipeline = await self._stack.enter_async_context(self._writer.pipeline())
+
+    async def send(self, change: DesiredChange, program: Program) -> None:
         """Send a script as it stands: no parameters, so nothing in it is taken for a placeholder."""
         for position, statement in enumerate(program.statements):
-            cursor = self._writer.cursor()
-            self._sent.append((program, position, cursor))
-            await cursor.execute(sql.SQL(statement.text), prepare=False)
-            if len(self._sent) % STATEMENTS_IN_FLIGHT_MAX == 0:
+            query, cursor = sql.SQL(statement.text), self._writer.cursor()
+            if _returns_rows(statement):
+                await self._leave()
+                self._sent.append((change, program, position, cursor))
+                async for _row in cursor.stream(query, size=ROWS_AT_ONCE):
+                    pass
+                self._sent.clear()
+                await self._enter()
+                continue
+            self._sent.append((change, program, position, cursor))
+            await cursor.execute(query, prepare=False)
+            if len(self._sent) >= STATEMENTS_IN_FLIGHT_MAX:
                 await self.sync()
 
     async def sync(self) -> None:
         """Wait for everything sent so far."""
-        assert self.pipeline is not None
-        await self.pipeline.sync()
+        assert self._pipeline is not None
+        await self._pipeline.sync()
+        self._sent.clear()
+
+    async def _leave(self) -> None:
+        await self.sync()
+        stack, self._stack = self._stack, AsyncExitStack()
+        await stack.aclose()
 
     def fault(self, error: psycopg.Error) -> "ScriptFault | psycopg.Error":
         """The failed statement of a script, or the error itself where it was one of ours."""
-        for program, position, cursor in self._sent:
+        for change, program, position, cursor in self._sent:
             if cursor.statusmessage is None:
-                return ScriptFault(program, position, error)
+                return ScriptFault(change, program, position, error)
         return error
+
+
+def _returns_rows(statement: Statement) -> bool:
+    return statement.node in _ROWS or (
+        statement.node in _ROWS_IF_RETURNING and "returning" in statement.text.lower()
+    )
 
 
 def _record_of(change: DesiredChange) -> ChangeRecord:
@@ -222,12 +280,13 @@ async def _explain(
 ) -> ReconcilerError:
     """Turn a driver's error into ours: transient ones to be tried again, the others recorded and final."""
     cause = error.error if isinstance(error, ScriptFault) else error
+    change = error.change if isinstance(error, ScriptFault) else change
     doing = (
         f"deploying change '{change.name}' of module '{identity.project}' to database '{session.database}'"
     )
     place = _place(error)
     where = f" at {place[0]}:{place[1]}" if place else ""
-    if (is_transient(cause) and cause.sqlstate != READ_ONLY) or session.writer.closed:
+    if (is_transient(cause) and not _writes_in_verify(error, cause)) or session.writer.closed:
         return translate(cause, doing + where)
     told = (translate if place else translate_record)(cause, doing + where)
     if isinstance(told, LeaseLost):
@@ -256,6 +315,14 @@ async def _record_failure(
             )
 
 
+def _writes_in_verify(error: ScriptFault | psycopg.Error, cause: psycopg.Error) -> bool:
+    return (
+        isinstance(error, ScriptFault)
+        and error.program.purpose is Purpose.VERIFY
+        and cause.sqlstate == READ_ONLY
+    )
+
+
 def _place(error: ScriptFault | psycopg.Error) -> tuple[str, int] | None:
     if not isinstance(error, ScriptFault):
         return None
@@ -264,51 +331,52 @@ def _place(error: ScriptFault | psycopg.Error) -> tuple[str, int] | None:
     return error.program.script.path, line
 
 
-async def _with_lock_retries(session: DatabaseSession, attempt: Callable[[], Awaitable[None]]) -> None:
+async def _with_lock_retries(
+    session: DatabaseSession,
+    attempt: Callable[[], Awaitable[None]],
+    safe_point: Callable[[], Awaitable[None]],
+) -> None:
     """Try again what only lost a race for locks, with growing pauses in which queued traffic drains."""
     limits = session.limits
     for number in range(1, limits.lock_attempts + 1):
-        watch = asyncio.create_task(_watch_blockers(session))
+        seen: list[str] = []
+        watch = asyncio.create_task(_watch_blockers(session, seen))
         try:
             return await attempt()
         except LockNotAcquired as error:
-            blockers = await _stop_watch(watch)
             if number == limits.lock_attempts:
-                held = f"; blocked by {blockers}" if blockers else ""
+                held = f"; blocked by {seen[0]}" if seen else ""
                 raise LockNotAcquired(
                     f"{error.message}{held}, after {number} tries of {limits.lock_timeout_s:g} s",
                     hint="end the blocking transaction, or wait: the operation is tried again by itself",
                 ) from error
-            pause = min(limits.lock_timeout_s * 1.5**number, 30.0)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
         finally:
-            await _stop_watch(watch)
+            watch.cancel()
+            await asyncio.wait({watch})
+        pause = min(limits.lock_timeout_s * 1.5**number, 30.0)
+        await _pause(pause * random.uniform(0.5, 1.0), safe_point)  # noqa: S311 - jitter, not a secret
     raise AssertionError("a change is tried once at the least")
 
 
-async def _watch_blockers(session: DatabaseSession) -> list[str]:
+async def _pause(seconds: float, safe_point: Callable[[], Awaitable[None]]) -> None:
+    """Wait between two tries; nothing is under way, so whoever asks to stop is heard."""
+    deadline = time.monotonic() + seconds
+    while True:
+        await safe_point()
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        await asyncio.sleep(min(left, _LISTEN_EVERY_S))
+
+
+async def _watch_blockers(session: DatabaseSession, seen: list[str]) -> None:
     """Remember who blocked the writer last; runs beside a change until it is stopped."""
-    seen: list[str] = []
-    try:
+    with suppress(psycopg.Error):
         while True:
             await asyncio.sleep(min(_WATCH_AFTER_S, session.limits.lock_timeout_s / 4))
             found = await session.blockers()
             if found is not None:
                 seen[:] = [found]
-    except asyncio.CancelledError:
-        return seen
-    except psycopg.Error:
-        return seen
-
-
-async def _stop_watch(watch: "asyncio.Task[list[str]]") -> str | None:
-    if not watch.done():
-        watch.cancel()
-    try:
-        seen = await watch
-    except asyncio.CancelledError:
-        return None
-    return seen[0] if seen else None
 
 
 async def _forecast_locks(

@@ -1,8 +1,9 @@
 """What the steps of one operation may use, passed in explicitly."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from reconciler.catalog.model import CatalogObject
 from reconciler.execution.interference import Interference
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.postgres.connection import Dsn
@@ -16,7 +17,8 @@ class Resources:
     """Connections and facts of one operation.
 
     `intend` and `forget` note in the control database that a database is being made, and that it is done.
-    `unprepared` are the databases whose tracking schema has to be installed before the fence can be taken.
+    `unprepared` are the databases whose tracking schema has to be installed before the fence can be taken;
+    `dropped`, by database, what people dropped and nobody puts back.
     """
 
     dsn: Dsn
@@ -25,6 +27,7 @@ class Resources:
     limits: Limits
     desired: DesiredState
     unprepared: frozenset[str]
+    dropped: Mapping[str, Sequence[CatalogObject]]
     intend: Callable[[str], Awaitable[None]]
     forget: Callable[[str], Awaitable[None]]
     interference: Interference = field(default_factory=Interference)
@@ -33,26 +36,29 @@ class Resources:
     async def session(self, database: str) -> DatabaseSession:
         """The session of a database, opened at its first use."""
         if database not in self.sessions:
-            self.sessions[database] = await open_session(
+            session = await open_session(
                 self.dsn,
                 database,
                 self.owner,
                 limits=self.limits,
                 install_tracking=database in self.unprepared,
             )
+            session.dropped = self.dropped.get(database, ())
+            self.sessions[database] = session
         return self.sessions[database]
 
     async def finish(self) -> None:
         """Settle every base line and give every fence back; the first error is raised in the end."""
         errors = []
-        sessions: Mapping[str, DatabaseSession] = dict(self.sessions)
-        self.sessions.clear()
-        for session in sessions.values():
+        while self.sessions:
+            # It leaves the list once it is ended: who is cancelled here still finds the others to abandon.
+            database, session = next(iter(self.sessions.items()))
             try:
                 self.interference.at("settle")
                 await session.finish()
             except Exception as error:  # noqa: BLE001 - the other sessions are to be ended too
                 errors.append(error)
+            del self.sessions[database]
         if errors:
             raise errors[0]
 

@@ -7,10 +7,9 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from reconciler.errors import Refused
+from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused
 from reconciler.execution import changes, provision
 from reconciler.execution.resources import Resources
 from reconciler.plan.model import DeploymentPlan, PlanStage
@@ -47,14 +46,6 @@ class Journal(Protocol):
         """Nothing is under way."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Lane:
-    """The steps of one stage that go to one database, in order."""
-
-    database: str
-    steps: Sequence[AnyStep]
-
-
 async def run(plan: DeploymentPlan, resources: Resources, journal: Journal) -> None:
     """Carry out a whole plan. The first error ends it once what runs beside it reached a safe point."""
     for stage in plan.stages:
@@ -66,25 +57,28 @@ async def _run_stage(stage: PlanStage, resources: Resources, journal: Journal) -
     lanes: dict[str, list[AnyStep]] = {}
     for step in stage.steps:
         lanes.setdefault(step.database, []).append(step)
-    slots = asyncio.Semaphore(PARALLEL_DATABASES_MAX)
-    stop = asyncio.Event()
     turns = _Turns(stage, resources)
-
-    async def run_lane(lane: _Lane) -> None:
-        async with slots:
-            await _run_lane(lane, resources, journal, stop, turns)
-
     results = await asyncio.gather(
-        *(run_lane(_Lane(database=database, steps=steps)) for database, steps in lanes.items()),
-        return_exceptions=True,
+        *(_run_lane(steps, resources, journal, turns) for steps in lanes.values()), return_exceptions=True
     )
     errors = [result for result in results if isinstance(result, BaseException)]
     if errors:
-        raise next((error for error in errors if isinstance(error, Exception)), errors[0])
+        raise min(errors, key=_rank)
+
+
+class _Stopped(Exception):
+    """A lane ended early because another one failed; that one's error is told."""
+
+
+def _rank(error: BaseException) -> int:
+    """Which of several errors is told: what ends the operation for good, before what merely stopped it."""
+    order = (LeaseLost, PermanentError, ReconcilerError, _Stopped, Exception)
+    ranks = (0, 1, 2, 4, 3)
+    return next((rank for kind, rank in zip(order, ranks, strict=True) if isinstance(error, kind)), 5)
 
 
 class _Turns:
-    """`after` edges between components of one stage: who waits for whom."""
+    """Who of one stage waits for whom: `after` edges between components, and a bound on databases at once."""
 
     def __init__(self, stage: PlanStage, resources: Resources) -> None:
         desired = resources.desired
@@ -97,17 +91,30 @@ class _Turns:
             for component in {step.component for step in stage.steps}
         }
         self._done = {component: asyncio.Event() for component in self._left}
+        self._stop = asyncio.Event()
+        # Held while steps run and never while one waits for another: all could wait for who has none.
+        self.slots = asyncio.Semaphore(PARALLEL_DATABASES_MAX)
 
-    async def wait(self, component: str, stop: asyncio.Event) -> None:
-        """Return once everything before `component` is done, or something failed."""
+    def stop(self) -> None:
+        """Something failed: nothing more is begun."""
+        self._stop.set()
+
+    def go_on(self) -> None:
+        """Raise if something failed."""
+        if self._stop.is_set():
+            raise _Stopped
+
+    async def wait(self, component: str) -> None:
+        """Return once everything before `component` is done."""
         for before in self._after.get(component, ()):
             if before in self._done:
-                waits = [asyncio.create_task(event.wait()) for event in (self._done[before], stop)]
+                waits = [asyncio.create_task(event.wait()) for event in (self._done[before], self._stop)]
                 try:
                     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     for task in waits:
                         task.cancel()
+        self.go_on()
 
     def done(self, component: str, count: int) -> None:
         """Note `count` finished steps of a component."""
@@ -116,25 +123,25 @@ class _Turns:
             self._done[component].set()
 
 
-async def _run_lane(
-    lane: _Lane, resources: Resources, journal: Journal, stop: asyncio.Event, turns: _Turns
-) -> None:
+async def _run_lane(steps: Sequence[AnyStep], resources: Resources, journal: Journal, turns: _Turns) -> None:
+    """Run the steps of one stage that go to one database, in order."""
     try:
         for (component, kind), group in itertools.groupby(
-            lane.steps, key=lambda step: (step.component, type(step))
+            steps, key=lambda step: (step.component, type(step))
         ):
-            steps = list(group)
-            await turns.wait(component, stop)
-            if stop.is_set():
-                return
-            if kind is DeployChange:
-                await _deploy(steps, resources, journal, stop)
-            else:
-                for step in steps:
-                    await _one(step, resources, journal)
-            turns.done(component, len(steps))
+            run_of_steps = list(group)
+            await turns.wait(component)
+            async with turns.slots:
+                turns.go_on()
+                if kind is DeployChange:
+                    await _deploy(run_of_steps, resources, journal, turns)
+                else:
+                    for step in run_of_steps:
+                        turns.go_on()
+                        await _one(step, resources, journal)
+            turns.done(component, len(run_of_steps))
     except BaseException:
-        stop.set()
+        turns.stop()
         raise
 
 
@@ -181,63 +188,68 @@ async def _carry_out(step: AnyStep, resources: Resources) -> None:
 
 async def _record_tag(step: RecordTag, resources: Resources) -> None:
     session = await resources.session(step.database)
-    module, change = _change(step.component, step.change_id, resources)
+    module = _module(step, resources)
+    change = _changes(module, [step])[0]
     tag_id = next(tag_id for tag_id, tag in change.tags if tag == step.tag)
     await record.tag_recorded(
         session.writer, session.fence, module.project, step.change_id, (tag_id, step.tag), resources.actor
     )
 
 
-async def _deploy(
-    steps: Sequence[AnyStep], resources: Resources, journal: Journal, stop: asyncio.Event
-) -> None:
-    """Deploy a run of changes of one module: one session, one safe point after each change."""
+async def _deploy(steps: Sequence[AnyStep], resources: Resources, journal: Journal, turns: _Turns) -> None:
+    """Deploy a run of changes of one module: one session, one safe point after each transaction."""
     await journal.safe_point()
-    session = await resources.session(steps[0].database)
     queue = [step for step in steps if isinstance(step, DeployChange)]
-    found = [_change(step.component, step.change_id, resources) for step in queue]
-    for step, (_module, change) in zip(queue, found, strict=True):
+    module = _module(queue[0], resources)
+    wanted = _changes(module, queue)
+    for step, change in zip(queue, wanted, strict=True):
         if change.script_hash != step.script_hash:
             raise Refused(f"the plan deploys another version of '{step.script}' than the commit holds")
+    session = await resources.session(queue[0].database)
+    names = {step.change_id: step.id for step in queue}
     position, began = 0, time.monotonic()
-    resources.interference.at(f"before {queue[0].id}")
-    await journal.started(queue[0])
+
+    async def begin() -> None:
+        resources.interference.at(f"before {queue[position].id}")
+        await journal.started(queue[position])
 
     async def done(_change: DesiredChange) -> None:
         nonlocal position, began
         resources.interference.at(f"after {queue[position].id}")
         await journal.finished(queue[position], time.monotonic() - began)
-        position += 1
+        position, began = position + 1, time.monotonic()
         if position < len(queue):
-            await journal.safe_point()
-            if stop.is_set():
-                raise asyncio.CancelledError
-            began = time.monotonic()
-            resources.interference.at(f"before {queue[position].id}")
-            await journal.started(queue[position])
+            await begin()
+
+    async def safe_point() -> None:
+        await journal.safe_point()
+        turns.go_on()
 
     def inside(change: DesiredChange) -> None:
-        names = {step.change_id: step.id for step in queue}
         resources.interference.at(f"inside {names[change.change_id]}")
 
+    progress = changes.Progress(
+        done=done, safe_point=safe_point, recorded=inside if resources.interference.active else None
+    )
+    await begin()
     try:
-        await changes.deploy(
-            session,
-            found[0][0],
-            [change for _module, change in found],
-            resources.actor,
-            changes.Progress(done=done, recorded=inside if resources.interference.active else None),
-        )
+        await changes.deploy(session, module, wanted, resources.actor, progress)
     except Exception as error:
-        if position < len(queue):
+        if position < len(queue) and not isinstance(error, _Stopped):
             await journal.failed(queue[position], time.monotonic() - began, error)
         raise
 
 
-def _change(component: str, change_id: str, resources: Resources) -> tuple[DesiredModule, DesiredChange]:
+def _module(step: DeployChange | RecordTag, resources: Resources) -> DesiredModule:
     for module in resources.desired.modules:
-        if module.component == component:
-            for change in module.changes:
-                if change.change_id == change_id:
-                    return module, change
-    raise Refused(f"change {change_id} of component '{component}' is not in the commit")
+        if module.component == step.component:
+            return module
+    raise Refused(f"component '{step.component}' is not in the commit")
+
+
+def _changes(module: DesiredModule, steps: Sequence[DeployChange | RecordTag]) -> list[DesiredChange]:
+    known = {change.change_id: change for change in module.changes}
+    for step in steps:
+        if step.change_id not in known:
+            raise Refused(f"change {step.change_id} of component '{module.component}' is not in the commit")
+    return [known[step.change_id] for step in steps]

@@ -5,12 +5,15 @@ runs; the writer runs scripts. The fence's epoch is checked inside every transac
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
-from reconciler.errors import ReconcilerError, Refused
+from reconciler.catalog.model import Catalog, CatalogObject
+from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
 from reconciler.postgres.connection import Connection, Dsn, connect, translate
 from reconciler.postgres.queries import Queries
 from reconciler.snapshot.database import read_database
@@ -21,6 +24,8 @@ from reconciler.tracking.record import begin_writes
 
 SCHEMA = install.SCHEMA
 _QUERIES = Queries.load("reconciler.execution")
+SETTLE_TIMEOUT_S = 300.0
+"""How long reading the catalog and storing it as the base line may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,13 @@ class DatabaseSession:
     holder_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     capacity: int | None = None
     adopts_copy: bool = False
+    dropped: Sequence[CatalogObject] = ()
+
+    @property
+    def writer_is_idle(self) -> bool:
+        """Whether all that was sent through the writer is settled, and known to be."""
+        status = self.writer.info.transaction_status
+        return not self.writer.closed and status is TransactionStatus.IDLE
 
     async def blockers(self) -> str | None:
         """Say who holds the locks that the writer waits for; None where nobody does."""
@@ -67,32 +79,50 @@ class DatabaseSession:
     async def lock_capacity(self) -> int:
         """How many locks the server surely has room for; asked once."""
         if self.capacity is None:
-            async with self.holder_lock:
-                cursor = await self.holder.execute(_QUERIES["lock_capacity"])
-                row = await cursor.fetchone()
+            try:
+                async with self.holder_lock:
+                    cursor = await self.holder.execute(_QUERIES["lock_capacity"])
+                    row = await cursor.fetchone()
+            except psycopg.Error as error:
+                raise translate(error, f"asking database '{self.database}' for its room for locks") from error
             self.capacity = int(row[0]) if row else 0
         return self.capacity
 
     async def settle(self) -> None:
-        """Store the base line: what stands in the database after our last write is ours from here on."""
+        """Store the base line: what stands in the database after our last write is ours from here on.
+
+        But for what was dropped by hand and not put back: it stays in, and so is drift as long as it is gone.
+        """
         live = await read_database(self.holder, known_probe=None)
         if live.catalog is None or live.identity is None or live.probe is None:
             raise ReconcilerError(f"reading database '{self.database}' gave no catalog")
+        dropped = {item.identity: item for item in self.dropped if item.identity not in live.catalog.objects}
         store = base_line.adopt_copy if self.adopts_copy else base_line.settle
         await store(
             self.holder,
             self.fence,
-            catalog=live.catalog,
-            probe=live.probe,
+            catalog=Catalog({**live.catalog.objects, **dropped}) if dropped else live.catalog,
+            # A base line that differs from the live catalog has a probe that no live one equals.
+            probe=f"with drift {live.probe}" if dropped else live.probe,
             identity=live.identity,
             algorithm=ALGORITHM,
         )
 
     async def finish(self) -> None:
-        """Settle the base line, give the fence back and close both connections."""
+        """Settle the base line, give the fence back and close both connections.
+
+        Where it is not known what the writer still does, the fence is left for a successor, which ends the
+        writer first: a late commit must not follow the base line.
+        """
+        doing = f"settling database '{self.database}' on {self.server}"
         try:
-            await self.settle()
-            await self.fence.release()
+            if not self.writer_is_idle:
+                raise DatabaseUnavailable(f"{doing}: the connection that writes was lost")
+            async with asyncio.timeout(SETTLE_TIMEOUT_S):
+                await self.settle()
+                await self.fence.release()
+        except TimeoutError:
+            raise DatabaseUnavailable(f"{doing}: not done within {SETTLE_TIMEOUT_S:g} s") from None
         finally:
             await self.abandon()
 
@@ -123,6 +153,9 @@ async def open_session(
             dsn, database=database, role="writer", connect_timeout_s=limits.connect_timeout_s
         )
         opened.append(writer)
+        # The driver forgets prepared statements at ROLLBACK and DROP, and in a pipeline it learns of those
+        # too late: a statement of ours would be sent by a name that is gone.
+        writer.prepare_threshold = None
         await _check_search_path(writer, database)
         await fence.enroll(writer)
         await begin_writes(holder, fence)

@@ -30,6 +30,8 @@ HAZARD_MESSAGES: Mapping[str, str] = {
     HazardCode.NOT_TRANSACTIONAL: "its script cannot run in a transaction",
 }
 
+RECREATES = "it was managed before and is gone; an empty one would take its place"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consent:
@@ -143,6 +145,7 @@ def _component_order(parts: Sequence[DatabaseDiff | ModuleDiff]) -> tuple[str, .
     for part in parts:
         needs = list(part.desired.after)
         if isinstance(part, ModuleDiff):
+            needs.append(part.desired.database_component)
             needs += [
                 by_project[project]
                 for project in _projects(part.desired)
@@ -176,13 +179,15 @@ def _database_steps(part: DatabaseDiff) -> Iterable[AnyStep]:
     component, database = part.desired.component, part.desired.database
     identity = f"database {database}"
     match part.need:
-        case DatabaseNeed.CREATE:
+        case DatabaseNeed.CREATE | DatabaseNeed.RECREATE:
+            again = part.need is DatabaseNeed.RECREATE
             yield CreateDatabase(
                 id=f"{component}/{StepKind.CREATE_DATABASE.value}",
                 kind=StepKind.CREATE_DATABASE,
                 component=component,
                 identity=identity,
                 database=database,
+                hazards=(Hazard(code=HazardCode.RECREATES_DATABASE, message=RECREATES),) if again else (),
             )
         case DatabaseNeed.ADOPT | DatabaseNeed.ADOPT_COPY:
             copy = part.need is DatabaseNeed.ADOPT_COPY

@@ -10,11 +10,17 @@ class HazardCode(StrEnum):
     DELETES_DATA = "DELETES_DATA"
     REWRITES_TABLE = "REWRITES_TABLE"
     ADOPTS_DATABASE_COPY = "ADOPTS_DATABASE_COPY"
+    RECREATES_DATABASE = "RECREATES_DATABASE"
     NOT_TRANSACTIONAL = "NOT_TRANSACTIONAL"
 
 
 NEEDS_CONSENT = frozenset(
-    {HazardCode.DELETES_DATA, HazardCode.REWRITES_TABLE, HazardCode.ADOPTS_DATABASE_COPY}
+    {
+        HazardCode.DELETES_DATA,
+        HazardCode.REWRITES_TABLE,
+        HazardCode.ADOPTS_DATABASE_COPY,
+        HazardCode.RECREATES_DATABASE,
+    }
 )
 """The others are only shown."""
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from reconciler.control import environments, rollouts
 from reconciler.control.rollouts import NewOperation, NewRollout
@@ -83,11 +84,18 @@ class Recorder:
         slots = asyncio.Semaphore(self._parallel)
         intended = await self._intended(states)
 
+        async def made(deployment: str) -> frozenset[str]:
+            if self._control is None:
+                return frozenset()
+            async with self.connection() as connection:
+                return await environments.made_databases(connection, states[0].environment, deployment)
+
         async def one(desired: DesiredState) -> Assessment:
             async with slots:
                 own = PlanRequest(
                     scope=base.scope,
                     intended=intended.get(desired.deployment, frozenset()),
+                    made=partial(made, desired.deployment),
                     resuming=desired.deployment in resuming,
                     allow_hazards=base.allow_hazards,
                     held=held.get(desired.deployment),

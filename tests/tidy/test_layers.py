@@ -13,7 +13,7 @@ BREACHES = {
     "layers": ("reconciler/plan/order.py", "import reconciler.worker"),
     "pure-core": ("reconciler/diff/compare.py", "import os"),
     "acyclic": ("reconciler/plan/digest.py", "import reconciler.plan.build"),
-    "git-door": ("reconciler/worker.py", "import git"),
+    "git-door": ("reconciler/worker/loop.py", "import git"),
     "sql-door": ("reconciler/planner.py", "import psycopg"),
 }
 

@@ -48,3 +48,12 @@ WHERE
 SELECT deployment, database
 FROM reconciler_control.database_intents
 WHERE environment = %(environment)s AND (%(deployment)s::text IS NULL OR deployment = %(deployment)s);
+
+-- name: made_databases :many
+-- Databases of a deployment that its operations made or adopted, as their steps name them.
+SELECT DISTINCT s.identity
+FROM reconciler_control.operations AS o
+INNER JOIN reconciler_control.steps AS s ON o.id = s.operation
+WHERE
+    o.environment = %(environment)s AND o.deployment = %(deployment)s
+    AND s.kind IN ('create-database', 'adopt-database') AND s.state = 'done';

@@ -37,10 +37,10 @@ WITH renewed AS (
 SELECT number FROM reconciler_control.workers WHERE id = %(worker)s;
 
 -- name: release_operations :many
--- Hands back all that a worker holds: the states stay, anyone may resume them at once.
+-- Hands back what a worker holds but for some: the states stay, anyone may resume them at once.
 WITH held AS MATERIALIZED (
     SELECT id FROM reconciler_control.operations
-    WHERE worker = %(worker)s
+    WHERE worker = %(worker)s AND NOT id = ANY(%(kept)s::bigint [])
     ORDER BY id
     FOR NO KEY UPDATE
 )

@@ -6,6 +6,12 @@ BEGIN ISOLATION LEVEL READ COMMITTED; -- noqa: PRS
 -- Put every setting back to what the connection began with; scripts may have set some for the session.
 RESET ALL;
 
+-- name: reset_role :exec
+-- Be who the connection is; RESET ALL leaves that as a script set it.
+SELECT
+    pg_catalog.set_config('session_authorization', NULL, FALSE),
+    pg_catalog.set_config('role', NULL, FALSE);
+
 -- name: limit_change :exec
 -- Limit the waits and the time of one transaction; milliseconds, 0 for no limit.
 SELECT

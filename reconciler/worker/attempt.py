@@ -1,0 +1,327 @@
+"""One attempt at one operation: plan from what is there, carry it out, record what became of it."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.control import claims, environments, transitions
+from reconciler.control.install import control_id
+from reconciler.errors import LeaseLost, NotFound, PermanentError, Refused, TemporaryError
+from reconciler.events import Event, OperationMoved, TaskFailed
+from reconciler.events import LeaseLost as LeaseLostEvent
+from reconciler.execution.interference import Interference
+from reconciler.execution.resources import Resources
+from reconciler.execution.run import run
+from reconciler.plan.check import check
+from reconciler.plan.encode import deployment_from_json, deployment_to_json
+from reconciler.plan.model import DeploymentPlan, Scope
+from reconciler.plan.steps import InstallTracking
+from reconciler.planner import Assessment, Planner, PlanRequest, steps_of
+from reconciler.postgres.connection import is_transient
+from reconciler.rollout.retry import decide
+from reconciler.rollout.states import OperationEvent, OperationState
+from reconciler.tracking.fence import FenceOwner
+from reconciler.tracking.record import Actor
+from reconciler.worker.describe import describe
+from reconciler.worker.journal import Journal
+from reconciler.worker.lease import ControlAccess, Interrupted, Running
+from reconciler.worker.limits import WorkerLimits
+
+OUTCOME_PAUSE_S = 0.25
+OUTCOME_PAUSE_MOST_S = 5.0
+"""Pauses between tries to record an outcome; they double."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What every attempt of a worker uses."""
+
+    name: str
+    control: ControlAccess
+    planner: Planner
+    limits: WorkerLimits
+    emit: Callable[[Event], None]
+    interference: Interference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What became of an attempt; without an event, the operation is handed back as it is."""
+
+    event: OperationEvent | None
+    reason: str
+    error: dict[str, Any] | None = None
+    delay_s: float | None = None
+
+
+_INTERRUPTIONS = {
+    "cancel": _Outcome(event=OperationEvent.CANCEL, reason="cancelled by an operator at a safe point"),
+    "stop": _Outcome(event=OperationEvent.STOP, reason="stopped by an operator at a safe point"),
+    "superseded": _Outcome(
+        event=OperationEvent.SUPERSEDE, reason="a newer commit took its place at a safe point"
+    ),
+    "shutdown": _Outcome(event=None, reason="the worker stops"),
+}
+
+
+class Attempt:
+    """One attempt; made for one claim and used once."""
+
+    def __init__(self, running: Running, tools: Tools) -> None:
+        self._running = running
+        self._claim = running.claim
+        self._tools = tools
+        self._journal = Journal(running, tools.control, tools.emit)
+
+    async def run(self) -> bool:
+        """Do it. False where the operation is still ours and nobody recorded what became of it.
+
+        Raises nothing but CancelledError: every error becomes a state of the operation.
+        """
+        flush = asyncio.create_task(self._journal.flush_regularly())
+        try:
+            try:
+                outcome = await self._outcome()
+            finally:
+                flush.cancel()
+                await asyncio.wait({flush})
+            return await self._record(outcome)
+        except LeaseLost:
+            claim = self._claim
+            self._tools.emit(
+                LeaseLostEvent(
+                    environment=claim.environment,
+                    deployment=claim.deployment,
+                    operation=claim.operation,
+                    worker=self._tools.name,
+                )
+            )
+            return True
+
+    async def _outcome(self) -> _Outcome:
+        try:
+            plan = await self._carry_out()
+        except LeaseLost:
+            raise
+        except Interrupted as asked:
+            return _INTERRUPTIONS[asked.why]
+        except Exception as error:  # noqa: BLE001 - the boundary of an operation
+            return self._judge(error)
+        if plan.blocked:
+            return _Outcome(
+                event=OperationEvent.DONE, reason=f"done as far as may be: {'; '.join(plan.blocked)}"
+            )
+        return _Outcome(event=OperationEvent.DONE, reason="all stages done")
+
+    def _judge(self, error: Exception) -> _Outcome:
+        """Whether a failed attempt is made again, and what people are told."""
+        limits = self._tools.limits
+        told = describe(error, self._journal.broken or self._journal.current)
+        transient = is_transient(error)
+        decision = decide(
+            transient=transient,
+            attempts=self._claim.attempts,
+            budget=limits.attempts,
+            jitter=random.random(),  # noqa: S311 - jitter, not a secret
+            base_s=limits.retry_base_s,
+            ceiling_s=limits.retry_ceiling_s,
+        )
+        if decision.retry:
+            return _Outcome(
+                event=OperationEvent.RETRY, reason=told["why"], error=told, delay_s=decision.delay_s
+            )
+        if transient:
+            told = {**told, "next": f"{decision.reason}; mend the cause, then retry"}
+        return _Outcome(event=OperationEvent.FAIL, reason=told["why"], error=told)
+
+    async def _carry_out(self) -> DeploymentPlan:
+        claim = self._claim
+        async with self._tools.control.connection() as connection:
+            asked = await claims.interruption(connection, claim)
+        if asked is not None:
+            self._running.interrupt(asked)
+        self._running.checkpoint()
+        assessment = await self._assess()
+        plan = await self._agree(assessment)
+        self._running.checkpoint()
+        resources = await self._resources(assessment)
+        try:
+            await self._reopen(assessment, resources)
+            await run(plan, resources, self._journal)
+            await resources.finish()
+        except (LeaseLost, asyncio.CancelledError):
+            raise
+        except Exception:
+            with suppress(Exception):
+                # What went wrong before is what is told; a base line left moving is taken anew.
+                await resources.finish()
+            raise
+        finally:
+            await resources.abandon()
+        return plan
+
+    async def _reopen(self, assessment: Assessment, resources: Resources) -> None:
+        """Settle what an interrupted attempt of this operation left moving, also where no step is left."""
+        for part in assessment.diff.databases if assessment.diff is not None else ():
+            if part.left_moving:
+                name = part.desired.database
+                await resources.session(name)
+                self._journal.retaken(name, "an attempt of the operation was interrupted")
+
+    async def _assess(self) -> Assessment:
+        claim = self._claim
+        view = await self._tools.planner.view(claim.source, claim.commit)
+        spec, states = await self._tools.planner.desired(view, claim.environment)
+        desired = next((state for state in states if state.deployment == claim.deployment), None)
+        if desired is None:
+            raise NotFound(
+                f"deployment '{claim.deployment}' of environment '{claim.environment}' is not declared "
+                f"at commit {claim.commit[:12]}"
+            )
+        async with self._tools.control.connection() as connection:
+            intended = await environments.intended_databases(connection, claim.environment, claim.deployment)
+
+        async def made() -> frozenset[str]:
+            async with self._tools.control.connection() as connection:
+                return await environments.made_databases(connection, claim.environment, claim.deployment)
+
+        request = PlanRequest(
+            scope=Scope(claim.scope),
+            intended=intended,
+            made=made,
+            resuming=not claim.first,
+            allow_hazards=frozenset(claim.allow_hazards),
+        )
+        assessment = await self._tools.planner.assess(spec, desired, request)
+        if assessment.plan.unavailable is not None:
+            raise TemporaryError(assessment.plan.unavailable)
+        return assessment
+
+    async def _agree(self, assessment: Assessment) -> DeploymentPlan:
+        """The plan to carry out: the recorded one if it still holds, else the one made from what is there."""
+        claim = self._claim
+        recorded, fresh = deployment_from_json(claim.plan), assessment.plan
+        if fresh.refused:
+            raise Refused(
+                "the state moved since the plan was made, and it now needs consent: "
+                + "; ".join(fresh.refused),
+                hint="look at the diff again, then apply with --allow-hazard",
+            )
+        if not fresh.steps and fresh.blocked:
+            raise Refused("; ".join(fresh.blocked), hint="look at the diff again")
+        problems = check(fresh)
+        if problems:
+            raise PermanentError("the plan contradicts itself: " + "; ".join(problems))
+        if claim.first:
+            same = (fresh.digest, fresh.blocked) == (recorded.digest, recorded.blocked)
+        else:
+            left = [step.id for step in fresh.steps]
+            known = [step.id for step in recorded.steps]
+            same = (not left or known[-len(left) :] == left) and fresh.blocked == recorded.blocked
+        if not same:
+            async with self._tools.control.connection() as connection:
+                await transitions.replace_plan(
+                    connection, claim, deployment_to_json(fresh), fresh.digest, steps_of(fresh)
+                )
+        return fresh
+
+    async def _resources(self, assessment: Assessment) -> Resources:
+        claim, control = self._claim, self._tools.control
+        dsn = self._tools.planner.dsn(assessment.desired)
+        async with control.connection() as connection:
+            own_control_id = await control_id(connection)
+        where = (claim.environment, claim.deployment, dsn.server)
+
+        async def intend(database: str) -> None:
+            async with control.connection() as connection:
+                await environments.intend_database(connection, *where, database)
+
+        async def forget(database: str) -> None:
+            async with control.connection() as connection:
+                await environments.forget_intent(connection, *where, database)
+
+        tracked = assessment.tracked.databases if assessment.tracked is not None else {}
+        upgrades = {step.database for step in assessment.plan.steps if isinstance(step, InstallTracking)}
+        prepared = {name for name, database in tracked.items() if database.installed} - upgrades
+        return Resources(
+            dsn=dsn,
+            owner=FenceOwner(
+                control_id=own_control_id,
+                environment=claim.environment,
+                deployment=claim.deployment,
+                operation=claim.operation,
+            ),
+            actor=Actor(commit=claim.commit, operation=claim.operation, committer=self._tools.name),
+            limits=self._tools.limits.writes,
+            desired=assessment.desired,
+            unprepared=frozenset(part.database for part in assessment.desired.databases) - prepared,
+            dropped={
+                part.desired.database: tuple(part.dropped.values())
+                for part in (assessment.diff.databases if assessment.diff is not None else ())
+            },
+            intend=intend,
+            forget=forget,
+            interference=self._tools.interference,
+        )
+
+    async def _record(self, outcome: _Outcome) -> bool:
+        """Record the outcome for as long as the operation is ours, within a bound.
+
+        The control database may be away for a while: what was done stands in the tracking schema, and
+        whoever claims the operation next finds it there.
+        """
+        deadline = time.monotonic() + self._tools.limits.outcome_patience_s
+        pause, unsure = OUTCOME_PAUSE_S, False
+        while True:
+            try:
+                self._running.check_lease()
+                await self._journal.flush()
+                await self._write(outcome)
+            except LeaseLost:
+                if unsure and not self._running.lost and self._running.lease.good:
+                    # Only the answer to an earlier try was lost: the outcome is recorded.
+                    return True
+                raise
+            except Exception as error:  # noqa: BLE001 - an outcome is recorded whatever happens to one try
+                if not is_transient(error):
+                    task = f"recording the outcome of operation {self._claim.operation}"
+                    self._tools.emit(TaskFailed(task=task, error=str(error)))
+                if time.monotonic() > deadline:
+                    return False
+                unsure = True
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, OUTCOME_PAUSE_MOST_S)
+            else:
+                return True
+
+    async def _write(self, outcome: _Outcome) -> None:
+        claim = self._claim
+        async with self._tools.control.connection() as connection:
+            if outcome.event is None:
+                await claims.hand_back(connection, claim)
+                return
+            state = await transitions.transition(
+                connection,
+                claim,
+                outcome.event,
+                reason=outcome.reason,
+                error=outcome.error,
+                delay_s=outcome.delay_s,
+            )
+        self._tools.emit(
+            OperationMoved(
+                environment=claim.environment,
+                deployment=claim.deployment,
+                rollout=claim.rollout,
+                operation=claim.operation,
+                before=OperationState.RUNNING.value,
+                after=state.value,
+                worker=self._tools.name,
+                attempts=claim.attempts,
+                reason=outcome.reason,
+            )
+        )

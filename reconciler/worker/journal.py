@@ -1,0 +1,108 @@
+"""Tells the control database how far an operation is, in batches; the truth is in the tracking schema."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from reconciler.control import transitions
+from reconciler.errors import LeaseLost, ReconcilerError
+from reconciler.events import BaseLineRetaken, Event, StepFinished
+from reconciler.plan.steps import AnyStep, StepKind
+from reconciler.worker.lease import ControlAccess, Interrupted, Running
+
+FLUSH_INTERVAL_S = 0.25
+"""How often finished steps are written to the control database while an operation runs."""
+
+
+class Journal:
+    """Notes steps as they go, and is where an operation hears that it has to stop."""
+
+    def __init__(self, running: Running, control: ControlAccess, emit: Callable[[Event], None]) -> None:
+        self._running = running
+        self._control = control
+        self._emit = emit
+        self._finished: list[str] = []
+        self._started: str | None = None
+        self.current: AnyStep | None = None
+        self.broken: AnyStep | None = None
+
+    async def started(self, step: AnyStep) -> None:
+        """A step begins."""
+        self.current = step
+        self._started = step.id
+
+    async def finished(self, step: AnyStep, duration_s: float) -> None:
+        """A step is done."""
+        self._finished.append(step.id)
+        self._emit(self._event(step, duration_s, None))
+        if step.kind is StepKind.TAKE_BASE_LINE:
+            self.retaken(step.database, "planned")
+
+    async def failed(self, step: AnyStep, duration_s: float, error: BaseException) -> None:
+        """A step failed; one that was only interrupted did not."""
+        if not isinstance(error, Exception) or isinstance(error, Interrupted):
+            return
+        self.broken = self.broken or step
+        self._emit(self._event(step, duration_s, error))
+        with suppress(ReconcilerError):
+            await self.flush()
+            async with self._control.connection() as connection:
+                await transitions.step_finished(
+                    connection, self._running.claim, step.id, "failed", reason=str(error)
+                )
+
+    async def safe_point(self) -> None:
+        """Nothing is under way: stop here if the operation has to."""
+        self._running.checkpoint()
+
+    def retaken(self, database: str, reason: str) -> None:
+        """Tell that a base line is taken anew."""
+        claim = self._running.claim
+        self._emit(
+            BaseLineRetaken(
+                environment=claim.environment, deployment=claim.deployment, database=database, reason=reason
+            )
+        )
+
+    def _event(self, step: AnyStep, duration_s: float, error: Exception | None) -> StepFinished:
+        claim = self._running.claim
+        return StepFinished(
+            environment=claim.environment,
+            deployment=claim.deployment,
+            operation=claim.operation,
+            step=step.id,
+            kind=step.kind.value,
+            component=step.component,
+            identity=step.identity,
+            ok=error is None,
+            duration_s=duration_s,
+            sqlstate=getattr(error, "sqlstate", None),
+            error=str(error) if error is not None else None,
+        )
+
+    async def flush(self) -> None:
+        """Write what finished since the last time, as one statement."""
+        finished, self._finished = self._finished, []
+        started, self._started = self._started, None
+        if not finished and started is None:
+            return
+        try:
+            async with self._control.connection() as connection:
+                if finished:
+                    await transitions.finish_many(connection, self._running.claim, finished)
+                if started is not None and started not in finished:
+                    await transitions.step_started(connection, self._running.claim, started)
+        except BaseException:
+            self._finished = finished + self._finished
+            raise
+
+    async def flush_regularly(self) -> None:
+        """Flush until cancelled; a control database that is away costs nothing but progress shown late."""
+        while True:
+            await asyncio.sleep(FLUSH_INTERVAL_S)
+            try:
+                await self.flush()
+            except LeaseLost:
+                self._running.lose()
+            except ReconcilerError:
+                continue

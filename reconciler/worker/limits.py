@@ -1,0 +1,25 @@
+"""Limits of working, as one value; every wait and every retry of a worker is in it."""
+
+from dataclasses import dataclass, field
+
+from reconciler.execution.session import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLimits:
+    """Limits of working, in seconds and counts.
+
+    After `lease_s` without a heartbeat nothing more is started. `stop_grace_s` is how long a stop waits for
+    safe points before it cancels what runs; `outcome_patience_s`, how long recording an outcome is tried.
+    """
+
+    operations_in_parallel: int = 4
+    lease_s: float = 10.0
+    heartbeat_s: float = 2.0
+    poll_s: float = 5.0
+    attempts: int = 5
+    retry_base_s: float = 1.0
+    retry_ceiling_s: float = 60.0
+    stop_grace_s: float = 20.0
+    outcome_patience_s: float = 60.0
+    writes: Limits = field(default_factory=Limits)

@@ -1,0 +1,235 @@
+"""Claims operations, keeps their leases with one heartbeat, and ends them in order when it has to stop.
+
+Operations stop at safe points: when an operator or a newer commit asks, when the worker stops, and when its
+lease is gone.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from reconciler.control import claims, workers
+from reconciler.control.claims import Claim
+from reconciler.control.workers import Worker as Registration
+from reconciler.errors import DatabaseUnavailable, LeaseLost, TemporaryError
+from reconciler.events import Event, TaskFailed, WorkerBeat
+from reconciler.execution.interference import Interference
+from reconciler.planner import Planner
+from reconciler.postgres.connection import Connection, Connections, Dsn, connect
+from reconciler.worker.attempt import Attempt, Tools
+from reconciler.worker.lease import ControlAccess, Lease, Running, answering
+from reconciler.worker.limits import WorkerLimits
+
+CONTROL_RETRY_S = 1.0
+"""Pause before the control database is tried again after it went away."""
+CANCEL_WAIT_S = 15.0
+"""How long cancelled operations may take to take their transactions back."""
+
+
+class Worker:
+    """Works on operations of one control database until told to stop."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        control: Dsn,
+        connections: Connections,
+        planner: Planner,
+        limits: WorkerLimits,
+        emit: Callable[[Event], None],
+        settled: Callable[[str, str], None],
+        interference: Interference | None = None,
+    ) -> None:
+        """`settled(source, environment)` is called when an operation ended, to ask for the next pass."""
+        self._name = name
+        self._control = control
+        self._limits = limits
+        self._emit = emit
+        self._settled = settled
+        self._access = ControlAccess(control, connections, timeout_s=limits.lease_s)
+        self._tools = Tools(
+            name=name,
+            control=self._access,
+            planner=planner,
+            limits=limits,
+            emit=emit,
+            interference=interference or Interference(),
+        )
+        self._wake = asyncio.Event()
+        self._look = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._running: set[Running] = set()
+        self._strays = False
+
+    def wake(self) -> None:
+        """Look now for work, and for what is asked of the operations under way."""
+        self._wake.set()
+        self._look.set()
+
+    def stop(self) -> None:
+        """Take nothing new, stop at the next safe points and hand everything back."""
+        self._stopping.set()
+        self._wake.set()
+        for running in self._running:
+            running.interrupt("shutdown")
+
+    @property
+    def busy(self) -> int:
+        """Operations under way."""
+        return len(self._running)
+
+    async def run(self, *, only_rollout: str | None = None) -> None:
+        """Work until `stop`; the control database may go away and come back meanwhile.
+
+        With `only_rollout`, work on that rollout only and return when nothing of it can be claimed; then a
+        control database that goes away is an error.
+        """
+        while not self._stopping.is_set():
+            try:
+                await self._run_registered(only_rollout)
+            except TemporaryError as error:
+                if only_rollout is not None:
+                    raise
+                self._emit(WorkerBeat(worker=self._name, ok=False, error=str(error)))
+                await _wait(self._stopping, CONTROL_RETRY_S)
+            else:
+                return
+
+    async def _run_registered(self, only_rollout: str | None) -> None:
+        connection = await connect(self._control, role="worker")
+        try:
+            lease = Lease(self._limits.lease_s)
+            async with answering(self._limits.lease_s):
+                worker = await workers.register(connection, name=self._name, lease_s=self._limits.lease_s)
+            beat = asyncio.create_task(self._heartbeats(connection, worker, lease))
+            try:
+                await self._claim_until_stopped((worker, lease), only_rollout, beat)
+            finally:
+                await self._end_operations(lease, beat)
+                beat.cancel()
+                await asyncio.gather(beat, return_exceptions=True)
+                with suppress(TemporaryError):
+                    async with answering(self._limits.lease_s):
+                        await workers.deregister(connection, worker)
+        finally:
+            with suppress(Exception):
+                await connection.close()
+
+    async def _claim_until_stopped(
+        self, registration: tuple[Registration, Lease], only_rollout: str | None, beat: "asyncio.Task[None]"
+    ) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            pause = self._limits.poll_s
+            try:
+                await self._fill(registration, only_rollout)
+            except LeaseLost:
+                raise
+            except TemporaryError as error:
+                if only_rollout is not None and not self._running:
+                    raise
+                # One claim went wrong; whether the lease is in danger, the heartbeat knows.
+                self._strays = True
+                self._emit(WorkerBeat(worker=self._name, ok=False, error=str(error)))
+                pause = min(pause, CONTROL_RETRY_S)
+            if only_rollout is not None and not self._running and not self._strays:
+                return
+            await self._next(beat, pause)
+
+    async def _fill(self, registration: tuple[Registration, Lease], only_rollout: str | None) -> None:
+        """Claim and start operations until there are enough, or no more."""
+        worker, lease = registration
+        while len(self._running) < self._limits.operations_in_parallel and not self._stopping.is_set():
+            if not lease.good:
+                return
+            claim = await self._claim(worker, only_rollout)
+            if claim is None:
+                return
+            running = Running(claim=claim, lease=lease)
+            self._running.add(running)
+            running.task = asyncio.create_task(self._operate(running))
+
+    async def _claim(self, worker: Registration, only_rollout: str | None) -> Claim | None:
+        async with self._access.connection() as connection:
+            if self._strays:
+                # A claim whose answer was lost, or an outcome that could not be recorded: nobody here works
+                # on it, and our lease would keep it for ever.
+                kept = [running.claim.operation for running in self._running]
+                await workers.release_strays(connection, worker, kept)
+                self._strays = False
+            return await claims.claim(
+                connection, worker, lease_s=self._limits.lease_s, only_rollout=only_rollout
+            )
+
+    async def _operate(self, running: Running) -> None:
+        """Make one attempt, and never raise: one operation does not end the others."""
+        recorded = False
+        try:
+            recorded = await Attempt(running, self._tools).run()
+        except Exception as error:  # noqa: BLE001 - the boundary of an operation
+            self._emit(TaskFailed(task=f"operation {running.claim.operation}", error=repr(error)))
+        finally:
+            self._strays = self._strays or not recorded
+            self._running.discard(running)
+            self._settled(running.claim.source, running.claim.environment)
+            self._wake.set()
+
+    async def _next(self, beat: "asyncio.Task[None]", pause_s: float) -> None:
+        """Wait for a wake (an operation that ends wakes too) or a while; raise if the heartbeat ended."""
+        wake = asyncio.create_task(self._wake.wait())
+        try:
+            await asyncio.wait({wake, beat}, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            wake.cancel()
+        if beat.done():
+            beat.result()
+            raise DatabaseUnavailable("the heartbeat of the worker ended")
+
+    async def _heartbeats(self, connection: Connection, worker: Registration, lease: Lease) -> None:
+        """Renew all leases with one statement, and look what is asked of the operations under way."""
+        due = time.monotonic() + self._limits.heartbeat_s
+        while True:
+            await _wait(self._look, max(0.0, due - time.monotonic()))
+            self._look.clear()
+            sent = time.monotonic()
+            async with answering(self._limits.lease_s):
+                if sent >= due:
+                    await workers.heartbeat(connection, worker, self._limits.lease_s)
+                    lease.renew(sent)
+                    due = sent + self._limits.heartbeat_s
+                    self._emit(WorkerBeat(worker=self._name))
+                await self._see_requests(connection)
+
+    async def _see_requests(self, connection: Connection) -> None:
+        for running in list(self._running):
+            try:
+                asked = await claims.interruption(connection, running.claim)
+            except LeaseLost:
+                running.lose()
+            else:
+                if asked is not None:
+                    running.interrupt(asked)
+
+    async def _end_operations(self, lease: Lease, beat: "asyncio.Task[None]") -> None:
+        """Ask everything to stop, wait a bounded time, then cancel what has not reached a safe point."""
+        if beat.done():
+            lease.end()
+        for running in list(self._running):
+            running.interrupt("shutdown")
+        tasks = {running.task for running in self._running if running.task is not None}
+        if tasks:
+            _done, tasks = await asyncio.wait(tasks, timeout=self._limits.stop_grace_s)
+        lease.end()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            # Whoever claims these next ends their backends before it writes anything.
+            await asyncio.wait(tasks, timeout=CANCEL_WAIT_S)
+        self._running.clear()
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout=timeout_s)
