@@ -4,11 +4,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.catalog.model import CatalogObject
+from reconciler.errors import TemporaryError
 from reconciler.execution.interference import Interference
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.postgres.connection import Dsn
 from reconciler.state.desired import DesiredState
+from reconciler.state.tracked import TrackedDatabase
 from reconciler.tracking.fence import FenceOwner
+from reconciler.tracking.read import read_tracked
 from reconciler.tracking.record import Actor
 
 
@@ -18,7 +21,8 @@ class Resources:
 
     `intend` and `forget` note in the control database that a database is being made, and that it is done.
     `unprepared` are the databases whose tracking schema has to be installed before the fence can be taken;
-    `dropped`, by database, what people dropped and nobody puts back.
+    `dropped`, by database, what people dropped and nobody puts back; `planned_from`, by database, what the
+    plan takes for deployed.
     """
 
     dsn: Dsn
@@ -28,6 +32,7 @@ class Resources:
     desired: DesiredState
     unprepared: frozenset[str]
     dropped: Mapping[str, Sequence[CatalogObject]]
+    planned_from: Mapping[str, TrackedDatabase]
     intend: Callable[[str], Awaitable[None]]
     forget: Callable[[str], Awaitable[None]]
     interference: Interference = field(default_factory=Interference)
@@ -45,7 +50,18 @@ class Resources:
             )
             session.dropped = self.dropped.get(database, ())
             self.sessions[database] = session
+            await self._check(session)
         return self.sessions[database]
+
+    async def _check(self, session: DatabaseSession) -> None:
+        """Make sure that nobody deployed anything between our plan and our fence."""
+        planned_from = self.planned_from.get(session.database, TrackedDatabase())
+        if (await read_tracked(session.holder)).modules != planned_from.modules:
+            raise TemporaryError(
+                f"opening database '{session.database}' on {session.server} for writing: another writer"
+                " deployed changes since this was planned",
+                hint="nothing: it is planned anew by itself",
+            )
 
     async def finish(self) -> None:
         """Settle every base line and give every fence back; the first error is raised in the end."""

@@ -263,6 +263,7 @@ class Attempt:
                 part.desired.database: tuple(part.dropped.values())
                 for part in (assessment.diff.databases if assessment.diff is not None else ())
             },
+            planned_from=tracked,
             intend=intend,
             forget=forget,
             interference=self._tools.interference,
