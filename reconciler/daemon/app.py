@@ -83,7 +83,7 @@ class Daemon:
         hooks = self._hooks()
         parts = build(self._settings, self._secrets, control, hooks, fetch_first=False)
         self._metrics = Metrics(
-            control=control, connections=parts.connections, sources=tuple(parts.repositories)
+            control=control, connections=parts.control_connections, sources=tuple(parts.repositories)
         )
         self._worker = build_worker(self._settings, parts, control, self._name(), hooks)
         try:

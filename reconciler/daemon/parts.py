@@ -19,6 +19,9 @@ from reconciler.source.access import HistoryPolicy, SourceAccess, SourceCredenti
 from reconciler.source.repository import Repository
 from reconciler.worker import Worker, WorkerLimits
 
+CONTROL_CONNECTIONS = 8
+"""Connections to the control database for passes, the API and metrics, beyond one for each operation."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
@@ -35,16 +38,19 @@ class Parts:
     """Everything that was built; `worker` and `passes` need a control database."""
 
     connections: Connections
+    control_connections: Connections
     repositories: Mapping[str, Repository]
     planner: Planner
     passes: Passes
     reconciler: Reconciler
 
     async def close(self) -> None:
-        """End Git processes and close idle connections."""
+        """End passes and Git processes, and close connections."""
+        await self.passes.close()
         for repository in self.repositories.values():
             await repository.close()
         await self.connections.close()
+        await self.control_connections.close()
 
 
 def build(
@@ -54,6 +60,9 @@ def build(
     connections = Connections(
         per_database=settings.limits.connections_per_database, total=settings.limits.connections_total
     )
+    # Apart, so that no managed server which hangs ever keeps the control database from us.
+    to_control = settings.workers + CONTROL_CONNECTIONS
+    control_connections = Connections(per_database=to_control, total=to_control)
     repositories = {
         source.name: Repository(access(source, secrets), state_dir=Path(settings.state_dir))
         for source in settings.sources
@@ -78,7 +87,7 @@ def build(
     )
     recorder = Recorder(
         control=control,
-        connections=connections,
+        connections=control_connections,
         planner=planner,
         deployments_in_parallel=settings.limits.deployments_in_parallel,
         emit=hooks.emit,
@@ -102,6 +111,7 @@ def build(
     )
     return Parts(
         connections=connections,
+        control_connections=control_connections,
         repositories=repositories,
         planner=planner,
         passes=passes,
@@ -115,7 +125,7 @@ def build_worker(settings: Settings, parts: Parts, control: Dsn, name: str, hook
     return Worker(
         name=name,
         control=control,
-        connections=parts.connections,
+        connections=parts.control_connections,
         planner=parts.planner,
         limits=WorkerLimits(
             operations_in_parallel=settings.workers,

@@ -82,6 +82,12 @@ class Reconciler:
         where = await self._heads.look_up(name, ref=ref, deployment=deployment)
         async with self._recorder.connection() as connection:
             await environments.claim_name(connection, name, where.view.source)
+            known = await environments.read_environments(connection, [name])
+        if known and known[0].suspended:
+            raise Refused(
+                f"environment '{name}' is suspended: nothing of a rollout would be carried out",
+                hint=f"`reconciler resume {name}` first",
+            )
         chosen = Scope(scope) if scope is not None else Scope(where.spec.policy.scope)
         request = PlanRequest(scope=chosen, allow_hazards=allow_hazards)
         found = await self._recorder.assess(where.spec, where.states, {}, request=request)

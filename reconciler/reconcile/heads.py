@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 
-from reconciler.errors import NotFound, ReconcilerError, Refused, SourceUnavailable, SpecError, TemporaryError
+from reconciler.errors import NotFound, ReconcilerError, Refused, SourceUnavailable, SpecError
 from reconciler.events import Event, HistoryRewritten, SourceFetched
 from reconciler.planner import Planner, SourceView
 from reconciler.source.repository import Repository
@@ -130,18 +130,20 @@ class Heads:
         """The head of the source that declares an environment."""
         names: list[str] = []
         errors: list[str] = []
-        for source in self._sources:
+        # Those whose head is known answer at once: nobody waits for a source that hangs unless it may be it.
+        for source in sorted(self._sources, key=lambda source: source not in self._heads):
             try:
                 head = await self.head(source)
                 view = await self._planner.view(source, head.commit)
-            except TemporaryError as error:
+            except ReconcilerError as error:
                 errors.append(str(error))
                 continue
             if name in view.environments:
                 return view
             names += view.environments
-        if errors and not names:
-            raise SourceUnavailable("; ".join(errors))
+        if errors:
+            # It may stand in one of these.
+            raise SourceUnavailable(f"environment '{name}' was not found, and: {'; '.join(errors)}")
         raise no_environment(name, names)
 
     async def _known_references(self, head_view: SourceView, name: str) -> set[str]:

@@ -8,15 +8,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from reconciler.control import environments, rollouts
 from reconciler.control.environments import DeploymentObservation, Observation
-from reconciler.errors import Conflict, ReconcilerError
+from reconciler.errors import Conflict, ReconcilerError, TemporaryError
 from reconciler.events import CommitApplied, DriftFound, Event, PassFinished, PassResult
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.planner import Assessment, Planner, SourceView
 from reconciler.postgres.connection import Connection
 from reconciler.reconcile.heads import Head, Heads
+from reconciler.reconcile.lanes import Lanes
 from reconciler.reconcile.record import Recorder, RolloutRequest
 from reconciler.rollout.states import TERMINAL
 from reconciler.rollout.status import EnvironmentStatus, RolloutStatus
@@ -26,6 +28,11 @@ BY_ITSELF = "reconciler"
 """Who asked for a rollout that nobody asked for by hand."""
 ROLLOUTS_LOOKED_AT = 20
 """How many of an environment's latest rollouts a pass looks at for one that is under way."""
+SLOW_S = 1.0
+"""From when on an environment that cannot be read counts as one that makes others wait."""
+PATIENCE_S = 2.0
+"""How long a pass of a source waits for its environments. Who takes longer goes on alone, and the next commit
+does not wait for it."""
 
 
 class Passes:
@@ -50,13 +57,16 @@ class Passes:
         self._recorder = recorder
         self._emit = emit
         self._ask_work = ask_work
-        self._slots = asyncio.Semaphore(environments_in_parallel)
+        self._lanes = Lanes(environments_in_parallel)
         self._only_look = only_look
         self._applied: dict[str, str | None] = {}
         self._drift: dict[tuple[str, str], frozenset[str]] = {}
 
     async def pass_source(self, source: str) -> None:
-        """Fetch a source and run a pass over each of its environments; one never stops another."""
+        """Fetch a source and run a pass over each of its environments; one never stops or delays another.
+
+        Raises what came between us and the control database, so that the pass is tried again soon.
+        """
         head = await self._heads.fetch(source)
         view = await self._planner.view(source, head.commit)
         async with self._recorder.connection() as connection:
@@ -73,14 +83,24 @@ class Passes:
                 )
         for name, why in refused.items():
             self._emit(PassFinished(environment=name, result=PassResult.FAILED, duration_s=0.0, error=why))
-        await asyncio.gather(
-            *(self._report(view, head, name, path, why) for name, (path, why) in unreadable.items()),
-            *(
-                self._guarded_pass(view, head, name, known.get(name))
-                for name in sorted(view.environments)
-                if name not in refused
-            ),
-        )
+        for name, (path, why) in unreadable.items():
+            await self._report(view, head, name, path, why)
+        failures: list[TemporaryError] = []
+        tasks = {
+            self._lanes.ask(
+                name, partial(self._guarded_pass, view, head, name, known.get(name), failures.append)
+            )
+            for name in sorted(view.environments)
+            if name not in refused
+        }
+        if tasks:
+            await asyncio.wait(tasks, timeout=None if self._only_look else PATIENCE_S)
+        if failures:
+            raise failures[0]
+
+    async def close(self) -> None:
+        """End the passes that are under way."""
+        await self._lanes.close()
 
     async def _claim_names(self, connection: Connection, source: str, names: set[str]) -> dict[str, str]:
         """Environment names belong to the source that declared them first; say which are another's."""
@@ -108,23 +128,33 @@ class Passes:
         )
 
     async def _guarded_pass(
-        self, view: SourceView, head: Head, name: str, known: EnvironmentStatus | None
-    ) -> None:
-        """The boundary of a pass: every error becomes the environment's own, and counts."""
+        self,
+        view: SourceView,
+        head: Head,
+        name: str,
+        known: EnvironmentStatus | None,
+        tell: Callable[[TemporaryError], None],
+    ) -> bool:
+        """The boundary of a pass: every error becomes the environment's own, and counts.
+
+        True where somebody did not answer. A deployment that cannot be read is no error of the pass, so one
+        that may pass is the control database's: it is told.
+        """
         self._tell_applied(name, known)
         began = time.monotonic()
         outcome = _Outcome(result=PassResult.FAILED)
         failure: str | None = None
-        async with self._slots:
-            try:
-                outcome = await self._pass(view, head, name, known)
-            except ReconcilerError as error:
-                failure = str(error)
-            except Exception as error:  # noqa: BLE001 - the boundary of a pass
-                failure = f"internal error: {error!r}"
-            if failure is not None:
-                with suppress(ReconcilerError):
-                    await self._observe_error(view, head, name, failure)
+        try:
+            outcome = await self._pass(view, head, name, known)
+        except ReconcilerError as error:
+            failure = str(error)
+            if isinstance(error, TemporaryError):
+                tell(error)
+        except Exception as error:  # noqa: BLE001 - the boundary of a pass
+            failure = f"internal error: {error!r}"
+        if failure is not None:
+            with suppress(ReconcilerError):
+                await self._observe_error(view, head, name, failure)
         self._emit(
             PassFinished(
                 environment=name,
@@ -140,6 +170,7 @@ class Passes:
                 error=failure,
             )
         )
+        return outcome.waited and time.monotonic() - began > SLOW_S
 
     async def _pass(
         self, view: SourceView, head: Head, name: str, known: EnvironmentStatus | None
@@ -171,6 +202,7 @@ class Passes:
             drift=sum(len(plan.drift) for plan in plans),
             diverged=sum(len(plan.diverged) for plan in plans),
             held=sum(1 for plan in plans if plan.held is not None),
+            waited=any(plan.unavailable is not None for plan in plans),
             rollout=recorded,
         )
 
@@ -209,6 +241,8 @@ class Passes:
     def _tell_drift(self, name: str, plans: Sequence[DeploymentPlan]) -> None:
         """Tell drift when it is new, not on every pass."""
         for plan in plans:
+            if plan.unavailable is not None:
+                continue
             now = frozenset(row.identity for row in plan.drift)
             if now and now != self._drift.get((name, plan.name)):
                 self._emit(
@@ -273,6 +307,7 @@ class _Outcome:
     drift: int = 0
     diverged: int = 0
     held: int = 0
+    waited: bool = False
     rollout: str | None = None
 
 
