@@ -10,6 +10,7 @@ import os
 import secrets
 import shlex
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -58,7 +59,8 @@ _SETTINGS = {
     # Statements may hold secrets, and the log is a file.
     "log_min_error_statement": "panic",
 }
-_UNSAFE_SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+_UNSAFE_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
+"""Commits still reach the kernel before they are told: a killed server loses nothing, a crashed machine may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +233,9 @@ class EmbeddedServer:
         """Start it on the port it had, or on another where somebody else has that one now."""
         if record.log.exists() and record.log.stat().st_size > _LOG_BYTES_MAX:
             record.log.replace(record.log.with_suffix(".log.1"))
+        for left in record.server.glob(".s.PGSQL.*"):
+            # Of a server that died: its number may belong to somebody else by now, who would be believed.
+            left.unlink()
         outcome = Outcome(code=None, output="")
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             if attempt > 1 or not _is_free(record.port):
@@ -302,22 +307,20 @@ class EmbeddedServer:
             return
         with self._locked():
             record = read_record(self._folder)
-            if record is None or postmaster.read(record.data) is None:
+            pid = postmaster.alive(record.data) if record is not None else None
+            if record is None or pid is None:
                 return
-            account = account_for(record.data)
-            bin_dir, _ = runnable(find_binaries(self._bin_dir), account, record.home)
-            if postmaster.settle(record.data, deadline_s=_LEFTOVERS_TIMEOUT_S) is None:
-                return
-            outcome = run(
-                [bin_dir / "pg_ctl", "stop", "-D", record.data, "-m", "fast", "-w", "-s",
-                 "-t", str(_STOP_TIMEOUT_S)],
-                account=account, cwd=record.server, timeout_s=_STOP_TIMEOUT_S + 15,
-            )  # fmt: skip
-            if outcome.code != 0 and postmaster.alive(record.data) is not None:
-                raise DatabaseUnavailable(
-                    f"stopping the embedded PostgreSQL in '{record.data}': {outcome.output}",
-                    hint=f"see '{record.log}'",
-                )
+            # What `pg_ctl stop -m fast` does; so the programs need not be there any more.
+            os.kill(pid, signal.SIGINT)
+            deadline = time.monotonic() + _STOP_TIMEOUT_S
+            while postmaster.alive(record.data) == pid:
+                if time.monotonic() > deadline:
+                    raise DatabaseUnavailable(
+                        f"stopping the embedded PostgreSQL in '{record.data}': its process {pid} is still"
+                        f" there after {_STOP_TIMEOUT_S} s",
+                        hint=f"see '{record.log}'",
+                    )
+                time.sleep(_POLL_S)
 
     def _remove(self) -> None:
         self._stop()

@@ -132,7 +132,6 @@ class OwnServer(Server):
         self.process: subprocess.Popen[bytes] | None = None
         self.settings = {
             "fsync": "off",
-            "synchronous_commit": "off",
             "full_page_writes": "off",
             "max_connections": "200",
             "shared_buffers": "64MB",
