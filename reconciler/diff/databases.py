@@ -6,6 +6,7 @@ from typing import Literal
 
 from reconciler.catalog.identifier import quote_identifier
 from reconciler.catalog.model import CatalogObject, ObjectKind
+from reconciler.catalog.standing import Standing, standing
 from reconciler.diff import catalog
 from reconciler.diff.model import (
     DatabaseDiff,
@@ -95,8 +96,19 @@ def compare(
         diverged=diverged,
         blocked=tuple(blocked),
         dropped={} if context.drift == "heal" else dropped,
+        standing=_standing(tracked, live, need),
         left_moving=need is None and not blocked and context.resuming and _unsettled(tracked),
     )
+
+
+def _standing(tracked: TrackedDatabase, live: LiveDatabase, need: DatabaseNeed | None) -> dict[str, Standing]:
+    """Drift as objects; none where the base line is not one to measure from."""
+    base_line = tracked.base_line
+    if need is not None or base_line is None or base_line.moving:
+        return {}
+    if base_line.objects is None or live.catalog is None:
+        return {}
+    return standing(base_line.objects, live.catalog.objects)
 
 
 def _unsettled(tracked: TrackedDatabase) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reconciler.catalog.model import CatalogObject
+from reconciler.catalog.standing import Standing
 from reconciler.state.desired import DesiredChange, DesiredDatabase, DesiredModule
 
 
@@ -85,8 +86,8 @@ class DatabaseDiff:
     """One `Database` component: what it needs, which extensions are missing, what drifted.
 
     `blocked` says why nothing can be done in it; then its modules cannot go on either. `dropped` are
-    declared extensions that were dropped by hand and are not put back, as the base line has them: there they
-    stay, so that they stay drift.
+    declared extensions that were dropped by hand and are not put back, as the base line has them.
+    `standing` is all that differs from the base line: what our writes leave alone of it stays drift.
     `left_moving`: an interrupted attempt of the operation that plans wrote here, and its base line is to be
     settled even where no step is left.
     """
@@ -100,6 +101,7 @@ class DatabaseDiff:
     diverged: tuple[Divergence, ...] = ()
     blocked: tuple[str, ...] = ()
     dropped: Mapping[str, CatalogObject] = field(default_factory=dict)
+    standing: Mapping[str, Standing] = field(default_factory=dict)
     left_moving: bool = False
 
     @property

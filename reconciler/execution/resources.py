@@ -1,9 +1,9 @@
 """What the steps of one operation may use, passed in explicitly."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.catalog.model import CatalogObject
+from reconciler.catalog.standing import Standing
 from reconciler.errors import TemporaryError
 from reconciler.execution.interference import Interference
 from reconciler.execution.session import DatabaseSession, Limits, open_session
@@ -21,7 +21,7 @@ class Resources:
 
     `intend` and `forget` note in the control database that a database is being made, and that it is done.
     `unprepared` are the databases whose tracking schema has to be installed before the fence can be taken;
-    `dropped`, by database, what people dropped and nobody puts back; `planned_from`, by database, what the
+    `standing`, by database, drift that stood when this was planned; `planned_from`, by database, what the
     plan takes for deployed.
     """
 
@@ -31,7 +31,7 @@ class Resources:
     limits: Limits
     desired: DesiredState
     unprepared: frozenset[str]
-    dropped: Mapping[str, Sequence[CatalogObject]]
+    standing: Mapping[str, Mapping[str, Standing]]
     planned_from: Mapping[str, TrackedDatabase]
     intend: Callable[[str], Awaitable[None]]
     forget: Callable[[str], Awaitable[None]]
@@ -48,7 +48,7 @@ class Resources:
                 limits=self.limits,
                 install_tracking=database in self.unprepared,
             )
-            session.dropped = self.dropped.get(database, ())
+            session.standing = self.standing.get(database, {})
             self.sessions[database] = session
             await self._check(session)
         return self.sessions[database]

@@ -5,14 +5,15 @@ runs; the writer runs scripts. The fence's epoch is checked inside every transac
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from reconciler.catalog.model import Catalog, CatalogObject
+from reconciler.catalog.model import Catalog
+from reconciler.catalog.standing import Standing, base_line_after
 from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
 from reconciler.postgres.connection import Connection, Dsn, connect, translate
 from reconciler.postgres.queries import Queries
@@ -55,7 +56,7 @@ class DatabaseSession:
     holder_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     capacity: int | None = None
     adopts_copy: bool = False
-    dropped: Sequence[CatalogObject] = ()
+    standing: Mapping[str, Standing] = field(default_factory=dict)
 
     @property
     def writer_is_idle(self) -> bool:
@@ -91,19 +92,20 @@ class DatabaseSession:
     async def settle(self) -> None:
         """Store the base line: what stands in the database after our last write is ours from here on.
 
-        But for what was dropped by hand and not put back: it stays in, and so is drift as long as it is gone.
+        But for drift that stood before and that our writes left alone: it stays drift.
         """
         live = await read_database(self.holder, known_probe=None)
         if live.catalog is None or live.identity is None or live.probe is None:
             raise ReconcilerError(f"reading database '{self.database}' gave no catalog")
-        dropped = {item.identity: item for item in self.dropped if item.identity not in live.catalog.objects}
+        objects = base_line_after(live.catalog.objects, self.standing)
+        drifted = objects is not live.catalog.objects
         store = base_line.adopt_copy if self.adopts_copy else base_line.settle
         await store(
             self.holder,
             self.fence,
-            catalog=Catalog({**live.catalog.objects, **dropped}) if dropped else live.catalog,
+            catalog=Catalog(objects),
             # A base line that differs from the live catalog has a probe that no live one equals.
-            probe=f"with drift {live.probe}" if dropped else live.probe,
+            probe=f"with drift {live.probe}" if drifted else live.probe,
             identity=live.identity,
             algorithm=ALGORITHM,
         )

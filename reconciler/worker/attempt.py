@@ -259,8 +259,8 @@ class Attempt:
             limits=self._tools.limits.writes,
             desired=assessment.desired,
             unprepared=frozenset(part.database for part in assessment.desired.databases) - prepared,
-            dropped={
-                part.desired.database: tuple(part.dropped.values())
+            standing={
+                part.desired.database: part.standing
                 for part in (assessment.diff.databases if assessment.diff is not None else ())
             },
             planned_from=tracked,
