@@ -7,7 +7,13 @@ import pytest
 
 pytest_plugins = [
     name
-    for name in ("tests.plugins.postgres", "tests.plugins.git", "tests.plugins.proxy", "tests.plugins.daemon")
+    for name in (
+        "tests.plugins.postgres",
+        "tests.plugins.git",
+        "tests.plugins.proxy",
+        "tests.plugins.daemon",
+        "tests.plugins.site",
+    )
     if find_spec(name) is not None
 ]
 

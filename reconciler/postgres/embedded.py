@@ -60,7 +60,7 @@ _SETTINGS = {
     "log_min_error_statement": "panic",
 }
 _UNSAFE_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
-"""Commits still reach the kernel before they are told: a killed server loses nothing, a crashed machine may."""
+"""Commits still reach the kernel before they are told: a killed server loses none, a crashed machine may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
