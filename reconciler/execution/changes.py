@@ -213,6 +213,9 @@ class _Batch:
                     pass
                 self._sent.clear()
                 await self._enter()
+                # The client library gives the first answer in a pipeline in the way of the last one before
+                # it, in chunks, which no cursor of ours expects; of an empty statement there are none.
+                await self._writer.execute("", prepare=False)
                 continue
             self._sent.append((change, program, position, cursor))
             await cursor.execute(query, prepare=False)
