@@ -27,6 +27,10 @@ class Lanes:
             self._tasks[name] = asyncio.create_task(self._run(name), name=f"pass {name}")
         return self._tasks[name]
 
+    def is_slow(self, name: str) -> bool:
+        """Whether the last job of a name waited for somebody who did not answer."""
+        return name in self._waited
+
     async def close(self) -> None:
         """Cancel what is under way and forget what was asked."""
         self._asked.clear()

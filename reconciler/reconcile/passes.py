@@ -87,14 +87,16 @@ class Passes:
             await self._report(view, head, name, path, why)
         failures: list[TemporaryError] = []
         tasks = {
-            self._lanes.ask(
+            name: self._lanes.ask(
                 name, partial(self._guarded_pass, view, head, name, known.get(name), failures.append)
             )
             for name in sorted(view.environments)
             if name not in refused
         }
-        if tasks:
-            await asyncio.wait(tasks, timeout=None if self._only_look else PATIENCE_S)
+        # Who was slow the last time is not waited for again.
+        awaited = {task for name, task in tasks.items() if self._only_look or not self._lanes.is_slow(name)}
+        if awaited:
+            await asyncio.wait(awaited, timeout=None if self._only_look else PATIENCE_S)
         if failures:
             raise failures[0]
 
