@@ -38,7 +38,6 @@ _NETWORK_SETTINGS: dict[str, Any] = {
 """A peer that is gone without a word is noticed within half a minute; the connection string may say else."""
 _SETTINGS_REFUSED = ("unsupported startup parameter", "configuration parameter", 'parameter "')
 _NAME_BYTES_MAX = 63
-_CLOSE_TIMEOUT_S = 5.0
 _RESET_TIMEOUT_S = 5.0
 
 
@@ -228,28 +227,28 @@ class Connections:
         """An idle connection that still answers, else a new one, for which others may have to make room."""
         while shelf.idle:
             connection = shelf.idle.pop().connection
-            if await _prepared(connection, role):
+            if await _prepared_or_closed(connection, role):
                 return connection
-            await _close(connection)
         await self._make_room()
         connection = await connect(dsn, database=database, role=role)
-        if not await _prepared(connection, role):
-            await _close(connection)
+        if not await _prepared_or_closed(connection, role):
             raise DatabaseUnavailable(
                 f"connecting to {_target(dsn, database)}: the server closed the connection"
             )
         return connection
 
     async def _put_back(self, shelf: _Shelf, connection: Connection | None, *, usable: bool) -> None:
+        kept = False
         try:
-            if connection is None:
-                return
-            if usable and not self._closed and await _reset(connection):
+            if connection is not None and usable and not self._closed and await _reset(connection):
+                # Everything may have been closed while it was reset.
+                kept = not self._closed
+        finally:
+            if kept and connection is not None:
                 shelf.idle.append(_Idle(connection, time.monotonic()))
                 self._sweep_later()
-            else:
+            elif connection is not None:
                 await _close(connection)
-        finally:
             shelf.lent -= 1
             self._forget_empty()
             self._tell_waiters()
@@ -294,6 +293,17 @@ async def _prepared(connection: Connection, role: str) -> bool:
     return True
 
 
+async def _prepared_or_closed(connection: Connection, role: str) -> bool:
+    """The same; one that does not answer, or that nobody waits for any more, is closed."""
+    prepared = False
+    try:
+        prepared = await _prepared(connection, role)
+    finally:
+        if not prepared:
+            await _close(connection)
+    return prepared
+
+
 async def _reset(connection: Connection) -> bool:
     """Whether a connection that comes back is fit for another borrower; nothing of this one is left then."""
     if connection.closed or connection.info.transaction_status != TransactionStatus.IDLE:
@@ -311,5 +321,6 @@ async def _reset(connection: Connection) -> bool:
 
 
 async def _close(connection: Connection) -> None:
-    with suppress(psycopg.Error, OSError, TimeoutError):
-        await asyncio.wait_for(connection.close(), timeout=_CLOSE_TIMEOUT_S)
+    """Close a connection; the driver waits for nobody here, so that being cancelled does not come between."""
+    with suppress(psycopg.Error, OSError):
+        await connection.close()
