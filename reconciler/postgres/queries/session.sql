@@ -16,6 +16,7 @@ SELECT
 -- they are the driver's, which would go on using them.
 RESET SESSION AUTHORIZATION;
 RESET ALL;
+CLOSE ALL; -- noqa: PRS
 UNLISTEN *;
 DISCARD TEMP;
 SELECT pg_catalog.pg_advisory_unlock_all();
