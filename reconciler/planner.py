@@ -89,6 +89,10 @@ class Assessment:
     diff: Diff | None
 
 
+Restrict = Callable[[str, tuple[ParsedEnvironment, ...]], tuple[ParsedEnvironment, ...]]
+"""Adds a problem to every environment of a source that uses what the source may not."""
+
+
 class Planner:
     """Plans deployments. Holds caches of parsed commits and of when a catalog was last read in full."""
 
@@ -97,6 +101,7 @@ class Planner:
         *,
         sources: Mapping[str, Repository],
         paths: Mapping[str, str],
+        restrict: Restrict | None = None,
         connections: Connections,
         resolve_secret: Callable[[SecretReference], str],
         limits: PlannerLimits,
@@ -104,6 +109,7 @@ class Planner:
     ) -> None:
         self._sources = sources
         self._paths = paths
+        self._restrict = restrict or (lambda _source, parsed: parsed)
         self._connections = connections
         self._resolve_secret = resolve_secret
         self._limits = limits
@@ -140,7 +146,7 @@ class Planner:
             for path, content in tree.files.items()
             if path.startswith(prefix) and path.endswith(SPEC_SUFFIXES)
         }
-        parsed = parse_tree(specs)
+        parsed = self._restrict(source, parse_tree(specs))
         return SourceView(
             source=source,
             commit=commit,

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.cli.address import CONFIG_BYTES_MAX, CONFIG_PLACES
-from reconciler.errors import NotFound, Problem, SettingsError
-from reconciler.settings import Settings, load_settings
-from reconciler.spec import yaml_text
+from reconciler.errors import NotFound
+from reconciler.settings import Settings, SourceSettings
+from reconciler.spec import settings_text
 
 
 def load(
@@ -19,13 +19,15 @@ def load(
     `overrides` are options of the command line; they win over the file and the environment.
     """
     place = find(config)
-    data = _from_where_it_stands(read(place), place.absolute().parent) if place is not None else {}
-    for key, value in (overrides or {}).items():
-        data[key] = value
-        environ = {name: text for name, text in environ.items() if name != f"RECONCILER_{key.upper()}"}
-    if "state_dir" not in data and "RECONCILER_STATE_DIR" not in environ:
-        data["state_dir"] = default_state_dir(environ)
-    return load_settings(data, environ, file=str(place) if place is not None else "settings")
+    settings = settings_text.load(
+        str(place) if place is not None else "settings",
+        _content(place) if place is not None else b"",
+        environ,
+        overrides,
+    )
+    elsewhere = "state_dir" in (overrides or {}) or bool(environ.get("RECONCILER_STATE_DIR"))
+    folder = place.absolute().parent if place is not None else Path.cwd()
+    return _from_where_it_stands(settings, folder, default_state_dir(environ), elsewhere=elsewhere)
 
 
 def find(config: str | None) -> Path | None:
@@ -39,36 +41,30 @@ def find(config: str | None) -> Path | None:
     return next((Path(place) for place in CONFIG_PLACES if Path(place).is_file()), None)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The mapping in a settings file, read as strictly as a spec."""
+def _content(path: Path) -> bytes:
+    """The bytes of a settings file; one more than the limit tells that it is too long."""
     with path.open("rb") as file:
-        content = file.read(CONFIG_BYTES_MAX + 1)
-    loaded = yaml_text.load(str(path), content)
-    if loaded.problems:
-        raise SettingsError(loaded.problems)
-    if not loaded.documents:
-        return {}
-    value = loaded.documents[0].plain()
-    if len(loaded.documents) > 1 or not (value is None or isinstance(value, dict)):
-        raise SettingsError([Problem(file=str(path), message="the settings are one mapping")])
-    return dict(value or {})
+        return file.read(CONFIG_BYTES_MAX + 1)
 
 
-def _from_where_it_stands(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Paths in a settings file are meant from the folder it is in, wherever the daemon is started."""
-    if isinstance(data.get("state_dir"), str):
-        data["state_dir"] = str(folder / data["state_dir"])
-    sources = data.get("sources")
-    if isinstance(sources, list):
-        data["sources"] = [_local_source(source, folder) for source in sources]
-    return data
+def _from_where_it_stands(settings: Settings, folder: Path, state_dir: str, *, elsewhere: bool) -> Settings:
+    """Paths in a settings file are meant from the folder it is in, wherever the daemon is started.
+
+    `elsewhere` says that the state directory was not named in the file.
+    """
+    if not elsewhere:
+        named = "state_dir" in settings.model_fields_set
+        state_dir = str(folder / settings.state_dir) if named else state_dir
+    else:
+        state_dir = settings.state_dir
+    sources = tuple(_local_source(source, folder) for source in settings.sources)
+    return settings.model_copy(update={"state_dir": state_dir, "sources": sources})
 
 
-def _local_source(source: Any, folder: Path) -> Any:
-    url = source.get("url") if isinstance(source, dict) else None
-    if not isinstance(url, str) or "://" in url or not url.startswith("."):
+def _local_source(source: SourceSettings, folder: Path) -> SourceSettings:
+    if "://" in source.url or not source.url.startswith("."):
         return source
-    return {**source, "url": os.path.normpath(folder / url)}
+    return source.model_copy(update={"url": os.path.normpath(folder / source.url)})
 
 
 def default_state_dir(environ: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from reconciler.daemon.secrets import Secrets
@@ -17,6 +18,8 @@ from reconciler.reconcile.record import Recorder
 from reconciler.settings import Settings, SourceSettings
 from reconciler.source.access import HistoryPolicy, SourceAccess, SourceCredentials
 from reconciler.source.repository import Repository
+from reconciler.spec.parse import ParsedEnvironment
+from reconciler.spec.permissions import restrict
 from reconciler.worker import Worker, WorkerLimits
 
 CONTROL_CONNECTIONS = 8
@@ -70,6 +73,7 @@ def build(
     planner = Planner(
         sources=repositories,
         paths={source.name: source.path for source in settings.sources},
+        restrict=partial(_restrict, settings),
         connections=connections,
         resolve_secret=secrets.for_spec,
         limits=PlannerLimits(
@@ -117,6 +121,14 @@ def build(
         passes=passes,
         reconciler=reconciler,
     )
+
+
+def _restrict(
+    settings: Settings, name: str, parsed: tuple[ParsedEnvironment, ...]
+) -> tuple[ParsedEnvironment, ...]:
+    """Hold the environments of a source to what the settings allow it."""
+    source = next(source for source in settings.sources if source.name == name)
+    return restrict(parsed, source.allow, settings.own_secrets())
 
 
 def build_worker(settings: Settings, parts: Parts, control: Dsn, name: str, hooks: Hooks) -> Worker:

@@ -73,10 +73,11 @@ def _secret_reference(value: object, info: ValidationInfo) -> SecretReference:
     kind, text = next(iter(value.items()))
     if not isinstance(text, str):
         raise broken_rule(Broken(f"{kind} must be a string", hint))
-    if "${" not in text or (info.context or {}).get("resolved"):
-        broken = text_rules.secret_variable(text) if kind == "env" else text_rules.secret_file(text)
-        if broken is not None:
-            raise broken_rule(broken)
+    rule = text_rules.secret_variable if kind == "env" else text_rules.secret_file
+    if "${" in text and not (info.context or {}).get("resolved"):
+        rule = text_rules.secret_template
+    if (broken := rule(text)) is not None:
+        raise broken_rule(broken)
     return SecretReference(env=text) if kind == "env" else SecretReference(file=text)
 
 

@@ -16,6 +16,9 @@ from reconciler.spec.environment import (
 )
 from reconciler.spec.words import Path
 
+_NAMES = frozenset({"name", "stage", "kind", "after", "from"})
+"""Keys of names, in which variables are refused already."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentOutline:
@@ -120,11 +123,20 @@ def _strings(path: Path, value: object) -> Iterator[tuple[Path, str]]:
                 yield from _strings((*path, position), item)
         case dict():
             for key, item in value.items():
-                # Text in place of a reference is refused already, and nothing of it may be told.
-                if not (key == "dsn" and isinstance(item, str)):
+                is_name = key in _NAMES and path[-1] != "variables"
+                if not (is_name or (key == "dsn" and _holds_secret(item))):
                     yield from _strings((*path, key), item)
         case _:
             return
+
+
+def _holds_secret(dsn: object) -> bool:
+    """Whether something else than a reference stands under a `dsn`: refused, and nothing of it is told."""
+    if not isinstance(dsn, dict):
+        return True
+    return any(
+        not isinstance(text, str) or text_rules.secret_template(text) is not None for text in dsn.values()
+    )
 
 
 def _items(value: object, limit: int) -> list[tuple[int, Mapping[str, object]]]:

@@ -23,6 +23,7 @@ _NAME = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
 _VARIABLE = re.compile(VARIABLE_PATTERN.removesuffix("$") + r"\Z")
 _HAZARD = re.compile(HAZARD_PATTERN.removesuffix("$") + r"\Z")
 _ENVIRONMENT_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+_REFERENCE_TEMPLATE = re.compile(r"[A-Za-z0-9_/.${}-]+")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f]")
 
 
@@ -132,6 +133,13 @@ def secret_variable(text: str) -> Broken | None:
             "keep the secret under another name",
         )
     return None
+
+
+def secret_template(text: str) -> Broken | None:
+    """A reference to a secret with variables in it; a connection string does not pass for one."""
+    if _REFERENCE_TEMPLATE.fullmatch(text):
+        return None
+    return Broken("is not a reference to a secret", "write it as in {env: SHOP_${deployment}_DSN}")
 
 
 def secret_file(text: str) -> Broken | None:

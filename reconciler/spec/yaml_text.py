@@ -61,12 +61,12 @@ class ScalarNode:
     mark: Mark
     value: Scalar
     size: int = 1
-    height: int = 1
+    height: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceNode:
-    """A list; `size` and `height` count it and all below it."""
+    """A list; `size` counts all values from here on, `height` the levels of lists and mappings."""
 
     mark: Mark
     items: tuple["Node", ...]
@@ -327,14 +327,16 @@ class _Reader:
             self._stop(event, f"more than {ALIASES_MAX} aliases in one file")
             return nothing
         if name not in self.anchors:
-            self._report(event, f"alias {shown(name)} has no anchor before it")
+            # Not named: an unquoted password may begin with a star.
+            hint = "a value that starts with * needs quotes"
+            self._report(event, "the alias has no anchor before it", hint)
             return nothing
         node = self.anchors[name]
         if node is None:
-            self._report(event, f"alias {shown(name)} stands inside its own anchor")
+            self._report(event, "the alias stands inside its own anchor")
             return nothing
         self._count(event, node.size)
-        if len(self.path) + node.height > DEPTH_MAX + 1:
+        if len(self.path) + node.height > DEPTH_MAX:
             self._stop(event, f"nested more than {DEPTH_MAX} levels deep")
         return nothing if self.stopped else replace(node, mark=_mark(event))
 
