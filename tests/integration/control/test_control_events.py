@@ -50,4 +50,7 @@ async def test_gap_of_a_transaction_that_failed_is_passed_in_time(control: Contr
     async with control.connection.transaction():
         await control.rows("SET LOCAL session_replication_role = 'replica'")
         await control.rows("UPDATE reconciler_control.events SET at = at - interval '1 minute'")
-    assert [e.kind for e in await events.read_events(control.connection, after=0)] == ["test.first", "test.after"]
+    assert [e.kind for e in await events.read_events(control.connection, after=0)] == [
+        "test.first",
+        "test.after",
+    ]
