@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,14 @@ LIMITS: Mapping[str, Any] = {
 class Process:
     """What one daemon has: parts, a worker, and the events they told."""
 
-    def __init__(self, site: "Site", name: str, **limits: Any) -> None:
+    def __init__(
+        self, site: "Site", name: str, *, more_sources: Sequence[Mapping[str, str]] = (), **limits: Any
+    ) -> None:
         self.events: list[Event] = []
         settings = Settings.model_validate(
             {
                 "state_dir": str(site.folder / name),
-                "sources": [{"name": "shop", "url": str(site.repository.path)}],
+                "sources": [*more_sources, {"name": "shop", "url": str(site.repository.path)}],
                 "limits": {**LIMITS, **limits},
             }
         )

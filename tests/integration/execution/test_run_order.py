@@ -1,0 +1,101 @@
+"""The order in which the steps of a stage run: `after` edges between databases, within a bound."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from reconciler.errors import LeaseLost, StepFailed, TemporaryError
+from reconciler.execution import run as running
+from reconciler.plan.model import DeploymentPlan, PlanStage
+from reconciler.plan.steps import AnyStep, StepKind, TakeBaseLine
+from tests.plugins.states import database, desired
+
+
+class Notes:
+    """A journal that notes the steps; named ones fail."""
+
+    def __init__(self, failing: Mapping[str, Exception]) -> None:
+        self.seen: list[str] = []
+        self.failing = failing
+
+    async def started(self, step: AnyStep) -> None:
+        self.seen.append(step.component)
+        await asyncio.sleep(0)
+        if step.component in self.failing:
+            raise self.failing[step.component]
+
+    async def finished(self, step: AnyStep, duration_s: float) -> None: ...
+
+    async def failed(self, step: AnyStep, duration_s: float, error: BaseException) -> None: ...
+
+    async def safe_point(self) -> None: ...
+
+
+class Nothing:
+    """Resources of steps that need none."""
+
+    def __init__(self, after: Mapping[str, Sequence[str]]) -> None:
+        self.desired = desired(
+            databases=[
+                database(component=name, database=name, after=tuple(more)) for name, more in after.items()
+            ]
+        )
+        self.interference = running.Resources.__dataclass_fields__["interference"].default_factory()  # type: ignore[misc]
+
+    async def session(self, _database: str) -> None: ...
+
+
+def plan(places: Mapping[str, str]) -> DeploymentPlan:
+    """One stage with a step for each component, which goes to its database."""
+    steps = tuple(
+        TakeBaseLine(
+            id=f"{component}/x",
+            kind=StepKind.TAKE_BASE_LINE,
+            component=component,
+            identity=component,
+            database=place,
+        )
+        for component, place in places.items()
+    )
+    return DeploymentPlan(name="eu", base="", digest="", stages=(PlanStage(name="databases", steps=steps),))
+
+
+async def carry_out(
+    places: Mapping[str, str], after: Mapping[str, Sequence[str]], **failing: Exception
+) -> list[str]:
+    notes = Notes(failing)
+    resources: Any = Nothing({name: after.get(name, ()) for name in places})
+    async with asyncio.timeout(10):
+        await running.run(plan(places), resources, notes)
+    return notes.seen
+
+
+async def test_waiting_takes_no_place_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one place, a database that waits for another one lets it run first."""
+    monkeypatch.setattr(running, "PARALLEL_DATABASES_MAX", 1)
+    seen = await carry_out({"a": "one", "z": "two", "b": "one"}, {"b": ["z"]})
+    assert seen == ["a", "z", "b"]
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "told"),
+    [
+        (TemporaryError("t"), StepFailed("s"), StepFailed),
+        (StepFailed("s"), LeaseLost("l"), LeaseLost),
+        (RuntimeError("asked to stop"), TemporaryError("t"), TemporaryError),
+    ],
+)
+async def test_of_several_errors_the_gravest_is_told(
+    one: Exception, two: Exception, told: type[Exception]
+) -> None:
+    """What ends the operation for good is not hidden by what merely stops it."""
+    with pytest.raises(told):
+        await carry_out({"a": "one", "b": "two"}, {}, a=one, b=two)
+
+
+async def test_failure_stops_what_waits_for_it() -> None:
+    """Nothing after a failed component starts, and the failure is what is told."""
+    with pytest.raises(StepFailed):
+        await carry_out({"a": "one", "b": "two"}, {"b": ["a"]}, a=StepFailed("s"))
