@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import psycopg
 import pytest
-from reconciler.postgres.connection import Connection, connect
 
+from reconciler.postgres.connection import Connection, connect
 from reconciler.tracking.fence import Fence, FenceOwner
 from reconciler.tracking.install import install
 from reconciler.tracking.record import Actor, ModuleIdentity

@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from reconciler.postgres.connection import Connection
 
 from reconciler.catalog.model import Catalog, CatalogObject, DatabaseIdentity, Fingerprint, ObjectKind
 from reconciler.errors import Refused
+from reconciler.postgres.connection import Connection
 from reconciler.tracking.base_line import adopt_copy, settle
 from reconciler.tracking.fence import Fence, FenceOwner
 from reconciler.tracking.read import read_base_line_objects, read_tracked

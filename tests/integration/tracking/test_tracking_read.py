@@ -1,9 +1,9 @@
 """Reading the tracking schema, also where there is none."""
 
 import pytest
-from reconciler.postgres.connection import Connection
 
 from reconciler.errors import Refused
+from reconciler.postgres.connection import Connection
 from reconciler.state.tracked import TrackedDatabase
 from reconciler.tracking.install import TRACKING_VERSION
 from reconciler.tracking.read import read_base_line_objects, read_log, read_tracked

@@ -2,9 +2,9 @@
 
 import psycopg
 import pytest
-from reconciler.postgres.connection import Connection
 
 from reconciler.errors import Conflict, Refused
+from reconciler.postgres.connection import Connection
 from reconciler.tracking.errors import translate
 from reconciler.tracking.fence import Fence
 from reconciler.tracking.read import read_log, read_tracked

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-
 from reconciler.catalog.model import DatabaseIdentity, ObjectKind
 from reconciler.diff import databases
 from reconciler.diff.databases import DatabaseContext, Versions
