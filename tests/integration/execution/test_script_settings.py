@@ -93,7 +93,8 @@ async def test_verify_finds_nothing_of_what_the_deploy_script_set(writing: Datab
              set statement_timeout = 0; set role {role}"
     check = (
         "select 1 / (current_user = session_user)::int, "
-        "1 / (current_setting('search_path') ~ 'public')::int, 1 / (current_setting('statement_timeout') = '20s')::int"
+        "1 / (current_setting('search_path') ~ 'public')::int, "
+        "1 / (current_setting('statement_timeout') = '20s')::int"
     )
     assert await deploy(writing, verified(change("a", text=text), check)) == ["a"]
 
