@@ -213,6 +213,8 @@ def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
             yield f"then push a fix, or try the same again: reconciler retry {failed['id']}"
         else:
             yield f"push a fix, or try the same commit again: reconciler apply {name}"
+    if any(row["state"] == "waiting_for_approval" for row in deployments):
+        yield f"look at it with: reconciler diff {name}; agree with: reconciler apply {name}"
     under_way = next((each for each in rollouts if each["finished_at"] is None), None)
     if under_way is not None:
         yield f"follow what runs with: reconciler show {under_way['id']}"

@@ -53,6 +53,17 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    @override
+    async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            # What uvicorn makes of an address that cannot be listened on, having logged why.
+            raise PermanentError(
+                f"the API cannot listen on {self.config.host}:{self.config.port}",
+                hint="another program may: see the log; choose another address with `listen` or --listen",
+            ) from None
+
 
 class Daemon:
     """One process: passes, a worker, the API."""
