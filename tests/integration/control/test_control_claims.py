@@ -252,3 +252,15 @@ async def test_operations_that_wait_for_approval_are_not_claimed(control: Contro
     new = new_rollout("eu", initial=S.WAITING_FOR_APPROVAL)
     await control.record("eu", operations=new.operations)
     assert await control.claim(await control.worker()) is None
+
+
+async def test_what_a_worker_does_not_work_on_is_handed_back(control: Control) -> None:
+    """A claim whose answer was lost is not kept for ever by a worker that knows nothing of it."""
+    await control.record("eu", "us")
+    worker, other = await control.worker(), await control.worker("other")
+    known, lost = await control.must_claim(worker), await control.must_claim(worker)
+    await workers.release_strays(control.connection, worker, [known.operation])
+    assert (await control.must_claim(other)).operation == lost.operation
+    assert await claims.interruption(control.connection, known) is None
+    with pytest.raises(LeaseLost):
+        await claims.interruption(control.connection, lost)

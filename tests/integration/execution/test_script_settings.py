@@ -152,14 +152,8 @@ async def test_returning_rows_fail_where_they_stand(writing: DatabaseSession) ->
 
 
 async def test_many_changes_then_a_lock_race(writing: DatabaseSession, database_dsn: Dsn) -> None:
-    """After many changes with drops and verify scripts, one that loses a race is simply tried again."""
-    first = [
-        verified(
-            change(f"a{number}", text=f"create table a{number} (); create table x (); drop table x"),
-            "select 1",
-        )
-        for number in range(12)
-    ]
+    """After many changes, one that loses a race is simply tried again."""
+    first = [change(f"a{number}") for number in range(12)]
     await deploy(writing, *first)
     other = await connect(database_dsn, role="blocker", autocommit=False)
     await other.execute("lock table public.a0 in access share mode")

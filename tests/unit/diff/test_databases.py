@@ -114,3 +114,40 @@ def test_unchanged_database_needs_nothing() -> None:
     found = databases.compare(database(), tracked_database(), live_database(), CONTEXT)
     assert (found.need, found.pending, found.drift, found.blocked) == (None, (), (), ())
     assert IDENTITY.server_major == 18
+
+
+def test_managed_database_that_is_gone_is_no_new_one() -> None:
+    """What an operation made before and is not there any more is not simply made again."""
+    made = dataclasses.replace(CONTEXT, made=True)
+    found = databases.compare(database(), TrackedDatabase(), LiveDatabase(), made)
+    assert found.need is DatabaseNeed.RECREATE
+    assert "managed before" in found.pending[0].reason
+
+
+def test_newer_tracking_schema_blocks() -> None:
+    """A record made by a newer program is left alone, and said to be the reason."""
+    found = databases.compare(database(), tracked_database(version=2), live_database(), CONTEXT)
+    assert "newer than this program's" in found.blocked[0]
+
+
+def test_what_was_dropped_by_hand_stays_in_the_base_line() -> None:
+    """So that it is drift after the next rollout as well, and not a pending change; healed, it is neither."""
+    item = catalog_object(ObjectKind.EXTENSION, '"uuid-ossp"')
+    tracked = tracked_database(base_line=base_line(item))
+    live = live_database(probe="other", catalog=catalog(), available_extensions=frozenset({"uuid-ossp"}))
+    wanted = database(extensions=("uuid-ossp",))
+    assert databases.compare(wanted, tracked, live, CONTEXT).dropped == {"uuid-ossp": item}
+    required = databases.compare(database(), tracked, live, CONTEXT, required=["uuid-ossp"])
+    assert required.dropped == {"uuid-ossp": item}
+    healing = dataclasses.replace(CONTEXT, drift="heal")
+    assert databases.compare(wanted, tracked, live, healing).dropped == {}
+
+
+def test_interrupted_attempt_is_settled_by_its_operation_only_where_it_may_write() -> None:
+    """A base line left moving is settled by who resumes; in a copy nothing is written for that."""
+    moving = tracked_database(base_line=base_line(moving=True))
+    resuming = dataclasses.replace(CONTEXT, resuming=True)
+    assert databases.compare(database(), moving, live_database(), resuming).left_moving
+    assert not databases.compare(database(), moving, live_database(), CONTEXT).left_moving
+    elsewhere = live_database(identity=DatabaseIdentity("9", 2, 18))
+    assert not databases.compare(database(), moving, elsewhere, resuming).left_moving

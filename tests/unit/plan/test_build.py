@@ -1,5 +1,6 @@
 """From a diff to a plan, its digests, its JSON and what people are shown."""
 
+import dataclasses
 import json
 
 import pytest
@@ -177,3 +178,21 @@ def test_unreadable_deployment_is_not_in_sync() -> None:
     whole = build.whole("production", "c" * 40, Scope.FULL, [plan])
     assert not whole.in_sync
     assert "unreadable: connection refused" in render.to_text(whole)
+
+
+def test_database_that_is_gone_needs_consent() -> None:
+    """Making it anew is a hazard: the step is shown and refused, and allowed by who names the code."""
+    wanted = desired(module(change("a")))
+    both = states(TrackedDatabase(), LiveDatabase())
+    diff = compare(wanted, *both, {"shop": dataclasses.replace(CONTEXT, made=True)})
+    refused = build.build(wanted, diff, both)
+    assert "RECREATES_DATABASE" in refused.refused[0]
+    consent = Consent(allowed=frozenset({"RECREATES_DATABASE"}))
+    assert build.build(wanted, diff, both, consent=consent).refused == ()
+
+
+def test_module_comes_after_its_database_in_one_stage() -> None:
+    """Whatever else stands in the stage."""
+    wanted = desired(module(change("a"), stage="all"), databases=[database(stage="all")], stages=["all"])
+    plan = plan_of(wanted, TrackedDatabase(), LiveDatabase())
+    assert [step.kind for step in plan.steps] == [StepKind.CREATE_DATABASE, StepKind.DEPLOY_CHANGE]

@@ -1,0 +1,53 @@
+"""The three states of a deployment together: what one part means for another."""
+
+import pytest
+
+from reconciler.catalog.model import ObjectKind
+from reconciler.diff.compare import compare
+from reconciler.diff.databases import DatabaseContext, Versions
+from reconciler.diff.model import Diff
+from reconciler.state.desired import DesiredModule
+from reconciler.state.tracked import TrackedDatabase
+from tests.plugins.states import (
+    base_line,
+    catalog,
+    catalog_object,
+    change,
+    desired,
+    live_database,
+    module,
+    states,
+    tracked_database,
+    tracked_of,
+)
+
+A = change("a")
+CITEXT = base_line(catalog_object(ObjectKind.EXTENSION, "citext"))
+
+
+def diff(wanted: DesiredModule, tracked: TrackedDatabase, drift: str = "warn") -> Diff:
+    context = DatabaseContext(versions=Versions(tracking=1, fingerprint_algorithm=1), drift=drift)  # type: ignore[arg-type]
+    both = states(tracked, live_database(probe="other", catalog=catalog()))
+    return compare(desired(wanted), *both, {"shop": context})
+
+
+@pytest.mark.parametrize(("drift", "pending"), [("warn", []), ("heal", ["extension citext"])])
+def test_extension_of_a_module_dropped_by_hand_is_drift(drift: str, pending: list[str]) -> None:
+    """Nothing is left to deploy, so nothing needs it now: it is put back only where drift is healed."""
+    wanted = module(A, requires_extensions=("citext",))
+    found = diff(wanted, tracked_database(tracked_of(A), base_line=CITEXT), drift)
+    assert [row.identity for row in found.pending] == pending
+    assert [row.identity for row in found.drift] == ["extension citext"]
+
+
+def test_extension_dropped_by_hand_is_put_back_for_changes_that_are_to_come() -> None:
+    """A module that is about to deploy gets what it requires."""
+    wanted = module(A, change("b"), requires_extensions=("citext",))
+    found = diff(wanted, tracked_database(tracked_of(A), base_line=CITEXT))
+    assert [row.identity for row in found.pending] == ["extension citext", "change b"]
+
+
+def test_blocked_database_blocks_its_modules() -> None:
+    """Nothing is deployed to a database in which nothing may be done."""
+    found = diff(module(A), tracked_database(version=2))
+    assert "is blocked" in found.modules[0].blocked[0]
