@@ -3,7 +3,12 @@
 import os
 from importlib.util import find_spec
 
+import hypothesis
 import pytest
+
+# Loaded before any test module: examples are not kept on disk, and a busy machine is no failure.
+hypothesis.settings.register_profile("project", database=None, deadline=None)
+hypothesis.settings.load_profile("project")
 
 pytest_plugins = [
     name
