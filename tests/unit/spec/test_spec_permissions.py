@@ -1,0 +1,53 @@
+"""A source uses what the settings allow it, and never a secret of the daemon."""
+
+# ruff: noqa: E501 - tables are read by the row
+
+import pytest
+
+from reconciler.settings import AllowSettings, OwnSecrets
+from reconciler.spec.parse import parse_file
+from reconciler.spec.permissions import restrict
+
+TEXT = """\
+apiVersion: reconciler/v1
+kind: Environment
+metadata: {name: shop-production}
+spec:
+  deployments:
+    - {name: eu, postgres: {dsn: {env: "SHOP_${deployment}"}}}
+    - {name: us, postgres: {dsn: {file: /run/secrets/us}}}
+  components:
+    - {name: db, kind: Database, database: shop}
+    - {name: m, kind: Module, database: {from: db}, path: modules/m}
+"""
+NONE = OwnSecrets(variables=frozenset(), files=frozenset())
+
+
+@pytest.mark.parametrize(
+    ("allow", "own", "expected"),
+    [
+        ({}, NONE, []),
+        ({"environments": ["shop-*"], "secrets": ["SHOP_*"], "paths": ["/run/*"], "kinds": ["Database", "Module"]}, NONE, []),
+        ({"environments": ["crm-*"]}, NONE, ["metadata.name"]),
+        ({"secrets": ["SHOP_us"]}, NONE, ["spec.deployments[0].postgres.dsn"]),
+        ({"secrets": []}, NONE, ["spec.deployments[0].postgres.dsn"]),
+        ({"paths": ["/run/secrets/eu"]}, NONE, ["spec.deployments[1].postgres.dsn"]),
+        ({"kinds": ["Database"]}, NONE, ["spec.components[1].kind"]),
+        ({}, OwnSecrets(variables=frozenset({"SHOP_eu"}), files=frozenset()), ["spec.deployments[0].postgres.dsn"]),
+        ({}, OwnSecrets(variables=frozenset(), files=frozenset({"/run/secrets/us"})), ["spec.deployments[1].postgres.dsn"]),
+    ],
+)  # fmt: skip
+def test_what_is_not_allowed_breaks_the_environment(
+    allow: dict[str, object], own: OwnSecrets, expected: list[str]
+) -> None:
+    """Names, secrets, files and kinds are judged with variables put in; each refusal names its place."""
+    (parsed,) = restrict(parse_file("e.yaml", TEXT.encode()), AllowSettings.model_validate(allow), own)
+    assert [problem.path for problem in parsed.problems] == expected
+    assert (parsed.spec is None) == bool(expected)
+    assert parsed.name == "shop-production"
+
+
+def test_broken_environments_stay_as_they_are() -> None:
+    """Permissions add nothing to what could not be read."""
+    broken = parse_file("e.yaml", b"kind: Environment\n")
+    assert restrict(broken, AllowSettings(), NONE) == broken
