@@ -26,7 +26,7 @@ format: .venv/synced
 lint: .venv/synced
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/codespell reconciler docs tests examples *.md
+	$(BIN)/codespell reconciler docs benchmarks examples tools *.md
 
 types: .venv/synced
 	$(BIN)/mypy
