@@ -8,8 +8,6 @@ import typer
 from reconciler.cli.command import Common, register
 from reconciler.cli.exit_codes import ExitCode
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
 
 class Kind(StrEnum):
     """Documents that have a schema."""
@@ -33,13 +31,7 @@ def schema(
 
 
 def of(kind: Kind) -> dict[str, Any]:
-    """The schema of a document."""
-    if kind is Kind.ENVIRONMENT:
-        from reconciler.spec.environment import EnvironmentSpec
+    """The schema of a document: the one that stands in `schemas/`."""
+    from reconciler.spec import json_schema
 
-        found = EnvironmentSpec.model_json_schema(by_alias=True)
-        return {"$schema": DIALECT, **found, "title": "Environment spec of pg-reconciler"}
-    from reconciler.settings import Settings
-
-    found = Settings.model_json_schema(by_alias=True)
-    return {"$schema": DIALECT, **found, "title": "Settings of pg-reconciler"}
+    return json_schema.schema(kind.value)
