@@ -1,5 +1,8 @@
 """Several writers at once: two control databases on one managed database, a command beside a daemon."""
 
+import subprocess
+import sys
+
 from tests.plugins.daemon import World, until
 
 
@@ -8,15 +11,25 @@ def test_command_waits_for_what_a_daemon_carries_out(world: World) -> None:
     first = world.repository.commit({**world.spec(), **world.repository.module({"a": "create table a();"})})
     daemon = world.daemon().start()
     daemon.until_applied(first)
-    slow = {"a": "create table a();", "b": "select pg_sleep(2); create table b();"}
-    world.repository.commit(world.repository.module(slow))
-    until(
-        lambda: world.server.run("select 1 from pg_stat_activity where query like 'select pg_sleep%'"),
-        "the slow change to run",
+    waits = "do $$ begin while not exists (select from gate) loop perform pg_sleep(0.02); end loop; end $$;"
+    world.rows("create table gate(id int)")
+    world.repository.commit(
+        world.repository.module({"a": "create table a();", "b": f"{waits} create table b();"})
     )
+    until(lambda: world.rows("select 1 from pg_stat_activity where query like 'do $$%'"), "the change to run")
     alone = world.daemon()
-    result = alone.run("apply", "production", "--wait")
-    assert "completed" in result.stdout
+    command = subprocess.Popen(
+        [sys.executable, "-m", "reconciler", "apply", "production", "--config", str(alone.config)],
+        env=alone.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with command:
+        workers = "select count(*) from reconciler_control.workers"
+        until(lambda: world.rows(workers, world.control) == [(2,)], "the command to look for work")
+        world.rows("insert into gate values (1)")
+        assert "completed" in command.communicate(timeout=60)[0]
+    assert command.returncode == 0
     assert world.deployed() == ["a", "b"]
 
 
