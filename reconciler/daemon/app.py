@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from reconciler.daemon.loops import SourceLoop
 from reconciler.daemon.parts import Hooks, Parts, build, build_worker
 from reconciler.daemon.secrets import Secrets
 from reconciler.daemon.service_manager import ServiceManager
-from reconciler.errors import PermanentError, ReconcilerError, TemporaryError
+from reconciler.errors import DatabaseUnavailable, PermanentError, ReconcilerError, TemporaryError
 from reconciler.events import DaemonStarted, DaemonStopped, Event, TaskFailed, WakeCause
 from reconciler.execution.interference import Interference, KillAt
 from reconciler.metrics import Metrics
@@ -41,6 +42,8 @@ from reconciler.worker.loop import CANCEL_WAIT_S
 
 CONTROL_WAIT_S = 60.0
 """How long a start waits for the control database before it gives up."""
+THREADS_BESIDE_SOURCES = 8
+"""Threads for parsing and watching; they are started as they are needed."""
 CRASH_SWITCH = "RECONCILER_TEST_KILL_AT"
 """Environment variable by which tests end the process at a named point; never set it elsewhere."""
 
@@ -88,6 +91,9 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self.stop)
+        # Each source may keep a thread waiting for its remote; parsing and watching are to have theirs.
+        threads = THREADS_BESIDE_SOURCES + 2 * len(self._settings.sources)
+        loop.set_default_executor(ThreadPoolExecutor(max_workers=threads, thread_name_prefix="daemon"))
         control = await control_dsn(self._settings, self._secrets, start=True)
         assert control is not None
         await self._install(control)
@@ -138,18 +144,26 @@ class Daemon:
 
     async def _install(self, control: Dsn) -> None:
         """Install the control schema; the database may still be starting."""
-        async with asyncio.timeout(CONTROL_WAIT_S):
-            while True:
-                try:
-                    connection = await connect(control, role="control")
-                except TemporaryError:
-                    await asyncio.sleep(0.5)
-                    continue
-                try:
-                    await install(connection)
-                finally:
-                    await connection.close()
-                return
+        last: TemporaryError | None = None
+        try:
+            async with asyncio.timeout(CONTROL_WAIT_S):
+                while True:
+                    try:
+                        connection = await connect(control, role="control")
+                    except TemporaryError as error:
+                        last = error
+                        await asyncio.sleep(0.5)
+                        continue
+                    try:
+                        await install(connection)
+                    finally:
+                        await connection.close()
+                    return
+        except TimeoutError:
+            why = f": {last}" if last is not None else ""
+            raise DatabaseUnavailable(
+                f"the control database did not answer within {CONTROL_WAIT_S:g} s of the start{why}"
+            ) from None
 
     async def _serve(self, parts: Parts, control: Dsn) -> None:
         self._loops = {

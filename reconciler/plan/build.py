@@ -117,9 +117,12 @@ def _stages(
     """Lay the steps into stages; once a component of a stage is blocked, later stages wait."""
     stages, waiting = [], []
     unfinished: str | None = None
+    extended: set[tuple[str, str]] = set()
     for name in desired.stages:
         parts = [part for part in diff.parts if part.desired.stage == name]
-        own = [step for component in _component_order(parts) for step in steps.get(component, ())]
+        own = _once(
+            (step for component in _component_order(parts) for step in steps.get(component, ())), extended
+        )
         if not parts:
             stages.append(PlanStage(name=name, steps=(), skipped="no components"))
             continue
@@ -133,6 +136,18 @@ def _stages(
         if blocked:
             unfinished = f"component '{blocked[0]}' of stage '{name}' is blocked"
     return tuple(stages), waiting
+
+
+def _once(steps: Iterable[AnyStep], extended: set[tuple[str, str]]) -> list[AnyStep]:
+    """Leave out extensions that an earlier step makes: several modules may require the same one."""
+    own = []
+    for step in steps:
+        if isinstance(step, CreateExtension):
+            if (step.database, step.extension) in extended:
+                continue
+            extended.add((step.database, step.extension))
+        own.append(step)
+    return own
 
 
 def _component_order(parts: Sequence[DatabaseDiff | ModuleDiff]) -> tuple[str, ...]:
