@@ -204,7 +204,10 @@ def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
     if environment["suspended"]:
         yield f"go on with: reconciler resume {name}"
     if environment["error"] is not None:
-        yield "fix it in the source and push; check before with: reconciler validate"
+        if environment["error"].startswith(("fetching", "source")):
+            yield "the last good commit stays applied; the source is fetched again by itself"
+        else:
+            yield "fix it in the source and push; check before with: reconciler validate"
     held = [row["name"] for row in deployments if row["held"]]
     if held:
         failed = next((each for each in rollouts if any(_failed_on(each, row) for row in held)), None)

@@ -12,6 +12,11 @@ from reconciler.postgres.lock import acquire
 from reconciler.postgres.queries import Queries
 
 _QUERIES = Queries.load("reconciler.execution")
+INSUFFICIENT_PRIVILEGE = "42501"
+MISSING_PRIVILEGE = (
+    "give the connecting role what it lacks (ALTER ROLE … CREATEDB, GRANT CREATE ON DATABASE), or make the "
+    "database or extension by hand, which is taken as it is; then retry"
+)
 CREATE_DATABASE_LOCK = (0x7265636F, 0x63726462)
 """One creation at a time on a server: simultaneous ones wait for each other's checkpoint anyway."""
 
@@ -68,4 +73,5 @@ def _failed(error: psycopg.Error, doing: str) -> Exception:
     told = translate(error, doing)
     if isinstance(told, TemporaryError):
         return told
-    return StepFailed(told.message, hint=told.hint, sqlstate=error.sqlstate)
+    hint = told.hint or (MISSING_PRIVILEGE if error.sqlstate == INSUFFICIENT_PRIVILEGE else None)
+    return StepFailed(told.message, hint=hint, sqlstate=error.sqlstate)
