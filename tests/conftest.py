@@ -1,6 +1,8 @@
 """Loads the fixture plugins, and keeps the environment of whoever runs the tests out of them."""
 
 import os
+import signal
+import threading
 from importlib.util import find_spec
 
 import hypothesis
@@ -33,6 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Session fixtures start servers and programs too: they see the clean environment as well."""
     for name in [name for name in os.environ if _is_of_the_caller(name)]:
         del os.environ[name]
+    if threading.current_thread() is threading.main_thread():
+        # Whoever starts us in the background may have SIGINT ignored, which the programs under test inherit.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
