@@ -99,3 +99,21 @@ async def test_failure_stops_what_waits_for_it() -> None:
     """Nothing after a failed component starts, and the failure is what is told."""
     with pytest.raises(StepFailed):
         await carry_out({"a": "one", "b": "two"}, {"b": ["a"]}, a=StepFailed("s"))
+
+
+@pytest.mark.parametrize("failing", [None, "a", "b"])
+async def test_stage_waits_for_the_whole_stage_before(failing: str | None) -> None:
+    """No step of a stage starts before every step of the one before is done; after a failure, none does."""
+    first = plan({"a": "one", "b": "two"}).stages[0]
+    second = PlanStage(name="later", steps=plan({"c": "three"}).stages[0].steps)
+    both = DeploymentPlan(name="eu", base="", digest="", stages=(first, second))
+    notes = Notes({failing: StepFailed("s")} if failing else {})
+    resources: Any = Nothing({name: () for name in "abc"})
+    if failing is None:
+        await running.run(both, resources, notes)
+        assert notes.seen[-1] == "c"
+        assert sorted(notes.seen) == ["a", "b", "c"]
+    else:
+        with pytest.raises(StepFailed):
+            await running.run(both, resources, notes)
+        assert "c" not in notes.seen
