@@ -108,7 +108,7 @@ async def test_stage_waits_for_the_whole_stage_before(failing: str | None) -> No
     second = PlanStage(name="later", steps=plan({"c": "three"}).stages[0].steps)
     both = DeploymentPlan(name="eu", base="", digest="", stages=(first, second))
     notes = Notes({failing: StepFailed("s")} if failing else {})
-    resources: Any = Nothing({name: () for name in "abc"})
+    resources: Any = Nothing(dict.fromkeys("abc", ()))
     if failing is None:
         await running.run(both, resources, notes)
         assert notes.seen[-1] == "c"
