@@ -21,7 +21,7 @@ _TOKEN = re.compile(
     | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*+)
     | (?P<number>\$?[0-9][A-Za-z0-9_.]*+)
     | (?P<cast>::)
-    | (?P<operator>(?:(?!--|/\*)[-+*/<>=~!@#%^&|`?])++)
+    | (?P<operator>(?:(?!--|/\*)[-+*/<>=~!@#%^&|`?])+)
     | (?P<other>.)
     """,
     re.VERBOSE | re.DOTALL,
