@@ -1,0 +1,43 @@
+-- Several daemons on one control database: who has which sources, who passes over an environment, what the
+-- last pass saw, and which deliveries of webhooks were taken.
+
+ALTER TABLE reconciler_control.workers
+ADD COLUMN sources text [] NOT NULL DEFAULT '{}',
+ADD COLUMN passes boolean NOT NULL DEFAULT FALSE;
+COMMENT ON COLUMN reconciler_control.workers.sources IS
+'Sources it can read; it claims operations of these only.';
+COMMENT ON COLUMN reconciler_control.workers.passes IS
+'Whether its process runs passes, so that it takes a share of the environments.';
+
+ALTER TABLE reconciler_control.environments
+ADD COLUMN owner uuid REFERENCES reconciler_control.workers (id) ON DELETE SET NULL,
+ADD COLUMN inputs text,
+ADD COLUMN error_reason text,
+ADD COLUMN attempted_commit text,
+ADD COLUMN attempted_at timestamptz;
+COMMENT ON COLUMN reconciler_control.environments.owner IS
+'Worker whose process runs its passes; what a pass writes is refused from anyone else while this one lives.';
+COMMENT ON COLUMN reconciler_control.environments.inputs IS
+'Digest of all content that the observed commit makes it from; the same digest is the same desired state.';
+COMMENT ON COLUMN reconciler_control.environments.error_reason IS 'One word for `error`, for conditions.';
+COMMENT ON COLUMN reconciler_control.environments.attempted_commit IS
+'Commit of the last rollout that was recorded for it.';
+COMMENT ON COLUMN reconciler_control.environments.attempted_at IS 'When that rollout was recorded.';
+CREATE INDEX environments_of_owner ON reconciler_control.environments (owner) WHERE owner IS NOT NULL;
+COMMENT ON INDEX reconciler_control.environments_of_owner IS 'Serves the foreign key.';
+CREATE INDEX environments_of_source ON reconciler_control.environments (source);
+COMMENT ON INDEX reconciler_control.environments_of_source IS 'Serves own_environments.';
+
+CREATE TABLE reconciler_control.deliveries (
+    source text NOT NULL CHECK (source <> ''),
+    id text NOT NULL CHECK (id <> ''),
+    received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (source, id)
+);
+COMMENT ON TABLE reconciler_control.deliveries IS
+'Deliveries of webhooks that were taken, so that a repeated one wakes nobody; old ones are forgotten.';
+COMMENT ON COLUMN reconciler_control.deliveries.source IS 'Source the webhook is of.';
+COMMENT ON COLUMN reconciler_control.deliveries.id IS 'Id that the provider gave the delivery.';
+COMMENT ON COLUMN reconciler_control.deliveries.received_at IS 'When it was first taken.';
+CREATE INDEX deliveries_by_age ON reconciler_control.deliveries (received_at);
+COMMENT ON INDEX reconciler_control.deliveries_by_age IS 'Serves forget_deliveries.';
