@@ -8,7 +8,7 @@ import psycopg
 
 from benchmarks import deploy
 from benchmarks.setting import database, module, server, table
-from reconciler.planner import Planner, PlannerLimits, PlanRequest
+from reconciler.planner.planner import Planner, PlannerLimits, PlanRequest
 from reconciler.postgres.connection import Connections, Dsn
 from reconciler.snapshot.database import read_server
 from reconciler.snapshot.probe import probe

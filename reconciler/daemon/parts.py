@@ -9,7 +9,7 @@ from reconciler.daemon.secrets import Secrets
 from reconciler.events import Event
 from reconciler.execution.interference import Interference
 from reconciler.execution.session import Limits
-from reconciler.planner import Planner, PlannerLimits
+from reconciler.planner.planner import Planner, PlannerLimits
 from reconciler.postgres.connection import Connections, Dsn
 from reconciler.reconcile.facade import Reconciler
 from reconciler.reconcile.heads import Heads

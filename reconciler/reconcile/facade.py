@@ -10,7 +10,7 @@ from reconciler.control import events as control_events
 from reconciler.control.wake import wake
 from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
 from reconciler.plan.model import DeploymentPlan, Plan, Scope
-from reconciler.planner import Assessment, Planner, PlanRequest
+from reconciler.planner.planner import Assessment, Planner, PlanRequest
 from reconciler.postgres.connection import Connections
 from reconciler.reconcile.heads import Heads, no_environment
 from reconciler.reconcile.record import Recorder, RolloutRequest

@@ -8,7 +8,8 @@ from difflib import get_close_matches
 
 from reconciler.errors import NotFound, ReconcilerError, Refused, SourceUnavailable, SpecError
 from reconciler.events import Event, HistoryRewritten, SourceFetched
-from reconciler.planner import Planner, SourceView
+from reconciler.planner.planner import Planner
+from reconciler.planner.view import SourceView
 from reconciler.source.repository import Repository
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredState

@@ -15,7 +15,8 @@ from reconciler.control.environments import DeploymentObservation, Observation
 from reconciler.errors import Conflict, ReconcilerError, TemporaryError
 from reconciler.events import CommitApplied, DriftFound, Event, PassFinished, PassResult
 from reconciler.plan.model import DeploymentPlan, Scope
-from reconciler.planner import Assessment, Planner, SourceView
+from reconciler.planner.planner import Assessment, Planner
+from reconciler.planner.view import SourceView
 from reconciler.postgres.connection import Connection
 from reconciler.reconcile.heads import Head, Heads
 from reconciler.reconcile.lanes import Lanes

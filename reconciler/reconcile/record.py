@@ -12,7 +12,9 @@ from reconciler.errors import DatabaseUnavailable
 from reconciler.events import Event, RolloutRecorded
 from reconciler.plan.encode import deployment_to_json
 from reconciler.plan.model import DeploymentPlan, Scope
-from reconciler.planner import Assessment, Planner, PlanRequest, SourceView, steps_of
+from reconciler.planner.planner import Assessment, Planner, PlanRequest
+from reconciler.planner.steps import steps_of
+from reconciler.planner.view import SourceView
 from reconciler.postgres.connection import Connection, Connections, Dsn
 from reconciler.rollout.states import OperationState
 from reconciler.rollout.summary import RolloutPolicy

@@ -20,7 +20,8 @@ from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.plan.steps import InstallTracking
-from reconciler.planner import Assessment, Planner, PlanRequest, steps_of
+from reconciler.planner.planner import Assessment, Planner, PlanRequest
+from reconciler.planner.steps import steps_of
 from reconciler.postgres.connection import is_transient
 from reconciler.rollout.retry import decide
 from reconciler.rollout.states import OperationEvent, OperationState

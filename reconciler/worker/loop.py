@@ -15,7 +15,7 @@ from reconciler.control.workers import Worker as Registration
 from reconciler.errors import DatabaseUnavailable, LeaseLost, TemporaryError
 from reconciler.events import Event, TaskFailed, WorkerBeat
 from reconciler.execution.interference import Interference
-from reconciler.planner import Planner
+from reconciler.planner.planner import Planner
 from reconciler.postgres.connection import Connection, Connections, Dsn, connect
 from reconciler.worker.attempt import Attempt, Tools
 from reconciler.worker.lease import ControlAccess, Lease, Running, answering

@@ -14,7 +14,7 @@ BREACHES = {
     "pure-core": ("reconciler/diff/compare.py", "import os"),
     "acyclic": ("reconciler/plan/digest.py", "import reconciler.plan.build"),
     "git-door": ("reconciler/worker/loop.py", "import git"),
-    "sql-door": ("reconciler/planner.py", "import psycopg"),
+    "sql-door": ("reconciler/planner/planner.py", "import psycopg"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Read the three states of a deployment and make its plan; what a pass, a dry run and a worker share.
+"""Plans deployments from their three states; what a pass, a dry run and a worker share.
 
 Nothing here writes anywhere. What the plan is, is decided by `diff` and `plan`; here it is only fetched.
 """
@@ -7,10 +7,9 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import reconciler.plan.build as plan_build
-from reconciler.control.rollouts import NewStep
 from reconciler.diff.compare import compare
 from reconciler.diff.databases import DatabaseContext, Versions
 from reconciler.diff.model import Diff
@@ -19,25 +18,20 @@ from reconciler.events import Event, SnapshotRead
 from reconciler.plan.build import Consent
 from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, Scope
-from reconciler.postgres.connection import Connection, Connections, Dsn
-from reconciler.snapshot.database import ServerFacts, read_database, read_server
+from reconciler.planner.reads import StateReader
+from reconciler.planner.view import Restrict, SourceView, parse_view, resolve_or_error
+from reconciler.postgres.connection import Connections, Dsn
 from reconciler.snapshot.probe import ALGORITHM
 from reconciler.source.repository import Repository
-from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
-from reconciler.spec.parse import ParsedEnvironment, parse_tree
 from reconciler.spec.values import SecretReference
-from reconciler.state.desired import DesiredDatabase, DesiredState
-from reconciler.state.live import LiveDatabase, LiveState
-from reconciler.state.resolve import resolve
-from reconciler.state.tracked import TrackedDatabase, TrackedState
+from reconciler.state.desired import DesiredState
+from reconciler.state.tracked import TrackedState
 from reconciler.tracking.install import TRACKING_VERSION
-from reconciler.tracking.read import read_base_line_objects, read_tracked
 
 VERSIONS = Versions(tracking=TRACKING_VERSION, fingerprint_algorithm=ALGORITHM)
 VIEWS_BESIDE_HEADS = 6
 """Commits kept resolved in memory beyond two for each source: its head and the one before."""
-SPEC_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,25 +44,14 @@ class PlannerLimits:
     full_read_interval_s: float = 600.0
 
 
-@dataclass(slots=True, kw_only=True)
-class SourceView:
-    """One commit of one source, parsed: its environments by name, and what was resolved from them so far."""
-
-    source: str
-    commit: str
-    tree: SourceTree
-    environments: Mapping[str, ParsedEnvironment]
-    nameless: tuple[ParsedEnvironment, ...] = ()
-    resolved: dict[tuple[str, str], DesiredState | SpecError] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest:
     """How to plan one deployment.
 
     `intended` names databases whose creation was begun; `made` tells, when asked, those that operations made
     or adopted before; `resuming` is true for the operation that left base lines moving; `allow_hazards` is
-    consent beyond the spec's policy.
+    consent beyond the spec's policy. What was read of a server or a database since `not_before` (monotonic)
+    may serve; None reads anew.
     """
 
     scope: Scope = Scope.FULL
@@ -77,6 +60,7 @@ class PlanRequest:
     resuming: bool = False
     allow_hazards: frozenset[str] = frozenset()
     held: str | None = None
+    not_before: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +71,6 @@ class Assessment:
     plan: DeploymentPlan
     tracked: TrackedState | None
     diff: Diff | None
-
-
-Restrict = Callable[[str, tuple[ParsedEnvironment, ...]], tuple[ParsedEnvironment, ...]]
-"""Adds a problem to every environment of a source that uses what the source may not."""
 
 
 class Planner:
@@ -110,12 +90,15 @@ class Planner:
         self._sources = sources
         self._paths = paths
         self._restrict = restrict or (lambda _source, parsed: parsed)
-        self._connections = connections
         self._resolve_secret = resolve_secret
         self._limits = limits
         self._emit = emit
         self._views: OrderedDict[tuple[str, str], SourceView] = OrderedDict()
-        self._full_reads: dict[tuple[str, str], float] = {}
+        self._reader = StateReader(
+            connections,
+            databases_in_parallel=limits.databases_in_parallel,
+            full_read_interval_s=limits.full_read_interval_s,
+        )
         self._views_max = 2 * len(sources) + VIEWS_BESIDE_HEADS
 
     def dsn(self, desired: DesiredState) -> Dsn:
@@ -132,28 +115,13 @@ class Planner:
                     hint="name it in the settings of every daemon on this control database",
                 )
             tree = await self._sources[source].read(commit)
-            self._views[key] = await asyncio.to_thread(self._parse, source, commit, tree)
+            self._views[key] = await asyncio.to_thread(
+                parse_view, source, commit, tree, folder=self._paths[source], restrict=self._restrict
+            )
             while len(self._views) > self._views_max:
                 self._views.popitem(last=False)
         self._views.move_to_end(key)
         return self._views[key]
-
-    def _parse(self, source: str, commit: str, tree: SourceTree) -> SourceView:
-        root = self._paths[source].strip("/")
-        prefix = f"{root}/" if root and root != "." else ""
-        specs = {
-            path: content
-            for path, content in tree.files.items()
-            if path.startswith(prefix) and path.endswith(SPEC_SUFFIXES)
-        }
-        parsed = self._restrict(source, parse_tree(specs))
-        return SourceView(
-            source=source,
-            commit=commit,
-            tree=tree,
-            environments={item.name: item for item in parsed if item.name is not None},
-            nameless=tuple(item for item in parsed if item.name is None and item.problems),
-        )
 
     async def desired(self, view: SourceView, environment: str) -> tuple[EnvironmentSpec, list[DesiredState]]:
         """Spec and desired states of an environment, in rollout order.
@@ -169,7 +137,9 @@ class Planner:
         for deployment in parsed.spec.deployments:
             key = (environment, deployment.name)
             if key not in view.resolved:
-                view.resolved[key] = await asyncio.to_thread(_resolve, parsed.spec, deployment.name, view)
+                view.resolved[key] = await asyncio.to_thread(
+                    resolve_or_error, parsed.spec, deployment.name, view
+                )
             found = view.resolved[key]
             if isinstance(found, SpecError):
                 raise found
@@ -181,7 +151,7 @@ class Planner:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._limits.read_timeout_s):
-                tracked, live = await self._states(desired)
+                tracked, live = await self._reader.read(self.dsn(desired), desired)
         except (ReconcilerError, TimeoutError) as error:
             why = str(error) or f"reading it took longer than {self._limits.read_timeout_s:g} s"
             plan = plan_build.unavailable(desired, why)
@@ -218,98 +188,3 @@ class Planner:
             held=request.held,
         )
         return Assessment(desired=desired, plan=plan, tracked=tracked, diff=diff)
-
-    async def _states(self, desired: DesiredState) -> tuple[TrackedState, LiveState]:
-        dsn = self.dsn(desired)
-        async with self._connections.borrow(dsn) as connection:
-            server = await read_server(connection)
-        slots = asyncio.Semaphore(self._limits.databases_in_parallel)
-
-        async def read(database: DesiredDatabase) -> tuple[TrackedDatabase, LiveDatabase]:
-            async with slots:
-                return await self._database(dsn, database.database, server)
-
-        pairs = await asyncio.gather(*(read(database) for database in desired.databases))
-        names = [database.database for database in desired.databases]
-        return (
-            TrackedState(
-                databases={name: tracked for name, (tracked, _live) in zip(names, pairs, strict=True)}
-            ),
-            LiveState(
-                server_major=server.server_major,
-                databases={name: live for name, (_tracked, live) in zip(names, pairs, strict=True)},
-                available_extensions=server.available_extensions,
-            ),
-        )
-
-    async def _database(
-        self, dsn: Dsn, database: str, server: ServerFacts
-    ) -> tuple[TrackedDatabase, LiveDatabase]:
-        if database not in server.databases:
-            return TrackedDatabase(), LiveDatabase()
-        async with self._connections.borrow(dsn, database=database) as connection:
-            tracked = await read_tracked(connection)
-            live = await read_database(
-                connection,
-                known_probe=self._known_probe(dsn, database, tracked),
-                beside=lambda: self._connections.borrow(dsn, database=database),
-            )
-            return await _with_objects(connection, tracked, live), live
-
-    def _known_probe(self, dsn: Dsn, database: str, tracked: TrackedDatabase) -> str | None:
-        """The probe that makes a full read needless; None when one is due anyway."""
-        base_line = tracked.base_line
-        if base_line is None or base_line.moving or base_line.algorithm != ALGORITHM:
-            return base_line.probe if base_line is not None else ""
-        key = (dsn.server, database)
-        now = time.monotonic()
-        last = self._full_reads.setdefault(key, now)
-        if now - last < self._limits.full_read_interval_s:
-            return base_line.probe
-        self._full_reads[key] = now
-        return None
-
-
-async def _with_objects(
-    connection: Connection, tracked: TrackedDatabase, live: LiveDatabase
-) -> TrackedDatabase:
-    """Add the objects of the base line where the catalog was read, so that the two can be compared."""
-    base_line = tracked.base_line
-    if base_line is None or base_line.moving or live.catalog is None:
-        return tracked
-    objects = await read_base_line_objects(connection)
-    return TrackedDatabase(
-        installed=tracked.installed,
-        version=tracked.version,
-        modules=tracked.modules,
-        base_line=type(base_line)(
-            moving=base_line.moving,
-            identity=base_line.identity,
-            algorithm=base_line.algorithm,
-            probe=base_line.probe,
-            objects=objects,
-        ),
-    )
-
-
-def _resolve(spec: EnvironmentSpec, deployment: str, view: SourceView) -> DesiredState | SpecError:
-    try:
-        return resolve(spec, deployment, view.commit, view.tree.files)
-    except SpecError as error:
-        return error
-
-
-def steps_of(plan: DeploymentPlan) -> tuple[NewStep, ...]:
-    """The steps of a plan as rows to record."""
-    rows = [(stage.name, step) for stage in plan.stages for step in stage.steps]
-    return tuple(
-        NewStep(
-            id=step.id,
-            ordinal=ordinal,
-            stage=stage,
-            kind=step.kind.value,
-            component=step.component,
-            identity=step.identity,
-        )
-        for ordinal, (stage, step) in enumerate(rows)
-    )
