@@ -49,7 +49,7 @@ class Claim:
 async def claim(
     connection: Connection, worker: Worker, *, lease_s: float, only_rollout: str | None = None
 ) -> Claim | None:
-    """Claim an operation, or None where there is none to be had.
+    """Claim an operation of the worker's sources, or None where there is none to be had.
 
     Environments take turns. One that another worker is just claiming from is left for a second look.
     """
@@ -60,7 +60,7 @@ async def claim(
     with telling(doing):
         if await one(connection, "extend_lease", worker=worker.id, lease_s=float(lease_s)) is None:
             raise LeaseLost(f"worker '{worker.name}' is not registered any more")
-        candidates = await _candidates(connection, rollout)
+        candidates = await _candidates(connection, worker, rollout)
     busy: list[Row] = []
     for candidate in candidates:
         async with changing(connection, doing):
@@ -80,10 +80,11 @@ async def claim(
     return None
 
 
-async def _candidates(connection: Connection, rollout: int | None) -> list[Row]:
+async def _candidates(connection: Connection, worker: Worker, rollout: int | None) -> list[Row]:
     return await many(
         connection,
         "candidates",
+        sources=sorted(worker.sources),
         rollout=rollout,
         in_flight=IN_FLIGHT_NAMES,
         claimable=CLAIMABLE_NAMES,

@@ -22,9 +22,21 @@ class Worker:
     id: str
     number: int
     name: str
+    sources: frozenset[str]
 
 
-async def register(connection: Connection, *, name: str, lease_s: float = 10.0) -> Worker:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A living worker as the others see it: the sources it can read, and whether its process runs passes."""
+
+    id: str
+    sources: frozenset[str]
+    passes: bool
+
+
+async def register(
+    connection: Connection, *, name: str, sources: Collection[str], passes: bool, lease_s: float = 10.0
+) -> Worker:
     """Make a worker known; it lives as long as this connection does and its lease is renewed.
 
     The lock is taken before the row exists, so that nobody ever sees a living worker without its lock.
@@ -36,16 +48,30 @@ async def register(connection: Connection, *, name: str, lease_s: float = 10.0) 
         if not await lock.try_lock(connection, (LOCK_CLASS, number)):
             raise LockNotAcquired(f"registering worker '{name}': its session lock {number} is held")
         await run(connection, "remove_dead_workers")
-        row = await one(connection, "insert_worker", number=number, name=name, lease_s=float(lease_s))
+        row = await one(
+            connection,
+            "insert_worker",
+            number=number,
+            name=name,
+            sources=sorted(sources),
+            passes=passes,
+            lease_s=float(lease_s),
+        )
         assert row is not None
-        return Worker(id=row["id"], number=number, name=name)
+        return Worker(id=row["id"], number=number, name=name, sources=frozenset(sources))
 
 
-async def heartbeat(connection: Connection, worker: Worker, lease_s: float) -> None:
-    """Renew the lease of a worker and with it all its claims, in one statement; LeaseLost for a stranger."""
+async def heartbeat(connection: Connection, worker: Worker, lease_s: float) -> tuple[Peer, ...]:
+    """Renew the lease of a worker and with it all its claims, and tell who lives, itself included.
+
+    LeaseLost where it is not known any more, and where its lease ran out: who is once dead to the others
+    stays so, and registers anew.
+    """
     with telling(f"renewing the lease of worker '{worker.name}'"):
-        if await one(connection, "heartbeat", worker=worker.id, lease_s=float(lease_s)) is None:
-            raise LeaseLost(f"worker '{worker.name}' is not registered any more")
+        rows = await many(connection, "heartbeat", worker=worker.id, lease_s=float(lease_s))
+    if not rows:
+        raise LeaseLost(f"worker '{worker.name}' is not registered any more, or its lease ran out")
+    return tuple(Peer(id=row["id"], sources=frozenset(row["sources"]), passes=row["passes"]) for row in rows)
 
 
 async def release_strays(connection: Connection, worker: Worker, kept: Collection[str]) -> None:

@@ -102,7 +102,7 @@ class Daemon:
         self._metrics = Metrics(
             control=control, connections=parts.control_connections, sources=tuple(parts.repositories)
         )
-        self._worker = build_worker(self._settings, parts, control, self._name(), hooks)
+        self._worker = build_worker(self._settings, parts, control, self._name(), hooks, passes=True)
         try:
             await self._serve(parts, control)
         finally:

@@ -57,7 +57,7 @@ class Local:
         if self.control is None:
             raise PermanentError("there is no control database")
         name = f"{socket.gethostname()}/{os.getpid()}"
-        worker = build_worker(self.settings, self.parts, self.control, name, self.hooks)
+        worker = build_worker(self.settings, self.parts, self.control, name, self.hooks, passes=False)
         while True:
             await worker.run(only_rollout=rollout)
             status = await self.reconciler.rollout(rollout)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from reconciler.control.workers import Peer
 from reconciler.daemon.secrets import Secrets
 from reconciler.events import Event
 from reconciler.execution.interference import Interference
@@ -20,7 +21,7 @@ from reconciler.source.access import HistoryPolicy, SourceAccess, SourceCredenti
 from reconciler.source.repository import Repository
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.permissions import restrict
-from reconciler.worker import Worker, WorkerLimits
+from reconciler.worker import Worker, WorkerHooks, WorkerLimits
 
 CONTROL_CONNECTIONS = 8
 """Connections to the control database for passes, the API and metrics, beyond one for each operation."""
@@ -131,8 +132,17 @@ def _restrict(
     return restrict(parsed, source.allow, settings.own_secrets())
 
 
-def build_worker(settings: Settings, parts: Parts, control: Dsn, name: str, hooks: Hooks) -> Worker:
-    """Build a worker of the control database."""
+def build_worker(
+    settings: Settings,
+    parts: Parts,
+    control: Dsn,
+    name: str,
+    hooks: Hooks,
+    *,
+    passes: bool,
+    on_peers: Callable[[str | None, tuple[Peer, ...]], None] | None = None,
+) -> Worker:
+    """Build a worker of the control database; `passes` says whether this process runs passes too."""
     limits = settings.limits
     return Worker(
         name=name,
@@ -153,9 +163,14 @@ def build_worker(settings: Settings, parts: Parts, control: Dsn, name: str, hook
                 connect_timeout_s=limits.connect_timeout_s,
             ),
         ),
-        emit=hooks.emit,
-        settled=lambda source, _environment: hooks.ask_pass(source),
-        interference=hooks.interference,
+        sources=frozenset(source.name for source in settings.sources),
+        passes=passes,
+        hooks=WorkerHooks(
+            emit=hooks.emit,
+            settled=lambda source, _environment: hooks.ask_pass(source),
+            on_peers=on_peers,
+            interference=hooks.interference,
+        ),
     )
 
 

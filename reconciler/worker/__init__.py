@@ -4,6 +4,6 @@ It does not know what a step does, and decides nothing that `rollout` or `plan` 
 """
 
 from reconciler.worker.limits import WorkerLimits
-from reconciler.worker.loop import Worker
+from reconciler.worker.loop import Worker, WorkerHooks
 
-__all__ = ["Worker", "WorkerLimits"]
+__all__ = ["Worker", "WorkerHooks", "WorkerLimits"]

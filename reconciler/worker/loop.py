@@ -8,9 +8,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from reconciler.control import claims, workers
 from reconciler.control.claims import Claim
+from reconciler.control.workers import Peer
 from reconciler.control.workers import Worker as Registration
 from reconciler.errors import DatabaseUnavailable, LeaseLost, TemporaryError
 from reconciler.events import Event, TaskFailed, WorkerBeat
@@ -27,6 +29,21 @@ CANCEL_WAIT_S = 15.0
 """How long cancelled operations may take to take their transactions back."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerHooks:
+    """What a worker tells.
+
+    `settled(source, environment)` is called when an operation ended, to ask for the next pass;
+    `on_peers(id, peers)` once when the worker registered and whenever others came or went, and with
+    `(None, ())` when its registration ended.
+    """
+
+    emit: Callable[[Event], None]
+    settled: Callable[[str, str], None]
+    on_peers: Callable[[str | None, tuple[Peer, ...]], None] | None = None
+    interference: Interference = field(default_factory=Interference)
+
+
 class Worker:
     """Works on operations of one control database until told to stop."""
 
@@ -38,25 +55,28 @@ class Worker:
         connections: Connections,
         planner: Planner,
         limits: WorkerLimits,
-        emit: Callable[[Event], None],
-        settled: Callable[[str, str], None],
-        interference: Interference | None = None,
+        sources: frozenset[str],
+        passes: bool,
+        hooks: WorkerHooks,
     ) -> None:
-        """`settled(source, environment)` is called when an operation ended, to ask for the next pass."""
+        """Work on operations of `sources`; with `passes`, the process runs passes and takes its share."""
         self._name = name
         self._control = control
         self._limits = limits
-        self._emit = emit
-        self._settled = settled
+        self._sources = sources
+        self._passes = passes
+        self._hooks = hooks
+        self._emit = hooks.emit
         self._access = ControlAccess(control, connections, timeout_s=limits.lease_s)
         self._tools = Tools(
             name=name,
             control=self._access,
             planner=planner,
             limits=limits,
-            emit=emit,
-            interference=interference or Interference(),
+            emit=hooks.emit,
+            interference=hooks.interference,
         )
+        self._peers: tuple[Peer, ...] = ()
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -101,12 +121,12 @@ class Worker:
         connection = await connect(self._control, role="worker")
         try:
             lease = Lease(self._limits.lease_s)
-            async with answering(self._limits.lease_s):
-                worker = await workers.register(connection, name=self._name, lease_s=self._limits.lease_s)
+            worker = await self._register(connection)
             beat = asyncio.create_task(self._heartbeats(connection, worker, lease))
             try:
                 await self._claim_until_stopped((worker, lease), only_rollout, beat)
             finally:
+                self._tell_peers(None, ())
                 await self._end_operations(lease, beat)
                 beat.cancel()
                 await asyncio.gather(beat, return_exceptions=True)
@@ -116,6 +136,28 @@ class Worker:
         finally:
             with suppress(Exception):
                 await connection.close()
+
+    async def _register(self, connection: Connection) -> Registration:
+        limits = self._limits
+        async with answering(limits.lease_s):
+            worker = await workers.register(
+                connection,
+                name=self._name,
+                sources=self._sources,
+                passes=self._passes,
+                lease_s=limits.lease_s,
+            )
+            self._tell_peers(worker.id, await workers.heartbeat(connection, worker, limits.lease_s))
+        return worker
+
+    def _tell_peers(self, worker: str | None, peers: tuple[Peer, ...]) -> None:
+        """Say who lives, if that changed; what one who died worked on is there to be claimed now."""
+        if peers == self._peers:
+            return
+        self._peers = peers
+        if self._hooks.on_peers is not None:
+            self._hooks.on_peers(worker, peers)
+        self._wake.set()
 
     async def _claim_until_stopped(
         self, registration: tuple[Registration, Lease], only_rollout: str | None, beat: "asyncio.Task[None]"
@@ -173,7 +215,7 @@ class Worker:
         finally:
             self._strays = self._strays or not recorded
             self._running.discard(running)
-            self._settled(running.claim.source, running.claim.environment)
+            self._hooks.settled(running.claim.source, running.claim.environment)
             self._wake.set()
 
     async def _next(self, beat: "asyncio.Task[None]", pause_s: float) -> None:
@@ -196,9 +238,10 @@ class Worker:
             sent = time.monotonic()
             async with answering(self._limits.lease_s):
                 if sent >= due:
-                    await workers.heartbeat(connection, worker, self._limits.lease_s)
+                    peers = await workers.heartbeat(connection, worker, self._limits.lease_s)
                     lease.renew(sent)
                     due = sent + self._limits.heartbeat_s
+                    self._tell_peers(worker.id, peers)
                     self._emit(WorkerBeat(worker=self._name))
                 await self._see_requests(connection)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -34,9 +34,23 @@ class Control:
         self._stack.push_async_callback(connection.close)
         return connection
 
-    async def worker(self, name: str = "worker", lease_s: float = LEASE_S) -> workers.Worker:
+    async def worker(
+        self, name: str = "worker", lease_s: float = LEASE_S, *, sources: Collection[str] = ("platform",)
+    ) -> workers.Worker:
         """A living worker with a session of its own."""
-        return await workers.register(await self.connect(), name=name, lease_s=lease_s)
+        return await self.register(await self.connect(), name=name, lease_s=lease_s, sources=sources)
+
+    async def register(
+        self,
+        session: Connection,
+        *,
+        name: str,
+        lease_s: float = LEASE_S,
+        sources: Collection[str] = ("platform",),
+        passes: bool = True,
+    ) -> workers.Worker:
+        """A worker that lives as long as a session does."""
+        return await workers.register(session, name=name, sources=sources, passes=passes, lease_s=lease_s)
 
     async def claim(self, worker: workers.Worker, lease_s: float = LEASE_S) -> Claim | None:
         """What the worker gets to work on."""

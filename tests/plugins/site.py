@@ -55,7 +55,7 @@ class Process:
         )
         secrets = Secrets(site.environ, lambda _secret: None)
         self.parts: Parts = build(settings, secrets, site.control, hooks, fetch_first=False)
-        self.worker: Worker = build_worker(settings, self.parts, site.control, name, hooks)
+        self.worker: Worker = build_worker(settings, self.parts, site.control, name, hooks, passes=True)
         self.task: asyncio.Task[None] | None = None
 
     async def look(self) -> None:

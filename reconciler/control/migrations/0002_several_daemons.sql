@@ -9,6 +9,24 @@ COMMENT ON COLUMN reconciler_control.workers.sources IS
 COMMENT ON COLUMN reconciler_control.workers.passes IS
 'Whether its process runs passes, so that it takes a share of the environments.';
 
+CREATE VIEW reconciler_control.living_workers AS
+SELECT w.id, w.name, w.sources, w.passes
+FROM reconciler_control.workers AS w
+WHERE
+    w.lease_expires_at >= pg_catalog.clock_timestamp()
+    AND w.number::pg_catalog.oid IN (
+        SELECT l.objid
+        FROM pg_catalog.pg_locks AS l
+        WHERE
+            l.locktype = 'advisory' AND l.classid = 1380206159 AND l.objsubid = 2 AND l.granted
+            AND l.database = (
+                SELECT d.oid FROM pg_catalog.pg_database AS d
+                WHERE d.datname = pg_catalog.current_database()
+            )
+    );
+COMMENT ON VIEW reconciler_control.living_workers IS
+'Workers for which is_alive holds, with one look at the locks for all of them.';
+
 ALTER TABLE reconciler_control.environments
 ADD COLUMN owner uuid REFERENCES reconciler_control.workers (id) ON DELETE SET NULL,
 ADD COLUMN inputs text,

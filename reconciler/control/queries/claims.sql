@@ -16,6 +16,8 @@ found AS (
     INNER JOIN reconciler_control.environments AS e ON o.environment = e.name
     WHERE
         o.finished_at IS NULL
+        -- Whoever works on it has to read its commit, also to end it.
+        AND r.source = ANY(%(sources)s::text [])
         AND (%(rollout)s::bigint IS NULL OR o.rollout = %(rollout)s)
         AND (
             (e.suspended_at IS NULL AND e.orphaned_at IS NULL)

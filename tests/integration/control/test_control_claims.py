@@ -135,7 +135,7 @@ async def test_stolen_at_once_when_the_session_is_gone(control: Control) -> None
     """The successor of a process that died does not wait for its lease."""
     await control.record("eu")
     session = await control.connect()
-    dead = await workers.register(session, name="daemon", lease_s=3600)
+    dead = await control.register(session, name="daemon", lease_s=3600)
     before = await control.must_claim(dead, lease_s=3600)
     await session.close()
     successor = await control.worker("daemon")
@@ -154,8 +154,8 @@ async def test_heartbeat_keeps_claims_and_a_stranger_has_none(control: Control) 
     """One statement renews the lease of all claims; a worker nobody knows is told so."""
     await control.record("eu")
     session = await control.connect()
-    worker = await workers.register(session, name="w", lease_s=0.3)
-    await control.must_claim(worker, lease_s=0.3)
+    worker = await control.register(session, name="w", lease_s=5.0)
+    await control.must_claim(worker, lease_s=5.0)
     await workers.heartbeat(session, worker, 60.0)
     rows = await control.rows(
         "SELECT lease_expires_at > clock_timestamp() + interval '50 s' FROM reconciler_control.workers"
@@ -167,6 +167,49 @@ async def test_heartbeat_keeps_claims_and_a_stranger_has_none(control: Control) 
         await workers.heartbeat(session, worker, 60.0)
     with pytest.raises(LeaseLost):
         await control.claim(worker)
+
+
+async def test_heartbeat_tells_who_lives(control: Control) -> None:
+    """Who came, left or died is seen at the next heartbeat, with what it can read and whether it passes."""
+    one, two = await control.connect(), await control.connect()
+    first = await control.register(one, name="one", sources=("b", "a"))
+    second = await control.register(two, name="two", sources=("a",), passes=False)
+    both = {first.id: (frozenset({"a", "b"}), True), second.id: (frozenset({"a"}), False)}
+    peers = await workers.heartbeat(one, first, 60.0)
+    assert {peer.id: (peer.sources, peer.passes) for peer in peers} == both
+    assert [peer.id for peer in peers] == sorted(both)
+    await two.close()
+
+    async def alone() -> bool:
+        return [peer.id for peer in await workers.heartbeat(one, first, 60.0)] == [first.id]
+
+    await until(alone)
+
+
+async def test_who_was_dead_stays_so(control: Control) -> None:
+    """A worker whose lease ran out registers anew: neither a heartbeat nor a claim brings it back to life."""
+    await control.record("eu")
+    session = await control.connect()
+    worker = await control.register(session, name="frozen", lease_s=0.0)
+    with pytest.raises(LeaseLost):
+        await workers.heartbeat(session, worker, 60.0)
+    with pytest.raises(LeaseLost):
+        await control.claim(worker)
+    other = await control.worker("other")
+    peers = await workers.heartbeat(session, other, 60.0)
+    assert [peer.id for peer in peers] == [other.id]
+
+
+async def test_claims_are_of_ones_own_sources(control: Control) -> None:
+    """An operation of a source that a worker cannot read is left to those who can, also to resume it."""
+    await control.record("eu")
+    stranger = await control.worker("stranger", sources=("elsewhere",))
+    assert await control.claim(stranger) is None
+    session = await control.connect()
+    before = await control.must_claim(await control.register(session, name="one"))
+    await claims.hand_back(control.connection, before)
+    assert await control.claim(stranger) is None
+    assert (await control.must_claim(await control.worker("two"))).operation == before.operation
 
 
 async def test_handed_back_is_claimable_at_once(control: Control) -> None:
@@ -187,7 +230,7 @@ async def test_leaving_hands_everything_back(control: Control) -> None:
     """A worker that leaves gives up all its claims, and is forgotten."""
     await control.record("eu", "us")
     session = await control.connect()
-    worker = await workers.register(session, name="leaver")
+    worker = await control.register(session, name="leaver")
     held = [await control.must_claim(worker) for _ in range(2)]
     await workers.deregister(session, worker)
     next_ = await control.worker("next")
