@@ -10,9 +10,10 @@ from psycopg.types.json import Jsonb
 from reconciler.control.events import NewEvent, append_all
 from reconciler.control.facts import Facts, conditions_from_json, read_facts, refresh_conditions
 from reconciler.control.moves import lock_environment
+from reconciler.control.ownership import lock_owned
 from reconciler.control.settle import note_applied
 from reconciler.control.sql import Row, changing, many, one, run, telling
-from reconciler.control.wake import OPERATIONS_CHANNEL, WAKE_CHANNEL, notify
+from reconciler.control.wake import OPERATIONS_CHANNEL, notify, wake
 from reconciler.errors import Conflict, NotFound
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.states import OperationState
@@ -38,7 +39,8 @@ class Observation:
     """What a pass found of an environment.
 
     None for the commits, the mode or the deployments means that the pass did not come so far: what was known
-    of them stays. `error` None means that the pass did its work.
+    of them stays. `error` None means that the pass did its work. `inputs` is the digest of the content that
+    the observed commit makes it from.
     """
 
     name: str
@@ -48,23 +50,38 @@ class Observation:
     head_commit_at: datetime | None = None
     observed_commit: str | None = None
     error: str | None = None
+    error_reason: str | None = None
+    inputs: str | None = None
     mode: str | None = None
     deployments: tuple[DeploymentObservation, ...] | None = None
 
 
-async def observe(connection: Connection, observation: Observation) -> None:
-    """Write what a pass found, in one transaction; a pass that found nothing new writes next to nothing."""
+def is_news(facts: Facts | None, observation: Observation) -> bool:
+    """Whether a pass found anything that the rows do not say already."""
+    return facts is None or facts.row["source"] != observation.source or not _known(facts, observation)
+
+
+async def touch(connection: Connection, names: Collection[str]) -> None:
+    """Note that passes over environments found nothing new."""
+    with telling("noting passes that found nothing new"):
+        await run(connection, "touch_passes", environments=sorted(names))
+
+
+async def observe(connection: Connection, observation: Observation, *, owner: str | None = None) -> None:
+    """Write what a pass found, in one transaction; a pass that found nothing new writes next to nothing.
+
+    LeaseLost where `owner` is given and the environment is passed over by another worker by now.
+    """
     name = observation.name
     doing = f"recording the pass over environment '{name}'"
     with telling(doing):
         facts = await read_facts(connection, name)
-        if facts is not None and facts.row["source"] == observation.source and _known(facts, observation):
-            if facts.row["pass_is_due"]:
-                await run(connection, "touch_pass", environment=name)
-            return
+    if not is_news(facts, observation):
+        await touch(connection, [name])
+        return
     async with changing(connection, doing):
         await _claim_name(connection, name, observation.source)
-        await lock_environment(connection, name)
+        await lock_owned(connection, name, owner)
         before = await read_facts(connection, name)
         assert before is not None
         await _write(connection, observation, before)
@@ -82,6 +99,8 @@ async def _write(connection: Connection, observation: Observation, before: Facts
         head_commit_at=observation.head_commit_at,
         observed_commit=observation.observed_commit,
         error=observation.error or None,
+        error_reason=observation.error_reason if observation.error else None,
+        inputs=observation.inputs,
     )
     events = _environment_events(observation, before.row)
     if observation.deployments is not None:
@@ -100,6 +119,7 @@ def _known(facts: Facts, observation: Observation) -> bool:
     pairs: tuple[tuple[Any, Any], ...] = (
         (observation.path, row["path"]),
         (observation.error or None, row["error"]),
+        (observation.inputs or row["inputs"], row["inputs"]),
         (False, row["orphaned"]),
         (observation.mode or row["mode"], row["mode"]),
         (observation.head_commit or row["head_commit"], row["head_commit"]),
@@ -195,17 +215,47 @@ async def _claim_name(connection: Connection, name: str, source: str) -> None:
         await run(connection, "add_environment", environment=name, source=source)
         row = await one(connection, "source_of_environment", environment=name)
     if row is not None and row["source"] != source:
-        raise Conflict(
-            f"environment '{name}' of source '{source}' is refused: "
-            f"source '{row['source']}' declared it first",
-            hint="rename it; a name belongs to the source that first declared it",
-        )
+        raise _taken(name, source, row["source"])
 
 
-async def retire_missing(connection: Connection, source: str, names_present: Collection[str]) -> None:
-    """Mark environments that left their source; nothing is done to them, and they are never deleted."""
+def _taken(name: str, source: str, first: str) -> Conflict:
+    return Conflict(
+        f"environment '{name}' of source '{source}' is refused: source '{first}' declared it first",
+        hint="rename it; a name belongs to the source that first declared it",
+    )
+
+
+async def claim_names(connection: Connection, names: Collection[str], source: str) -> dict[str, str]:
+    """Give names to the source that declares them first; those that are another's, with the reason."""
+    if not names:
+        return {}
+    with telling(f"claiming environment names for source '{source}'"):
+        rows = await many(connection, "add_environments", environments=sorted(names), source=source)
+    return {row["name"]: str(_taken(row["name"], source, row["source"])) for row in rows}
+
+
+async def retire_missing(
+    connection: Connection,
+    source: str,
+    names_present: Collection[str],
+    *,
+    owner: str | None = None,
+    fetched_at: datetime | None = None,
+) -> None:
+    """Mark environments that left their source; nothing is done to them, and they are never deleted.
+
+    With `owner`, only those that this worker passes over; with `fetched_at` (the control database's clock),
+    only those that nobody declared or looked at since the commit was fetched.
+    """
     async with changing(connection, f"retiring environments of source '{source}'"):
-        rows = await many(connection, "retire_environments", source=source, names=sorted(names_present))
+        rows = await many(
+            connection,
+            "retire_environments",
+            source=source,
+            names=sorted(names_present),
+            owner=owner,
+            fetched_at=fetched_at,
+        )
         events = [
             NewEvent(
                 kind="environment.orphaned",
@@ -234,7 +284,7 @@ async def read_environments(
             deployments.setdefault(environment, []).append(status)
     return tuple(
         EnvironmentStatus(
-            **{**row, "conditions": conditions_from_json(row["conditions"])},
+            **{**row, "conditions": conditions_from_json(row["conditions"], row["observed_commit"])},
             deployments=tuple(deployments.get(row["name"], ())),
         )
         for row in rows
@@ -268,7 +318,7 @@ async def resume(connection: Connection, name: str, *, actor: str) -> None:
             await append_all(connection, [event])
             await refresh_conditions(connection, name)
             await notify(connection, OPERATIONS_CHANNEL, name)
-        await notify(connection, WAKE_CHANNEL, name)
+        await wake(connection, name)
 
 
 async def held(connection: Connection, environment: str, commit: str) -> Mapping[str, str]:

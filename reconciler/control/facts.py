@@ -1,13 +1,13 @@
 """What is known of one environment, and its conditions kept in line with it; `rollout` decides them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from reconciler.control.sql import Row, one, run
+from reconciler.control.sql import Row, many, run, telling
 from reconciler.errors import NotFound
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.conditions import DeploymentFacts, EnvironmentFacts, conditions
@@ -17,7 +17,10 @@ from reconciler.rollout.status import Condition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """One environment as its row, its deployments by name in order, its holds and rollouts under way."""
+    """One environment as its row, its deployments by name in order, its holds and rollouts under way.
+
+    `held` of the row are the holds of the commit that was asked for, `holds` those of the observed one.
+    """
 
     row: Row
     deployments: Mapping[str, Row]
@@ -25,15 +28,30 @@ class Facts:
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """The conditions as they are recorded."""
-        return conditions_from_json(self.row["conditions"])
+        return conditions_from_json(self.row["conditions"], self.row["observed_commit"])
 
 
 async def read_facts(connection: Connection, environment: str) -> Facts | None:
     """All that is known of an environment, in one query."""
-    row = await one(connection, "read_facts", environment=environment)
-    if row is None:
-        return None
-    return Facts(row=row, deployments={item["name"]: item for item in row["deployments"]})
+    return (await _read(connection, [environment], None)).get(environment)
+
+
+async def read_many_facts(
+    connection: Connection, environments: Collection[str], *, commit: str
+) -> dict[str, Facts]:
+    """All that is known of environments, by name, and what of a commit is held on each; one query."""
+    with telling("reading what is known of environments"):
+        return await _read(connection, environments, commit)
+
+
+async def _read(
+    connection: Connection, environments: Collection[str], commit: str | None
+) -> dict[str, Facts]:
+    rows = await many(connection, "read_facts", environments=sorted(environments), commit=commit)
+    return {
+        row["name"]: Facts(row=row, deployments={item["name"]: item for item in row["deployments"]})
+        for row in rows
+    }
 
 
 async def refresh_conditions(connection: Connection, environment: str) -> None:
@@ -41,7 +59,9 @@ async def refresh_conditions(connection: Connection, environment: str) -> None:
     facts = await read_facts(connection, environment)
     if facts is None:
         raise NotFound(f"there is no environment '{environment}'")
-    fresh = conditions(_environment_facts(facts), facts.conditions, facts.row["now"])
+    fresh = conditions(
+        _environment_facts(facts), facts.conditions, facts.row["now"], facts.row["observed_commit"]
+    )
     if fresh != facts.conditions:
         await run(
             connection,
@@ -56,6 +76,7 @@ def _environment_facts(facts: Facts) -> EnvironmentFacts:
     return EnvironmentFacts(
         observed=row["observed_commit"] is not None,
         error=row["error"],
+        error_reason=row["error_reason"],
         suspended=row["suspended_reason"],
         orphaned=row["orphaned"],
         deployments=tuple(
@@ -74,13 +95,20 @@ def _environment_facts(facts: Facts) -> EnvironmentFacts:
     )
 
 
-def conditions_from_json(recorded: list[dict[str, Any]]) -> tuple[Condition, ...]:
-    """The conditions of a row."""
+def conditions_from_json(
+    recorded: list[dict[str, Any]], observed_commit: str | None
+) -> tuple[Condition, ...]:
+    """The conditions of a row; they are of its observed commit, which is therefore not written again."""
     return tuple(
-        Condition(**{**condition, "since": datetime.fromisoformat(condition["since"])})
+        Condition(
+            **{**condition, "since": datetime.fromisoformat(condition["since"])},
+            observed_commit=observed_commit,
+        )
         for condition in recorded
     )
 
 
 def _to_json(condition: Condition) -> dict[str, Any]:
-    return {**asdict(condition), "since": condition.since.isoformat()}
+    found = {**asdict(condition), "since": condition.since.isoformat()}
+    del found["observed_commit"]
+    return found

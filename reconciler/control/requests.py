@@ -5,7 +5,7 @@ from reconciler.control.events import NewEvent, append_all
 from reconciler.control.moves import lock_environment
 from reconciler.control.settle import Member, Whole, read_wholes, resolve, settle
 from reconciler.control.sql import Row, changing, key, many, one, run
-from reconciler.control.wake import WAKE_CHANNEL, notify
+from reconciler.control.wake import wake
 from reconciler.errors import InvalidInput, NotFound, Problem
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.states import HELD, TERMINAL, OperationState, RolloutState
@@ -125,7 +125,7 @@ async def _retry(connection: Connection, request: Row, whole: Whole, chosen: lis
     done += [f"the next pass tries again on {', '.join(freed)}"] if freed else []
     await resolve(connection, request, state="completed", reason="; ".join(done))
     await settle(connection, whole.environment, rollouts=[whole.id])
-    await notify(connection, WAKE_CHANNEL, whole.environment)
+    await wake(connection, whole.environment)
 
 
 async def _read(

@@ -8,7 +8,8 @@ from psycopg.types.json import Jsonb
 
 from reconciler.control.environments import free_holds
 from reconciler.control.events import NewEvent, append_all
-from reconciler.control.moves import Moved, Why, lock_environment, move
+from reconciler.control.moves import Moved, Why, move
+from reconciler.control.ownership import lock_owned
 from reconciler.control.settle import settle
 from reconciler.control.sql import Row, at_once, changing, key, many, one, run, telling
 from reconciler.errors import Conflict, NotFound
@@ -50,7 +51,8 @@ class NewRollout:
     """A rollout to record.
 
     `narrowed`: it was asked for some deployments only, so that older operations of the others stay.
-    `respect_holds`: refuse where the commit is held, instead of releasing the hold.
+    `respect_holds`: refuse where the commit is held, instead of releasing the hold. `owner`: refuse unless
+    this worker passes over the environment.
     """
 
     environment: str
@@ -64,6 +66,7 @@ class NewRollout:
     operations: tuple[NewOperation, ...] = ()
     narrowed: bool = False
     respect_holds: bool = False
+    owner: str | None = None
 
 
 async def record(connection: Connection, new: NewRollout) -> str:
@@ -76,7 +79,7 @@ async def record(connection: Connection, new: NewRollout) -> str:
         raise Conflict(f"recording a rollout of environment '{new.environment}': it has no operations")
     async with changing(connection, f"recording a rollout of environment '{new.environment}'"):
         await run(connection, "add_environment", environment=new.environment, source=new.source)
-        await lock_environment(connection, new.environment)
+        await lock_owned(connection, new.environment, new.owner)
         unfinished = await many(connection, "unfinished_operations", environment=new.environment)
         covering = next((row["rollout"] for row in unfinished if _covers(row, new)), None)
         if covering is not None:
@@ -91,14 +94,19 @@ async def record(connection: Connection, new: NewRollout) -> str:
 
 
 async def supersede(
-    connection: Connection, environment: str, commit: str, *, reason: str = "nothing is left to do"
+    connection: Connection,
+    environment: str,
+    commit: str,
+    *,
+    reason: str = "nothing is left to do",
+    owner: str | None = None,
 ) -> int:
     """End what is under way for other commits, when a commit needs no rollout; gives how many.
 
     For a pass that finds nothing to do while an older rollout still waits, retries or runs.
     """
     async with changing(connection, f"superseding older rollouts of environment '{environment}'"):
-        await lock_environment(connection, environment)
+        await lock_owned(connection, environment, owner)
         rows = await many(connection, "unfinished_operations", environment=environment)
         older = [row for row in rows if row["commit"] != commit and not row["superseded"]]
         if not older:
@@ -178,6 +186,7 @@ async def _insert(connection: Connection, new: NewRollout) -> int:
         allow_hazards=list(new.allow_hazards),
     )
     assert row is not None
+    await run(connection, "note_attempt", environment=new.environment, commit=new.commit)
     for item in new.operations:
         await _insert_operation(connection, new, row["id"], item)
     names = ", ".join(f"'{item.deployment}'" for item in new.operations[:20])

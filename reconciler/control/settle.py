@@ -11,9 +11,16 @@ from reconciler.control.events import NewEvent, append_all
 from reconciler.control.facts import refresh_conditions
 from reconciler.control.moves import Moved, Why, move, write_down
 from reconciler.control.sql import TERMINAL_ROLLOUT_NAMES, Row, many, one, run
-from reconciler.control.wake import OPERATIONS_CHANNEL, notify
+from reconciler.control.wake import OPERATIONS_CHANNEL, notify, wake
 from reconciler.postgres.connection import Connection
-from reconciler.rollout.states import TERMINAL_ROLLOUT, OperationEvent, OperationState, RolloutState, targets
+from reconciler.rollout.states import (
+    IN_FLIGHT,
+    TERMINAL_ROLLOUT,
+    OperationEvent,
+    OperationState,
+    RolloutState,
+    targets,
+)
 from reconciler.rollout.summary import (
     UNSTARTED,
     UNSUCCESSFUL,
@@ -128,6 +135,9 @@ async def settle(
         await note_applied(connection, environment)
     await refresh_conditions(connection, environment)
     await notify(connection, OPERATIONS_CHANNEL, environment)
+    if any(item.after not in IN_FLIGHT for item in everything):
+        # What ended is to be seen by whoever passes over the environment, wherever that is.
+        await wake(connection, environment)
 
 
 async def note_applied(connection: Connection, environment: str) -> None:

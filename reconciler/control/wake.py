@@ -1,20 +1,48 @@
 """Wakes passes and workers wherever they run, by notifications of the control database; carries no work."""
 
+from dataclasses import dataclass
+
 from reconciler.control.sql import run, telling
 from reconciler.postgres.connection import Connection
 
 WAKE_CHANNEL = "reconciler_wake"
-"""An environment is to be looked at; the payload is its name."""
+"""Something is to be looked at; the payload is what `wake_from` reads."""
 OPERATIONS_CHANNEL = "reconciler_operations"
 """There may be something to claim; the payload is the name of its environment."""
 
+_ENVIRONMENT = "environment:"
+_SOURCE = "source:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wake:
+    """What is to be looked at: an environment, a source with all of its environments, or everything."""
+
+    environment: str | None = None
+    source: str | None = None
+
 
 async def wake(connection: Connection, environment: str) -> None:
-    """Ask for a pass of an environment."""
+    """Ask for a pass of an environment, by whoever runs its passes."""
     with telling(f"waking environment '{environment}'"):
-        await notify(connection, WAKE_CHANNEL, environment)
+        await notify(connection, WAKE_CHANNEL, _ENVIRONMENT + environment)
 
 
-async def notify(connection: Connection, channel: str, environment: str) -> None:
+async def wake_source(connection: Connection, source: str) -> None:
+    """Ask every daemon that has a source to fetch it, and to pass over its share."""
+    with telling(f"waking source '{source}'"):
+        await notify(connection, WAKE_CHANNEL, _SOURCE + source)
+
+
+def wake_from(payload: str) -> Wake:
+    """Read a notification; one that says nothing, as after connecting, asks for a look at everything."""
+    if payload.startswith(_ENVIRONMENT):
+        return Wake(environment=payload.removeprefix(_ENVIRONMENT))
+    if payload.startswith(_SOURCE):
+        return Wake(source=payload.removeprefix(_SOURCE))
+    return Wake()
+
+
+async def notify(connection: Connection, channel: str, payload: str) -> None:
     """Notify a channel, at commit where there is a transaction."""
-    await run(connection, "notify", channel=channel, payload=environment)
+    await run(connection, "notify", channel=channel, payload=payload)

@@ -80,11 +80,13 @@ class Recorder:
         *,
         resuming: frozenset[str] = frozenset(),
         request: PlanRequest | None = None,
+        intended: Mapping[str, frozenset[str]] | None = None,
     ) -> list[Assessment]:
-        """Plan deployments side by side, within a bound."""
+        """Plan deployments side by side, within a bound; databases intended are read where None is given."""
         base = request or PlanRequest()
         slots = asyncio.Semaphore(self._parallel)
-        intended = await self._intended(states)
+        if intended is None:
+            intended = await self._intended(states)
 
         async def made(deployment: str) -> frozenset[str]:
             if self._control is None:
@@ -101,6 +103,7 @@ class Recorder:
                     resuming=desired.deployment in resuming,
                     allow_hazards=base.allow_hazards,
                     held=held.get(desired.deployment),
+                    not_before=base.not_before,
                 )
                 return await self._planner.assess(spec, desired, own)
 
@@ -118,8 +121,13 @@ class Recorder:
         spec: EnvironmentSpec,
         plans: Sequence[DeploymentPlan],
         request: RolloutRequest,
+        *,
+        owner: str | None = None,
     ) -> str:
-        """Record one rollout with an operation for each plan; gives its id."""
+        """Record one rollout with an operation for each plan; gives its id.
+
+        LeaseLost where `owner` is given and passes over the environment no more.
+        """
         waits = spec.policy.mode == "approve" and not request.by_hand
         initial = OperationState.WAITING_FOR_APPROVAL if waits else OperationState.PENDING
         new = NewRollout(
@@ -144,6 +152,7 @@ class Recorder:
             ),
             narrowed=request.narrowed,
             respect_holds=not request.by_hand,
+            owner=owner,
         )
         async with self.connection() as connection:
             rollout = await rollouts.record(connection, new)

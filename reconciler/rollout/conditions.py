@@ -30,17 +30,26 @@ class EnvironmentFacts:
 
     observed: bool
     error: str | None = None
+    error_reason: str | None = None
     suspended: str | None = None
     orphaned: bool = False
     deployments: tuple[DeploymentFacts, ...] = ()
     rollouts: tuple[RolloutState, ...] = ()
 
 
-def conditions(facts: EnvironmentFacts, before: Sequence[Condition], now: datetime) -> tuple[Condition, ...]:
+def conditions(
+    facts: EnvironmentFacts,
+    before: Sequence[Condition],
+    now: datetime,
+    observed_commit: str | None = None,
+) -> tuple[Condition, ...]:
     """All five conditions in a stable order; one whose status is what it was keeps its `since`."""
     found = (_ready(facts), _reconciling(facts), _stalled(facts), _drifted(facts), _suspended(facts))
     known = {condition.type: condition for condition in before}
-    return tuple(_carry(type_, what, known.get(type_), now) for type_, what in found)
+    return tuple(
+        replace(_carry(type_, what, known.get(type_), now), observed_commit=observed_commit)
+        for type_, what in found
+    )
 
 
 _What = tuple[bool, str, str]
@@ -90,7 +99,7 @@ def _stalled(facts: EnvironmentFacts) -> tuple[str, _What]:
     blocked = _named((d.name, d.blocked) for d in facts.deployments)
     waits = any(state in (RolloutState.STOPPED, RolloutState.PAUSED) for state in facts.rollouts)
     choices: tuple[_What, ...] = (
-        (facts.error is not None, "Failed", facts.error or ""),
+        (facts.error is not None, facts.error_reason or "Failed", facts.error or ""),
         (bool(held), "Held", held),
         (bool(blocked), "Blocked", blocked),
         (waits, "WaitsForOperator", "a rollout is stopped or paused until an operator decides"),

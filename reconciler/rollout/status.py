@@ -12,13 +12,17 @@ from reconciler.rollout.states import OperationState, RolloutState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """One condition: `Ready`, `Reconciling`, `Stalled`, `Drifted` or `Suspended`."""
+    """One condition: `Ready`, `Reconciling`, `Stalled`, `Drifted` or `Suspended`.
+
+    `since` is when the status last changed; `observed_commit` is the commit that it was found at.
+    """
 
     type: str
     status: bool
     reason: str
     message: str
     since: datetime
+    observed_commit: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +38,16 @@ class DeploymentStatus:
     unavailable: str | None
     operation: str | None
     state: OperationState | None
+    blocked: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentStatus:
-    """One environment: what is desired, applied, live and running."""
+    """One environment: what is desired, applied, live and running.
+
+    `attempted_commit` is that of the last rollout, whatever came of it; `applied_commit` is carried by every
+    deployment. `owner` is the daemon that passes over it.
+    """
 
     name: str
     source: str
@@ -52,6 +61,10 @@ class EnvironmentStatus:
     suspended_reason: str | None
     last_pass_at: datetime | None
     error: str | None
+    attempted_commit: str | None = None
+    attempted_at: datetime | None = None
+    mode: str | None = None
+    owner: str | None = None
     deployments: tuple[DeploymentStatus, ...] = ()
     conditions: tuple[Condition, ...] = ()
 

@@ -32,7 +32,8 @@ ADD COLUMN owner uuid REFERENCES reconciler_control.workers (id) ON DELETE SET N
 ADD COLUMN inputs text,
 ADD COLUMN error_reason text,
 ADD COLUMN attempted_commit text,
-ADD COLUMN attempted_at timestamptz;
+ADD COLUMN attempted_at timestamptz,
+ADD COLUMN declared_at timestamptz NOT NULL DEFAULT clock_timestamp();
 COMMENT ON COLUMN reconciler_control.environments.owner IS
 'Worker whose process runs its passes; what a pass writes is refused from anyone else while this one lives.';
 COMMENT ON COLUMN reconciler_control.environments.inputs IS
@@ -41,6 +42,7 @@ COMMENT ON COLUMN reconciler_control.environments.error_reason IS 'One word for 
 COMMENT ON COLUMN reconciler_control.environments.attempted_commit IS
 'Commit of the last rollout that was recorded for it.';
 COMMENT ON COLUMN reconciler_control.environments.attempted_at IS 'When that rollout was recorded.';
+COMMENT ON COLUMN reconciler_control.environments.declared_at IS 'When its source was first seen to declare it.';
 CREATE INDEX environments_of_owner ON reconciler_control.environments (owner) WHERE owner IS NOT NULL;
 COMMENT ON INDEX reconciler_control.environments_of_owner IS 'Serves the foreign key.';
 CREATE INDEX environments_of_source ON reconciler_control.environments (source);

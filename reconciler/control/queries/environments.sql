@@ -17,14 +17,33 @@ FOR NO KEY UPDATE SKIP LOCKED;
 INSERT INTO reconciler_control.environments (name, source) VALUES (%(environment)s, %(source)s)
 ON CONFLICT (name) DO NOTHING;
 
+-- name: add_environments :many
+-- Gives names to the source that declares them first; tells which are another's.
+WITH added AS (
+    INSERT INTO reconciler_control.environments (name, source)
+    SELECT n.name, %(source)s FROM unnest(%(environments)s::text []) AS n (name) ORDER BY n.name
+    ON CONFLICT (name) DO NOTHING
+)
+SELECT e.name, e.source FROM reconciler_control.environments AS e
+WHERE e.name = ANY(%(environments)s) AND e.source <> %(source)s
+ORDER BY e.name;
+
+-- name: note_attempt :exec
+-- The commit of the rollout that was just recorded.
+UPDATE reconciler_control.environments
+SET attempted_commit = %(commit)s, attempted_at = clock_timestamp()
+WHERE name = %(environment)s;
+
 -- name: source_of_environment :one
 -- The source that owns a name.
 SELECT source FROM reconciler_control.environments WHERE name = %(environment)s;
 
--- name: read_facts :one
--- All that is known of one environment, as far as a pass writes it or its conditions need it.
+-- name: read_facts :many
+-- All that is known of environments, as far as passes read or write it and conditions need it.
 SELECT
-    e.source, e.path, e.mode, e.head_commit, e.head_commit_at, e.observed_commit, e.error, e.suspended_reason,
+    e.name, e.source, e.path, e.mode, e.head_commit, e.head_commit_at, e.observed_commit, e.error,
+    e.error_reason, e.inputs, e.owner::text AS owner, e.applied_commit, e.applied_at, e.suspended_reason,
+    e.suspended_at IS NOT NULL AS suspended,
     e.orphaned_at IS NOT NULL AS orphaned,
     e.conditions,
     coalesce(e.last_pass_at < clock_timestamp() - interval '10 seconds', TRUE) AS pass_is_due,
@@ -43,9 +62,34 @@ SELECT
         SELECT coalesce(jsonb_object_agg(h.deployment, h.reason), '{}')
         FROM reconciler_control.holds AS h
         WHERE h.environment = e.name AND h.commit = e.observed_commit
-    ) AS holds
+    ) AS holds,
+    (
+        SELECT coalesce(jsonb_object_agg(h.deployment, h.reason), '{}')
+        FROM reconciler_control.holds AS h
+        WHERE h.environment = e.name AND h.commit = %(commit)s
+    ) AS held,
+    (
+        SELECT coalesce(jsonb_agg(jsonb_build_array(i.deployment, i.database)), '[]')
+        FROM reconciler_control.database_intents AS i
+        WHERE i.environment = e.name
+    ) AS intents,
+    (
+        SELECT
+            coalesce(
+                jsonb_agg(
+                    jsonb_build_object(
+                        'deployment', o.deployment, 'commit', r.commit, 'requested_by', r.requested_by
+                    )
+                    ORDER BY o.id
+                ),
+                '[]'
+            )
+        FROM reconciler_control.operations AS o
+        INNER JOIN reconciler_control.rollouts AS r ON o.rollout = r.id
+        WHERE o.environment = e.name AND o.finished_at IS NULL
+    ) AS under_way
 FROM reconciler_control.environments AS e
-WHERE e.name = %(environment)s;
+WHERE e.name = ANY(%(environments)s);
 
 -- name: write_observation :exec
 -- What a pass found out about an environment; what it does not know stays.
@@ -58,7 +102,9 @@ SET
         WHEN %(head_commit)s::text IS NULL THEN head_commit_at ELSE %(head_commit_at)s
     END,
     observed_commit = coalesce(%(observed_commit)s, observed_commit),
+    inputs = coalesce(%(inputs)s, inputs),
     error = %(error)s,
+    error_reason = %(error_reason)s,
     orphaned_at = NULL,
     last_pass_at = clock_timestamp()
 WHERE name = %(environment)s;
@@ -92,13 +138,20 @@ WHERE
 DELETE FROM reconciler_control.environment_deployments
 WHERE environment = %(environment)s AND NOT name = ANY(%(names)s);
 
--- name: touch_pass :exec
--- A pass that found nothing new says that it was there, seldom.
-UPDATE reconciler_control.environments
+-- name: touch_passes :exec
+-- Passes that found nothing new say that they were there, seldom.
+WITH touched AS MATERIALIZED (
+    SELECT name FROM reconciler_control.environments
+    WHERE
+        name = ANY(%(environments)s)
+        AND coalesce(last_pass_at < clock_timestamp() - interval '10 seconds', TRUE)
+    ORDER BY name
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE reconciler_control.environments AS e
 SET last_pass_at = clock_timestamp()
-WHERE
-    name = %(environment)s
-    AND coalesce(last_pass_at < clock_timestamp() - interval '10 seconds', TRUE);
+FROM touched AS t
+WHERE e.name = t.name;
 
 -- name: write_conditions :exec
 -- The conditions, where they are not what they were.
@@ -133,7 +186,11 @@ RETURNING
 -- Marks the environments that their source no longer declares.
 UPDATE reconciler_control.environments
 SET orphaned_at = clock_timestamp()
-WHERE source = %(source)s AND orphaned_at IS NULL AND NOT name = ANY(%(names)s)
+WHERE
+    source = %(source)s AND orphaned_at IS NULL AND NOT name = ANY(%(names)s)
+    AND owner IS NOT DISTINCT FROM coalesce(%(owner)s, owner)
+    -- Somebody who read a newer commit may have declared it, or looked at it, since ours was fetched.
+    AND greatest(declared_at, last_pass_at) < coalesce(%(fetched_at)s::timestamptz, 'infinity')
 RETURNING name;
 
 -- name: suspend_environment :one
@@ -157,7 +214,9 @@ RETURNING name;
 -- All environments, or those named, with what people are shown of them.
 SELECT
     name, source, path, head_commit, head_commit_at, observed_commit, applied_commit, applied_at,
-    suspended_at IS NOT NULL AS suspended, suspended_reason, last_pass_at, error, conditions
+    suspended_at IS NOT NULL AS suspended, suspended_reason, last_pass_at, error, conditions, mode,
+    attempted_commit, attempted_at,
+    (SELECT w.name FROM reconciler_control.workers AS w WHERE w.id = owner) AS owner
 FROM reconciler_control.environments
 WHERE %(names)s::text [] IS NULL OR name = ANY(%(names)s)
 ORDER BY name;
@@ -166,7 +225,7 @@ ORDER BY name;
 -- The deployments of those environments, each with the operation in flight, or else its newest one.
 SELECT
     d.environment, d.name, d.applied_commit, d.pending, d.drift, d.diverged,
-    coalesce(h.reason, d.held) AS held, d.unavailable, o.id::text AS operation, o.state::text AS state
+    coalesce(h.reason, d.held) AS held, d.unavailable, d.blocked, o.id::text AS operation, o.state::text AS state
 FROM reconciler_control.environment_deployments AS d
 INNER JOIN reconciler_control.environments AS e ON d.environment = e.name
 LEFT JOIN reconciler_control.holds AS h

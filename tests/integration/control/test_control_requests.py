@@ -123,7 +123,7 @@ async def test_retry_releases_holds_of_a_failed_rollout_and_wakes(control: Contr
     assert request.state == "completed"
     assert await environments.held(control.connection, "production", A) == {}
     async for notification in listener.notifies(timeout=5, stop_after=1):
-        assert notification.payload == "production"
+        assert notification.payload == "environment:production"
         break
     else:
         pytest.fail("nobody was woken")
