@@ -175,17 +175,7 @@ def build_worker(
 
 
 def access(source: SourceSettings, secrets: Secrets) -> SourceAccess:
-    """How to reach a source, its secrets looked up."""
-    auth = source.auth
-    credentials = SourceCredentials()
-    if auth is not None:
-        credentials = SourceCredentials(
-            username=auth.username,
-            password=secrets.for_settings(auth.password) if auth.password is not None else None,
-            bearer=secrets.for_settings(auth.token) if auth.token is not None else None,
-            ssh_key_file=auth.ssh_key,
-            ssh_known_hosts_file=auth.known_hosts,
-        )
+    """How to reach a source; its secrets are looked up at each fetch."""
     return SourceAccess(
         name=source.name,
         url=source.url,
@@ -194,5 +184,18 @@ def access(source: SourceSettings, secrets: Secrets) -> SourceAccess:
         commit=source.commit,
         fetch_timeout_s=source.fetch_timeout_s,
         history=HistoryPolicy(source.history),
-        credentials=credentials,
+        credentials=partial(_credentials, source, secrets),
+    )
+
+
+def _credentials(source: SourceSettings, secrets: Secrets) -> SourceCredentials:
+    auth = source.auth
+    if auth is None:
+        return SourceCredentials()
+    return SourceCredentials(
+        username=auth.username,
+        password=secrets.for_settings(auth.password) if auth.password is not None else None,
+        bearer=secrets.for_settings(auth.token) if auth.token is not None else None,
+        ssh_key_file=auth.ssh_key,
+        ssh_known_hosts_file=auth.known_hosts,
     )

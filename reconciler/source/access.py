@@ -3,6 +3,7 @@
 Values only. The daemon makes them from its settings; secrets come in resolved and never show themselves.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -33,8 +34,33 @@ class SourceCredentials:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignaturePolicy:
+    """Whose signatures count for a source; a key that is not named here counts for nothing.
+
+    `ssh_keys` are public keys as they stand in a `.pub` file; the others are names of files.
+    """
+
+    gpg_key_files: tuple[str, ...] = ()
+    ssh_keys: tuple[str, ...] = ()
+    ssh_allowed_signers_file: str | None = None
+
+    @property
+    def wants_gpg(self) -> bool:
+        """Whether GPG signatures count at all."""
+        return bool(self.gpg_key_files)
+
+    @property
+    def wants_ssh(self) -> bool:
+        """Whether SSH signatures count at all."""
+        return bool(self.ssh_keys) or self.ssh_allowed_signers_file is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceAccess:
-    """One source: exactly one of `branch`, `tag` and `commit` says what of it is wanted."""
+    """One source: exactly one of `branch`, `tag` and `commit` says what of it is wanted.
+
+    `credentials` is called before each fetch, so that a token that was renewed is the one that is sent.
+    """
 
     name: str
     url: str = field(repr=False)
@@ -43,7 +69,8 @@ class SourceAccess:
     commit: str | None = None
     fetch_timeout_s: float = 60.0
     history: HistoryPolicy = HistoryPolicy.ALERT
-    credentials: SourceCredentials = field(default_factory=SourceCredentials, repr=False)
+    credentials: Callable[[], SourceCredentials] = field(default=SourceCredentials, repr=False)
+    signatures: SignaturePolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen, TimeoutExpired
@@ -53,7 +53,10 @@ _CONFIGURATION: Mapping[str, str] = {
     "fetch.unpackLimit": "1",
     "fetch.writeCommitGraph": "false",
     "gc.auto": "0",
+    "gpg.minTrustLevel": "fully",
     "gpg.program": "false",
+    "gpg.ssh.program": "false",
+    "gpg.x509.program": "false",
     "http.followRedirects": "false",
     "http.lowSpeedLimit": "1",
     "http.sslVerify": "true",
@@ -80,6 +83,7 @@ _ENVIRONMENT: Mapping[str, str] = {
     "GIT_PROTOCOL_FROM_USER": "0",
     "GIT_TERMINAL_PROMPT": "0",
     "SSH_ASKPASS": "",
+    "SSH_ASKPASS_REQUIRE": "never",
 }
 _USERINFO = re.compile(r"(?<=://)[^/\s@'\"]*@")
 _HEADER = re.compile(r"(?i)\b(authorization|proxy-authorization|cookie)\s*:.*")
@@ -107,16 +111,37 @@ class Limits:
         return max(0.0, self.deadline - time.monotonic())
 
 
-class GitDoor:
-    """Runs Git for one source: its protocol, its credentials, its home folder and nothing more."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What one command is given beyond the rest: configuration, environment, and secrets never to relay."""
 
-    def __init__(self, *, place: Address, credentials: SourceCredentials, home: Path) -> None:
+    configuration: Mapping[str, str] = field(default_factory=dict, repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+PLAIN = Setting()
+"""Of a command that needs nothing: it reaches no remote, and gets no secret."""
+
+
+class GitDoor:
+    """Runs Git for one source: its protocol, its home folder and nothing more."""
+
+    def __init__(self, *, place: Address, credentials: Callable[[], SourceCredentials], home: Path) -> None:
         self._place = place
         self._home = home
-        self._secrets = _secrets(place, credentials)
-        self._configuration = {**_CONFIGURATION, **_access_configuration(place, credentials)}
+        self._credentials = credentials
         self._environment = {**_ENVIRONMENT, "GIT_ALLOW_PROTOCOL": place.protocol.value, "HOME": str(home)}
-        self._environment |= _ssh_environment(credentials) if place.protocol is Protocol.SSH else {}
+
+    def access(self) -> Setting:
+        """Look up what opens the remote, now; only commands that reach it are given this."""
+        credentials = self._credentials()
+        is_ssh = self._place.protocol is Protocol.SSH
+        return Setting(
+            configuration=_access_configuration(self._place, credentials),
+            environment=_ssh_environment(credentials) if is_ssh else {},
+            secrets=_secrets(self._place, credentials),
+        )
 
     def prepare(self) -> None:
         """Make the home folder and the one configuration file Git reads from it.
@@ -142,50 +167,64 @@ class GitDoor:
         limits: Limits,
         stdin: bytes = b"",
         record: Path | None = None,
+        setting: Setting = PLAIN,
     ) -> Finished:
         """Run `git ARGUMENTS` on a repository; what the command says comes back whatever its status.
 
         `record` names a file that holds the process while it runs, so that a successor can end it.
         """
-        process = self._start(arguments, git_dir, limits, stdin)
+        environment = self._environment_for(git_dir, limits, setting)
+        return self._run(["git", *arguments], environment, limits, stdin, record, setting.secrets)
+
+    def run_gpg(
+        self, program: str, arguments: Sequence[str], *, home: Path, limits: Limits, stdin: bytes
+    ) -> Finished:
+        """Run GnuPG on a home folder of ours, as bounded as Git."""
+        environment = {"HOME": str(home), "GNUPGHOME": str(home), "TMPDIR": str(home)}
+        return self._run([program, *arguments], environment, limits, stdin, None, ())
+
+    def _run(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        limits: Limits,
+        stdin: bytes,
+        record: Path | None,
+        secrets: Sequence[str],
+    ) -> Finished:
+        process = self._start(command, environment, stdin)
         try:
             if record is not None:
                 record.write_text(f"{process.pid} {start_time_of(process.pid)}\n")
-            stdout, stderr = _collect(process, limits, arguments[0])
-            return Finished(status=process.returncode, stdout=stdout, stderr=self.redact(stderr))
+            stdout, stderr = _collect(process, limits, " ".join(command[:2]))
+            return Finished(status=process.returncode, stdout=stdout, stderr=redact(stderr, secrets))
         finally:
             _end(process)
             if record is not None:
                 with contextlib.suppress(OSError):
                     record.unlink()
 
-    def redact(self, text: bytes | str) -> str:
-        """Return text of Git without secrets: ours wherever they stand, others where they usually stand."""
-        plain = text.decode(errors="replace") if isinstance(text, bytes) else text
-        for secret in self._secrets:
-            plain = plain.replace(secret, "***")
-        return _HEADER.sub(r"\1: ***", _USERINFO.sub("", plain))
-
-    def _start(self, arguments: Sequence[str], git_dir: Path, limits: Limits, stdin: bytes) -> Popen[bytes]:
+    def _start(self, command: Sequence[str], environment: Mapping[str, str], stdin: bytes) -> Popen[bytes]:
         library = _library()
-        environment = self._environment_for(git_dir, limits)
         unwanted = sorted(set(os.environ) - _ENVIRONMENT_KEPT - set(environment) - {""})
         # GitPython can add to the environment but not take away, so `env` takes away by name.
-        command = ["env", *(f"--unset={name}" for name in unwanted), "git", *arguments]
+        scrubbed = ["env", *(f"--unset={name}" for name in unwanted), *command]
         with contextlib.ExitStack() as closing:
             given = closing.enter_context(_memory_file(stdin)) if stdin else None
             try:
                 handle = library.Git(str(self._home)).execute(
-                    command,
+                    scrubbed,
                     istream=given,
                     as_process=True,
-                    env=environment,
+                    env=dict(environment),
                     shell=False,
                     start_new_session=True,
                     umask=0o077,
                 )
             except (library.GitCommandNotFound, OSError) as error:
-                raise SourceUnavailable(f"running git {arguments[0]}: the process did not start") from error
+                raise SourceUnavailable(
+                    f"running {command[0]} {command[1]}: the process did not start"
+                ) from error
         process: Popen[bytes] = handle.proc
         handle.proc = None  # ours to end from here; the library's handle must not signal it later
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -194,11 +233,12 @@ class GitDoor:
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
         return process
 
-    def _environment_for(self, git_dir: Path, limits: Limits) -> dict[str, str]:
+    def _environment_for(self, git_dir: Path, limits: Limits, setting: Setting) -> dict[str, str]:
         slow_s = str(max(1, min(30, int(limits.left_s()))))
-        configuration = {**self._configuration, "http.lowSpeedTime": slow_s}
+        configuration = {**_CONFIGURATION, "http.lowSpeedTime": slow_s, **setting.configuration}
         environment = {
             **self._environment,
+            **setting.environment,
             "GIT_DIR": str(git_dir),
             "GIT_CONFIG_GLOBAL": str(self._home / "gitconfig"),
             "GIT_CONFIG_COUNT": str(len(configuration)),
@@ -207,6 +247,14 @@ class GitDoor:
             environment[f"GIT_CONFIG_KEY_{index}"] = key
             environment[f"GIT_CONFIG_VALUE_{index}"] = value
         return environment
+
+
+def redact(text: bytes | str, secrets: Sequence[str]) -> str:
+    """Return text of Git without secrets: ours wherever they stand, others where they usually stand."""
+    plain = text.decode(errors="replace") if isinstance(text, bytes) else text
+    for secret in secrets:
+        plain = plain.replace(secret, "***")
+    return _HEADER.sub(r"\1: ***", _USERINFO.sub("", plain))
 
 
 def start_time_of(pid: int) -> str:
@@ -330,7 +378,7 @@ def _collect(process: Popen[bytes], limits: Limits, verb: str) -> tuple[bytes, b
                     selector.unregister(key.fileobj)
                 key.data.extend(chunk)
             if len(stdout) > limits.stdout_bytes:
-                raise Refused(f"running git {verb}: it said more than {limits.stdout_bytes} bytes")
+                raise Refused(f"running {verb}: it said more than {limits.stdout_bytes} bytes")
             del stderr[:-_STDERR_BYTES_MAX]
     _wait(process, limits, verb)
     return bytes(stdout), bytes(stderr)
@@ -362,9 +410,9 @@ def _wait(process: Popen[bytes], limits: Limits, verb: str) -> None:
 
 def _check(limits: Limits, verb: str) -> None:
     if limits.cancelled.is_set():
-        raise SourceUnavailable(f"running git {verb}: it was cancelled")
+        raise SourceUnavailable(f"running {verb}: it was cancelled")
     if limits.left_s() <= 0:
-        raise SourceUnavailable(f"running git {verb}: it did not end in time and was killed")
+        raise SourceUnavailable(f"running {verb}: it did not end in time and was killed")
 
 
 def _end(process: Popen[bytes]) -> None:

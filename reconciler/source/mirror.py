@@ -21,7 +21,7 @@ from pathlib import Path
 from reconciler.errors import LockNotAcquired, SourceUnavailable
 from reconciler.source import address, git_command, local
 from reconciler.source.access import Commit
-from reconciler.source.git_command import Finished, GitDoor, Limits
+from reconciler.source.git_command import Finished, GitDoor, Limits, Setting
 
 CANDIDATE_REF = "refs/reconciler/candidate"
 GOOD_REF = "refs/reconciler/good"
@@ -88,16 +88,34 @@ class Mirror:
 
     def run(self, arguments: Sequence[str], limits: Limits, *, stdin: bytes = b"") -> Finished:
         """Run a command that writes; the caller holds the lock."""
+        return self._write(arguments, limits, stdin, git_command.PLAIN)
+
+    def fetch(self, arguments: Sequence[str], limits: Limits) -> Finished:
+        """Run a command that writes and reaches the remote, with what opens it."""
+        return self._write(arguments, limits, b"", self._door.access())
+
+    def _write(self, arguments: Sequence[str], limits: Limits, stdin: bytes, setting: Setting) -> Finished:
         record = self.folder / "running"
         try:
-            return self._door.run(arguments, git_dir=self.git_dir, limits=limits, stdin=stdin, record=record)
+            return self._door.run(
+                arguments, git_dir=self.git_dir, limits=limits, stdin=stdin, record=record, setting=setting
+            )
         except OSError as error:
             raise self._unusable(error) from error
 
-    def look(self, arguments: Sequence[str], limits: Limits, *, stdin: bytes = b"") -> Finished:
+    def look(
+        self,
+        arguments: Sequence[str],
+        limits: Limits,
+        *,
+        stdin: bytes = b"",
+        setting: Setting = git_command.PLAIN,
+    ) -> Finished:
         """Run a command that only reads; needs no lock."""
         try:
-            return self._door.run(arguments, git_dir=self.git_dir, limits=limits, stdin=stdin)
+            return self._door.run(
+                arguments, git_dir=self.git_dir, limits=limits, stdin=stdin, setting=setting
+            )
         except OSError as error:
             raise self._unusable(error) from error
 

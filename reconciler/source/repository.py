@@ -35,6 +35,7 @@ class Repository:
         self._fetch_timeout_s = access.fetch_timeout_s
         folder = state_dir.absolute() / "sources" / access.name
         door = GitDoor(place=self.place, credentials=access.credentials, home=folder / "home")
+        door.access()  # what is missing or malformed is told at the start
         wanted = f"{self.place.url}\n{wanted_ref(access)}"
         mirror = Mirror(folder, door=door, name=access.name, wanted=wanted)
         self._fetcher = Fetcher(access, place=self.place, mirror=mirror)

@@ -53,7 +53,7 @@ class Transfer:
 
     def try_bring_in(self, wanted: str, into: str) -> Finished:
         """Fetch as `bring_in` does, and leave judging the outcome to the caller."""
-        return self.mirror.run([*_FETCH, self.place.url, f"+{wanted}:{into}"], self.limits)
+        return self.mirror.fetch([*_FETCH, self.place.url, f"+{wanted}:{into}"], self.limits)
 
     def read_own_ref(self, ref: str) -> str:
         """Return the id a ref of the mirror stands at."""

@@ -150,9 +150,9 @@ async def test_credentials_are_asked_for_without_a_prompt(
         await _open(tmp_path, url).fetch()
     wrong = SourceCredentials(username="me", password="wr0ng-one")
     with pytest.raises(SourceUnavailable, match="credentials") as refused:
-        await _open(tmp_path, url, credentials=wrong).fetch()
+        await _open(tmp_path, url, credentials=lambda: wrong).fetch()
     assert "wr0ng-one" not in _everything(refused.value)
-    right = _open(tmp_path, url, credentials=SourceCredentials(username="me", password=_SECRET))
+    right = _open(tmp_path, url, credentials=lambda: SourceCredentials(username="me", password=_SECRET))
     assert (await right.fetch()).commit == git_repository.head()
     git_server.login = ("me", "rotated")
     with pytest.raises(SourceUnavailable, match="credentials"):
@@ -224,7 +224,7 @@ async def test_an_unknown_host_key_is_no_question(tmp_path: Path) -> None:
     credentials = SourceCredentials(
         ssh_key_file=str(tmp_path / "a key"), ssh_known_hosts_file=str(tmp_path / "known")
     )
-    source = _open(tmp_path, "ssh://git@127.0.0.1:9/x", credentials=credentials, fetch_timeout_s=20.0)
+    source = _open(tmp_path, "ssh://git@127.0.0.1:9/x", credentials=lambda: credentials, fetch_timeout_s=20.0)
     with pytest.raises(SourceUnavailable, match=r"cannot be reached|host key"):
         await source.fetch()
 

@@ -7,12 +7,12 @@ import pytest
 from reconciler.errors import Refused
 from reconciler.source import address
 from reconciler.source.access import SourceCredentials
-from reconciler.source.git_command import GitDoor, Limits
+from reconciler.source.git_command import PLAIN, GitDoor, Limits, redact
 
 
 def _environment(url: str, credentials: SourceCredentials) -> dict[str, str]:
-    door = GitDoor(place=address.parse(url), credentials=credentials, home=Path("/state/home"))
-    return door._environment_for(Path("/state/mirror.git"), Limits(deadline=0.0))
+    door = GitDoor(place=address.parse(url), credentials=lambda: credentials, home=Path("/state/home"))
+    return door._environment_for(Path("/state/mirror.git"), Limits(deadline=0.0), door.access())
 
 
 def _configuration(environment: dict[str, str]) -> dict[str, str]:
@@ -69,6 +69,33 @@ def test_a_line_break_in_a_secret_is_refused() -> None:
 def test_what_git_says_is_redacted() -> None:
     """Our secrets are taken out wherever they stand, others where they usually stand."""
     credentials = SourceCredentials(username="me", password="s3cret")
-    door = GitDoor(place=address.parse("https://h.example/a"), credentials=credentials, home=Path("/x"))
-    said = door.redact(b"s3cret https://u:pw@h.example/ Authorization: Basic bWU6czNjcmV0\nfine \xff")
+    place = address.parse("https://h.example/a")
+    door = GitDoor(place=place, credentials=lambda: credentials, home=Path("/x"))
+    said = redact(
+        b"s3cret https://u:pw@h.example/ Authorization: Basic bWU6czNjcmV0\nfine \xff", door.access().secrets
+    )
     assert said == "*** https://h.example/ Authorization: ***\nfine \ufffd"
+
+
+def test_only_what_reaches_the_remote_is_given_secrets() -> None:
+    """Reading the mirror and checking signatures run without what opens the remote."""
+    credentials = SourceCredentials(bearer="t0ken")
+    door = GitDoor(
+        place=address.parse("https://h.example/a"), credentials=lambda: credentials, home=Path("/state/home")
+    )
+    plain = door._environment_for(Path("/state/mirror.git"), Limits(deadline=0.0), PLAIN)
+    assert not any("t0ken" in value for value in plain.values())
+
+
+def test_credentials_are_looked_up_each_time() -> None:
+    """A token that was renewed is the one that is sent next."""
+    tokens = iter(("first", "second"))
+    door = GitDoor(
+        place=address.parse("https://h.example/a"),
+        credentials=lambda: SourceCredentials(bearer=next(tokens)),
+        home=Path("/state/home"),
+    )
+    for token in ("first", "second"):
+        assert door.access().configuration == {
+            "http.https://h.example/a.extraHeader": f"Authorization: Bearer {token}"
+        }
