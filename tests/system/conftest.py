@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +14,8 @@ import psutil
 import pytest
 
 from tests.plugins.git import git
+from tests.plugins.package import ROOT, UV, build, must
 
-ROOT = Path(__file__).resolve().parents[2]
-UV = str(Path(sys.executable).with_name("uv"))
 PROGRAM = "opt/pg-reconciler"
 BOOT_S = 60.0
 
@@ -42,7 +40,7 @@ listen: 127.0.0.1:8080
 tokens:
   - {name: operator, role: admin, value: {file: /run/credentials/reconciler.service/operator-token}}
 sources:
-  - {name: shop, url: /srv/shop, branch: main, interval: 2s}
+  - {name: shop, url: /srv/shop, branch: main, interval: 2s, drift_interval: 2s}
 """
 
 SPEC = """\
@@ -76,15 +74,6 @@ def until(condition: Callable[[], Any], what: Callable[[], str], *, deadline_s: 
             raise AssertionError(f"waited {deadline_s:g} s for {what()}")
         time.sleep(0.05)
     return found
-
-
-def must(*arguments: str, timeout_s: float = 120.0, **options: Any) -> str:
-    """Run a program that has to succeed, and give its output."""
-    done = subprocess.run(
-        arguments, capture_output=True, text=True, timeout=timeout_s, check=False, **options
-    )
-    assert done.returncode == 0, f"{' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
-    return done.stdout
 
 
 class Machine:
@@ -157,9 +146,7 @@ print(answer.read().decode())
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program as it is distributed."""
-    folder = tmp_path_factory.mktemp("wheel")
-    must(UV, "build", "--quiet", "--wheel", "--out-dir", str(folder), cwd=ROOT)
-    return next(folder.glob("*.whl"))
+    return build(ROOT, tmp_path_factory.mktemp("wheel"), "--wheel")[0]
 
 
 def _mount(folder: Path) -> Path:
@@ -179,7 +166,7 @@ def _install(tree: Path, wheel: Path) -> None:
         UV, "pip", "install", "--quiet", "--python", str(place / "bin/python"), f"{wheel}[embedded]",
         env={**os.environ, "UV_LINK_MODE": "copy"},
     )  # fmt: skip
-    shutil.copy(ROOT / "systemd/reconciler.service", tree / "etc/systemd/system")
+    shutil.copy(place / "share/pg-reconciler/reconciler.service", tree / "etc/systemd/system")
 
 
 def _configure(tree: Path) -> None:

@@ -13,7 +13,8 @@ import yaml
 
 from tests.plugins.daemon import Daemon, World
 from tests.plugins.postgres import free_port
-from tests.system.conftest import ROOT, until
+from tests.plugins.package import ROOT
+from tests.system.conftest import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 

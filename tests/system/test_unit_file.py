@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import ROOT, Machine, must
+from tests.plugins.package import ROOT, must
+from tests.system.conftest import Machine
 
 pytestmark = pytest.mark.system
 
