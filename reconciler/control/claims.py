@@ -1,5 +1,6 @@
 """Claims operations for workers, and tells a claim what is asked of it; `rollout` decides what may start."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -195,15 +196,29 @@ async def hand_back(connection: Connection, claim: Claim) -> None:
 
 async def interruption(connection: Connection, claim: Claim) -> Interruption | None:
     """What is asked of the operation, the strongest first; LeaseLost where it is another's."""
-    with telling(f"looking what is asked of operation {claim.operation}"):
-        row = await one(connection, "interruption", id=int(claim.operation), lease_token=claim.lease_token)
-    if row is None:
+    found = await interruptions(connection, [claim])
+    if claim.operation not in found:
         raise lease_lost(claim)
-    asked = row["verbs"] or []
+    return found[claim.operation]
+
+
+async def interruptions(connection: Connection, held: Collection[Claim]) -> Mapping[str, Interruption | None]:
+    """What is asked of each operation, the strongest first; one that is another's is not in it."""
+    with telling(f"looking what is asked of {len(held)} operations"):
+        rows = await many(
+            connection,
+            "interruptions",
+            ids=[int(claim.operation) for claim in held],
+            lease_tokens=[claim.lease_token for claim in held],
+        )
+    return {row["operation"]: _strongest(row["verbs"] or (), superseded=row["superseded"]) for row in rows}
+
+
+def _strongest(asked: Collection[str], *, superseded: bool) -> Interruption | None:
     for verb in INTERRUPTING:
         if verb.value in asked:
             return "stop" if verb.value == "stop" else "cancel"
-    return "superseded" if row["superseded"] else None
+    return "superseded" if superseded else None
 
 
 def lease_lost(claim: Claim) -> LeaseLost:

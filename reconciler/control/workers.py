@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from reconciler.control.events import NewEvent, append_all
-from reconciler.control.sql import changing, many, one, run, telling
+from reconciler.control.sql import CLAIMABLE_NAMES, IN_FLIGHT_NAMES, changing, many, one, run, telling
 from reconciler.control.wake import OPERATIONS_CHANNEL, notify
 from reconciler.errors import LeaseLost, LockNotAcquired
 from reconciler.postgres import lock
@@ -34,6 +34,18 @@ class Peer:
     passes: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """What a heartbeat tells: the living workers by rising id, and whether a claim may find something.
+
+    `work` is the net below the notifications: it is true also for what waits its turn, never false for what
+    may be claimed.
+    """
+
+    peers: tuple[Peer, ...]
+    work: bool
+
+
 async def register(
     connection: Connection, *, name: str, sources: Collection[str], passes: bool, lease_s: float = 10.0
 ) -> Worker:
@@ -61,17 +73,28 @@ async def register(
         return Worker(id=row["id"], number=number, name=name, sources=frozenset(sources))
 
 
-async def heartbeat(connection: Connection, worker: Worker, lease_s: float) -> tuple[Peer, ...]:
-    """Renew the lease of a worker and with it all its claims, and tell who lives, itself included.
+async def heartbeat(connection: Connection, worker: Worker, lease_s: float) -> Beat:
+    """Renew the lease of a worker and with it all its claims; tell who lives and what there is to do.
 
     LeaseLost where it is not known any more, and where its lease ran out: who is once dead to the others
     stays so, and registers anew.
     """
     with telling(f"renewing the lease of worker '{worker.name}'"):
-        rows = await many(connection, "heartbeat", worker=worker.id, lease_s=float(lease_s))
-    if not rows:
+        row = await one(
+            connection,
+            "heartbeat",
+            worker=worker.id,
+            lease_s=float(lease_s),
+            in_flight=IN_FLIGHT_NAMES,
+            claimable=CLAIMABLE_NAMES,
+        )
+    if row is None:
         raise LeaseLost(f"worker '{worker.name}' is not registered any more, or its lease ran out")
-    return tuple(Peer(id=row["id"], sources=frozenset(row["sources"]), passes=row["passes"]) for row in rows)
+    peers = tuple(
+        Peer(id=peer["id"], sources=frozenset(peer["sources"]), passes=peer["passes"])
+        for peer in row["peers"]
+    )
+    return Beat(peers=peers, work=row["work"])
 
 
 async def release_strays(connection: Connection, worker: Worker, kept: Collection[str]) -> None:

@@ -79,7 +79,7 @@ class Attempt:
         self._journal = Journal(running, tools.control, tools.emit)
 
     async def run(self) -> bool:
-        """Do it. False where the operation is still ours and nobody recorded what became of it.
+        """Do it. False where nobody recorded what became of it, and it may still be ours.
 
         Raises nothing but CancelledError: every error becomes a state of the operation.
         """
@@ -101,7 +101,8 @@ class Attempt:
                     worker=self._tools.name,
                 )
             )
-            return True
+            # By our clock; by the database's it may be ours for another moment, and then for ever.
+            return False
 
     async def _outcome(self) -> _Outcome:
         try:

@@ -11,12 +11,13 @@ class WorkerLimits:
 
     After `lease_s` without a heartbeat nothing more is started. `stop_grace_s` is how long a stop waits for
     safe points before it cancels what runs; `outcome_patience_s`, how long recording an outcome is tried.
+    Each heartbeat says whether there is anything to claim; `poll_s` is the most that passes without a look.
     """
 
     operations_in_parallel: int = 4
     lease_s: float = 10.0
     heartbeat_s: float = 2.0
-    poll_s: float = 5.0
+    poll_s: float = 30.0
     attempts: int = 5
     retry_base_s: float = 1.0
     retry_ceiling_s: float = 60.0

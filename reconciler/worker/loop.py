@@ -147,7 +147,8 @@ class Worker:
                 passes=self._passes,
                 lease_s=limits.lease_s,
             )
-            self._tell_peers(worker.id, await workers.heartbeat(connection, worker, limits.lease_s))
+            beat = await workers.heartbeat(connection, worker, limits.lease_s)
+        self._tell_peers(worker.id, beat.peers)
         return worker
 
     def _tell_peers(self, worker: str | None, peers: tuple[Peer, ...]) -> None:
@@ -238,22 +239,26 @@ class Worker:
             sent = time.monotonic()
             async with answering(self._limits.lease_s):
                 if sent >= due:
-                    peers = await workers.heartbeat(connection, worker, self._limits.lease_s)
+                    beat = await workers.heartbeat(connection, worker, self._limits.lease_s)
                     lease.renew(sent)
                     due = sent + self._limits.heartbeat_s
-                    self._tell_peers(worker.id, peers)
                     self._emit(WorkerBeat(worker=self._name))
+                    self._tell_peers(worker.id, beat.peers)
+                    if beat.work:
+                        # The net below the notifications, and below those who died with work in hand.
+                        self._wake.set()
                 await self._see_requests(connection)
 
     async def _see_requests(self, connection: Connection) -> None:
-        for running in list(self._running):
-            try:
-                asked = await claims.interruption(connection, running.claim)
-            except LeaseLost:
+        held = list(self._running)
+        if not held:
+            return
+        found = await claims.interruptions(connection, [running.claim for running in held])
+        for running in held:
+            if running.claim.operation not in found:
                 running.lose()
-            else:
-                if asked is not None:
-                    running.interrupt(asked)
+            elif (asked := found[running.claim.operation]) is not None:
+                running.interrupt(asked)
 
     async def _end_operations(self, lease: Lease, beat: "asyncio.Task[None]") -> None:
         """Ask everything to stop, wait a bounded time, then cancel what has not reached a safe point."""

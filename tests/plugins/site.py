@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.control.install import install
+from reconciler.control.workers import Peer
 from reconciler.daemon.parts import Hooks, Parts, build, build_worker
 from reconciler.daemon.secrets import Secrets
 from reconciler.events import Event
@@ -55,7 +56,16 @@ class Process:
         )
         secrets = Secrets(site.environ, lambda _secret: None)
         self.parts: Parts = build(settings, secrets, site.control, hooks, fetch_first=False)
-        self.worker: Worker = build_worker(settings, self.parts, site.control, name, hooks, passes=True)
+        self.peers: list[tuple[str | None, tuple[Peer, ...]]] = []
+        self.worker: Worker = build_worker(
+            settings,
+            self.parts,
+            site.control,
+            name,
+            hooks,
+            passes=True,
+            on_peers=lambda worker, peers: self.peers.append((worker, peers)),
+        )
         self.task: asyncio.Task[None] | None = None
 
     async def look(self) -> None:

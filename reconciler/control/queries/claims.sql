@@ -105,9 +105,10 @@ SET worker = NULL, lease_token = nextval('reconciler_control.lease_tokens')
 WHERE id = %(id)s AND lease_token = %(lease_token)s
 RETURNING id;
 
--- name: interruption :one
--- What is asked of an operation in flight; no row where the lease is another's.
+-- name: interruptions :many
+-- What is asked of operations in flight; no row for one whose lease is another's.
 SELECT
+    o.id::text AS operation,
     o.superseded_at IS NOT NULL AS superseded,
     (
         SELECT array_agg(DISTINCT q.verb::text)
@@ -116,5 +117,5 @@ SELECT
             q.rollout = o.rollout AND q.state = 'pending'
             AND (q.deployment IS NULL OR q.deployment = o.deployment)
     ) AS verbs
-FROM reconciler_control.operations AS o
-WHERE o.id = %(id)s AND o.lease_token = %(lease_token)s;
+FROM unnest(%(ids)s::bigint [], %(lease_tokens)s::bigint []) AS c (id, lease_token)
+INNER JOIN reconciler_control.operations AS o ON c.id = o.id AND c.lease_token = o.lease_token;

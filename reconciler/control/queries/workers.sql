@@ -18,10 +18,11 @@ WHERE
     AND NOT reconciler_control.is_alive(w.id)
     AND NOT EXISTS (SELECT FROM reconciler_control.operations AS o WHERE o.worker = w.id);
 
--- name: heartbeat :many
--- Renews the lease of a worker, and with it of all it claimed, and gives the living workers.
+-- name: heartbeat :one
+-- Renews the lease of a worker, gives the living workers, and whether anything looks as if it may be claimed.
 -- No row for a stranger, and for one whose lease ran out: others may have taken what it had.
-WITH renewed AS (
+WITH
+renewed AS (
     UPDATE reconciler_control.workers
     SET
         heartbeat_at = clock_timestamp(),
@@ -29,14 +30,47 @@ WITH renewed AS (
     WHERE id = %(worker)s AND lease_expires_at >= clock_timestamp()
     RETURNING id, sources, passes
 ),
-living AS (
+living AS MATERIALIZED (
     SELECT id, sources, passes FROM renewed
     UNION
     SELECT w.id, w.sources, w.passes FROM reconciler_control.living_workers AS w
 )
-SELECT l.id::text AS id, l.sources, l.passes FROM living AS l
-WHERE EXISTS (SELECT FROM renewed)
-ORDER BY l.id;
+SELECT
+    (
+        SELECT json_agg(
+            json_build_object('id', l.id, 'sources', l.sources, 'passes', l.passes) ORDER BY l.id::text
+        )
+        FROM living AS l
+    ) AS peers,
+    EXISTS (
+        SELECT FROM reconciler_control.operations AS o
+        INNER JOIN reconciler_control.rollouts AS r ON o.rollout = r.id
+        INNER JOIN reconciler_control.environments AS e ON o.environment = e.name
+        WHERE
+            o.finished_at IS NULL AND r.source = ANY(n.sources)
+            AND CASE
+                WHEN o.state = ANY(%(in_flight)s::reconciler_control.operation_state [])
+                    THEN
+                        NOT EXISTS (SELECT FROM living AS l WHERE o.worker = l.id)
+                        AND (
+                            coalesce(e.suspended_at, e.orphaned_at) IS NULL
+                            OR o.superseded_at IS NOT NULL
+                            OR EXISTS (
+                                SELECT FROM reconciler_control.requests AS q
+                                WHERE q.rollout = o.rollout AND q.state = 'pending'
+                            )
+                        )
+                WHEN o.state = 'retrying'
+                    THEN
+                        o.next_attempt_at <= clock_timestamp()
+                        AND coalesce(e.suspended_at, e.orphaned_at) IS NULL
+                ELSE
+                    o.state = ANY(%(claimable)s::reconciler_control.operation_state [])
+                    AND r.state <> 'paused'
+                    AND coalesce(e.suspended_at, e.orphaned_at) IS NULL
+            END
+    ) AS work
+FROM renewed AS n;
 
 -- name: extend_lease :one
 -- Makes sure that a worker which claims has a lease worth the name; no row for a stranger or a dead one.

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from reconciler.control import claims, environments, workers
+from reconciler.control import claims, environments, requests, workers
 from reconciler.control.claims import Claim
 from reconciler.control.transitions import transition
 from reconciler.errors import LeaseLost
@@ -175,15 +175,41 @@ async def test_heartbeat_tells_who_lives(control: Control) -> None:
     first = await control.register(one, name="one", sources=("b", "a"))
     second = await control.register(two, name="two", sources=("a",), passes=False)
     both = {first.id: (frozenset({"a", "b"}), True), second.id: (frozenset({"a"}), False)}
-    peers = await workers.heartbeat(one, first, 60.0)
+    peers = (await workers.heartbeat(one, first, 60.0)).peers
     assert {peer.id: (peer.sources, peer.passes) for peer in peers} == both
     assert [peer.id for peer in peers] == sorted(both)
     await two.close()
 
     async def alone() -> bool:
-        return [peer.id for peer in await workers.heartbeat(one, first, 60.0)] == [first.id]
+        beat = await workers.heartbeat(one, first, 60.0)
+        return [peer.id for peer in beat.peers] == [first.id]
 
     await until(alone)
+
+
+async def test_heartbeat_tells_whether_there_is_work(control: Control) -> None:
+    """What a claim would find is told without one: pending, handed back, to be ended; and nothing else is."""
+    session, elsewhere = await control.connect(), await control.connect()
+    worker = await control.register(session, name="one")
+    stranger = await control.register(elsewhere, name="two", sources=("elsewhere",))
+
+    async def work() -> bool:
+        return (await workers.heartbeat(session, worker, 60.0)).work
+
+    assert not await work()
+    rollout = await control.record("eu")
+    assert await work()
+    assert not (await workers.heartbeat(elsewhere, stranger, 60.0)).work
+    claim = await control.must_claim(worker)
+    assert not await work()
+    await claims.hand_back(control.connection, claim)
+    assert await work()
+    await environments.suspend(control.connection, "production", reason="incident", actor="ada")
+    assert not await work()
+    await requests.submit(
+        control.connection, rollout=rollout, verb="stop", deployment=None, requested_by="ada"
+    )
+    assert await work()
 
 
 async def test_who_was_dead_stays_so(control: Control) -> None:
@@ -195,8 +221,9 @@ async def test_who_was_dead_stays_so(control: Control) -> None:
         await workers.heartbeat(session, worker, 60.0)
     with pytest.raises(LeaseLost):
         await control.claim(worker)
-    other = await control.worker("other")
-    peers = await workers.heartbeat(session, other, 60.0)
+    session = await control.connect()
+    other = await control.register(session, name="other")
+    peers = (await workers.heartbeat(session, other, 60.0)).peers
     assert [peer.id for peer in peers] == [other.id]
 
 
