@@ -29,7 +29,7 @@ from reconciler.daemon.secrets import Secrets
 from reconciler.daemon.service_manager import ServiceManager
 from reconciler.errors import DatabaseUnavailable, PermanentError, ReconcilerError, TemporaryError
 from reconciler.events import DaemonStarted, DaemonStopped, Event, TaskFailed, WakeCause
-from reconciler.execution.interference import Interference, KillAt
+from reconciler.execution.interference import asked_for
 from reconciler.metrics import Metrics
 from reconciler.postgres.connection import Dsn, connect
 from reconciler.postgres.notify import listen
@@ -44,8 +44,6 @@ CONTROL_WAIT_S = 60.0
 """How long a start waits for the control database before it gives up."""
 THREADS_BESIDE_SOURCES = 8
 """Threads for parsing and watching; they are started as they are needed."""
-CRASH_SWITCH = "RECONCILER_TEST_KILL_AT"
-"""Environment variable by which tests end the process at a named point; never set it elsewhere."""
 
 
 class _Server(uvicorn.Server):
@@ -110,12 +108,11 @@ class Daemon:
             self._emit(DaemonStopped(reason="asked to stop"))
 
     def _hooks(self) -> Hooks:
-        point = self._environ.get(CRASH_SWITCH)
         return Hooks(
             emit=self._emit,
             ask_pass=self._ask_pass,
             ask_work=self._ask_work,
-            interference=KillAt(point) if point else Interference(),
+            interference=asked_for(self._environ),
         )
 
     def _emit(self, event: Event) -> None:
