@@ -29,6 +29,8 @@ class WakeCause(StrEnum):
     OPERATOR = "operator"
     OPERATION = "operation"
     START = "start"
+    DRIFT = "drift"
+    PEERS = "peers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,7 @@ class HistoryRewritten:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignatureRejected:
-    """A commit was refused, for its signature is missing or not trusted."""
+    """The head of a source was refused: its signature is missing or does not count. Told once a commit."""
 
     source: str
     commit: str
@@ -220,6 +222,40 @@ class DaemonStopped:
     handed_back: int = 0
 
 
+class DeliveryResult(StrEnum):
+    """What came of a delivery of a webhook."""
+
+    WOKEN = "woken"
+    IGNORED = "ignored"
+    REPEATED = "repeated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryReceived:
+    """A webhook whose signature is right arrived; `id` is what the provider calls the delivery."""
+
+    source: str
+    result: DeliveryResult
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerRejected:
+    """Somebody sent a wrong token or signature; `told` is false where one address sends them in masses."""
+
+    what: str
+    address: str
+    told: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRenewed:
+    """The files of the API's certificate changed, and were taken; `error` says why they could not be."""
+
+    file: str
+    error: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFailed:
     """A part of the daemon met an error it did not expect; it goes on, and this must be looked at."""
@@ -246,6 +282,9 @@ Event = (
     | WorkerBeat
     | DaemonStarted
     | DaemonStopped
+    | DeliveryReceived
+    | CallerRejected
+    | CertificateRenewed
     | TaskFailed
 )
 """Everything that can happen."""

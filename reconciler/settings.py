@@ -131,7 +131,15 @@ class TokenSettings(SettingsModel):
     role: Literal["read", "provision", "operate", "admin"] = Field(
         description="What its bearer may do; each role may do what the ones before it may."
     )
-    value: SecretValue = Field(description="The token itself; as long and random as a password of a machine.")
+    value: SecretValue = Field(
+        description="The token itself; as long and random as a password of a machine, at least 16 characters."
+    )
+    environments: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=LIST_ITEMS_MAX)] = (
+        Field(
+            default=("*",),
+            description="Names of environments it is for, as globs; the others are to its bearer as if absent.",
+        )
+    )
 
 
 class AuthSettings(SettingsModel):
@@ -146,6 +154,11 @@ class AuthSettings(SettingsModel):
     known_hosts: str | None = Field(
         default=None, description="File of the host keys that are trusted, for SSH."
     )
+    ca: str | None = Field(
+        default=None,
+        description="File of the certificate authorities that are trusted, for HTTPS; "
+        "left out: those of the system.",
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "AuthSettings":
@@ -154,11 +167,39 @@ class AuthSettings(SettingsModel):
         return self
 
 
+class SignatureSettings(SettingsModel):
+    """Whose signatures the commits of a source have to carry; other keys count for nothing."""
+
+    gpg_keys: Annotated[tuple[str, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
+        default=(), description="Files of public GPG keys, as `gpg --export` writes them."
+    )
+    ssh_keys: Annotated[tuple[str, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
+        default=(), description="Public SSH keys, written out as they stand in a `.pub` file."
+    )
+    ssh_allowed_signers: str | None = Field(
+        default=None, description="File of SSH signers, as for Git's `gpg.ssh.allowedSignersFile`."
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> "SignatureSettings":
+        if not (self.gpg_keys or self.ssh_keys or self.ssh_allowed_signers):
+            raise _broken("names no key", "name gpg_keys, ssh_keys or ssh_allowed_signers")
+        return self
+
+
 class WebhookSettings(SettingsModel):
     """Who may wake a source over HTTP."""
 
-    provider: Literal["github", "gitlab", "gitea"] = Field(description="Whose signatures are checked.")
-    secret: SecretValue = Field(description="The secret that the provider signs with.")
+    provider: Literal["github", "gitlab", "gitea", "forgejo", "hmac"] = Field(
+        description="Whose signatures are checked; `hmac` for anything that signs what it sends."
+    )
+    secret: SecretValue = Field(
+        description="The secret that the provider signs with, at least 16 characters; for GitLab its secret "
+        "token or, better, its signing token."
+    )
+    previous: SecretValue | None = Field(
+        default=None, description="The secret before this one, taken as well while it is being replaced."
+    )
 
 
 class AllowSettings(SettingsModel):
@@ -208,6 +249,13 @@ class SourceSettings(SettingsModel):
         alias="interval",
         description="Duration between fetches of a remote, jitter added; a local path is also watched.",
     )
+    drift_interval_s: Seconds = Field(
+        default=300.0,
+        ge=1,
+        alias="drift_interval",
+        description="Duration between passes over all databases, to see what was altered in them; in between, "
+        "a pass looks at what a commit changed and at what is not in sync.",
+    )
     fetch_timeout_s: Seconds = Field(
         default=60.0, ge=1, alias="fetch_timeout", description="Duration after which a fetch is given up."
     )
@@ -216,8 +264,12 @@ class SourceSettings(SettingsModel):
         description="What a rewritten history does: keep the last good commit, go on and tell, go on.",
     )
     auth: AuthSettings | None = Field(default=None, description="What opens a remote.")
+    signatures: SignatureSettings | None = Field(
+        default=None,
+        description="Whose signatures its commits have to carry; left out: none are asked for.",
+    )
     webhook: WebhookSettings | None = Field(
-        default=None, description="Who may wake the source over HTTP; kept for the webhook route."
+        default=None, description="Who may wake the source over HTTP, by `POST /v1/webhooks/NAME`."
     )
     allow: AllowSettings = Field(
         default_factory=AllowSettings,
@@ -321,6 +373,41 @@ class LimitSettings(SettingsModel):
         return self
 
 
+class TlsSettings(SettingsModel):
+    """Certificates of the API; files that are renewed on disk are taken without a restart."""
+
+    certificate: str = Field(min_length=1, description="File of the certificate and its chain, as PEM.")
+    key: str = Field(min_length=1, description="File of its private key, as PEM, without a passphrase.")
+    client_ca: str | None = Field(
+        default=None,
+        description="File of the CAs one of which must have signed the certificate of every client, as PEM.",
+    )
+
+
+class RequestSettings(SettingsModel):
+    """Bounds of what callers may ask of the API."""
+
+    in_parallel: int = Field(
+        default=256, ge=1, le=10_000, description="Requests at once, beside those of health and metrics."
+    )
+    dry_runs_in_parallel: int = Field(default=8, ge=1, le=1000, description="Dry runs made at once.")
+    dry_runs_waiting: int = Field(
+        default=32, ge=0, le=10_000, description="Dry runs that wait for their turn; more are sent away."
+    )
+    writes_per_minute: int = Field(
+        default=600, ge=1, le=1_000_000, description="Writes that one token may ask for in a minute."
+    )
+    failures_per_minute: int = Field(
+        default=60,
+        ge=1,
+        le=1_000_000,
+        description="Wrong tokens and signatures of one address in a minute that are told so.",
+    )
+    webhook_bytes: int = Field(
+        default=1024 * 1024, ge=1024, le=32 * 1024 * 1024, description="Size of a webhook's body, at most."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class OwnSecrets:
     """Where the daemon's own secrets stand; no spec may refer to them."""
@@ -364,6 +451,12 @@ class Settings(SettingsModel):
     limits: LimitSettings = Field(
         default_factory=LimitSettings, description="Bounds of what waits, tries again or runs side by side."
     )
+    requests: RequestSettings = Field(
+        default_factory=RequestSettings, description="Bounds of what callers may ask of the API."
+    )
+    tls: TlsSettings | None = Field(
+        default=None, description="Certificates of the API; left out: it speaks plain HTTP."
+    )
 
     @model_validator(mode="after")
     def _unique(self) -> "Settings":
@@ -380,10 +473,11 @@ class Settings(SettingsModel):
         values = [token.value for token in self.tokens]
         if self.control is not None:
             values.append(self.control.dsn)
-        files: set[str] = set()
+        files: set[str] = {self.tls.key} if self.tls is not None else set()
         for source in self.sources:
             if source.webhook is not None:
                 values.append(source.webhook.secret)
+                values += [source.webhook.previous] if source.webhook.previous is not None else []
             if source.auth is not None:
                 values += [value for value in (source.auth.password, source.auth.token) if value is not None]
                 files |= {path for path in (source.auth.ssh_key, source.auth.known_hosts) if path is not None}

@@ -157,6 +157,7 @@ class Demo:
             f"    url: {json.dumps(str(self.repository))}\n"
             "    branch: main\n"
             "    interval: 10s\n"
+            "    drift_interval: 10s\n"
         )
         with self.log.open("wb") as log:
             self.daemon = subprocess.Popen(  # noqa: S603 - ourselves

@@ -19,8 +19,17 @@ class Owned:
     name: str
     path: str
     head_commit: str | None
+    head_commit_at: datetime | None
     owner: str | None
     owner_is_alive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """An environment whose content is what it was; `is_behind`: it was observed at another commit."""
+
+    is_behind: bool
+    error: str | None
 
 
 async def database_now(connection: Connection) -> datetime:
@@ -76,9 +85,14 @@ async def lock_owned(connection: Connection, environment: str, owner: str | None
 
 
 async def settled(
-    connection: Connection, inputs: Mapping[str, str], *, commit: str, owner: str | None
-) -> dict[str, bool]:
-    """Environments with the content they had when they were last in sync; true: at another commit."""
+    connection: Connection,
+    inputs: Mapping[str, str],
+    *,
+    commit: str,
+    owner: str | None,
+    errors: Collection[str] = (),
+) -> dict[str, Settled]:
+    """Environments with the content they had when they were last in sync; `errors` are no fault of theirs."""
     if not inputs:
         return {}
     names = sorted(inputs)
@@ -90,8 +104,9 @@ async def settled(
             inputs=[inputs[name] for name in names],
             commit=commit,
             owner=owner,
+            errors=sorted(errors),
         )
-    return {row["name"]: row["is_behind"] for row in rows}
+    return {row["name"]: Settled(is_behind=row["is_behind"], error=row["error"]) for row in rows}
 
 
 async def advance(

@@ -21,9 +21,10 @@ from typing_extensions import override
 
 from reconciler import __version__, logs
 from reconciler.control.install import install
-from reconciler.control.wake import OPERATIONS_CHANNEL, WAKE_CHANNEL
+from reconciler.control.wake import OPERATIONS_CHANNEL, WAKE_CHANNEL, wake_from
+from reconciler.control.workers import Peer
 from reconciler.daemon.control_server import control_dsn
-from reconciler.daemon.loops import SourceLoop
+from reconciler.daemon.loops import EnvironmentLoop, SourceLoop
 from reconciler.daemon.parts import Hooks, Parts, build, build_worker
 from reconciler.daemon.secrets import Secrets
 from reconciler.daemon.service_manager import ServiceManager
@@ -33,6 +34,7 @@ from reconciler.execution.interference import asked_for
 from reconciler.metrics import Metrics
 from reconciler.postgres.connection import Dsn, connect
 from reconciler.postgres.notify import listen
+from reconciler.reconcile.passes import Passes
 from reconciler.settings import Settings
 from reconciler.source.watch import watch
 from reconciler.web.access import Role, Token
@@ -77,6 +79,9 @@ class Daemon:
         self._metrics: Metrics | None = None
         self._stopping = asyncio.Event()
         self._loops: dict[str, SourceLoop] = {}
+        self._environments: EnvironmentLoop | None = None
+        self._passes: Passes | None = None
+        self._was_registered = False
         self._worker: Worker | None = None
         self._manager = ServiceManager(environ)
 
@@ -96,11 +101,14 @@ class Daemon:
         assert control is not None
         await self._install(control)
         hooks = self._hooks()
-        parts = build(self._settings, self._secrets, control, hooks, fetch_first=False)
+        parts = build(self._settings, self._secrets, control, hooks, fetch_first=False, shared=True)
+        self._passes = parts.passes
         self._metrics = Metrics(
             control=control, connections=parts.control_connections, sources=tuple(parts.repositories)
         )
-        self._worker = build_worker(self._settings, parts, control, self._name(), hooks, passes=True)
+        self._worker = build_worker(
+            self._settings, parts, control, self._name(), hooks, passes=True, on_peers=self._on_peers
+        )
         try:
             await self._serve(parts, control)
         finally:
@@ -126,10 +134,30 @@ class Daemon:
         if source in self._loops:
             self._loops[source].wake(cause)
 
-    def _on_wake(self, _payload: str) -> None:
-        """Somebody asked for a pass, here or in another process; whose source it is, the pass finds out."""
+    def _on_wake(self, payload: str) -> None:
+        """Somebody asked for a pass, here or elsewhere; whose environment it is, the pass finds out."""
+        asked = wake_from(payload)
+        if asked.environment is not None:
+            if self._environments is not None:
+                self._environments.wake(asked.environment)
+            return
         for source in self._loops:
-            self._ask_pass(source, WakeCause.OPERATOR)
+            if asked.source in (None, source):
+                self._ask_pass(source, WakeCause.OPERATOR)
+
+    def _on_peers(self, me: str | None, peers: tuple[Peer, ...]) -> None:
+        """Daemons came or went: settle anew whose environments are whose."""
+        if self._passes is not None:
+            self._passes.set_peers(me, peers)
+        if me is None:
+            return
+        for source in self._loops:
+            self._ask_pass(source, WakeCause.PEERS if self._was_registered else WakeCause.START)
+        self._was_registered = True
+
+    def _look_at_all(self) -> None:
+        for source in self._loops:
+            self._ask_pass(source, WakeCause.OPERATION)
 
     def _ask_work(self, _payload: str = "") -> None:
         """There may be something to claim, or something asked of what is under way."""
@@ -163,9 +191,12 @@ class Daemon:
             ) from None
 
     async def _serve(self, parts: Parts, control: Dsn) -> None:
+        passes = parts.passes
         self._loops = {
-            name: SourceLoop(name, parts.passes.pass_source, self._emit) for name in parts.repositories
+            name: SourceLoop(name, lambda source, full: passes.pass_source(source, full=full), self._emit)
+            for name in parts.repositories
         }
+        self._environments = EnvironmentLoop(passes.pass_environments, self._look_at_all, self._emit)
         server = self._web(parts)
         assert self._worker is not None
         async with AsyncExitStack() as stack:
@@ -184,6 +215,7 @@ class Daemon:
                     asyncio.create_task(loop.run(), name=f"source {loop.source}")
                     for loop in self._loops.values()
                 ),
+                asyncio.create_task(self._environments.run(), name="environments"),
                 asyncio.create_task(self._watchdog(), name="watchdog"),
             ]
             stack.push_async_callback(self._end, tasks, server)
@@ -238,18 +270,22 @@ class Daemon:
         return await self._metrics.text()
 
     def _timers(self) -> AsyncIOScheduler:
-        """One timer per source, with jitter, so that many sources do not fetch at once."""
+        """Timers of each source, with jitter, so that many sources do not fetch and look at once."""
         scheduler = AsyncIOScheduler()
         for source in self._settings.sources:
-            scheduler.add_job(
-                self._ask_pass,
-                IntervalTrigger(seconds=source.interval_s, jitter=source.interval_s * 0.1),
-                args=[source.name, WakeCause.TIMER],
-                id=source.name,
-                coalesce=True,
-                max_instances=1,
-                misfire_grace_time=None,
-            )
+            for cause, seconds in (
+                (WakeCause.TIMER, source.interval_s),
+                (WakeCause.DRIFT, source.drift_interval_s),
+            ):
+                scheduler.add_job(
+                    self._ask_pass,
+                    IntervalTrigger(seconds=seconds, jitter=seconds * 0.1),
+                    args=[source.name, cause],
+                    id=f"{source.name} {cause.value}",
+                    coalesce=True,
+                    max_instances=1,
+                    misfire_grace_time=None,
+                )
         scheduler.start()
         return scheduler
 

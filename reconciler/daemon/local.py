@@ -11,7 +11,7 @@ from reconciler import logs
 from reconciler.daemon.control_server import control_dsn
 from reconciler.daemon.parts import Hooks, Parts, build, build_worker
 from reconciler.daemon.secrets import Secrets
-from reconciler.errors import PermanentError, TemporaryError
+from reconciler.errors import PermanentError, Refused, TemporaryError
 from reconciler.execution.interference import Interference
 from reconciler.postgres.connection import Dsn
 from reconciler.reconcile.facade import Reconciler
@@ -111,12 +111,18 @@ async def _install(control: Dsn) -> None:
 
 
 async def _installed(control: Dsn) -> bool:
-    from reconciler.control.install import SCHEMA
+    from reconciler.control.install import CONTROL_VERSION, SCHEMA
     from reconciler.postgres.connection import connect
     from reconciler.postgres.migrations import installed_version
 
     connection = await connect(control, role="control")
     try:
-        return await installed_version(connection, schema=SCHEMA) > 0
+        version = await installed_version(connection, schema=SCHEMA)
     finally:
         await connection.close()
+    if 0 < version < CONTROL_VERSION:
+        raise Refused(
+            f"the control schema has version {version} and this program needs {CONTROL_VERSION}",
+            hint="start the daemon of this program once: it brings the schema up to date",
+        )
+    return version > 0

@@ -17,7 +17,7 @@ from reconciler.reconcile.heads import Heads
 from reconciler.reconcile.passes import Passes
 from reconciler.reconcile.record import Recorder
 from reconciler.settings import Settings, SourceSettings
-from reconciler.source.access import HistoryPolicy, SourceAccess, SourceCredentials
+from reconciler.source.access import HistoryPolicy, SignaturePolicy, SourceAccess, SourceCredentials
 from reconciler.source.repository import Repository
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.permissions import restrict
@@ -58,9 +58,15 @@ class Parts:
 
 
 def build(
-    settings: Settings, secrets: Secrets, control: Dsn | None, hooks: Hooks, *, fetch_first: bool
+    settings: Settings,
+    secrets: Secrets,
+    control: Dsn | None,
+    hooks: Hooks,
+    *,
+    fetch_first: bool,
+    shared: bool = False,
 ) -> Parts:
-    """Build everything but the worker; opens nothing yet."""
+    """Build everything but the worker; opens nothing yet. `shared`: passes wait to be told of peers."""
     connections = Connections(
         per_database=settings.limits.connections_per_database, total=settings.limits.connections_total
     )
@@ -102,6 +108,7 @@ def build(
         planner=planner,
         recorder=recorder,
         environments_in_parallel=settings.limits.passes_in_parallel,
+        shared=shared,
         only_look=fetch_first,
         emit=hooks.emit,
         ask_work=hooks.ask_work,
@@ -167,7 +174,8 @@ def build_worker(
         passes=passes,
         hooks=WorkerHooks(
             emit=hooks.emit,
-            settled=lambda source, _environment: hooks.ask_pass(source),
+            # The end of an operation wakes whoever passes over its environment, through the database.
+            settled=lambda _source, _environment: None,
             on_peers=on_peers,
             interference=hooks.interference,
         ),
@@ -185,6 +193,18 @@ def access(source: SourceSettings, secrets: Secrets) -> SourceAccess:
         fetch_timeout_s=source.fetch_timeout_s,
         history=HistoryPolicy(source.history),
         credentials=partial(_credentials, source, secrets),
+        signatures=_signatures(source),
+    )
+
+
+def _signatures(source: SourceSettings) -> SignaturePolicy | None:
+    given = source.signatures
+    if given is None:
+        return None
+    return SignaturePolicy(
+        gpg_key_files=given.gpg_keys,
+        ssh_keys=given.ssh_keys,
+        ssh_allowed_signers_file=given.ssh_allowed_signers,
     )
 
 
@@ -198,4 +218,5 @@ def _credentials(source: SourceSettings, secrets: Secrets) -> SourceCredentials:
         bearer=secrets.for_settings(auth.token) if auth.token is not None else None,
         ssh_key_file=auth.ssh_key,
         ssh_known_hosts_file=auth.known_hosts,
+        tls_ca_file=auth.ca,
     )

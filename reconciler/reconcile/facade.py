@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import reconciler.plan.build as plan_build
-from reconciler.control import environments, requests, rollouts
+from reconciler.control import deliveries, environments, requests, rollouts
 from reconciler.control import events as control_events
-from reconciler.control.wake import wake
+from reconciler.control.wake import wake, wake_source
 from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
 from reconciler.plan.model import DeploymentPlan, Plan, Scope
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
@@ -16,6 +16,9 @@ from reconciler.reconcile.heads import Heads, no_environment
 from reconciler.reconcile.record import Recorder, RolloutRequest
 from reconciler.rollout.status import EnvironmentStatus, EventRecord, RequestStatus, RolloutStatus
 from reconciler.tracking.read import read_log
+
+DELIVERY_TAKEN_WITHIN_S = 2.0
+"""Senders of webhooks wait a few seconds; what cannot be noted until then wakes this process alone."""
 
 
 class Reconciler:
@@ -54,11 +57,20 @@ class Reconciler:
         raise no_environment(name, [status.name for status in everyone])
 
     async def preview(
-        self, name: str, *, ref: str | None = None, deployment: str | None = None, scope: str | None = None
+        self,
+        name: str,
+        *,
+        ref: str | None = None,
+        deployment: str | None = None,
+        scope: str | None = None,
+        posted: bytes | None = None,
     ) -> Plan:
-        """The dry run: the plan of a commit, made and shown, nothing written anywhere."""
-        where = await self._heads.look_up(name, ref=ref, deployment=deployment)
-        held = await self._recorder.held(name, where.view.commit)
+        """The dry run: the plan of a commit, made and shown, nothing written anywhere.
+
+        A posted spec stands in for the one of the commit; no pass would apply it, so nothing holds it either.
+        """
+        where = await self._heads.look_up(name, ref=ref, deployment=deployment, posted=posted)
+        held = await self._recorder.held(name, where.view.commit) if posted is None else {}
         chosen = Scope(scope) if scope is not None else Scope(where.spec.policy.scope)
         request = PlanRequest(scope=chosen)
         found = await self._recorder.assess(where.spec, where.states, held, request=request)
@@ -150,10 +162,24 @@ class Reconciler:
         await self._ask(name)
 
     async def reconcile(self, name: str, *, requested_by: str) -> None:
-        """Ask for a pass now."""
+        """Ask for a pass now, and for a look at the source first where it has something new."""
         del requested_by
-        await self.environment(name)
+        status = await self.environment(name)
         await self._ask(name)
+        async with self._recorder.connection() as connection:
+            await wake_source(connection, status.source)
+
+    async def delivered(self, source: str, *, delivery: str | None) -> bool:
+        """Wake a source in every daemon that has it; false where the delivery was taken before.
+
+        While the control database is away the loop of this process is woken, and nothing is noted.
+        """
+        try:
+            async with asyncio.timeout(DELIVERY_TAKEN_WITHIN_S), self._recorder.connection() as connection:
+                return await deliveries.take(connection, source=source, delivery=delivery)
+        except (ReconcilerError, TimeoutError):
+            self._ask_pass(source)
+            return True
 
     async def events(
         self,
@@ -208,9 +234,7 @@ class Reconciler:
         return True, "ready"
 
     async def _ask(self, name: str) -> None:
-        """Ask for a pass of an environment: here, and through the database wherever its daemon runs."""
-        for source in self._heads.sources:
-            self._ask_pass(source)
+        """Ask for a pass of an environment, wherever its daemon runs."""
         async with self._recorder.connection() as connection:
             await wake(connection, name)
 

@@ -6,8 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 
-from reconciler.errors import NotFound, ReconcilerError, Refused, SourceUnavailable, SpecError
-from reconciler.events import Event, HistoryRewritten, SourceFetched
+from reconciler.errors import (
+    NotFound,
+    ReconcilerError,
+    Refused,
+    SignatureRefused,
+    SourceUnavailable,
+    SpecError,
+)
+from reconciler.events import Event, HistoryRewritten, SignatureRejected, SourceFetched
 from reconciler.planner.planner import Planner
 from reconciler.planner.view import SourceView
 from reconciler.source.repository import Repository
@@ -17,11 +24,12 @@ from reconciler.state.desired import DesiredState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The newest good commit of a source; `error` says why a newer one could not be fetched."""
+    """The newest good commit of a source; `error` says why a newer one could not be had, or not be used."""
 
     commit: str
     committed_at: datetime
     error: str | None = None
+    error_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +63,7 @@ class Heads:
         self._fetch_first = fetch_first
         self._heads: dict[str, Head] = {}
         self._attempted: set[str] = set()
+        self._refused: dict[str, str] = {}
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -77,10 +86,16 @@ class Heads:
             self._emit(
                 SourceFetched(source=source, ok=False, duration_s=time.monotonic() - began, error=str(error))
             )
+            self._tell_refused(source, error)
             good = repository.last_good()
             if good is None:
                 raise
-            head = Head(commit=good.id, committed_at=good.committed_at, error=str(error))
+            head = Head(
+                commit=good.id,
+                committed_at=good.committed_at,
+                error=str(error),
+                error_reason=type(error).__name__,
+            )
         else:
             self._emit(
                 SourceFetched(
@@ -97,9 +112,16 @@ class Heads:
                         source=source, before=result.previous or "", after=result.commit, policy="alert"
                     )
                 )
+            self._refused.pop(source, None)
             head = Head(commit=result.commit, committed_at=result.committed_at)
         self._heads[source] = head
         return head
+
+    def _tell_refused(self, source: str, error: ReconcilerError) -> None:
+        """Tell a commit that is refused for its signature once, not at every fetch."""
+        if isinstance(error, SignatureRefused) and self._refused.get(source) != error.commit:
+            self._refused[source] = error.commit
+            self._emit(SignatureRejected(source=source, commit=error.commit, reason=error.why))
 
     async def head(self, source: str) -> Head:
         """The newest good commit of a source, fetched if none is known yet or every look is to be fresh."""
@@ -107,15 +129,28 @@ class Heads:
             return await self.fetch(source)
         return self._heads[source]
 
-    async def look_up(self, name: str, *, ref: str | None = None, deployment: str | None = None) -> Found:
-        """Find an environment at a reference (its source's head if None), and the deployments asked for."""
+    async def look_up(
+        self,
+        name: str,
+        *,
+        ref: str | None = None,
+        deployment: str | None = None,
+        posted: bytes | None = None,
+    ) -> Found:
+        """Find an environment at a reference (its source's head if None), and the deployments asked for.
+
+        A posted spec stands in for the one at that reference.
+        """
         head_view = await self.find(name)
         view = head_view
         if ref is not None:
             commit = await self._sources[head_view.source].resolve(ref)
             view = await self._planner.view(head_view.source, commit.id)
-        spec, states = await self._planner.desired(view, name)
-        if view.commit != head_view.commit:
+        if posted is None:
+            spec, states = await self._planner.desired(view, name)
+        else:
+            spec, states = await self._planner.posted(view, name, posted)
+        if posted is not None or view.commit != head_view.commit:
             _check_references(name, states, await self._known_references(head_view, name))
         if deployment is not None:
             names = [state.deployment for state in states]
@@ -166,7 +201,7 @@ def _check_references(name: str, states: Sequence[DesiredState], known: set[str]
     strange = sorted({str(state.postgres) for state in states} - known)
     if strange:
         raise Refused(
-            f"environment '{name}' at this reference connects through {', '.join(strange)}, "
+            f"environment '{name}' would connect through {', '.join(strange)}, "
             "which the commit that is followed does not use",
             hint="connection references are resolved once they stand in the branch the daemon follows",
         )

@@ -46,4 +46,3 @@ class Known:
             found = await read_many_facts(connection, [name, *following], commit=self._commit)
         self._read = {other: (began, found.get(other)) for other in following}
         return found.get(name)
-

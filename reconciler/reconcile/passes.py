@@ -1,45 +1,58 @@
-"""One pass: fetch a source, plan each of its environments, record what is to be rolled out.
+"""Passes: fetch a source, settle whose environments are whose, pass over those that may have changed.
 
 A pass writes to the control database only, and only what changed. Carrying out is the worker's.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
-from reconciler.control import environments, rollouts
-from reconciler.control.environments import DeploymentObservation, Observation
-from reconciler.errors import Conflict, ReconcilerError, TemporaryError
-from reconciler.events import CommitApplied, DriftFound, Event, PassFinished, PassResult
-from reconciler.plan.model import DeploymentPlan, Scope
-from reconciler.planner.planner import Assessment, Planner
+from reconciler.control import environments, ownership
+from reconciler.control.facts import read_many_facts
+from reconciler.control.ownership import Owned
+from reconciler.control.wake import wake_source
+from reconciler.control.workers import Peer
+from reconciler.errors import ReconcilerError, SpecError, TemporaryError
+from reconciler.events import Event
+from reconciler.planner.planner import Planner
 from reconciler.planner.view import SourceView
 from reconciler.postgres.connection import Connection
+from reconciler.reconcile import findings
 from reconciler.reconcile.heads import Head, Heads
+from reconciler.reconcile.known import Known
 from reconciler.reconcile.lanes import Lanes
-from reconciler.reconcile.record import Recorder, RolloutRequest
-from reconciler.rollout.states import TERMINAL
-from reconciler.rollout.status import EnvironmentStatus, RolloutStatus
-from reconciler.spec.environment import EnvironmentSpec
+from reconciler.reconcile.look import Looks, Round
+from reconciler.reconcile.record import Recorder
+from reconciler.reconcile.shares import share
 
-BY_ITSELF = "reconciler"
-"""Who asked for a rollout that nobody asked for by hand."""
-ROLLOUTS_LOOKED_AT = 20
-"""How many of an environment's latest rollouts a pass looks at for one that is under way."""
-SLOW_S = 1.0
-"""From when on an environment that cannot be read counts as one that makes others wait."""
 PATIENCE_S = 2.0
 """How long a pass of a source waits for its environments. Who takes longer goes on alone, and the next commit
 does not wait for it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Share:
+    """The environments of a source as one daemon sees them.
+
+    `mine` are to be passed over here, `taken` of them since just now; `refused` belong to other sources.
+    """
+
+    mine: frozenset[str]
+    taken: frozenset[str]
+    refused: Mapping[str, str]
+    known: Mapping[str, Owned]
+
+
 class Passes:
     """Runs passes; `ask_work` is called when a pass recorded something to work on.
 
-    With `only_look` a pass records what it found and no rollout: what a command without a daemon does.
+    With `shared`, environments are spread over the daemons that `set_peers` tells of, and nothing is passed
+    over before the first telling. With `only_look` a pass records what it found and no rollout: what a
+    command without a daemon does.
     """
 
     def __init__(
@@ -49,6 +62,7 @@ class Passes:
         planner: Planner,
         recorder: Recorder,
         environments_in_parallel: int,
+        shared: bool,
         only_look: bool = False,
         emit: Callable[[Event], None],
         ask_work: Callable[[], None],
@@ -56,48 +70,81 @@ class Passes:
         self._heads = heads
         self._planner = planner
         self._recorder = recorder
-        self._emit = emit
-        self._ask_work = ask_work
         self._lanes = Lanes(environments_in_parallel)
+        self._shared = shared
         self._only_look = only_look
-        self._applied: dict[str, str | None] = {}
-        self._drift: dict[tuple[str, str], frozenset[str]] = {}
+        self._me: str | None = None
+        self._leaving: dict[str, str] = {}
+        self._told: dict[str, str | None] = {}
+        self._peers: tuple[Peer, ...] = ()
+        self._looks = Looks(
+            planner=planner, recorder=recorder, only_look=only_look, emit=emit, ask_work=ask_work
+        )
 
-    async def pass_source(self, source: str) -> None:
-        """Fetch a source and run a pass over each of its environments; one never stops or delays another.
+    def set_peers(self, me: str | None, peers: Collection[Peer]) -> None:
+        """Who is alive, by what this process' worker heard; None while it is not registered."""
+        self._me = me
+        self._peers = tuple(peers)
 
-        Raises what came between us and the control database, so that the pass is tried again soon.
+    async def pass_source(self, source: str, *, full: bool = True) -> None:
+        """Fetch a source and pass over this daemon's environments of it; none stops or delays another.
+
+        `full` passes over all of them, to see what changed in databases; otherwise those that a new commit
+        left as they were, and that were in sync, are only carried to it. Raises what came between us and the
+        control database, so that the pass is tried again soon.
         """
+        began = time.monotonic()
+        owner = self._me
+        if self._shared and owner is None:
+            # Not registered: the telling of peers wakes us again.
+            await self._heads.fetch(source)
+            return
+        fetched_at = await self._now()
         head = await self._heads.fetch(source)
-        view = await self._planner.view(source, head.commit)
         async with self._recorder.connection() as connection:
-            known = {
-                status.name: status
-                for status in await environments.read_environments(connection)
-                if status.source == source
-            }
-            refused = await self._claim_names(connection, source, set(view.environments) - set(known))
-            unreadable = _unreadable(view, known)
+            view = await self._planner.view(source, head.commit)
+            share_ = await self._settle_shares(connection, view, owner)
+            if head.error is None and _is_elsewhere(share_, share_.taken, head):
+                # Somebody saw another commit: look again before going back to ours.
+                fetched_at = await self._now()
+                head = await self._heads.fetch(source)
+                view = await self._planner.view(source, head.commit)
+                share_ = await self._settle_shares(connection, view, owner)
+            present = {*view.environments, *findings.unreadable(view, share_.known.values())}
             if head.error is None:
                 await environments.retire_missing(
-                    connection, source, sorted({*view.environments, *unreadable} - set(refused))
+                    connection,
+                    source,
+                    sorted(present - set(share_.refused)),
+                    owner=owner,
+                    fetched_at=fetched_at if self._shared else None,
                 )
-        for name, why in refused.items():
-            self._emit(PassFinished(environment=name, result=PassResult.FAILED, duration_s=0.0, error=why))
-        for name, (path, why) in unreadable.items():
-            await self._report(view, head, name, path, why)
+        await self._pass_over(view, head, share_, full=full, began=began)
+
+    async def pass_environments(self, names: Collection[str]) -> None:
+        """Pass over environments at the heads that are known, as far as they are this daemon's.
+
+        Raises what came between us and the control database.
+        """
+        if self._shared and self._me is None:
+            return
+        async with self._recorder.connection() as connection:
+            facts = await read_many_facts(connection, names, commit="")
+        sources: dict[str, list[str]] = {}
+        for name, found in sorted(facts.items()):
+            if not self._shared or found.row["owner"] == self._me:
+                sources.setdefault(found.row["source"], []).append(name)
         failures: list[TemporaryError] = []
-        tasks = {
-            name: self._lanes.ask(
-                name, partial(self._guarded_pass, view, head, name, known.get(name), failures.append)
-            )
-            for name in sorted(view.environments)
-            if name not in refused
-        }
-        # Who was slow the last time is not waited for again.
-        awaited = {task for name, task in tasks.items() if self._only_look or not self._lanes.is_slow(name)}
-        if awaited:
-            await asyncio.wait(awaited, timeout=None if self._only_look else PATIENCE_S)
+        for source in sources.keys() & set(self._heads.sources):
+            began = time.monotonic()
+            head = await self._heads.head(source)
+            view = await self._planner.view(source, head.commit)
+            declared = [name for name in sources[source] if name in view.environments]
+            round_ = self._round(view, head, declared, failures, began=began)
+            ends = [self._ask(name, round_, urgent=True) for name in declared]
+            if ends:
+                await asyncio.wait(ends, timeout=PATIENCE_S)
+        await self._looks.flush()
         if failures:
             raise failures[0]
 
@@ -105,282 +152,143 @@ class Passes:
         """End the passes that are under way."""
         await self._lanes.close()
 
-    async def _claim_names(self, connection: Connection, source: str, names: set[str]) -> dict[str, str]:
-        """Environment names belong to the source that declared them first; say which are another's."""
-        refused = {}
-        for name in sorted(names):
-            try:
-                await environments.claim_name(connection, name, source)
-            except Conflict as error:
-                refused[name] = str(error)
-        return refused
+    async def _now(self) -> datetime:
+        async with self._recorder.connection() as connection:
+            return await ownership.database_now(connection)
 
-    async def _report(self, view: SourceView, head: Head, name: str, path: str, why: str) -> None:
-        """Report an environment whose file cannot be read any more; what is applied stays."""
-        with suppress(ReconcilerError):
-            await self._observe_error(view, head, name, why, path=path)
-        self._emit(
-            PassFinished(
-                environment=name,
-                result=PassResult.FAILED,
-                duration_s=0.0,
-                source=view.source,
-                commit=view.commit,
-                error=why,
-            )
+    async def _settle_shares(self, connection: Connection, view: SourceView, owner: str | None) -> _Share:
+        """Claim names, give up what is another's by now, and take what nobody alive has."""
+        known = await ownership.read_owned(connection, view.source)
+        names = set(view.environments)
+        refused = await environments.claim_names(connection, names - set(known), view.source)
+        names -= set(refused)
+        if owner is None:
+            return _Share(mine=frozenset(names), taken=frozenset(), refused=refused, known=known)
+        everyone = {owner, *(peer.id for peer in self._peers if peer.passes and view.source in peer.sources)}
+        mine = share(names | set(known), owner, everyone)
+        await self._give_up(
+            connection,
+            view.source,
+            owner,
+            {name for name, row in known.items() if row.owner == owner and name not in mine},
         )
+        free = {name for name in mine if name not in known or not known[name].owner_is_alive}
+        taken = await ownership.own(connection, owner, view.source, free)
+        had = {name for name in mine if name in known and known[name].owner == owner}
+        return _Share(mine=frozenset(taken | had), taken=taken, refused=refused, known=known)
 
-    async def _guarded_pass(
+    async def _give_up(self, connection: Connection, source: str, owner: str, names: set[str]) -> None:
+        """Let others take environments; those that are just passed over follow when that has ended."""
+        busy = {name for name in names if self._lanes.is_busy(name)}
+        others = {name: other for name, other in self._leaving.items() if other != source}
+        self._leaving = {**others, **dict.fromkeys(busy, source)}
+        given = await ownership.give_up(connection, owner, names - busy)
+        for name in given:
+            self._looks.forget(name)
+        if given:
+            await wake_source(connection, source)
+
+    async def _pass_over(
+        self, view: SourceView, head: Head, share_: _Share, *, full: bool, began: float
+    ) -> None:
+        for name, why in share_.refused.items():
+            self._looks.refused(name, view, why)
+        failures: list[TemporaryError] = []
+        broken = findings.unreadable(view, [row for name, row in share_.known.items() if name in share_.mine])
+        names = sorted(share_.mine & set(view.environments))
+        stale = _is_elsewhere(share_, frozenset(names), head) if head.error is not None else frozenset()
+        quiet = await self._carry(view, head, set(names) - stale)
+        urgent = [name for name in names if name not in quiet and name not in stale]
+        later = [name for name in names if name in quiet] if full else []
+        round_ = self._round(view, head, [*urgent, *later], failures, began=began)
+        for name, (path, why) in broken.items():
+            await self._looks.report(name, round_, (why, SpecError.__name__), path=path)
+            self._looks.refused(name, view, why)
+        for name in sorted(stale):
+            await self._looks.report_stale(name, round_)
+        awaited = [
+            *(self._ask(name, round_, urgent=True) for name in urgent),
+            *(self._ask(name, round_, urgent=False) for name in later),
+        ]
+        # Who was slow the last time is not waited for again.
+        waited_for = [
+            end
+            for name, end in zip([*urgent, *later], awaited, strict=True)
+            if self._only_look or not self._lanes.is_slow(name)
+        ]
+        if waited_for:
+            await asyncio.wait(waited_for, timeout=None if self._only_look else PATIENCE_S)
+        await self._looks.flush()
+        if failures:
+            raise failures[0]
+
+    async def _carry(self, view: SourceView, head: Head, names: set[str]) -> set[str]:
+        """Carry environments that a commit leaves as they are to it; gives those with nothing to look at."""
+        owner = self._me if self._shared else None
+        told = self._told.get(view.source)
+        errors = {error for error in (told, head.error) if error is not None}
+        self._told[view.source] = head.error
+        async with self._recorder.connection() as connection:
+            found = await ownership.settled(
+                connection,
+                {name: view.inputs[name] for name in names if name in view.inputs},
+                commit=view.commit,
+                owner=owner,
+                errors=errors,
+            )
+            behind = {name for name, row in found.items() if row.is_behind and row.error is None}
+            carried: frozenset[str] = frozenset()
+            if head.error is None:
+                carried = await ownership.advance(
+                    connection, behind, commit=view.commit, committed_at=head.committed_at, owner=owner
+                )
+        self._looks.carried(carried, view.commit)
+        return {
+            name
+            for name, row in found.items()
+            if row.error == head.error and (name in carried or not row.is_behind)
+        }
+
+    def _round(
         self,
         view: SourceView,
         head: Head,
-        name: str,
-        known: EnvironmentStatus | None,
-        tell: Callable[[TemporaryError], None],
-    ) -> bool:
-        """The boundary of a pass: every error becomes the environment's own, and counts.
+        names: list[str],
+        failures: list[TemporaryError],
+        *,
+        began: float,
+    ) -> Round:
+        return Round(
+            view=view,
+            head=head,
+            known=Known(self._recorder.connection, names, commit=view.commit),
+            owner=self._me if self._shared else None,
+            not_before=began,
+            tell=failures.append,
+        )
 
-        True where somebody did not answer. A deployment that cannot be read is no error of the pass, so one
-        that may pass is the control database's: it is told.
-        """
-        self._tell_applied(name, known)
-        began = time.monotonic()
-        outcome = _Outcome(result=PassResult.FAILED)
-        failure: str | None = None
-        try:
-            outcome = await self._pass(view, head, name, known)
-        except ReconcilerError as error:
-            failure = str(error)
-            if isinstance(error, TemporaryError):
-                tell(error)
-        except Exception as error:  # noqa: BLE001 - the boundary of a pass
-            failure = f"internal error: {error!r}"
-        if failure is not None:
+    def _ask(self, name: str, round_: Round, *, urgent: bool) -> "asyncio.Future[None]":
+        return self._lanes.ask(name, partial(self._look, name, round_), urgent=urgent)
+
+    async def _look(self, name: str, round_: Round) -> bool:
+        waited = await self._looks.look(name, round_)
+        source = self._leaving.pop(name, None)
+        if source is not None and round_.owner is not None:
             with suppress(ReconcilerError):
-                await self._observe_error(view, head, name, failure)
-        self._emit(
-            PassFinished(
-                environment=name,
-                result=outcome.result,
-                duration_s=time.monotonic() - began,
-                source=view.source,
-                commit=view.commit,
-                pending=outcome.pending,
-                drift=outcome.drift,
-                diverged=outcome.diverged,
-                held=outcome.held,
-                rollout=outcome.rollout,
-                error=failure,
-            )
-        )
-        return outcome.waited and time.monotonic() - began > SLOW_S
-
-    async def _pass(
-        self, view: SourceView, head: Head, name: str, known: EnvironmentStatus | None
-    ) -> "_Outcome":
-        if known is not None and known.suspended:
-            async with self._recorder.connection() as connection:
-                await environments.observe(connection, _observation(view, head, name, None, None))
-            return _Outcome(result=PassResult.SUSPENDED)
-        spec, states = await self._planner.desired(view, name)
-        async with self._recorder.connection() as connection:
-            recent = await rollouts.read_rollouts(connection, name, limit=ROLLOUTS_LOOKED_AT)
-            held = await environments.held(connection, name, view.commit)
-        active = _active(recent, view.commit)
-        found = await self._recorder.assess(spec, states, held, resuming=frozenset(active))
-        recorded = await self._record_pending(view, spec, found, active)
-        if recorded is None:
-            await self._supersede(name, view.commit, recent)
-        deployments = tuple(_observed(item.plan, active) for item in found)
-        observation = _observation(view, head, name, spec.policy.mode, deployments)
-        async with self._recorder.connection() as connection:
-            await environments.observe(connection, observation)
-        if recorded:
-            self._ask_work()
-        plans = [item.plan for item in found]
-        self._tell_drift(name, plans)
-        return _Outcome(
-            result=_result(plans, recorded),
-            pending=sum(len(plan.pending) for plan in plans),
-            drift=sum(len(plan.drift) for plan in plans),
-            diverged=sum(len(plan.diverged) for plan in plans),
-            held=sum(1 for plan in plans if plan.held is not None),
-            waited=any(plan.unavailable is not None for plan in plans),
-            rollout=recorded,
-        )
-
-    async def _supersede(self, name: str, commit: str, recent: Sequence[RolloutStatus]) -> None:
-        """End what is under way for older commits, where this one needs no rollout of its own."""
-        older = [
-            rollout
-            for rollout in recent
-            if rollout.commit != commit
-            and rollout.requested_by == BY_ITSELF
-            and any(operation.state not in TERMINAL for operation in rollout.operations)
-        ]
-        if older:
-            async with self._recorder.connection() as connection:
-                await rollouts.supersede(connection, name, commit)
-
-    def _tell_applied(self, name: str, known: EnvironmentStatus | None) -> None:
-        """Tell once that a commit is applied everywhere; a restart tells nothing again."""
-        commit = known.applied_commit if known is not None else None
-        before = self._applied.get(name)
-        first = name not in self._applied
-        self._applied[name] = commit
-        if known is None or commit is None or first or commit == before:
-            return
-        if known.head_commit_at is None or known.applied_at is None or known.head_commit != commit:
-            return
-        self._emit(
-            CommitApplied(
-                environment=name,
-                commit=commit,
-                committed_at=known.head_commit_at,
-                seconds=max(0.0, (known.applied_at - known.head_commit_at).total_seconds()),
-            )
-        )
-
-    def _tell_drift(self, name: str, plans: Sequence[DeploymentPlan]) -> None:
-        """Tell drift when it is new, not on every pass."""
-        for plan in plans:
-            if plan.unavailable is not None:
-                continue
-            now = frozenset(row.identity for row in plan.drift)
-            if now and now != self._drift.get((name, plan.name)):
-                self._emit(
-                    DriftFound(
-                        environment=name,
-                        deployment=plan.name,
-                        objects=len(now),
-                        examples=tuple(sorted(now)[:5]),
-                    )
-                )
-            self._drift[name, plan.name] = now
-
-    async def _record_pending(
-        self,
-        view: SourceView,
-        spec: EnvironmentSpec,
-        found: Sequence[Assessment],
-        active: Mapping[str, RolloutStatus],
-    ) -> str | None:
-        """Record a rollout for the deployments that have something to do and may do it by themselves."""
-        if self._only_look or spec.policy.mode == "observe":
-            return None
-        ready = [
-            item.plan
-            for item in found
-            if item.plan.steps
-            and item.plan.held is None
-            and not item.plan.refused
-            and item.plan.name not in active
-        ]
-        if not ready:
-            return None
-        request = RolloutRequest(scope=Scope(spec.policy.scope), reason="commit", requested_by=BY_ITSELF)
-        try:
-            return await self._recorder.record(view, spec, ready, request)
-        except Conflict:
-            # Held since we looked; the next pass says so.
-            return None
-
-    async def _observe_error(
-        self, view: SourceView, head: Head, name: str, error: str, *, path: str | None = None
-    ) -> None:
-        observation = Observation(
-            name=name,
-            source=view.source,
-            path=path or view.environments[name].file,
-            head_commit=head.commit,
-            head_commit_at=head.committed_at,
-            observed_commit=None,
-            error=error,
-            mode=None,
-            deployments=None,
-        )
-        async with self._recorder.connection() as connection:
-            await environments.observe(connection, observation)
+                async with self._recorder.connection() as connection:
+                    await ownership.give_up(connection, round_.owner, [name])
+                    await wake_source(connection, source)
+            self._looks.forget(name)
+        return waited
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Outcome:
-    result: PassResult
-    pending: int = 0
-    drift: int = 0
-    diverged: int = 0
-    held: int = 0
-    waited: bool = False
-    rollout: str | None = None
-
-
-def _result(plans: Sequence[DeploymentPlan], recorded: str | None) -> PassResult:
-    if recorded is not None:
-        return PassResult.RECORDED
-    if any(plan.held is not None for plan in plans):
-        return PassResult.HELD
-    if any(plan.pending or plan.blocked or plan.unavailable is not None for plan in plans):
-        return PassResult.PENDING
-    return PassResult.IN_SYNC
-
-
-def _unreadable(view: SourceView, known: Mapping[str, EnvironmentStatus]) -> dict[str, tuple[str, str]]:
-    """Known environments whose file no longer says whose it is, with file and problems.
-
-    They did not leave the source; nobody can tell what they are to be.
-    """
-    broken: dict[str, list[str]] = {}
-    for item in view.nameless:
-        broken.setdefault(item.file, []).extend(str(problem) for problem in item.problems)
-    return {
-        name: (status.path, "\n".join(broken[status.path]))
-        for name, status in known.items()
-        if status.path in broken and name not in view.environments
-    }
-
-
-def _active(recent: Sequence[RolloutStatus], commit: str) -> dict[str, RolloutStatus]:
-    """Deployments on which an operation for this commit is under way."""
-    return {
-        operation.deployment: rollout
-        for rollout in recent
-        if rollout.commit == commit
-        for operation in rollout.operations
-        if operation.state not in TERMINAL
-    }
-
-
-def _observation(
-    view: SourceView,
-    head: Head,
-    name: str,
-    mode: str | None,
-    deployments: tuple[DeploymentObservation, ...] | None,
-) -> Observation:
-    return Observation(
-        name=name,
-        source=view.source,
-        path=view.environments[name].file,
-        head_commit=head.commit,
-        head_commit_at=head.committed_at,
-        observed_commit=view.commit if deployments is not None else None,
-        error=head.error,
-        mode=mode,
-        deployments=deployments,
-    )
-
-
-def _observed(plan: DeploymentPlan, active: Mapping[str, RolloutStatus]) -> DeploymentObservation:
-    return DeploymentObservation(
-        name=plan.name,
-        pending=len(plan.pending),
-        drift=len(plan.drift),
-        diverged=len(plan.diverged),
-        held=plan.held,
-        unavailable=plan.unavailable,
-        blocked="; ".join((*plan.blocked, *plan.refused)) or None,
-        in_sync=not plan.pending
-        and not plan.blocked
-        and plan.unavailable is None
-        and plan.name not in active,
+def _is_elsewhere(share_: _Share, names: frozenset[str], head: Head) -> frozenset[str]:
+    """Environments that somebody saw at a commit newer than ours."""
+    return frozenset(
+        name
+        for name in names
+        if (row := share_.known.get(name)) is not None
+        and row.head_commit not in (None, head.commit)
+        and row.head_commit_at is not None
+        and row.head_commit_at >= head.committed_at
     )

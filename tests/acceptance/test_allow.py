@@ -17,7 +17,7 @@ def test_source_is_held_to_what_it_may_use(world: World) -> None:
     world.extra["PAYROLL_DSN"] = world.server.text()
     daemon = world.daemon()
     settings = daemon.config.read_text().replace(
-        "interval: 2s}", "interval: 2s, allow: {secrets: ['SHOP_*']}}"
+        "drift_interval: 2s}", "drift_interval: 2s, allow: {secrets: ['SHOP_*']}}"
     )
     daemon.config.write_text(settings)
     daemon.start()

@@ -87,20 +87,21 @@ class Daemon:
         self.config = folder / "reconciler.yaml"
         self.log = folder / "daemon.log"
         self.environ = {**git_environment(), **environ, "PYTHONUNBUFFERED": "1"}
+        self.arguments: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(
             f"state_dir: {folder / 'state'}\nlisten: 127.0.0.1:{self.port}\n"
             "control: {dsn: {env: RECONCILER_CONTROL_DSN}}\n"
             "sources:\n"
-            f"  - {{name: shop, url: {json.dumps(repository)}, branch: main, interval: 2s}}\n"
+            f"  - {{name: shop, url: {json.dumps(repository)}, branch: main, interval: 2s, drift_interval: 2s}}\n"
         )
 
     def start(self, *, wait: bool = True, **environ: str) -> "Daemon":
         """Start it and wait until it is ready."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "reconciler", "run", "--config", str(self.config)],
+                [sys.executable, "-m", "reconciler", "run", "--config", str(self.config), *self.arguments],
                 env={**self.environ, **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

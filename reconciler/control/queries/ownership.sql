@@ -48,7 +48,7 @@ WITH alive AS MATERIALIZED (
     SELECT w.id FROM reconciler_control.workers AS w WHERE reconciler_control.is_alive(w.id)
 )
 SELECT
-    e.name, e.path, e.head_commit, e.owner::text AS owner,
+    e.name, e.path, e.head_commit, e.head_commit_at, e.owner::text AS owner,
     EXISTS (SELECT FROM alive AS a WHERE a.id = e.owner) AS owner_is_alive
 FROM reconciler_control.environments AS e
 WHERE e.source = %(source)s
@@ -56,12 +56,12 @@ ORDER BY e.name;
 
 -- name: settled_environments :many
 -- Those of the named environments whose content is what it was and that were in sync with it.
-SELECT e.name, e.observed_commit IS DISTINCT FROM %(commit)s AS is_behind
+SELECT e.name, e.observed_commit IS DISTINCT FROM %(commit)s AS is_behind, e.error
 FROM unnest(%(environments)s::text [], %(inputs)s::text []) AS n (name, inputs)
 INNER JOIN reconciler_control.environments AS e ON n.name = e.name AND n.inputs = e.inputs
 WHERE
     e.owner IS NOT DISTINCT FROM %(owner)s::uuid
-    AND e.observed_commit IS NOT NULL AND e.error IS NULL
+    AND e.observed_commit IS NOT NULL AND (e.error IS NULL OR e.error = ANY(%(errors)s))
     AND e.suspended_at IS NULL AND e.orphaned_at IS NULL
     AND e.applied_commit = e.observed_commit
     AND NOT EXISTS (

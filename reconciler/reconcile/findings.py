@@ -1,0 +1,160 @@
+"""What a pass found, as values to record: pure functions from views, plans and what is known."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler.control.environments import DeploymentObservation, Observation
+from reconciler.control.facts import Facts
+from reconciler.control.ownership import Owned
+from reconciler.events import PassResult
+from reconciler.plan.model import DeploymentPlan
+from reconciler.planner.view import SourceView
+from reconciler.reconcile.heads import Head
+
+BY_ITSELF = "reconciler"
+"""Who asked for a rollout that nobody asked for by hand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a pass over one environment ended; `waited`: somebody did not answer."""
+
+    result: PassResult
+    pending: int = 0
+    drift: int = 0
+    diverged: int = 0
+    held: int = 0
+    waited: bool = False
+    rollout: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnderWay:
+    """Operations of an environment that are not over: deployments by commit, and whether passes began any."""
+
+    deployments: Mapping[str, frozenset[str]]
+    older_by_itself: bool
+
+
+def under_way(facts: Facts | None, commit: str) -> UnderWay:
+    """What is not over of an environment, as seen from a commit."""
+    rows = facts.row["under_way"] if facts is not None else []
+    deployments: dict[str, set[str]] = {}
+    for row in rows:
+        deployments.setdefault(row["commit"], set()).add(row["deployment"])
+    return UnderWay(
+        deployments={key: frozenset(names) for key, names in deployments.items()},
+        older_by_itself=any(row["commit"] != commit and row["requested_by"] == BY_ITSELF for row in rows),
+    )
+
+
+def intended(facts: Facts | None) -> dict[str, frozenset[str]]:
+    """Databases about to be made, by deployment."""
+    found: dict[str, set[str]] = {}
+    for deployment, database in facts.row["intents"] if facts is not None else ():
+        found.setdefault(deployment, set()).add(database)
+    return {name: frozenset(databases) for name, databases in found.items()}
+
+
+def outcome_of(plans: Sequence[DeploymentPlan], recorded: str | None) -> Outcome:
+    """The numbers of a pass that planned every deployment."""
+    return Outcome(
+        result=_result(plans, recorded),
+        pending=sum(len(plan.pending) for plan in plans),
+        drift=sum(len(plan.drift) for plan in plans),
+        diverged=sum(len(plan.diverged) for plan in plans),
+        held=sum(1 for plan in plans if plan.held is not None),
+        waited=any(plan.unavailable is not None for plan in plans),
+        rollout=recorded,
+    )
+
+
+def _result(plans: Sequence[DeploymentPlan], recorded: str | None) -> PassResult:
+    if recorded is not None:
+        return PassResult.RECORDED
+    if any(plan.held is not None for plan in plans):
+        return PassResult.HELD
+    if any(plan.pending or plan.blocked or plan.unavailable is not None for plan in plans):
+        return PassResult.PENDING
+    return PassResult.IN_SYNC
+
+
+def unreadable(view: SourceView, known: Collection[Owned]) -> dict[str, tuple[str, str]]:
+    """Known environments whose file no longer says whose it is, with file and problems.
+
+    They did not leave the source; nobody can tell what they are to be.
+    """
+    broken: dict[str, list[str]] = {}
+    for item in view.nameless:
+        broken.setdefault(item.file, []).extend(str(problem) for problem in item.problems)
+    return {
+        owned.name: (owned.path, "\n".join(broken[owned.path]))
+        for owned in known
+        if owned.path in broken and owned.name not in view.environments
+    }
+
+
+def looked_at(view: SourceView, head: Head, name: str) -> Observation:
+    """A pass that knows of a commit and did not plan it; for a suspended environment."""
+    return Observation(
+        name=name,
+        source=view.source,
+        path=view.environments[name].file,
+        head_commit=head.commit,
+        head_commit_at=head.committed_at,
+        error=head.error,
+        error_reason=head.error_reason,
+    )
+
+
+def planned(
+    view: SourceView,
+    head: Head,
+    name: str,
+    mode: str,
+    deployments: tuple[DeploymentObservation, ...],
+) -> Observation:
+    """A pass that planned every deployment."""
+    return Observation(
+        name=name,
+        source=view.source,
+        path=view.environments[name].file,
+        head_commit=head.commit,
+        head_commit_at=head.committed_at,
+        observed_commit=view.commit,
+        error=head.error,
+        error_reason=head.error_reason,
+        inputs=view.inputs.get(name),
+        mode=mode,
+        deployments=deployments,
+    )
+
+
+def failed(view: SourceView, head: Head | None, name: str, why: tuple[str, str], *, path: str) -> Observation:
+    """A pass that came to nothing; `why` is the error and one word for it. No head: ours is not newest."""
+    return Observation(
+        name=name,
+        source=view.source,
+        path=path,
+        head_commit=head.commit if head is not None else None,
+        head_commit_at=head.committed_at if head is not None else None,
+        error=why[0],
+        error_reason=why[1],
+    )
+
+
+def observed(plan: DeploymentPlan, active: Collection[str]) -> DeploymentObservation:
+    """One deployment as its plan shows it."""
+    return DeploymentObservation(
+        name=plan.name,
+        pending=len(plan.pending),
+        drift=len(plan.drift),
+        diverged=len(plan.diverged),
+        held=plan.held,
+        unavailable=plan.unavailable,
+        blocked="; ".join((*plan.blocked, *plan.refused)) or None,
+        in_sync=not plan.pending
+        and not plan.blocked
+        and plan.unavailable is None
+        and plan.name not in active,
+    )

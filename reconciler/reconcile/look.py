@@ -1,0 +1,266 @@
+"""One pass over one environment: plan it, record a rollout where one is needed, record what was found.
+
+It is the boundary where an environment's errors end: each becomes the environment's own.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from reconciler.control import environments, rollouts
+from reconciler.control.facts import Facts
+from reconciler.errors import Conflict, LeaseLost, ReconcilerError, TemporaryError
+from reconciler.events import CommitApplied, DriftFound, Event, PassFinished, PassResult
+from reconciler.plan.model import DeploymentPlan, Scope
+from reconciler.planner.planner import Assessment, Planner, PlanRequest
+from reconciler.planner.view import SourceView
+from reconciler.reconcile import findings
+from reconciler.reconcile.findings import BY_ITSELF, Outcome
+from reconciler.reconcile.heads import Head
+from reconciler.reconcile.known import Known
+from reconciler.reconcile.record import Recorder, RolloutRequest
+from reconciler.spec.environment import EnvironmentSpec
+
+SLOW_S = 1.0
+"""From when on an environment that cannot be read counts as one that makes others wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What the environments passed over together share.
+
+    `owner` is the worker that must still be theirs when something is written; `not_before` is when what is
+    read of databases may have been read at the earliest; `tell` takes failures of the control database.
+    """
+
+    view: SourceView
+    head: Head
+    known: Known
+    owner: str | None
+    not_before: float
+    tell: Callable[[TemporaryError], None]
+
+
+class Looks:
+    """Passes over environments one at a time each, and tells what is news."""
+
+    def __init__(
+        self,
+        *,
+        planner: Planner,
+        recorder: Recorder,
+        only_look: bool,
+        emit: Callable[[Event], None],
+        ask_work: Callable[[], None],
+    ) -> None:
+        self._planner = planner
+        self._recorder = recorder
+        self._only_look = only_look
+        self._emit = emit
+        self._ask_work = ask_work
+        self._applied: dict[str, str | None] = {}
+        self._drift: dict[tuple[str, str], frozenset[str]] = {}
+        self._unchanged: set[str] = set()
+
+    def forget(self, name: str) -> None:
+        """An environment is another daemon's, or left its source."""
+        self._applied.pop(name, None)
+        for key in [key for key in self._drift if key[0] == name]:
+            del self._drift[key]
+
+    def carried(self, names: Sequence[str] | frozenset[str], commit: str) -> None:
+        """A commit left environments as they were: that it is applied there is no news."""
+        self._applied.update(dict.fromkeys(names, commit))
+
+    async def flush(self) -> None:
+        """Note the passes that found nothing new, all at once."""
+        names, self._unchanged = self._unchanged, set()
+        if names:
+            async with self._recorder.connection() as connection:
+                await environments.touch(connection, names)
+
+    async def look(self, name: str, round_: Round) -> bool:
+        """Pass over an environment; every error becomes its own, and counts.
+
+        True where somebody did not answer. A deployment that cannot be read is no error of the pass, so one
+        that may pass is the control database's: it is told.
+        """
+        began = time.monotonic()
+        outcome = Outcome(result=PassResult.FAILED)
+        failure: tuple[str, str] | None = None
+        try:
+            outcome = await self._pass(name, round_)
+        except LeaseLost:
+            # Another daemon's by now: it looks, and says what it found.
+            return False
+        except ReconcilerError as error:
+            failure = (str(error), type(error).__name__)
+            if isinstance(error, TemporaryError):
+                round_.tell(error)
+        except Exception as error:  # noqa: BLE001 - the boundary of a pass
+            failure = (f"internal error: {error!r}", "InternalError")
+        if failure is not None:
+            await self.report(name, round_, failure, path=round_.view.environments[name].file)
+        self._finished(name, round_.view, began, outcome, failure)
+        return outcome.waited and time.monotonic() - began > SLOW_S
+
+    async def report(self, name: str, round_: Round, why: tuple[str, str], *, path: str) -> None:
+        """Record why a pass came to nothing, if the control database lets us; what is applied stays."""
+        observation = findings.failed(round_.view, round_.head, name, why, path=path)
+        with suppress(ReconcilerError):
+            async with self._recorder.connection() as connection:
+                await environments.observe(connection, observation, owner=round_.owner)
+
+    async def report_stale(self, name: str, round_: Round) -> None:
+        """Record that nothing is done, for somebody saw a newer commit than we can fetch."""
+        why = (
+            f"the newest commit of source '{round_.view.source}' that this daemon could fetch is "
+            f"{round_.view.commit[:12]}, and a newer one was seen before; nothing is done until it can be "
+            f"fetched: {round_.head.error}"
+        )
+        observation = findings.failed(
+            round_.view,
+            None,
+            name,
+            (why, round_.head.error_reason or "SourceUnavailable"),
+            path=round_.view.environments[name].file,
+        )
+        with suppress(ReconcilerError):
+            async with self._recorder.connection() as connection:
+                await environments.observe(connection, observation, owner=round_.owner)
+        self.refused(name, round_.view, why)
+
+    def refused(self, name: str, view: SourceView, why: str) -> None:
+        """Tell of an environment that could not be passed over at all."""
+        self._finished(
+            name,
+            view,
+            time.monotonic(),
+            Outcome(result=PassResult.FAILED),
+            (why, ""),
+        )
+
+    def _finished(
+        self, name: str, view: SourceView, began: float, outcome: Outcome, failure: tuple[str, str] | None
+    ) -> None:
+        self._emit(
+            PassFinished(
+                environment=name,
+                result=outcome.result,
+                duration_s=time.monotonic() - began,
+                source=view.source,
+                commit=view.commit,
+                pending=outcome.pending,
+                drift=outcome.drift,
+                diverged=outcome.diverged,
+                held=outcome.held,
+                rollout=outcome.rollout,
+                error=failure[0] if failure is not None else None,
+            )
+        )
+
+    async def _pass(self, name: str, round_: Round) -> Outcome:
+        view, head = round_.view, round_.head
+        facts = await round_.known.of(name)
+        self._tell_applied(name, facts)
+        if facts is not None and facts.row["suspended"]:
+            await self._observe(facts, findings.looked_at(view, head, name), round_)
+            return Outcome(result=PassResult.SUSPENDED)
+        spec, states = await self._planner.desired(view, name)
+        under_way = findings.under_way(facts, view.commit)
+        active = under_way.deployments.get(view.commit, frozenset())
+        held: Mapping[str, str] = facts.row["held"] if facts is not None else {}
+        found = await self._recorder.assess(
+            spec,
+            states,
+            held,
+            resuming=active,
+            request=PlanRequest(scope=Scope(spec.policy.scope), not_before=round_.not_before),
+            intended=findings.intended(facts),
+        )
+        recorded = await self._record_pending(spec, found, active, round_)
+        if recorded is None and under_way.older_by_itself and not self._only_look:
+            # What is under way for older commits ends, where this one needs no rollout of its own.
+            async with self._recorder.connection() as connection:
+                await rollouts.supersede(connection, name, view.commit, owner=round_.owner)
+        plans = [item.plan for item in found]
+        deployments = tuple(findings.observed(plan, active) for plan in plans)
+        await self._observe(facts, findings.planned(view, head, name, spec.policy.mode, deployments), round_)
+        if recorded:
+            self._ask_work()
+        self._tell_drift(name, plans)
+        return findings.outcome_of(plans, recorded)
+
+    async def _observe(
+        self, facts: Facts | None, observation: environments.Observation, round_: Round
+    ) -> None:
+        if not environments.is_news(facts, observation):
+            self._unchanged.add(observation.name)
+            return
+        async with self._recorder.connection() as connection:
+            await environments.observe(connection, observation, owner=round_.owner)
+
+    async def _record_pending(
+        self,
+        spec: EnvironmentSpec,
+        found: Sequence[Assessment],
+        active: frozenset[str],
+        round_: Round,
+    ) -> str | None:
+        """Record a rollout for the deployments that have something to do and may do it by themselves."""
+        if self._only_look or spec.policy.mode == "observe":
+            return None
+        ready = [
+            item.plan
+            for item in found
+            if item.plan.steps
+            and item.plan.held is None
+            and not item.plan.refused
+            and item.plan.name not in active
+        ]
+        if not ready:
+            return None
+        request = RolloutRequest(scope=Scope(spec.policy.scope), reason="commit", requested_by=BY_ITSELF)
+        try:
+            return await self._recorder.record(round_.view, spec, ready, request, owner=round_.owner)
+        except Conflict:
+            # Held since we looked; the next pass says so.
+            return None
+
+    def _tell_applied(self, name: str, facts: Facts | None) -> None:
+        """Tell once that a commit is applied everywhere; a restart tells nothing again."""
+        row = facts.row if facts is not None else {}
+        commit = row.get("applied_commit")
+        before = self._applied.get(name)
+        first = name not in self._applied
+        self._applied[name] = commit
+        if commit is None or first or commit == before:
+            return
+        if row["head_commit_at"] is None or row["applied_at"] is None or row["head_commit"] != commit:
+            return
+        self._emit(
+            CommitApplied(
+                environment=name,
+                commit=commit,
+                committed_at=row["head_commit_at"],
+                seconds=max(0.0, (row["applied_at"] - row["head_commit_at"]).total_seconds()),
+            )
+        )
+
+    def _tell_drift(self, name: str, plans: Sequence[DeploymentPlan]) -> None:
+        """Tell drift when it is new, not on every pass."""
+        for plan in plans:
+            if plan.unavailable is not None:
+                continue
+            now = frozenset(row.identity for row in plan.drift)
+            if now and now != self._drift.get((name, plan.name)):
+                self._emit(
+                    DriftFound(
+                        environment=name,
+                        deployment=plan.name,
+                        objects=len(now),
+                        examples=tuple(sorted(now)[:5]),
+                    )
+                )
+            self._drift[name, plan.name] = now
