@@ -7,6 +7,7 @@ ReconcilerError            message (what was being done, to what, where, why) an
     NotFound               a named thing (environment, deployment, rollout, reference) does not exist
     Conflict               the request contradicts what is there
     Refused                a rule of safety forbids it (hazard, diverged history, foreign database)
+      SignatureRefused     a commit carries no signature that counts for its source
     StepFailed             a step of a plan failed for good
     IllegalTransition      an operation state does not take this event
   TemporaryError           trying again may help
@@ -95,6 +96,15 @@ class Conflict(PermanentError):
 
 class Refused(PermanentError):
     """A rule of safety forbids it."""
+
+
+class SignatureRefused(Refused):
+    """A commit carries no signature that counts; `why` says so without the place."""
+
+    def __init__(self, message: str, *, commit: str, why: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.commit = commit
+        self.why = why
 
 
 class IllegalTransition(PermanentError):

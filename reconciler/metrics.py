@@ -86,6 +86,9 @@ class Metrics:
         self._task_failures = self._counter(
             "internal_errors", "Errors that no part expected; each has a line in the log.", "task"
         )
+        self._rejected = self._counter("rejected_callers", "Wrong tokens and signatures of callers.", "what")
+        for what in ("token", "signature"):
+            self._rejected.labels(what)
         for cause in events.WakeCause:
             self._wakes.labels(cause.value)
         for depth in ("full", "probe"):
@@ -106,12 +109,21 @@ class Metrics:
         self._signature_failures = self._counter(
             "source_signature_failures", "Commits refused for their signature.", "source"
         )
+        self._refused = self._gauge(
+            "source_head_refused",
+            "1 where the newest commit of a source is refused for its signature.",
+            "source",
+        )
         self._rewrites = self._counter(
             "source_history_rewrites", "Times the history of a branch was rewritten.", "source"
+        )
+        self._deliveries = self._counter(
+            "webhook_deliveries", "Webhooks with a right signature, by what came of them.", "source", "result"
         )
         for source in sources:
             self._last_fetch.labels(source).set(0)
             self._signature_failures.labels(source)
+            self._refused.labels(source).set(0)
             self._rewrites.labels(source)
             for result in ("ok", "error"):
                 self._fetches.labels(source, result)
@@ -147,6 +159,7 @@ class Metrics:
                 self._rewrites.labels(event.source).inc()
             case events.SignatureRejected():
                 self._signature_failures.labels(event.source).inc()
+                self._refused.labels(event.source).set(1)
             case events.OperationMoved():
                 self._moves.labels(event.after).inc()
             case events.StepFinished():
@@ -166,8 +179,13 @@ class Metrics:
                     self._heartbeat.set(self._clock())
             case events.TaskFailed():
                 self._task_failures.labels(event.task).inc()
+            case events.DeliveryReceived():
+                self._deliveries.labels(event.source, event.result.value).inc()
+            case events.CallerRejected():
+                self._rejected.labels(event.what).inc()
             case (
                 events.RolloutRecorded()
+                | events.CertificateRenewed()
                 | events.DriftFound()
                 | events.DaemonStarted()
                 | events.DaemonStopped()
@@ -179,6 +197,7 @@ class Metrics:
         self._fetch_duration.observe(event.duration_s)
         if event.ok:
             self._last_fetch.labels(event.source).set(self._clock())
+            self._refused.labels(event.source).set(0)
 
     def _observe_step(self, event: events.StepFinished) -> None:
         result = "skipped" if event.skipped else "done" if event.ok else "failed"

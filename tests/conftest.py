@@ -17,14 +17,17 @@ pytest_plugins = [
     for name in (
         "tests.plugins.postgres",
         "tests.plugins.git",
+        "tests.plugins.git_hosts",
+        "tests.plugins.signers",
         "tests.plugins.proxy",
         "tests.plugins.daemon",
+        "tests.plugins.fleet",
         "tests.plugins.site",
     )
     if find_spec(name) is not None
 ]
 
-KEPT = frozenset({"RECONCILER_TEST_PG_BIN"})
+KEPT = frozenset({"RECONCILER_TEST_PG_BIN", "RECONCILER_TEST_LONGER", "RECONCILER_TEST_SEED"})
 
 
 def _is_of_the_caller(name: str) -> bool:

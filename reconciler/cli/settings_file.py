@@ -57,14 +57,33 @@ def _from_where_it_stands(settings: Settings, folder: Path, state_dir: str, *, e
         state_dir = str(folder / settings.state_dir) if named else state_dir
     else:
         state_dir = settings.state_dir
-    sources = tuple(_local_source(source, folder) for source in settings.sources)
+    sources = tuple(_with_paths(source, folder) for source in settings.sources)
     return settings.model_copy(update={"state_dir": state_dir, "sources": sources})
 
 
-def _local_source(source: SourceSettings, folder: Path) -> SourceSettings:
-    if "://" in source.url or not source.url.startswith("."):
-        return source
-    return source.model_copy(update={"url": os.path.normpath(folder / source.url)})
+def _with_paths(source: SourceSettings, folder: Path) -> SourceSettings:
+    """A source whose address and files of keys are meant from a folder, where they are not absolute."""
+    update: dict[str, Any] = {}
+    if "://" not in source.url and source.url.startswith("."):
+        update["url"] = os.path.normpath(folder / source.url)
+    if source.auth is not None:
+        names = ("ssh_key", "known_hosts", "ca")
+        update["auth"] = source.auth.model_copy(
+            update={name: _absolute(getattr(source.auth, name), folder) for name in names}
+        )
+    if source.signatures is not None:
+        given = source.signatures
+        update["signatures"] = given.model_copy(
+            update={
+                "gpg_keys": tuple(str(folder / path) for path in given.gpg_keys),
+                "ssh_allowed_signers": _absolute(given.ssh_allowed_signers, folder),
+            }
+        )
+    return source.model_copy(update=update)
+
+
+def _absolute(path: str | None, folder: Path) -> str | None:
+    return str(folder / path) if path is not None else None
 
 
 def default_state_dir(environ: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from reconciler.source.access import Commit, FetchResult, HistoryPolicy, SourceA
 from reconciler.source.address import Address
 from reconciler.source.git_command import Limits
 from reconciler.source.mirror import ASKED_REFS, CANDIDATE_REF, Good, Mirror, MirrorDamaged
+from reconciler.source.signatures import Signed, Verifier
 from reconciler.source.transfer import Transfer
 from reconciler.source.tree import Listing, SourceTree, TreeReader
 
@@ -43,11 +44,14 @@ class Fetcher:
     What it remembers between calls is only whether the mirror was looked through, and when it was replaced.
     """
 
-    def __init__(self, access: SourceAccess, *, place: Address, mirror: Mirror) -> None:
+    def __init__(
+        self, access: SourceAccess, *, place: Address, mirror: Mirror, verifier: Verifier | None = None
+    ) -> None:
         self._name = access.name
         self._policy = access.history
         self._place = place
         self._mirror = mirror
+        self._verifier = verifier
         self._ref = wanted_ref(access)
         self._reader = TreeReader()
         self._replaced_at: float | None = None
@@ -69,6 +73,23 @@ class Fetcher:
                 return here.describe(ref)
         with self._mirror.locked(limits):
             return self._settled(lambda transfer: _resolve_once(ref, transfer), limits)
+
+    def verify(self, commit: str, ref: str | None, limits: Limits) -> None:
+        """Raise SignatureRefused unless a commit that was resolved may be applied.
+
+        `ref` is the name it was resolved from: where that is an annotated tag, the tag's signature counts.
+        """
+        verifier = self._verifier
+        if verifier is None or self._was_here(commit):
+            return
+        doing = f"verifying {(ref or commit)[:100]!r} of source {self._name!r}"
+        self._reading(
+            commit,
+            lambda transfer: verifier.judge(
+                transfer.mirror, _asked_for(commit, ref, transfer), transfer.limits, doing=doing
+            ),
+            limits,
+        )
 
     def read(self, commit: str, prefix: str, limits: Limits) -> SourceTree:
         """Read the files of a commit; a damaged mirror is replaced once and read again."""
@@ -113,6 +134,7 @@ class Fetcher:
         pinned = transfer.mirror.pinned() if good is None else None
         previous = good.commit if good is not None else transfer.describe(pinned) if pinned else None
         commit = transfer.describe(ref_id)
+        self._check_signature(ref_id, commit, transfer)
         rewritten = previous is not None and not transfer.descends(commit.id, previous.id)
         if rewritten and previous is not None and self._policy is HistoryPolicy.REJECT:
             raise self._rewritten(previous, commit)
@@ -126,6 +148,12 @@ class Fetcher:
             recloned=transfer.is_new and previous is not None,
             fetched_at=datetime.now(UTC),
         )
+
+    def _check_signature(self, ref_id: str, commit: Commit, transfer: Transfer) -> None:
+        if self._verifier is not None:
+            doing = f"fetching source {self._name!r} from {self._place.shown}"
+            signed = _signed(self._ref, ref_id, commit.id)
+            self._verifier.judge(transfer.mirror, signed, transfer.limits, doing=doing)
 
     def _accept(self, good: Good, transfer: Transfer, *, only_pin: bool = False) -> None:
         if not only_pin or transfer.is_new:
@@ -227,6 +255,25 @@ def _resolve_once(ref: str, transfer: Transfer) -> Commit:
         f"looking for {ref!r} at {transfer.place.shown}: there is no such branch, tag or commit",
         hint="push it first, or check its name",
     )
+
+
+def _signed(ref: str, ref_id: str, commit: str) -> Signed:
+    """What has to be signed: the annotated tag where the ref is one, else the commit."""
+    is_tag = ref_id != commit and ref.startswith("refs/tags/")
+    return Signed(
+        object_id=ref_id if is_tag else commit,
+        commit=commit,
+        tag=ref.removeprefix("refs/tags/") if is_tag else None,
+    )
+
+
+def _asked_for(commit: str, ref: str | None, transfer: Transfer) -> Signed:
+    """What has to be signed for a commit that a name was resolved to."""
+    for name in _full_names(ref) if ref is not None and not address.is_commit_id(ref) else ():
+        found = local.read_ref(transfer.mirror.git_dir, _asked(name))
+        if found is not None and transfer.describe(found).id == commit:
+            return _signed(name, found, commit)
+    return Signed(object_id=commit, commit=commit)
 
 
 def _read_again(commit: str, attempt: Callable[[Transfer], _T], transfer: Transfer) -> _T:

@@ -19,6 +19,7 @@ from reconciler.source.address import Address
 from reconciler.source.fetching import Fetcher, wanted_ref
 from reconciler.source.git_command import GitDoor, Limits
 from reconciler.source.mirror import Mirror
+from reconciler.source.signatures import Verifier
 from reconciler.source.tree import SourceTree
 
 _READ_TIMEOUT_S = 60.0
@@ -36,9 +37,13 @@ class Repository:
         folder = state_dir.absolute() / "sources" / access.name
         door = GitDoor(place=self.place, credentials=access.credentials, home=folder / "home")
         door.access()  # what is missing or malformed is told at the start
-        wanted = f"{self.place.url}\n{wanted_ref(access)}"
+        verifier = None
+        if access.signatures is not None:
+            verifier = Verifier(access.signatures, name=access.name, folder=folder / "keys", door=door)
+        # What was taken unsigned is no good commit once signatures are asked for.
+        wanted = f"{self.place.url}\n{wanted_ref(access)}" + ("\nsigned" if verifier is not None else "")
         mirror = Mirror(folder, door=door, name=access.name, wanted=wanted)
-        self._fetcher = Fetcher(access, place=self.place, mirror=mirror)
+        self._fetcher = Fetcher(access, place=self.place, mirror=mirror, verifier=verifier)
         self._running: set[threading.Event] = set()
         self._is_closed = False
 
@@ -49,6 +54,14 @@ class Repository:
     async def resolve(self, ref: str) -> Commit:
         """Find any branch, tag or commit, fetching it on demand; the last good commit never moves."""
         return await self._in_thread(lambda limits: self._fetcher.resolve(ref, limits), self._fetch_timeout_s)
+
+    async def verify(self, commit: str, *, ref: str | None = None) -> None:
+        """Raise SignatureRefused unless a resolved commit may be applied: it is good, or signed as wanted.
+
+        `ref` is the name it was resolved from. Where the settings ask for no signatures, all may be applied.
+        """
+        tree.check_commit(commit)
+        await self._in_thread(lambda limits: self._fetcher.verify(commit, ref, limits), _READ_TIMEOUT_S)
 
     async def read(self, commit: str, prefix: str = "") -> SourceTree:
         """Read the files of a fetched commit, all of them or those below a folder."""
