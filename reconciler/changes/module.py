@@ -46,13 +46,44 @@ class Module:
     requires: tuple[str, ...] = ()
 
 
+def module_places(path: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Return the folders and files that the module in the directory `path` is read from, and nothing else.
+
+    A place is a path from the root of the source without a slash at its end, '' for the root itself.
+    """
+    directory = _directory(path)
+    reading = _Reading(directory=directory, files=files)
+    where = reading.places()
+    named = (*where.directories.values(), *where.reworked_directories.values(), where.plan_file)
+    found = {directory, *("" if place == "." else place for place in named)}
+    return tuple(
+        sorted(
+            place for place in found if not any(_is_below(place, other) for other in found if other != place)
+        )
+    )
+
+
+def _directory(path: str) -> str:
+    return "" if path.strip("/") in ("", ".") else path.strip("/").removeprefix("./")
+
+
+def _is_below(path: str, place: str) -> bool:
+    return not place or path == place or path.startswith(f"{place}/")
+
+
 def read_module(path: str, files: Mapping[str, bytes]) -> Module:
     """Read the module in the directory `path`, out of all files of a source by POSIX path.
 
-    A module with problems raises a `PlanFileError` that holds all of them.
+    A module with problems raises a `PlanFileError` that holds all of them. No file outside of its places is
+    looked at, so that these decide alone what the module is.
     """
-    directory = "" if path.strip("/") in ("", ".") else path.strip("/").removeprefix("./")
-    reading = _Reading(directory=directory, files=files)
+    places_read = module_places(path, files)
+    own = {
+        file: content
+        for file, content in files.items()
+        if any(_is_below(file, place) for place in places_read)
+    }
+    reading = _Reading(directory=_directory(path), files=own)
     places = reading.places()
     plan = reading.plan(places)
     control = reading.control(plan.project if plan else None)

@@ -7,22 +7,27 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import reconciler.plan.build as plan_build
 from reconciler.diff.compare import compare
 from reconciler.diff.databases import DatabaseContext, Versions
 from reconciler.diff.model import Diff
-from reconciler.errors import NotFound, ReconcilerError, SourceUnavailable, SpecError
+from reconciler.errors import NotFound, Problem, ReconcilerError, SourceUnavailable, SpecError
 from reconciler.events import Event, SnapshotRead
 from reconciler.plan.build import Consent
 from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.planner.reads import StateReader
-from reconciler.planner.view import Restrict, SourceView, parse_view, resolve_or_error
+from reconciler.planner.shared import Shared
+from reconciler.planner.view import Parsing, Resolving, Restrict, SourceView
 from reconciler.postgres.connection import Connections, Dsn
 from reconciler.snapshot.probe import ALGORITHM
 from reconciler.source.repository import Repository
+from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.values import SecretReference
 from reconciler.state.desired import DesiredState
@@ -30,8 +35,16 @@ from reconciler.state.tracked import TrackedState
 from reconciler.tracking.install import TRACKING_VERSION
 
 VERSIONS = Versions(tracking=TRACKING_VERSION, fingerprint_algorithm=ALGORITHM)
-VIEWS_BESIDE_HEADS = 6
-"""Commits kept resolved in memory beyond two for each source: its head and the one before."""
+VIEWS_BESIDE_HEADS = 4
+"""Commits kept in memory beyond two for each source: its head and the one before."""
+VIEWS_BYTES_MAX = 256 * 1024 * 1024
+"""What the files of kept commits may have together, beyond one of each source; most they share."""
+VIEW_SHARED_S = 600.0
+"""A commit is always the same: whoever asks while it is read waits for that."""
+THREADS = 2
+POSTED = "<posted>"
+
+_Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +87,7 @@ class Assessment:
 
 
 class Planner:
-    """Plans deployments. Holds caches of parsed commits and of when a catalog was last read in full."""
+    """Plans deployments. What it holds, all within bounds, only spares it to read or parse a thing twice."""
 
     def __init__(
         self,
@@ -89,7 +102,8 @@ class Planner:
     ) -> None:
         self._sources = sources
         self._paths = paths
-        self._restrict = restrict or (lambda _source, parsed: parsed)
+        self._parsing = Parsing(restrict=restrict or (lambda _source, parsed: parsed))
+        self._resolving = Resolving()
         self._resolve_secret = resolve_secret
         self._limits = limits
         self._emit = emit
@@ -99,6 +113,10 @@ class Planner:
             databases_in_parallel=limits.databases_in_parallel,
             full_read_interval_s=limits.full_read_interval_s,
         )
+        self._making: Shared[tuple[str, str], SourceView] = Shared(
+            keep_s=VIEW_SHARED_S, weight_max=0, weigh=lambda _view: 1
+        )
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="planner")
         self._views_max = 2 * len(sources) + VIEWS_BESIDE_HEADS
 
     def dsn(self, desired: DesiredState) -> Dsn:
@@ -106,7 +124,7 @@ class Planner:
         return Dsn(self._resolve_secret(desired.postgres))
 
     async def view(self, source: str, commit: str) -> SourceView:
-        """A commit, read and parsed once."""
+        """A commit, read and parsed once; fetched first where another daemon was quicker to have it."""
         key = (source, commit)
         if key not in self._views:
             if source not in self._sources:
@@ -114,14 +132,41 @@ class Planner:
                     f"source '{source}' is not among those this process knows",
                     hint="name it in the settings of every daemon on this control database",
                 )
-            tree = await self._sources[source].read(commit)
-            self._views[key] = await asyncio.to_thread(
-                parse_view, source, commit, tree, folder=self._paths[source], restrict=self._restrict
-            )
-            while len(self._views) > self._views_max:
-                self._views.popitem(last=False)
-        self._views.move_to_end(key)
+            began = time.monotonic() - VIEW_SHARED_S
+            self._keep(key, await self._making.get(key, partial(self._make, *key), not_before=began))
+        else:
+            self._views.move_to_end(key)
         return self._views[key]
+
+    def _keep(self, key: tuple[str, str], view: SourceView) -> None:
+        """Keep a view; the newest ones of every source, others while they are few and small."""
+        self._views[key] = view
+        self._views.move_to_end(key)
+        while len(self._views) > len(self._sources) + 1 and (
+            len(self._views) > self._views_max
+            or sum(each.weight for each in self._views.values()) > VIEWS_BYTES_MAX
+        ):
+            self._views.popitem(last=False)
+
+    async def _make(self, source: str, commit: str) -> SourceView:
+        tree = await self._read(self._sources[source], commit)
+        folder = self._paths[source]
+        for paths in await self._in_thread(self._parsing.slices, source, tree, folder):
+            await self._in_thread(self._parsing.parse, source, tree, paths)
+        return await self._in_thread(self._parsing.view, source, tree, folder)
+
+    async def _read(self, repository: Repository, commit: str) -> SourceTree:
+        try:
+            return await repository.read(commit)
+        except NotFound:
+            # Recorded by a daemon that fetched since we did, or gone from our mirror.
+            await repository.resolve(commit)
+            await repository.verify(commit)
+            return await repository.read(commit)
+
+    async def _in_thread(self, work: Callable[..., _Done], *args: Any) -> _Done:
+        """Do what only computes in threads of our own: those of others may all be waiting for something."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     async def desired(self, view: SourceView, environment: str) -> tuple[EnvironmentSpec, list[DesiredState]]:
         """Spec and desired states of an environment, in rollout order.
@@ -133,25 +178,44 @@ class Planner:
             raise NotFound(f"environment '{environment}' is not declared at commit {view.commit[:12]}")
         if parsed.spec is None or parsed.problems:
             raise SpecError(parsed.problems)
-        states = []
-        for deployment in parsed.spec.deployments:
-            key = (environment, deployment.name)
-            if key not in view.resolved:
-                view.resolved[key] = await asyncio.to_thread(
-                    resolve_or_error, parsed.spec, deployment.name, view
-                )
-            found = view.resolved[key]
-            if isinstance(found, SpecError):
-                raise found
-            states.append(found)
-        return parsed.spec, states
+        known = self._resolving.known(view, parsed.spec)
+        if known is not None:
+            return parsed.spec, known
+        return parsed.spec, await self._in_thread(self._resolving.states, view, parsed.spec)
+
+    async def posted(
+        self, view: SourceView, environment: str, text: bytes
+    ) -> tuple[EnvironmentSpec, list[DesiredState]]:
+        """An environment as it would be if `text` were its document, beside the files of a commit.
+
+        Raises SpecError with everything wrong in it, at places in the file `<posted>`.
+        """
+        return await self._in_thread(self._posted, view, environment, text)
+
+    def _posted(
+        self, view: SourceView, environment: str, text: bytes
+    ) -> tuple[EnvironmentSpec, list[DesiredState]]:
+        parsed = self._parsing.posted(view.source, text, file=POSTED)
+        problems = [problem for each in parsed for problem in each.problems]
+        if len(parsed) != 1:
+            message = f"a posted text is exactly one document, and this has {len(parsed)}"
+            problems.append(Problem(file=POSTED, message=message))
+        if any(each.name not in (None, environment) for each in parsed):
+            message = f"must be '{environment}', the environment it is posted to"
+            problems.append(Problem(file=POSTED, path="metadata.name", message=message))
+        spec = parsed[0].spec if parsed else None
+        if problems or spec is None:
+            raise SpecError(problems)
+        return spec, self._resolving.unkept(view, spec)
 
     async def assess(self, spec: EnvironmentSpec, desired: DesiredState, request: PlanRequest) -> Assessment:
         """Read the states of one deployment and plan it; one that cannot be read says so in its plan."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._limits.read_timeout_s):
-                tracked, live = await self._reader.read(self.dsn(desired), desired)
+                tracked, live = await self._reader.read(
+                    self.dsn(desired), desired, not_before=request.not_before
+                )
         except (ReconcilerError, TimeoutError) as error:
             why = str(error) or f"reading it took longer than {self._limits.read_timeout_s:g} s"
             plan = plan_build.unavailable(desired, why)

@@ -2,18 +2,36 @@
 
 import asyncio
 import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Mapping
 
+from reconciler.planner.shared import Shared
 from reconciler.postgres.connection import Connection, Connections, Dsn
-from reconciler.snapshot.database import ServerFacts, read_database, read_server
+from reconciler.snapshot.database import Glance, ServerFacts, read_database, read_server
 from reconciler.snapshot.probe import ALGORITHM
-from reconciler.state.desired import DesiredDatabase, DesiredState
+from reconciler.snapshot.transaction import read_repeatedly, reading
+from reconciler.state.desired import DesiredState
 from reconciler.state.live import LiveDatabase, LiveState
 from reconciler.state.tracked import TrackedDatabase, TrackedState
-from reconciler.tracking.read import read_base_line_objects, read_tracked
+from reconciler.tracking.errors import translate
+from reconciler.tracking.read import TrackedReading, read_base_line_objects
+
+KEPT_S = 120.0
+"""How long a read may serve at most, whoever asks: longer than a pass over a thousand databases takes."""
+ROWS_KEPT = 100_000
+"""Changes and objects kept between reads, of all databases: some tens of MiB."""
+DATABASES_REMEMBERED = 20_000
+
+_Read = tuple[TrackedDatabase, LiveDatabase]
 
 
 class StateReader:
-    """Reads states over borrowed connections, and remembers when a catalog was last read in full."""
+    """Reads states over borrowed connections, and remembers when a catalog was last read in full.
+
+    A server and a database are read once for all who accept the same read; what could not be read counts
+    as read.
+    """
 
     def __init__(
         self, connections: Connections, *, databases_in_parallel: int, full_read_interval_s: float
@@ -21,41 +39,55 @@ class StateReader:
         self._connections = connections
         self._databases_in_parallel = databases_in_parallel
         self._full_read_interval_s = full_read_interval_s
-        self._full_reads: dict[tuple[str, str], float] = {}
+        self._full_reads: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._servers: Shared[Dsn, ServerFacts] = Shared(
+            keep_s=KEPT_S, weight_max=ROWS_KEPT, weigh=lambda facts: 10 + len(facts.databases)
+        )
+        self._databases: Shared[tuple[Dsn, str], _Read] = Shared(
+            keep_s=KEPT_S, weight_max=ROWS_KEPT, weigh=_rows
+        )
 
-    async def read(self, dsn: Dsn, desired: DesiredState) -> tuple[TrackedState, LiveState]:
-        """Tracked and live state of every database of a deployment."""
-        async with self._connections.borrow(dsn) as connection:
-            server = await read_server(connection)
+    async def read(
+        self, dsn: Dsn, desired: DesiredState, *, not_before: float | None
+    ) -> tuple[TrackedState, LiveState]:
+        """Tracked and live state of every database of a deployment; what was read since may serve."""
+        server = await self._servers.get(dsn, lambda: self._server(dsn), not_before=not_before)
         slots = asyncio.Semaphore(self._databases_in_parallel)
 
-        async def one(database: DesiredDatabase) -> tuple[TrackedDatabase, LiveDatabase]:
+        async def one(name: str) -> _Read:
+            if name not in server.databases:
+                return TrackedDatabase(), LiveDatabase()
             async with slots:
-                return await self._database(dsn, database.database, server)
+                return await self._databases.get(
+                    (dsn, name), lambda: self._database(dsn, name), not_before=not_before
+                )
 
-        pairs = await asyncio.gather(*(one(database) for database in desired.databases))
         names = [database.database for database in desired.databases]
+        found: Mapping[str, _Read] = dict(
+            zip(names, await asyncio.gather(*(one(name) for name in names)), strict=True)
+        )
         return (
-            TrackedState(
-                databases={name: tracked for name, (tracked, _live) in zip(names, pairs, strict=True)}
-            ),
+            TrackedState(databases={name: tracked for name, (tracked, _live) in found.items()}),
             LiveState(
                 server_major=server.server_major,
-                databases={name: live for name, (_tracked, live) in zip(names, pairs, strict=True)},
+                databases={name: live for name, (_tracked, live) in found.items()},
                 available_extensions=server.available_extensions,
             ),
         )
 
-    async def _database(
-        self, dsn: Dsn, database: str, server: ServerFacts
-    ) -> tuple[TrackedDatabase, LiveDatabase]:
-        if database not in server.databases:
-            return TrackedDatabase(), LiveDatabase()
+    async def _server(self, dsn: Dsn) -> ServerFacts:
+        async with self._connections.borrow(dsn) as connection:
+            return await read_server(connection)
+
+    async def _database(self, dsn: Dsn, database: str) -> _Read:
         async with self._connections.borrow(dsn, database=database) as connection:
-            tracked = await read_tracked(connection)
+            tracked, live = await _glance(connection)
+            known_probe = self._known_probe(dsn, database, tracked)
+            if live.probe == known_probe:
+                return tracked, live
             live = await read_database(
                 connection,
-                known_probe=self._known_probe(dsn, database, tracked),
+                known_probe=known_probe,
                 beside=lambda: self._connections.borrow(dsn, database=database),
             )
             return await _with_objects(connection, tracked, live), live
@@ -67,11 +99,41 @@ class StateReader:
             return base_line.probe if base_line is not None else ""
         key = (dsn.server, database)
         now = time.monotonic()
-        last = self._full_reads.setdefault(key, now)
+        last = self._full_reads.get(key)
+        if last is None:
+            # The first one comes anywhere in the interval, so that a thousand databases are not due at once.
+            share = zlib.crc32("\0".join(key).encode("utf-8", "surrogatepass")) / 2**32
+            last = self._full_reads[key] = now - share * self._full_read_interval_s
+            while len(self._full_reads) > DATABASES_REMEMBERED:
+                self._full_reads.popitem(last=False)
         if now - last < self._full_read_interval_s:
             return base_line.probe
         self._full_reads[key] = now
         return None
+
+
+def _rows(read: _Read) -> int:
+    tracked, live = read
+    changes = sum(len(module.changes) for module in tracked.modules.values())
+    base_line = tracked.base_line
+    objects = len(base_line.objects or ()) if base_line is not None else 0
+    return 10 + changes + objects + (len(live.catalog.objects) if live.catalog is not None else 0)
+
+
+async def _glance(connection: Connection) -> _Read:
+    """What is tracked, and the live state without the catalog, as of one moment and in two exchanges."""
+
+    async def once() -> _Read:
+        tracked, live = TrackedReading(connection), Glance(connection)
+        async with reading(connection):
+            await tracked.send_first()
+            await live.send_first()
+            await tracked.send_second()
+            await live.send_second()
+        return await tracked.finish(), await live.finish()
+
+    doing = f"reading database '{connection.info.dbname}'"
+    return await read_repeatedly(once, doing, translated=translate)
 
 
 async def _with_objects(

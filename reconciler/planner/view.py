@@ -1,16 +1,31 @@
-"""One commit of one source, parsed and resolved; it reads no database and writes nowhere."""
+"""One commit of one source, parsed and resolved by content; it reads no database and writes nowhere.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+What is made from a text is kept under what it was made from, so that a commit costs what it changed.
+"""
 
-from reconciler.errors import SpecError
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+
+from reconciler.catalog.text_cache import TextCache
+from reconciler.errors import InvalidInput, Problem, SpecError
+from reconciler.planner.inputs import TreeInputs, declared_digest, inputs_of
 from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
-from reconciler.spec.parse import ParsedEnvironment, parse_tree
+from reconciler.spec.parse import ParsedEnvironment, ParsedFile, parse_spec_file, put_together
 from reconciler.state.desired import DesiredState
-from reconciler.state.resolve import resolve
+from reconciler.state.resolve import ModuleContent, read_content, resolve_with
 
 SPEC_SUFFIXES = (".yaml", ".yml")
+SLICE_FILES = 50
+"""Spec files that are parsed in one go, about 20 ms: others get their turn in between."""
+STATES_MAX = 8192
+"""Desired states kept, of all sources: two generations of each deployment at most."""
+_GENERATIONS = 2
+_SPEC_WEIGHT = 20
+"""A parsed spec takes about so many times its text."""
+_CHANGE_WEIGHT = 1000
 
 Restrict = Callable[[str, tuple[ParsedEnvironment, ...]], tuple[ParsedEnvironment, ...]]
 """Adds a problem to every environment of a source that uses what the source may not."""
@@ -18,38 +33,179 @@ Restrict = Callable[[str, tuple[ParsedEnvironment, ...]], tuple[ParsedEnvironmen
 
 @dataclass(slots=True, kw_only=True)
 class SourceView:
-    """One commit of one source, parsed: its environments by name, and what was resolved from them so far."""
+    """One commit of one source, parsed: its environments by name.
+
+    `inputs` has for each environment a digest of all that it is made from, its own document included: equal
+    ones at two commits mean equal desired states, apart from the commit.
+    """
 
     source: str
     commit: str
-    tree: SourceTree
     environments: Mapping[str, ParsedEnvironment]
-    nameless: tuple[ParsedEnvironment, ...] = ()
-    resolved: dict[tuple[str, str], DesiredState | SpecError] = field(default_factory=dict)
+    nameless: tuple[ParsedEnvironment, ...]
+    inputs: Mapping[str, str]
+    tree: TreeInputs
+    weight: int
 
 
-def parse_view(source: str, commit: str, tree: SourceTree, *, folder: str, restrict: Restrict) -> SourceView:
-    """Parse the spec files below a folder of a commit, and refuse what the source may not use."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Specs:
+    """A spec file as its source may have it, with a digest of what each of its documents says."""
+
+    parsed: ParsedFile
+    declared: tuple[bytes, ...]
+
+
+class Parsing:
+    """Parses the spec files of commits, each content once. Calls may come from several threads."""
+
+    def __init__(self, *, restrict: Restrict, weight_max: int = 64 * 1024 * 1024) -> None:
+        self._restrict = restrict
+        self._specs: TextCache[_Specs] = TextCache(weight_max=weight_max)
+
+    def slices(self, source: str, tree: SourceTree, folder: str) -> Iterator[Sequence[str]]:
+        """The spec files below a folder that are not known yet, in pieces that take a moment each."""
+        unknown = [
+            path for path in _spec_paths(tree, folder) if self._specs.get(_key(source, path, tree)) is None
+        ]
+        return (unknown[start : start + SLICE_FILES] for start in range(0, len(unknown), SLICE_FILES))
+
+    def parse(self, source: str, tree: SourceTree, paths: Sequence[str]) -> None:
+        """Parse some files, to be there when the view is made."""
+        for path in paths:
+            self._file(source, tree, path)
+
+    def view(self, source: str, tree: SourceTree, folder: str) -> SourceView:
+        """Put a commit together."""
+        files = [self._file(source, tree, path) for path in _spec_paths(tree, folder)]
+        declared = {
+            id(environment): digest
+            for file in files
+            for environment, digest in zip(file.parsed.environments, file.declared, strict=True)
+        }
+        parsed = put_together(file.parsed for file in files)
+        inputs = TreeInputs(tree)
+        return SourceView(
+            source=source,
+            commit=tree.commit,
+            environments={item.name: item for item in parsed if item.name is not None},
+            nameless=tuple(item for item in parsed if item.name is None and item.problems),
+            inputs=inputs_of(inputs, parsed, declared),
+            tree=inputs,
+            weight=sum(len(content) for content in tree.files.values()),
+        )
+
+    def posted(self, source: str, text: bytes, *, file: str) -> tuple[ParsedEnvironment, ...]:
+        """Parse a text that stands in no commit; nothing of it is kept."""
+        return self._restrict(source, put_together([parse_spec_file(file, text)]))
+
+    def _file(self, source: str, tree: SourceTree, path: str) -> _Specs:
+        key = _key(source, path, tree)
+        known = self._specs.get(key)
+        if known is None:
+            content = tree.files[path]
+            parsed = parse_spec_file(path, content)
+            parsed = replace(parsed, environments=self._restrict(source, parsed.environments))
+            known = _Specs(
+                parsed=parsed,
+                declared=tuple(declared_digest(environment) for environment in parsed.environments),
+            )
+            self._specs.put(key, known, weight=_SPEC_WEIGHT * len(content))
+        return known
+
+
+class Resolving:
+    """Resolves environments, each content once; modules are shared between those that deploy them."""
+
+    def __init__(self, *, weight_max: int = 64 * 1024 * 1024, states_max: int = STATES_MAX) -> None:
+        self._modules: TextCache[ModuleContent | tuple[Problem, ...]] = TextCache(weight_max=weight_max)
+        self._states: OrderedDict[tuple[str, str, str], list[_Kept]] = OrderedDict()
+        self._states_max = states_max
+        self._guard = Lock()
+
+    def known(self, view: SourceView, spec: EnvironmentSpec) -> list[DesiredState] | None:
+        """The desired states of an environment where all of them are known; raises SpecError as `states`."""
+        found = [self._known(view, spec.name, place.name) for place in spec.deployments]
+        return None if None in found else [_usable(each, view) for each in found if each is not None]
+
+    def states(self, view: SourceView, spec: EnvironmentSpec) -> list[DesiredState]:
+        """The desired states of an environment in rollout order; raises SpecError with all that is wrong."""
+        found = []
+        for place in spec.deployments:
+            kept = self._known(view, spec.name, place.name)
+            if kept is None:
+                kept = _Kept(view.inputs[spec.name], self._resolve(view, spec, place.name))
+                self._keep((view.source, spec.name, place.name), kept)
+            found.append(_usable(kept, view))
+        return found
+
+    def unkept(self, view: SourceView, spec: EnvironmentSpec) -> list[DesiredState]:
+        """The same of a spec that stands in no commit, against the files of one; only modules are kept."""
+        resolved = [self._resolve(view, spec, place.name) for place in spec.deployments]
+        return [_usable(_Kept("", each), view) for each in resolved]
+
+    def _known(self, view: SourceView, environment: str, deployment: str) -> "_Kept | None":
+        key = (view.source, environment, deployment)
+        with self._guard:
+            kept = self._states.get(key, ())
+            if kept:
+                self._states.move_to_end(key)
+            return next((each for each in kept if each.inputs == view.inputs[environment]), None)
+
+    def _keep(self, key: tuple[str, str, str], made: "_Kept") -> None:
+        with self._guard:
+            others = [each for each in self._states.pop(key, ()) if each.inputs != made.inputs]
+            self._states[key] = [*others[1 - _GENERATIONS :], made]
+            while len(self._states) > self._states_max:
+                self._states.popitem(last=False)
+
+    def _resolve(
+        self, view: SourceView, spec: EnvironmentSpec, deployment: str
+    ) -> DesiredState | tuple[Problem, ...]:
+        def read(path: str, target: str | None) -> ModuleContent:
+            return self._module(view, path, target)
+
+        try:
+            return resolve_with(spec, deployment, view.commit, read)
+        except SpecError as error:
+            return error.problems
+
+    def _module(self, view: SourceView, path: str, target: str | None) -> ModuleContent:
+        key = b"\0".join([view.tree.module(path), b"" if target is None else b"to " + target.encode()])
+        found = self._modules.get(key)
+        if found is None:
+            files = view.tree.module_files(path)
+            try:
+                found = read_content(path, target, files)
+            except InvalidInput as error:
+                found = tuple(error.problems)
+            changes = len(found.changes) if isinstance(found, ModuleContent) else 0
+            size = sum(len(content) for content in files.values())
+            self._modules.put(key, found, weight=size + _CHANGE_WEIGHT * changes)
+        if isinstance(found, ModuleContent):
+            return found
+        raise SpecError(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    inputs: str
+    state: DesiredState | tuple[Problem, ...]
+
+
+def _usable(kept: _Kept, view: SourceView) -> DesiredState:
+    """What is kept, at a commit. An error is made anew: one that is raised again and again would grow."""
+    state = kept.state
+    if not isinstance(state, DesiredState):
+        raise SpecError(state)
+    return state if state.commit == view.commit else replace(state, commit=view.commit)
+
+
+def _spec_paths(tree: SourceTree, folder: str) -> list[str]:
     root = folder.strip("/")
     prefix = f"{root}/" if root and root != "." else ""
-    specs = {
-        path: content
-        for path, content in tree.files.items()
-        if path.startswith(prefix) and path.endswith(SPEC_SUFFIXES)
-    }
-    parsed = restrict(source, parse_tree(specs))
-    return SourceView(
-        source=source,
-        commit=commit,
-        tree=tree,
-        environments={item.name: item for item in parsed if item.name is not None},
-        nameless=tuple(item for item in parsed if item.name is None and item.problems),
-    )
+    return sorted(path for path in tree.files if path.startswith(prefix) and path.endswith(SPEC_SUFFIXES))
 
 
-def resolve_or_error(spec: EnvironmentSpec, deployment: str, view: SourceView) -> DesiredState | SpecError:
-    """The desired state of a deployment, or what is wrong with it as a value."""
-    try:
-        return resolve(spec, deployment, view.commit, view.tree.files)
-    except SpecError as error:
-        return error
+def _key(source: str, path: str, tree: SourceTree) -> bytes:
+    return f"{source}\0{path}\0{tree.blobs[path]}".encode("utf-8", "surrogatepass")

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
 
 from reconciler.catalog.model import Catalog, DatabaseIdentity
 from reconciler.errors import ReconcilerError
@@ -11,6 +14,7 @@ from reconciler.snapshot.probe import probe, probe_text
 from reconciler.snapshot.transaction import ATTEMPTS_MAX, QUERIES, Connection, read_repeatedly, reading
 from reconciler.state.live import LiveDatabase
 
+_Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
 Borrow = Callable[[], AbstractAsyncContextManager[Connection]]
 
 LARGE_CATALOG_BYTES = 2 * 1024 * 1024
@@ -82,6 +86,43 @@ async def read_database(
     return live
 
 
+class Glance:
+    """What `read_database` finds where the probe is known, in a transaction and a pipeline of the caller.
+
+    Another reading may share these: what is sent together costs one exchange. Errors come as the driver's.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._facts_cursor: _Cursor | None = None
+        self._probe_cursor: _Cursor | None = None
+        self._system_cursor: _Cursor | None = None
+        self._facts: tuple[Any, ...] = ()
+
+    async def send_first(self) -> None:
+        """Ask for facts and probe."""
+        self._facts_cursor = await self._connection.execute(QUERIES["database_facts"], prepare=False)
+        self._probe_cursor = await self._connection.execute(QUERIES["probe"], prepare=False)
+
+    async def send_second(self) -> None:
+        """Ask for the identity of the cluster, where this role may."""
+        assert self._facts_cursor is not None
+        row = await self._facts_cursor.fetchone()
+        assert row is not None
+        self._facts = row
+        if self._facts[2]:
+            self._system_cursor = await self._connection.execute(QUERIES["system_identifier"], prepare=False)
+
+    async def finish(self) -> LiveDatabase:
+        """What was found, once everything was sent; without the catalog."""
+        assert self._probe_cursor is not None
+        digest = await self._probe_cursor.fetchone()
+        system = await self._system_cursor.fetchone() if self._system_cursor is not None else None
+        assert digest is not None
+        identity = str(system[0]) if system is not None else UNKNOWN_SYSTEM
+        return _live(self._facts, identity, probe_text(digest[0]), None)
+
+
 async def _read_once(connection: Connection, known_probe: str | None, beside: Borrow | None) -> LiveDatabase:
     async with reading(connection):
         facts_cursor = await connection.execute(QUERIES["database_facts"], prepare=False)
@@ -95,6 +136,10 @@ async def _read_once(connection: Connection, known_probe: str | None, beside: Bo
         if found != known_probe:
             catalog = await _read_catalog(connection, beside if facts[6] >= LARGE_CATALOG_BYTES else None)
         system = await _system_identifier(connection) if facts[2] else UNKNOWN_SYSTEM
+    return _live(facts, system, found, catalog)
+
+
+def _live(facts: tuple[Any, ...], system: str, found: str, catalog: Catalog | None) -> LiveDatabase:
     return LiveDatabase(
         exists=True,
         empty=facts[3],

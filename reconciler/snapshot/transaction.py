@@ -8,12 +8,13 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from reconciler.errors import TemporaryError
+from reconciler.errors import ReconcilerError, Refused, TemporaryError
 from reconciler.postgres.connection import translate
 from reconciler.postgres.queries import Queries
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 Result = TypeVar("Result")
+Translate = Callable[[psycopg.Error, str], ReconcilerError]
 
 QUERIES = Queries.load("reconciler.snapshot")
 ATTEMPTS_MAX = 3
@@ -24,18 +25,24 @@ ATTEMPTS_MAX = 3
 _MOVED_UNDER_US = frozenset({"XX000", "42704", "42P01", "42883", "42703", "3F000", "22012"})
 
 
-async def read_repeatedly(read: Callable[[], Awaitable[Result]], doing: str) -> Result:
-    """Do a whole read again, twice at most, where concurrent DDL broke it; errors come out translated."""
+async def read_repeatedly(
+    read: Callable[[], Awaitable[Result]], doing: str, *, translated: Translate = translate
+) -> Result:
+    """Do a whole read again, twice at most, where concurrent DDL broke it; errors come out translated.
+
+    An error that `translated` knows for a refusal is one at once.
+    """
     attempt = 1
     while True:
         try:
             return await read()
         except psycopg.Error as error:
-            if error.sqlstate not in _MOVED_UNDER_US:
-                raise translate(error, doing) from error
+            told = translated(error, doing)
+            if error.sqlstate not in _MOVED_UNDER_US or isinstance(told, Refused):
+                raise told from error
             if attempt == ATTEMPTS_MAX:
                 raise TemporaryError(
-                    f"{translate(error, doing).message}, {attempt} times in a row",
+                    f"{told.message}, {attempt} times in a row",
                     hint="other sessions may be dropping objects; should it stay so, the catalog is damaged",
                 ) from error
         attempt += 1

@@ -5,6 +5,7 @@ symbolic link is only ever a name in a list and leads nowhere.
 """
 
 import hashlib
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ _BATCH_BYTES = 32 * 1024 * 1024
 _LISTING_BYTES_MAX = 128 * 1024 * 1024
 _LISTINGS_KEPT = 4
 _CACHE_BYTES_MAX = 64 * 1024 * 1024
+_ENTRY_BYTES = 200  # what a kept blob takes beside its content
 _FILE_MODES = (b"100644", b"100755", b"100664")
 
 
@@ -128,10 +130,10 @@ class TreeReader:
             for blob, content in contents.items():
                 if blob not in self._cache:
                     self._cache[blob] = content
-                    self._cache_bytes += len(content)
+                    self._cache_bytes += len(content) + _ENTRY_BYTES
             while self._cache_bytes > self._cache_bytes_max:
                 _, dropped = self._cache.popitem(last=False)
-                self._cache_bytes -= len(dropped)
+                self._cache_bytes -= len(dropped) + _ENTRY_BYTES
 
 
 def parse_listing(output: bytes) -> Listing:
@@ -151,8 +153,10 @@ def parse_listing(output: bytes) -> Listing:
         if reason is not None:
             skipped.append(Skipped(path=path, reason=reason))
             continue
-        blobs[path] = blob.decode()
-        sizes[blob.decode()] = int(size)
+        # Most paths and blobs stand in the next commit too: its listing shares their texts.
+        blob_text = sys.intern(blob.decode())
+        blobs[sys.intern(path)] = blob_text
+        sizes[blob_text] = int(size)
     return Listing(blobs=blobs, sizes=sizes, skipped=tuple(skipped))
 
 

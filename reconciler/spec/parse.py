@@ -1,6 +1,6 @@
 """From the text of spec files to models, with every problem at its place; bad input never raises."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,16 +34,38 @@ class ParsedEnvironment:
     problems: tuple[Problem, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedFile:
+    """The environments of one file, and where each names itself: the same for the same path and content."""
+
+    environments: tuple[ParsedEnvironment, ...]
+    marks: tuple[Mark, ...]
+
+
 def parse_file(file: str, content: bytes) -> tuple[ParsedEnvironment, ...]:
     """Parse the documents of one file; empty ones are left out."""
-    return tuple(parsed for parsed, _mark in _parse_file(file, content))
+    return parse_spec_file(file, content).environments
+
+
+def parse_spec_file(file: str, content: bytes) -> ParsedFile:
+    """Parse one file, to be put together with others."""
+    parsed = _parse_file(file, content)
+    return ParsedFile(
+        environments=tuple(environment for environment, _mark in parsed),
+        marks=tuple(mark for _environment, mark in parsed),
+    )
 
 
 def parse_tree(files: Mapping[str, bytes]) -> tuple[ParsedEnvironment, ...]:
     """Parse all spec files, which end in .yaml or .yml; a name declared twice is a problem of both."""
-    parsed = [
-        item for file in sorted(files) if file.endswith(SUFFIXES) for item in _parse_file(file, files[file])
-    ]
+    return put_together(
+        parse_spec_file(file, files[file]) for file in sorted(files) if file.endswith(SUFFIXES)
+    )
+
+
+def put_together(files: Iterable[ParsedFile]) -> tuple[ParsedEnvironment, ...]:
+    """The environments of all files; a name declared twice is a problem of both."""
+    parsed = [pair for file in files for pair in zip(file.environments, file.marks, strict=True)]
     declared: dict[str, list[tuple[str, Mark]]] = {}
     for environment, mark in parsed:
         if environment.name is not None:

@@ -90,6 +90,21 @@ def for_deployment(spec: EnvironmentSpec, deployment: str) -> EnvironmentSpec:
         raise SpecError([problem]) from None
 
 
+def module_paths(spec: EnvironmentSpec) -> tuple[str, ...]:
+    """Return the folders of the modules of a spec in all of its deployments, each once, in order."""
+    written = {part.path for part in spec.modules}
+    found = {path for path in written if "${" not in path}
+    for place in spec.deployments if written - found else ():
+        values = values_for(spec.name, place.name, spec.variables, place.variables)
+        for path in written:
+            try:
+                # The model takes the slash off too, once the variables are in.
+                found.add(substitute(path, values).removesuffix("/"))
+            except BadVariable:
+                continue
+    return tuple(sorted(found))
+
+
 def resolved(data: Mapping[str, Any], position: int) -> dict[str, Any]:
     """Put the variables of the deployment at a position into a sound document, and drop the others.
 

@@ -1,10 +1,10 @@
 """Resolve a spec and the files of a commit into the desired state of one deployment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.catalog.sql_text import parse_hash
-from reconciler.changes.module import Module, ModuleChange, read_module
+from reconciler.changes.module import ModuleChange, read_module
 from reconciler.changes.plan_file import target_index
 from reconciler.errors import InvalidInput, Problem, SpecError
 from reconciler.spec.environment import EnvironmentSpec, ModuleSpec
@@ -20,8 +20,27 @@ from reconciler.state.program import Purpose, compile_script
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleContent:
+    """A module up to a target, apart from whoever deploys it: the same for the same files.
+
+    `problems` are those of its scripts; the module can then not be deployed.
+    """
+
+    plan_file: str
+    project: str
+    uri: str | None
+    requires: tuple[str, ...]
+    changes: tuple[DesiredChange, ...]
+    beyond_target: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...] = ()
+
+
+ReadContent = Callable[[str, str | None], ModuleContent]
+"""Gives the module of a folder up to a target (None: all of it); raises InvalidInput where there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Context:
-    files: Mapping[str, bytes]
     databases: Mapping[str, DesiredDatabase]
     projects: frozenset[str]
 
@@ -31,6 +50,11 @@ def resolve(spec: EnvironmentSpec, deployment: str, commit: str, files: Mapping[
 
     `files` are the files of the source by path. Raises SpecError with all problems of all modules.
     """
+    return resolve_with(spec, deployment, commit, lambda path, target: read_content(path, target, files))
+
+
+def resolve_with(spec: EnvironmentSpec, deployment: str, commit: str, read: ReadContent) -> DesiredState:
+    """The same, with the modules taken from elsewhere."""
     own = for_deployment(spec, deployment)
     place = next(part for part in own.deployments if part.name == deployment)
     databases = {
@@ -50,48 +74,69 @@ def resolve(spec: EnvironmentSpec, deployment: str, commit: str, files: Mapping[
         postgres=place.postgres.dsn,
         stages=tuple(stage.name for stage in own.stages),
         databases=tuple(databases.values()),
-        modules=_modules(own, databases, files),
+        modules=_modules(own, databases, read),
+    )
+
+
+def read_content(path: str, target: str | None, files: Mapping[str, bytes]) -> ModuleContent:
+    """Read a module and compile the scripts its target reaches; raises InvalidInput where it is broken."""
+    module = read_module(path, files)
+    last = target_index(module.plan, target)
+    changes: list[DesiredChange] = []
+    problems: list[Problem] = []
+    for change in module.changes[: last + 1]:
+        try:
+            changes.append(_change(change))
+        except InvalidInput as error:
+            problems += error.problems
+    return ModuleContent(
+        plan_file=module.plan.file,
+        project=module.project,
+        uri=module.uri,
+        requires=tuple(module.requires),
+        changes=tuple(changes),
+        beyond_target=tuple(
+            (change.change.id, change.change.instance) for change in module.changes[last + 1 :]
+        ),
+        problems=tuple(problems),
     )
 
 
 def _modules(
     spec: EnvironmentSpec,
     databases: Mapping[str, DesiredDatabase],
-    files: Mapping[str, bytes],
+    read: ReadContent,
 ) -> tuple[DesiredModule, ...]:
     problems: list[Problem] = []
-    read: list[tuple[ModuleSpec, Module]] = []
+    found: list[tuple[ModuleSpec, ModuleContent]] = []
     for part in spec.modules:
         try:
-            read.append((part, read_module(part.path, files)))
+            content = read(part.path, part.to)
         except InvalidInput as error:
             problems += error.problems
-    context = _Context(
-        files=files, databases=databases, projects=frozenset(module.project for _part, module in read)
-    )
-    problems += _same_project_twice(read, context)
-    found = []
-    for part, module in read:
-        try:
-            found.append(_module(spec, part, module, context))
-        except InvalidInput as error:
-            problems += error.problems
+            continue
+        found.append((part, content))
+        problems += content.problems
+    context = _Context(databases=databases, projects=frozenset(content.project for _part, content in found))
+    problems += _same_project_twice(found, context)
     if problems:
         raise SpecError(problems)
-    return tuple(found)
+    return tuple(_module(spec, part, content, context) for part, content in found)
 
 
-def _same_project_twice(read: Sequence[tuple[ModuleSpec, Module]], context: _Context) -> list[Problem]:
+def _same_project_twice(
+    found: Sequence[tuple[ModuleSpec, ModuleContent]], context: _Context
+) -> list[Problem]:
     seen: dict[tuple[str, str], str] = {}
     problems = []
-    for part, module in read:
-        key = (context.databases[part.database.component].database, module.project)
+    for part, content in found:
+        key = (context.databases[part.database.component].database, content.project)
         other = seen.setdefault(key, part.name)
         if other != part.name:
             problems.append(
                 Problem(
-                    file=module.plan.file,
-                    message=f"project '{module.project}' is deployed to database '{key[0]}' by two "
+                    file=content.plan_file,
+                    message=f"project '{content.project}' is deployed to database '{key[0]}' by two "
                     f"components, '{other}' and '{part.name}'",
                     hint="give one of them another project name in its plan file",
                 )
@@ -99,19 +144,9 @@ def _same_project_twice(read: Sequence[tuple[ModuleSpec, Module]], context: _Con
     return problems
 
 
-def _module(spec: EnvironmentSpec, part: ModuleSpec, module: Module, context: _Context) -> DesiredModule:
-    problems: list[Problem] = []
-    changes: list[DesiredChange] = []
-    last = target_index(module.plan, part.to)
-    for number, change in enumerate(module.changes):
-        if number > last:
-            break
-        try:
-            changes.append(_change(change))
-        except InvalidInput as error:
-            problems += error.problems
-    if problems:
-        raise SpecError(problems)
+def _module(
+    spec: EnvironmentSpec, part: ModuleSpec, content: ModuleContent, context: _Context
+) -> DesiredModule:
     database = context.databases[part.database.component]
     return DesiredModule(
         component=part.name,
@@ -119,15 +154,13 @@ def _module(spec: EnvironmentSpec, part: ModuleSpec, module: Module, context: _C
         database_component=database.component,
         database=database.database,
         path=part.path,
-        project=module.project,
-        uri=module.uri,
+        project=content.project,
+        uri=content.uri,
         target=part.to,
-        changes=tuple(changes),
-        beyond_target=tuple(
-            (change.change.id, change.change.instance) for change in module.changes[last + 1 :]
-        ),
-        requires_extensions=tuple(name for name in module.requires if name not in context.projects),
-        requires_modules=tuple(name for name in module.requires if name in context.projects),
+        changes=content.changes,
+        beyond_target=content.beyond_target,
+        requires_extensions=tuple(name for name in content.requires if name not in context.projects),
+        requires_modules=tuple(name for name in content.requires if name in context.projects),
         transaction=TransactionMode(part.transaction),
         after=tuple(part.after),
     )

@@ -81,11 +81,43 @@ async def read_log(
         raise translate(error, _DOING) from error
 
 
+class TrackedReading:
+    """The same as `read_tracked`, in a transaction and a pipeline of the caller, which others may share.
+
+    What is sent together costs one exchange. Errors come as the driver's, for `tracking.errors.translate`.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._found: psycopg.AsyncCursor[tuple[Any, ...]] | None = None
+        self._rows: psycopg.AsyncCursor[tuple[Any, ...]] | None = None
+
+    async def send_first(self) -> None:
+        """Ask whether the schema is there."""
+        self._found = await self._connection.execute(QUERIES["find_tracking"])
+
+    async def send_second(self) -> None:
+        """Ask for what is in it, where it is."""
+        assert self._found is not None
+        row = await self._found.fetchone()
+        assert row is not None
+        if _is_ours(row, self._connection):
+            self._rows = await self._connection.execute(QUERIES["read_tracked"])
+
+    async def finish(self) -> TrackedDatabase:
+        """What was found, once everything was sent."""
+        return _tracked(await self._rows.fetchall()) if self._rows is not None else TrackedDatabase()
+
+
 async def _is_installed(connection: Connection) -> bool:
     """Look for the schema first: asking for what is not there would fill the server's log with errors."""
     cursor = await connection.execute(QUERIES["find_tracking"])
     row = await cursor.fetchone()
     assert row is not None
+    return _is_ours(row, connection)
+
+
+def _is_ours(row: Sequence[Any], connection: Connection) -> bool:
     _present, may_use, may_read, is_ours = row
     if is_ours and not (may_use and may_read):
         raise Refused(

@@ -147,7 +147,7 @@ async def test_the_cache_is_bounded(tmp_path: Path, git_repository: GitRepositor
     reader = tree.TreeReader(cache_bytes=1000)
     reader._keep({f"{index}": b"x" * 300 for index in range(20)})
     assert reader._cache_bytes <= 1000
-    assert len(reader._cache) == 3
+    assert len(reader._cache) == 2, "each takes some bytes beside its content"
 
 
 @pytest.mark.parametrize("commit", ["HEAD", "main", "-x", "abc1234", "", "1" * 39, "HEAD^{tree}"])

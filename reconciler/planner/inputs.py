@@ -1,0 +1,94 @@
+"""Says by digest what each environment of a commit is made from; it parses and resolves nothing itself."""
+
+import hashlib
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+
+from reconciler.changes.module import module_places
+from reconciler.source.tree import SourceTree
+from reconciler.spec.parse import ParsedEnvironment
+from reconciler.spec.variables import module_paths
+
+_MADE_BY = b"inputs 1"
+"""To be changed with what a desired state is made from, so that no digest of before counts as equal."""
+_AFTER_SLASH = chr(ord("/") + 1)
+
+
+def declared_digest(environment: ParsedEnvironment) -> bytes:
+    """A digest of what a document says, wherever in its file, and of what is wrong with it."""
+    said = environment.spec.model_dump_json(by_alias=True) if environment.spec is not None else ""
+    parts = (environment.file, said, *(repr(problem) for problem in environment.problems))
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
+
+
+class TreeInputs:
+    """The files of one commit by folder, with digests; each is computed once."""
+
+    def __init__(self, tree: SourceTree) -> None:
+        self._files = tree.files
+        self._blobs = tree.blobs
+        self._paths = sorted(tree.files)
+        self._places: dict[str, bytes] = {}
+        self._modules: dict[str, bytes] = {}
+
+    def module(self, path: str) -> bytes:
+        """A digest of all files that the module of a folder is read from."""
+        known = self._modules.get(path)
+        if known is None:
+            places = self._module_places(path)
+            known = hashlib.sha256(b"".join([path.encode(), b"\0", *map(self._place, places)])).digest()
+            self._modules[path] = known
+        return known
+
+    def module_files(self, path: str) -> Mapping[str, bytes]:
+        """The files that the module of a folder is read from."""
+        below = (file for place in self._module_places(path) for file in self._below(place))
+        return {file: self._files[file] for file in below}
+
+    def environment(self, parsed: ParsedEnvironment, declared: bytes) -> str:
+        """A digest of everything an environment is made from at this commit."""
+        modules = module_paths(parsed.spec) if parsed.spec is not None else ()
+        digest = hashlib.sha256(_MADE_BY)
+        for part in (declared, *(self.module(path) for path in modules)):
+            digest.update(part)
+        return digest.hexdigest()
+
+    def _module_places(self, path: str) -> tuple[str, ...]:
+        return module_places(path, self._files)
+
+    def _place(self, place: str) -> bytes:
+        known = self._places.get(place)
+        if known is None:
+            digest = hashlib.sha256(f"{place}\0".encode())
+            for file in self._below(place):
+                digest.update(f"{file}\0{self._blobs[file]}\0".encode())
+            known = self._places[place] = digest.digest()
+        return known
+
+    def _below(self, place: str) -> Sequence[str]:
+        """A file, or the files below a folder; the paths are sorted, so that these stand side by side."""
+        if not place:
+            return self._paths
+        if place in self._files:
+            return (place,)
+        start = bisect_left(self._paths, f"{place}/")
+        return self._paths[start : bisect_left(self._paths, f"{place}{_AFTER_SLASH}", lo=start)]
+
+
+def inputs_of(
+    tree: TreeInputs, environments: Iterable[ParsedEnvironment], declared: Mapping[int, bytes]
+) -> dict[str, str]:
+    """The digests of all environments by name; `declared` has those of documents by identity, where known."""
+    found: dict[str, list[str]] = {}
+    for parsed in environments:
+        if parsed.name is not None:
+            said = declared.get(id(parsed)) or declared_digest(parsed)
+            found.setdefault(parsed.name, []).append(tree.environment(parsed, said))
+    # A name that is declared twice is broken twice, and either place may change what is told of it.
+    return {
+        name: "".join(digests) if len(digests) == 1 else _joined(digests) for name, digests in found.items()
+    }
+
+
+def _joined(digests: Sequence[str]) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
