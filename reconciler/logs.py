@@ -45,6 +45,9 @@ NAMES: dict[type[Event], str] = {
     events.WorkerBeat: "worker.beat",
     events.DaemonStarted: "daemon.started",
     events.DaemonStopped: "daemon.stopped",
+    events.DeliveryReceived: "delivery.received",
+    events.CallerRejected: "caller.rejected",
+    events.CertificateRenewed: "certificate.renewed",
     events.TaskFailed: "task.failed",
 }
 """The name of each event in the log: noun, dot, what happened to it."""
@@ -222,8 +225,13 @@ class EventLog:
                 | events.BaseLineRetaken()
             ):
                 return logging.WARNING
+            case events.CertificateRenewed(error=str()):
+                return logging.ERROR
+            case events.CallerRejected(told=True):
+                return logging.WARNING
             case (
                 events.WakeReceived()
+                | events.CallerRejected()
                 | events.SnapshotRead()
                 | events.WorkerBeat()
                 | events.SourceFetched(changed=False)

@@ -12,14 +12,19 @@ OPERATIONS_CHANNEL = "reconciler_operations"
 
 _ENVIRONMENT = "environment:"
 _SOURCE = "source:"
+_PUSHED = "pushed:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wake:
-    """What is to be looked at: an environment, a source with all of its environments, or everything."""
+    """What is to be looked at: an environment, a source with all of its environments, or everything.
+
+    `pushed` says that the source's own host told of it, which it may do many times at once.
+    """
 
     environment: str | None = None
     source: str | None = None
+    pushed: bool = False
 
 
 async def wake(connection: Connection, environment: str) -> None:
@@ -28,10 +33,10 @@ async def wake(connection: Connection, environment: str) -> None:
         await notify(connection, WAKE_CHANNEL, _ENVIRONMENT + environment)
 
 
-async def wake_source(connection: Connection, source: str) -> None:
+async def wake_source(connection: Connection, source: str, *, pushed: bool = False) -> None:
     """Ask every daemon that has a source to fetch it, and to pass over its share."""
     with telling(f"waking source '{source}'"):
-        await notify(connection, WAKE_CHANNEL, _SOURCE + source)
+        await notify(connection, WAKE_CHANNEL, (_PUSHED if pushed else _SOURCE) + source)
 
 
 def wake_from(payload: str) -> Wake:
@@ -40,6 +45,8 @@ def wake_from(payload: str) -> Wake:
         return Wake(environment=payload.removeprefix(_ENVIRONMENT))
     if payload.startswith(_SOURCE):
         return Wake(source=payload.removeprefix(_SOURCE))
+    if payload.startswith(_PUSHED):
+        return Wake(source=payload.removeprefix(_PUSHED), pushed=True)
     return Wake()
 
 

@@ -7,23 +7,23 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.interval import IntervalTrigger
-from typing_extensions import override
 
 from reconciler import __version__, logs
 from reconciler.control.install import install
 from reconciler.control.wake import OPERATIONS_CHANNEL, WAKE_CHANNEL, wake_from
 from reconciler.control.workers import Peer
+from reconciler.daemon.bursts import Bursts
 from reconciler.daemon.control_server import control_dsn
+from reconciler.daemon.edge import Edge, Server, edge, server
 from reconciler.daemon.loops import EnvironmentLoop, SourceLoop
 from reconciler.daemon.parts import Hooks, Parts, build, build_worker
 from reconciler.daemon.secrets import Secrets
@@ -37,7 +37,6 @@ from reconciler.postgres.notify import listen
 from reconciler.reconcile.passes import Passes
 from reconciler.settings import Settings
 from reconciler.source.watch import watch
-from reconciler.web.access import Role, Token
 from reconciler.web.app import create_app
 from reconciler.worker import Worker
 from reconciler.worker.loop import CANCEL_WAIT_S
@@ -46,26 +45,6 @@ CONTROL_WAIT_S = 60.0
 """How long a start waits for the control database before it gives up."""
 THREADS_BESIDE_SOURCES = 8
 """Threads for parsing and watching; they are started as they are needed."""
-
-
-class _Server(uvicorn.Server):
-    """Leaves the signals to us: uvicorn would close the API first, and have us stop after that."""
-
-    @override
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    @override
-    async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
-        try:
-            await super().startup(sockets)
-        except SystemExit:
-            # What uvicorn makes of an address that cannot be listened on, having logged why.
-            raise PermanentError(
-                f"the API cannot listen on {self.config.host}:{self.config.port}",
-                hint="another program may: see the log; choose another address with `listen` or --listen",
-            ) from None
 
 
 class Daemon:
@@ -82,6 +61,7 @@ class Daemon:
         self._environments: EnvironmentLoop | None = None
         self._passes: Passes | None = None
         self._was_registered = False
+        self._bursts = Bursts(partial(self._ask_pass, cause=WakeCause.WEBHOOK))
         self._worker: Worker | None = None
         self._manager = ServiceManager(environ)
 
@@ -97,6 +77,7 @@ class Daemon:
         # Each source may keep a thread waiting for its remote; parsing and watching are to have theirs.
         threads = THREADS_BESIDE_SOURCES + 2 * len(self._settings.sources)
         loop.set_default_executor(ThreadPoolExecutor(max_workers=threads, thread_name_prefix="daemon"))
+        opened = edge(self._settings, self._secrets, self._emit)
         control = await control_dsn(self._settings, self._secrets, start=True)
         assert control is not None
         await self._install(control)
@@ -110,7 +91,7 @@ class Daemon:
             self._settings, parts, control, self._name(), hooks, passes=True, on_peers=self._on_peers
         )
         try:
-            await self._serve(parts, control)
+            await self._serve(parts, control, opened)
         finally:
             await parts.close()
             self._emit(DaemonStopped(reason="asked to stop"))
@@ -118,7 +99,7 @@ class Daemon:
     def _hooks(self) -> Hooks:
         return Hooks(
             emit=self._emit,
-            ask_pass=self._ask_pass,
+            ask_pass=self._bursts.wake,
             ask_work=self._ask_work,
             interference=asked_for(self._environ),
         )
@@ -140,6 +121,9 @@ class Daemon:
         if asked.environment is not None:
             if self._environments is not None:
                 self._environments.wake(asked.environment)
+            return
+        if asked.source is not None and asked.pushed:
+            self._bursts.wake(asked.source)
             return
         for source in self._loops:
             if asked.source in (None, source):
@@ -190,14 +174,14 @@ class Daemon:
                 f"the control database did not answer within {CONTROL_WAIT_S:g} s of the start{why}"
             ) from None
 
-    async def _serve(self, parts: Parts, control: Dsn) -> None:
+    async def _serve(self, parts: Parts, control: Dsn, opened: Edge) -> None:
         passes = parts.passes
         self._loops = {
             name: SourceLoop(name, lambda source, full: passes.pass_source(source, full=full), self._emit)
             for name in parts.repositories
         }
         self._environments = EnvironmentLoop(passes.pass_environments, self._look_at_all, self._emit)
-        server = self._web(parts)
+        server = self._web(parts, opened)
         assert self._worker is not None
         async with AsyncExitStack() as stack:
             tasks = [
@@ -218,7 +202,12 @@ class Daemon:
                 asyncio.create_task(self._environments.run(), name="environments"),
                 asyncio.create_task(self._watchdog(), name="watchdog"),
             ]
+            if opened.certificates is not None:
+                tasks.append(
+                    asyncio.create_task(opened.certificates.renew(self._stopping), name="certificates")
+                )
             stack.push_async_callback(self._end, tasks, server)
+            stack.callback(self._bursts.close)
             scheduler = self._timers()
             stack.callback(scheduler.shutdown, wait=False)
             await self._until_listening(server, tasks[0])
@@ -235,35 +224,18 @@ class Daemon:
                 self._ask_pass(source, WakeCause.START)
             await self._until_stopped(tasks)
 
-    def _web(self, parts: Parts) -> uvicorn.Server:
-        host, _, port = self._settings.listen.rpartition(":")
+    def _web(self, parts: Parts, opened: Edge) -> Server:
         app = create_app(
             parts.reconciler,
             metrics_text=self._metrics_text,
-            tokens=[
-                Token(
-                    name=token.name,
-                    role=Role[token.role.upper()],
-                    value=self._secrets.for_settings(token.value),
-                )
-                for token in self._settings.tokens
-            ],
-            listen_host=host.strip("[]"),
+            tokens=opened.tokens,
+            webhooks=opened.webhooks,
+            limits=opened.limits,
+            listen_host=opened.host,
             observe=self._emit,
             stopping=self._stopping,
         )
-        config = uvicorn.Config(
-            app,
-            host=host.strip("[]"),
-            port=int(port),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=5,
-            limit_concurrency=256,
-            lifespan="off",
-        )
-        return _Server(config)
+        return server(app, opened)
 
     async def _metrics_text(self) -> bytes:
         assert self._metrics is not None
@@ -308,7 +280,7 @@ class Daemon:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), timeout=interval)
 
-    async def _until_listening(self, server: uvicorn.Server, task: "asyncio.Task[Any]") -> None:
+    async def _until_listening(self, server: Server, task: "asyncio.Task[Any]") -> None:
         while not server.started:
             if task.done():
                 task.result()
@@ -326,7 +298,7 @@ class Daemon:
                 self._emit(TaskFailed(task=task.get_name(), error=str(error)))
                 raise ReconcilerError(f"{task.get_name()} ended: {error}") from error
 
-    async def _end(self, tasks: "list[asyncio.Task[Any]]", server: uvicorn.Server) -> None:
+    async def _end(self, tasks: "list[asyncio.Task[Any]]", server: Server) -> None:
         """Stop taking work, hand claims back, close the API, end the rest."""
         self._stopping.set()
         self._manager.stopping()

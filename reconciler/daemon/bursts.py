@@ -13,7 +13,7 @@ LONGEST_S = 5.0
 
 @dataclass(slots=True, kw_only=True)
 class _Burst:
-    """A burst under way: until when it may last, the timer of its end, and whether anything waits for that."""
+    """A burst under way: until when it may last, the timer of its end, whether anything waits for that."""
 
     lasts_until: float
     timer: asyncio.TimerHandle

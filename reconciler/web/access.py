@@ -4,9 +4,16 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+from reconciler.errors import Refused
+
+SECRET_CHARACTERS_MIN = 16
+"""What is shorter can be guessed by whoever saw one signature, or has patience."""
+ALL = ("*",)
 
 
 class Role(IntEnum):
@@ -25,6 +32,7 @@ class Token:
     name: str
     role: Role
     value: str = field(repr=False)
+    environments: tuple[str, ...] = ALL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +41,37 @@ class Caller:
 
     name: str
     role: Role
+    environments: tuple[str, ...] = ALL
+
+    @property
+    def sees_all(self) -> bool:
+        """Nothing is hidden from it."""
+        return "*" in self.environments
+
+    def sees(self, environment: str | None) -> bool:
+        """Whether an environment is there for it; what is of no environment is for those who see all."""
+        if self.sees_all:
+            return True
+        return environment is not None and any(fnmatchcase(environment, glob) for glob in self.environments)
 
 
 LOCAL = Caller(name="local", role=Role.ADMIN)
+
+
+def check_tokens(tokens: Sequence[Token]) -> None:
+    """Refuse tokens that are short, and values that two names share: nobody could tell who asked."""
+    owners: dict[bytes, str] = {}
+    for token in tokens:
+        if len(token.value) < SECRET_CHARACTERS_MIN:
+            raise Refused(
+                f"token '{token.name}' has less than {SECRET_CHARACTERS_MIN} characters",
+                hint="make one with `openssl rand -hex 32`",
+            )
+        before = owners.setdefault(_digest(token.value), token.name)
+        if before != token.name:
+            raise Refused(
+                f"tokens '{before}' and '{token.name}' have the same value", hint="give each one of its own"
+            )
 
 
 def authenticate(tokens: Sequence[Token], authorization: str | None) -> Caller | None:
@@ -47,7 +83,7 @@ def authenticate(tokens: Sequence[Token], authorization: str | None) -> Caller |
     found: Caller | None = None
     for token in tokens:
         if hmac.compare_digest(_digest(token.value), offered):
-            found = Caller(name=token.name, role=token.role)
+            found = Caller(name=token.name, role=token.role, environments=token.environments)
     return found
 
 

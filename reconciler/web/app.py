@@ -13,17 +13,42 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
+from starlette.routing import Match
+from typing_extensions import override
 
 from reconciler import __version__
-from reconciler.errors import ReconcilerError, Refused
+from reconciler.errors import NotFound, ReconcilerError, Refused
 from reconciler.events import Event
-from reconciler.web import environments, event_stream, health, rollouts
-from reconciler.web.access import Token, is_loopback_name
-from reconciler.web.guard import Guard
+from reconciler.web import environments, event_stream, health, rollouts, webhooks
+from reconciler.web.access import Token, check_tokens, is_loopback_name
+from reconciler.web.guard import Doorkeeper, Guard
+from reconciler.web.limits import RequestLimits, Turns
+from reconciler.web.models import ProblemDetails
 from reconciler.web.problems import of_error, problem
+from reconciler.web.requests import PROBLEM_SCHEMA
 from reconciler.web.service import Service
+from reconciler.web.webhooks import Webhook, check_webhooks
 
 PROBLEMS_SHOWN_MAX = 50
+ROUTERS = (
+    environments.router,
+    rollouts.router,
+    event_stream.router,
+    webhooks.router,
+    health.router,
+)
+
+
+class _Api(FastAPI):
+    """Describes itself with the shape of its errors, which no route names as its answer."""
+
+    @override
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            schemas = super().openapi()["components"]["schemas"]
+            schemas[PROBLEM_SCHEMA] = ProblemDetails.model_json_schema()
+        assert self.openapi_schema is not None
+        return self.openapi_schema
 
 
 def create_app(
@@ -31,6 +56,8 @@ def create_app(
     *,
     metrics_text: Callable[[], Awaitable[bytes]],
     tokens: Sequence[Token] = (),
+    webhooks: Sequence[Webhook] = (),
+    limits: RequestLimits | None = None,
     listen_host: str = "127.0.0.1",
     observe: Callable[[Event], None] = lambda _event: None,
     stopping: asyncio.Event | None = None,
@@ -40,12 +67,11 @@ def create_app(
     Without tokens it may listen on loopback only; that is checked here as well as on each request.
     Streams end when `stopping` is set.
     """
-    if not tokens and not is_loopback_name(listen_host):
-        raise Refused(
-            f"the API may not listen on '{listen_host}' without tokens",
-            hint="configure tokens, or listen on 127.0.0.1",
-        )
-    app = FastAPI(
+    check_access(tokens, webhooks, listen_host)
+    bounds = limits if limits is not None else RequestLimits()
+    doorkeeper = Doorkeeper(bounds, observe)
+    guard = Middleware(Guard, tokens=tokens, observe=observe, limits=bounds, doorkeeper=doorkeeper)
+    app = _Api(
         title="pg-reconciler",
         version=__version__,
         summary="Environments around PostgreSQL, reconciled from Git",
@@ -53,15 +79,22 @@ def create_app(
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,
-        middleware=[Middleware(Guard, tokens=tokens, observe=observe)],
+        middleware=[guard],
     )
     app.state.service = reconciler
     app.state.metrics_text = metrics_text
+    app.state.webhooks = {webhook.source: webhook for webhook in webhooks}
+    app.state.doorkeeper = doorkeeper
     app.state.observe = observe
     app.state.stopping = stopping if stopping is not None else asyncio.Event()
-    app.state.diff_slots = asyncio.Semaphore(environments.DIFFS_MAX)
+    app.state.dry_runs = Turns(
+        at_once=bounds.dry_runs_in_parallel,
+        waiting=bounds.dry_runs_waiting,
+        waits_s=bounds.dry_run_waits_s,
+        what="dry runs",
+    )
     app.state.streams = set()
-    for router in (environments.router, rollouts.router, event_stream.router, health.router):
+    for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(ReconcilerError, _reconciler_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -69,20 +102,48 @@ def create_app(
     return app
 
 
-async def _reconciler_error(_request: Request, error: Exception) -> Response:
+def check_access(tokens: Sequence[Token], webhooks: Sequence[Webhook], listen_host: str) -> None:
+    """Refuse what would let strangers in. Raises Refused."""
+    if not tokens and not is_loopback_name(listen_host):
+        raise Refused(
+            f"the API may not listen on '{listen_host}' without tokens",
+            hint="configure tokens, or listen on 127.0.0.1",
+        )
+    check_tokens(tokens)
+    check_webhooks(tuple(webhooks))
+
+
+async def _reconciler_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ReconcilerError)
+    caller = request.scope["state"].get("caller")
+    if isinstance(error, NotFound) and caller is not None and not caller.sees_all:
+        # Hints name what is there instead, which may not be there for this caller.
+        return of_error(NotFound(error.message))
     return of_error(error)
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     said = error.detail if error.detail != HTTPStatus(error.status_code).phrase else None
     known = {404: "there is nothing at this path", 405: "this path does not take this method"}
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
     return problem(
         error.status_code,
         said or known.get(error.status_code, "the request failed"),
-        headers=error.headers,
+        headers=headers,
     )
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the path of a request takes, over all routes: each of them knows its own only."""
+    found: set[str] = set()
+    for route in (*request.app.routes, *(route for router in ROUTERS for route in router.routes)):
+        match, _scope = route.matches(request.scope)
+        if match is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:

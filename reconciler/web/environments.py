@@ -1,18 +1,18 @@
 """Routes of environments: status, dry run, suspend, resume, reconcile, modules."""
 
-import asyncio
 import time
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse
 
-from reconciler.errors import TemporaryError
 from reconciler.events import DiffServed
 from reconciler.plan.encode import to_json as plan_to_json
-from reconciler.plan.model import Plan
 from reconciler.rollout.status import EnvironmentStatus
 from reconciler.web import models
+from reconciler.web.guard import SPEC_BYTES_MAX, YAML_TYPE
+from reconciler.web.limits import Turns
 from reconciler.web.requests import (
     PROBLEMS,
     Environment,
@@ -24,18 +24,28 @@ from reconciler.web.requests import (
     answer,
     printable,
 )
+from reconciler.web.service import Service
 
-DIFFS_MAX = 8
-"""Dry runs under way at once; each may read whole catalogs."""
-DIFF_WAITS_S = 30.0
+Ref = Annotated[
+    str | None, Query(min_length=1, max_length=255, description="branch, tag or commit; else the head")
+]
+OneScope = Annotated[Literal["full", "provision-only"] | None, Query()]
+SPEC_BODY = {
+    "requestBody": {
+        "description": "The spec of the environment, as it would stand in its file.",
+        "required": True,
+        "content": {YAML_TYPE: {"schema": {"type": "string", "minLength": 1, "maxLength": SPEC_BYTES_MAX}}},
+    }
+}
 
 router = APIRouter(prefix="/v1/environments", responses=PROBLEMS, tags=["environments"])
 
 
 @router.get("", response_model=models.Environments)
-async def list_environments(reconciler: Reconciling, _who: Reader) -> JSONResponse:
-    """List all environments: what is desired, applied, live and drifting."""
-    return answer({"environments": await reconciler.environments()})
+async def list_environments(reconciler: Reconciling, who: Reader) -> JSONResponse:
+    """List all environments that the token is for: what is desired, applied, live and drifting."""
+    found = await reconciler.environments()
+    return answer({"environments": [status for status in found if who.sees(status.name)]})
 
 
 @router.get("/{env}", response_model=EnvironmentStatus)
@@ -50,44 +60,64 @@ async def diff(
     reconciler: Reconciling,
     _who: Reader,
     env: Environment,
-    ref: Annotated[
-        str | None, Query(min_length=1, max_length=255, description="branch, tag or commit; else the head")
-    ] = None,
+    ref: Ref = None,
     deployment: OneDeployment = None,
-    scope: Annotated[Literal["full", "provision-only"] | None, Query()] = None,
+    scope: OneScope = None,
 ) -> JSONResponse:
     """Say what applying a commit would do, and write nothing."""
-    printable(ref, "ref")
-    printable(deployment, "deployment")
+    asked = _Asked(name=env, ref=ref, deployment=deployment, scope=scope)
+    return await _preview(request, reconciler, asked)
+
+
+@router.post("/{env}/diff", response_model=models.Diff, openapi_extra=SPEC_BODY)
+async def diff_of_spec(
+    request: Request,
+    reconciler: Reconciling,
+    _who: Reader,
+    env: Environment,
+    ref: Ref = None,
+    deployment: OneDeployment = None,
+    scope: OneScope = None,
+) -> JSONResponse:
+    """Say what applying a commit would do if this spec stood in it, and write nothing.
+
+    It connects only through references that the environment's spec has at the head of its source.
+    """
+    asked = _Asked(name=env, ref=ref, deployment=deployment, scope=scope, spec=await request.body())
+    return await _preview(request, reconciler, asked)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What a dry run is asked for."""
+
+    name: str
+    ref: str | None
+    deployment: str | None
+    scope: str | None
+    spec: bytes | None = None
+
+
+async def _preview(request: Request, reconciler: Service, asked: _Asked) -> JSONResponse:
+    printable(asked.ref, "ref")
+    printable(asked.deployment, "deployment")
+    turns: Turns = request.app.state.dry_runs
     began = time.monotonic()
     ok = False
     try:
-        plan = await _preview(request, reconciler, env, ref=ref, deployment=deployment, scope=scope)
+        async with turns.turn():
+            plan = await reconciler.preview(
+                asked.name,
+                ref=asked.ref,
+                deployment=asked.deployment,
+                scope=asked.scope,
+                posted=asked.spec,
+            )
         ok = True
     finally:
-        served = DiffServed(environment=env, duration_s=time.monotonic() - began, ok=ok, ref=ref)
+        served = DiffServed(environment=asked.name, duration_s=time.monotonic() - began, ok=ok, ref=asked.ref)
         request.app.state.observe(served)
     return JSONResponse(plan_to_json(plan))
-
-
-async def _preview(
-    request: Request,
-    reconciler: Reconciling,
-    env: str,
-    *,
-    ref: str | None,
-    deployment: str | None,
-    scope: str | None,
-) -> Plan:
-    slots: asyncio.Semaphore = request.app.state.diff_slots
-    try:
-        await asyncio.wait_for(slots.acquire(), timeout=DIFF_WAITS_S)
-    except TimeoutError:
-        raise TemporaryError(f"{DIFFS_MAX} dry runs are under way already") from None
-    try:
-        return await reconciler.preview(env, ref=ref, deployment=deployment, scope=scope)
-    finally:
-        slots.release()
 
 
 @router.post("/{env}/suspend", response_model=EnvironmentStatus)

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -13,6 +14,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from reconciler.errors import TemporaryError
 from reconciler.rollout.status import EventRecord
 from reconciler.web import models
+from reconciler.web.access import Caller
 from reconciler.web.requests import (
     NAME_CHARACTERS_MAX,
     PROBLEMS,
@@ -60,7 +62,7 @@ async def environment_events(
 async def stream(
     request: Request,
     reconciler: Reconciling,
-    _who: Reader,
+    who: Reader,
     after: After = 0,
     environment: Annotated[str | None, Query(max_length=NAME_CHARACTERS_MAX)] = None,
     last_event_id: Annotated[str | None, Header(max_length=20)] = None,
@@ -73,14 +75,28 @@ async def stream(
     if len(streams) >= STREAMS_MAX:
         raise TemporaryError(f"{STREAMS_MAX} clients follow events already")
     return StreamingResponse(
-        _follow(reconciler, environment, after, streams, request.app.state.stopping),
+        _follow(_Followed(reconciler, who, environment), after, streams, request.app.state.stopping),
         media_type="text/event-stream",
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    """Events of one environment or of all, as far as they are there for the caller."""
+
+    reconciler: Service
+    who: Caller
+    environment: str | None
+
+    async def rows(self, after: int) -> tuple[Sequence[EventRecord], int, bool]:
+        """Those after a number that the caller sees, the number to go on from, and whether there are more."""
+        found = await self.reconciler.events(environment=self.environment, after=after, limit=ROWS_AT_ONCE)
+        seen = [row for row in found if self.who.sees(row.environment)]
+        return seen, found[-1].id if found else after, len(found) >= ROWS_AT_ONCE
+
+
 async def _follow(
-    reconciler: Service,
-    environment: str | None,
+    followed: _Followed,
     after: int,
     streams: set[object],
     stopping: asyncio.Event,
@@ -94,19 +110,19 @@ async def _follow(
         yield f"retry: {CLIENT_RETRY_MS}\n\n"
         while not stopping.is_set() and time.monotonic() < ends:
             rows: Sequence[EventRecord] = ()
+            more = False
             # While the control database is away there is nothing to tell; the stream outlives that.
             with suppress(TemporaryError):
-                rows = await reconciler.events(environment=environment, after=after, limit=ROWS_AT_ONCE)
+                rows, after, more = await followed.rows(after)
             for row in rows:
                 data = json.dumps(to_json(row), ensure_ascii=False)
                 yield f"id: {row.id}\nevent: {_line(row.kind)}\ndata: {data}\n\n"
-                after = row.id
             if rows:
                 silent_since = time.monotonic()
             elif time.monotonic() - silent_since > KEEP_ALIVE_S:
                 silent_since = time.monotonic()
                 yield ": still here\n\n"
-            if len(rows) < ROWS_AT_ONCE:
+            if not more:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), timeout=LOOK_EVERY_S)
     finally:

@@ -5,9 +5,12 @@ reported under an id, and the next request is served.
 """
 
 import asyncio
+import re
 import secrets
 import traceback
 from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from enum import Enum, auto
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -16,24 +19,64 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reconciler import __version__
 from reconciler.errors import ReconcilerError
-from reconciler.events import Event, TaskFailed
+from reconciler.events import CallerRejected, Event, TaskFailed
 from reconciler.web.access import LOCAL, Token, authenticate, is_loopback_host, is_own_origin
-from reconciler.web.problems import of_error, problem
+from reconciler.web.limits import Buckets, RequestLimits, Room
+from reconciler.web.problems import of_error, problem, too_many
 
 BODY_BYTES_MAX = 64 * 1024
+SPEC_BYTES_MAX = 1024 * 1024
+"""What a spec file in a source may have."""
 BODY_ARRIVES_WITHIN_S = 10.0
 ANSWER_WITHIN_S = 120.0
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/openapi.json"})
-"""Paths that need no token: they say nothing about any environment."""
-STREAMS = frozenset({"/v1/events"})
-"""Paths whose answers have no end; they have a limit of their own."""
+JSON_TYPE = "application/json"
+YAML_TYPE = "application/yaml"
+"""Neither is what a form or a simple request of a page in a browser can send."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
+WEBHOOKS = "/v1/webhooks/"
 
 HEADERS = (
     (b"reconciler-version", __version__.encode()),
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
 )
+
+_POSTED_SPEC = re.compile("/v1/environments/[^/]*/diff")
+
+
+class Kind(Enum):
+    """What a request is, as far as the way in depends on it."""
+
+    HEALTH = auto()
+    """Needs no token and is never turned away: it says nothing about any environment."""
+    METRICS = auto()
+    STREAM = auto()
+    """An answer without an end; streams have a limit of their own."""
+    READ = auto()
+    WRITE = auto()
+    SPEC = auto()
+    """A write in form only: a spec to plan."""
+    WEBHOOK = auto()
+    """Its signature is what opens the door; the route checks it before anything is parsed."""
+
+
+_READ_PATHS = {
+    "/livez": Kind.HEALTH,
+    "/readyz": Kind.HEALTH,
+    "/openapi.json": Kind.HEALTH,
+    "/metrics": Kind.METRICS,
+    "/v1/events": Kind.STREAM,
+}
+_UNCOUNTED = frozenset({Kind.HEALTH, Kind.METRICS, Kind.STREAM})
+
+
+def kind_of(method: str, path: str) -> Kind:
+    """Tell what a request is by its method and its path as it was sent."""
+    if method in READING:
+        return _READ_PATHS.get(path, Kind.READ)
+    if path.startswith(WEBHOOKS):
+        return Kind.WEBHOOK
+    return Kind.SPEC if _POSTED_SPEC.fullmatch(path) else Kind.WRITE
 
 
 class _Rejected(Exception):
@@ -42,13 +85,42 @@ class _Rejected(Exception):
         self.response = response
 
 
+class Doorkeeper:
+    """Tells callers whose token or signature is wrong that it is; those who come in masses, to wait."""
+
+    def __init__(self, limits: RequestLimits, observe: Callable[[Event], None]) -> None:
+        self._failures = Buckets(limits.failures_per_minute)
+        self._observe = observe
+
+    def reject(self, scope: Scope, what: str, response: JSONResponse) -> JSONResponse:
+        """The answer to a wrong token or signature: the response, or 429. Right ones never wait for this."""
+        client = scope.get("client")
+        address = str(client[0]) if client else "unknown"
+        wait_s = self._failures.take(address)
+        self._observe(CallerRejected(what=what, address=address, told=not wait_s))
+        return too_many(f"too many wrong {what}s from this address", wait_s) if wait_s else response
+
+
 class Guard:
     """Wraps the application; without tokens only requests from this machine's own programs pass."""
 
-    def __init__(self, app: ASGIApp, *, tokens: Sequence[Token], observe: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        tokens: Sequence[Token],
+        observe: Callable[[Event], None],
+        limits: RequestLimits,
+        doorkeeper: Doorkeeper,
+    ) -> None:
         self._app = app
         self._tokens = tuple(tokens)
         self._observe = observe
+        self._limits = limits
+        self._doorkeeper = doorkeeper
+        self._writes = Buckets(limits.writes_per_minute)
+        self._requests = Room(limits.in_parallel, "requests")
+        self._webhooks = Room(limits.webhooks_in_parallel, "webhooks")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, then pass on."""
@@ -58,13 +130,14 @@ class Guard:
         # Routes match the path as it was sent, so that a name may hold an encoded slash.
         sent = bytes(scope.get("raw_path") or b"").partition(b"?")[0].decode("latin-1")
         scope = {**scope, "path": sent or scope["path"]}
+        kind = kind_of(scope["method"], scope["path"])
         answer = _Answer(send)
         try:
-            self._admit(scope)
-            body = await _read_body(scope, receive)
-            limit = None if scope["path"] in STREAMS else ANSWER_WITHIN_S
-            async with asyncio.timeout(limit):
-                await self._app(scope, _replay(body, receive), answer)
+            with self._place(kind):
+                self._admit(scope, kind)
+                body = await _read_body(scope, receive, self._body_bytes(kind))
+                async with asyncio.timeout(None if kind is Kind.STREAM else ANSWER_WITHIN_S):
+                    await self._app(scope, _replay(body, receive), answer)
         except _Rejected as rejected:
             await rejected.response(scope, receive, answer)
         except TimeoutError:
@@ -74,32 +147,42 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - the boundary of a request
             await answer.fail(scope, receive, self._report(scope, error))
 
-    def _admit(self, scope: Scope) -> None:
+    def _place(self, kind: Kind) -> AbstractContextManager[None]:
+        """Room for the request: webhooks, whose senders nobody knows yet, never take that of callers."""
+        if kind in _UNCOUNTED:
+            return nullcontext()
+        return self._webhooks.place() if kind is Kind.WEBHOOK else self._requests.place()
+
+    def _body_bytes(self, kind: Kind) -> int:
+        return {Kind.WEBHOOK: self._limits.webhook_bytes, Kind.SPEC: SPEC_BYTES_MAX}.get(kind, BODY_BYTES_MAX)
+
+    def _admit(self, scope: Scope, kind: Kind) -> None:
         headers = Headers(scope=scope)
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
+        if kind is Kind.WEBHOOK:
+            return
         if self._tokens:
-            caller = authenticate(self._tokens, headers.get("authorization"))
-            if caller is None and scope["path"] not in OPEN_PATHS:
-                raise _Rejected(
-                    problem(
-                        401,
-                        "this API asks for a bearer token",
-                        hint="send 'Authorization: Bearer …' with a token of the daemon's settings",
-                        headers={"WWW-Authenticate": 'Bearer realm="reconciler"'},
-                    )
-                )
-            state["caller"] = caller
+            state["caller"] = authenticate(self._tokens, headers.get("authorization"))
+            if state["caller"] is None and kind is not Kind.HEALTH:
+                raise _Rejected(self._without_token(scope, headers))
         else:
             _admit_local(headers)
             state["caller"] = LOCAL
-        if scope["method"] not in READING and not _is_json(headers.get("content-type")):
-            raise _Rejected(
-                problem(
-                    415,
-                    "writes are taken as JSON only",
-                    hint="send 'Content-Type: application/json', also with an empty body",
-                )
-            )
+        if scope["method"] not in READING:
+            _check_type(headers, YAML_TYPE if kind is Kind.SPEC else JSON_TYPE)
+            wait_s = self._writes.take(state["caller"].name) if kind is Kind.WRITE else 0
+            if wait_s:
+                raise _Rejected(too_many("this token writes too often", wait_s))
+
+    def _without_token(self, scope: Scope, headers: Headers) -> JSONResponse:
+        response = problem(
+            401,
+            "this API asks for a bearer token",
+            hint="send 'Authorization: Bearer …' with a token of the daemon's settings",
+            headers={"WWW-Authenticate": 'Bearer realm="reconciler"'},
+        )
+        wrong = "authorization" in headers
+        return self._doorkeeper.reject(scope, "token", response) if wrong else response
 
     def _report(self, scope: Scope, error: Exception) -> JSONResponse:
         reference = secrets.token_hex(6)
@@ -126,17 +209,24 @@ def _admit_local(headers: Headers) -> None:
         raise _Rejected(problem(403, "requests from pages of other origins are refused"))
 
 
-def _is_json(content_type: str | None) -> bool:
-    return (content_type or "").partition(";")[0].strip().lower() == "application/json"
+def _check_type(headers: Headers, wanted: str) -> None:
+    if (headers.get("content-type") or "").partition(";")[0].strip().lower() != wanted:
+        raise _Rejected(
+            problem(
+                415,
+                f"this is taken as {wanted} only",
+                hint=f"send 'Content-Type: {wanted}', also with an empty body",
+            )
+        )
 
 
-async def _read_body(scope: Scope, receive: Receive) -> bytes:
+async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Read the body of a write whole, within its limits; reading requests have none."""
     if scope["method"] in READING:
         return b""
-    too_large = problem(413, f"a body may have {BODY_BYTES_MAX} bytes", headers={"Connection": "close"})
+    too_large = problem(413, f"a body may have {limit} bytes here", headers={"Connection": "close"})
     announced = Headers(scope=scope).get("content-length", "0")
-    if not announced.isdigit() or int(announced) > BODY_BYTES_MAX:
+    if not (announced.isascii() and announced.isdigit()) or int(announced[:20]) > limit:
         raise _Rejected(too_large)
     body = bytearray()
     try:
@@ -146,12 +236,16 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes:
                 if message["type"] != "http.request":
                     raise _Rejected(problem(400, "the request ended before its body did"))
                 body += message.get("body", b"")
-                if len(body) > BODY_BYTES_MAX:
+                if len(body) > limit:
                     raise _Rejected(too_large)
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
-        late = problem(408, f"the body did not arrive within {BODY_ARRIVES_WITHIN_S:.0f} s")
+        late = problem(
+            408,
+            f"the body did not arrive within {BODY_ARRIVES_WITHIN_S:.0f} s",
+            headers={"Connection": "close"},
+        )
         raise _Rejected(late) from None
 
 

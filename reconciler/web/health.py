@@ -1,15 +1,15 @@
 """Routes for whoever watches the daemon: liveness, readiness, metrics."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import JSONResponse, Response
 
 from reconciler.web import models
 from reconciler.web.problems import problem
-from reconciler.web.requests import Reader, Reconciling, answer
+from reconciler.web.requests import PROBLEMS, Reader, Reconciling, answer
 
 METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-router = APIRouter(tags=["health"])
+router = APIRouter(responses=PROBLEMS, tags=["health"])
 
 
 @router.get("/livez", response_model=models.Health)
@@ -18,7 +18,7 @@ async def livez() -> JSONResponse:
     return answer({"status": "alive", "detail": "reconciler"})
 
 
-@router.get("/readyz", response_model=models.Health, responses={503: {"model": models.ProblemDetails}})
+@router.get("/readyz", response_model=models.Health)
 async def readyz(reconciler: Reconciling) -> JSONResponse:
     """Say whether the control database is reachable and every source was tried once."""
     ready, why = await reconciler.ready()
@@ -27,7 +27,13 @@ async def readyz(reconciler: Reconciling) -> JSONResponse:
     return answer({"status": "ready", "detail": why})
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(request: Request, _who: Reader) -> Response:
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(request: Request, who: Reader) -> Response:
     """Give all metrics in Prometheus' text format."""
+    if not who.sees_all:
+        raise HTTPException(403, f"token '{who.name}' is not for all environments, which metrics name")
     return Response(await request.app.state.metrics_text(), media_type=METRICS_MEDIA_TYPE)

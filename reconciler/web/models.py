@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reconciler.events import DeliveryResult
 from reconciler.rollout.status import EnvironmentStatus, EventRecord, RolloutStatus
 
 
@@ -85,6 +86,13 @@ class Events(Answer):
 
     events: list[EventRecord]
     next: int
+
+
+class Delivery(Answer):
+    """What came of a webhook."""
+
+    source: str
+    result: DeliveryResult
 
 
 class Hazard(Answer):

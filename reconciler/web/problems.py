@@ -33,7 +33,10 @@ TITLES: Mapping[int, tuple[str, str]] = {
     415: ("unsupported-media-type", "The content type is not supported"),
     421: ("misdirected", "The request names a host that is not served here"),
     422: ("invalid-input", "The input is wrong"),
+    429: ("too-many", "Too many requests in a short time"),
+    431: ("headers-too-large", "The head of the request is too large"),
     500: ("internal-error", "Something went wrong here"),
+    501: ("not-implemented", "The request uses what is not supported"),
     503: ("unavailable", "Not possible now; trying again may help"),
     504: ("timeout", "The answer took too long"),
 }
@@ -50,18 +53,23 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """Build a problem response; `kind` refines the type of its status."""
-    name, title = TITLES.get(status, ("error", "The request failed"))
-    content: dict[str, Any] = {
-        "type": TYPE_PREFIX + (kind or name),
-        "title": title,
-        "status": status,
-        "detail": detail,
-    }
+    found = content(status, detail, kind=kind)
     if hint is not None:
-        content["hint"] = hint
+        found["hint"] = hint
     if problems:
-        content["problems"] = list(problems)
-    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+        found["problems"] = list(problems)
+    return JSONResponse(found, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def content(status: int, detail: str, *, kind: str | None = None) -> dict[str, Any]:
+    """A problem as a JSON value."""
+    name, title = TITLES.get(status, ("error", "The request failed"))
+    return {"type": TYPE_PREFIX + (kind or name), "title": title, "status": status, "detail": detail}
+
+
+def too_many(detail: str, wait_s: int) -> JSONResponse:
+    """The answer to whoever asks too often."""
+    return problem(429, detail, headers={"Retry-After": str(wait_s)})
 
 
 def of_error(error: ReconcilerError) -> JSONResponse:

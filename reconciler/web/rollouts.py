@@ -17,8 +17,10 @@ from reconciler.web.requests import (
     Reconciling,
     RolloutId,
     answer,
+    no_rollout,
     printable,
 )
+from reconciler.web.service import Service
 
 VERBS = ("retry", "cancel")
 """What may be asked of a rollout."""
@@ -69,9 +71,22 @@ async def history(reconciler: Reconciling, _who: Reader, env: Environment, limit
 
 
 @router.get("/rollouts/{rollout}", response_model=RolloutStatus)
-async def show(reconciler: Reconciling, _who: Reader, rollout: RolloutId) -> JSONResponse:
+async def show(reconciler: Reconciling, who: Reader, rollout: RolloutId) -> JSONResponse:
     """Show one rollout with its operations and steps."""
-    return answer(await reconciler.rollout(rollout))
+    return answer(await _seen(reconciler, who, rollout))
+
+
+async def _seen(reconciler: Service, who: Caller, rollout: str) -> RolloutStatus:
+    """A rollout, if it is there for the caller."""
+    if who.sees_all:
+        return await reconciler.rollout(rollout)
+    try:
+        found = await reconciler.rollout(rollout)
+    except NotFound:
+        raise no_rollout(rollout) from None
+    if not who.sees(found.environment):
+        raise no_rollout(rollout)
+    return found
 
 
 @router.post("/rollouts/{rollout}/{verb}", response_model=RequestStatus, status_code=202)
@@ -85,6 +100,8 @@ async def request(
     """Ask something of a rollout; it is recorded before this answer, and carried out at a safe point."""
     if verb not in VERBS:
         raise NotFound("no such verb", hint=f"possible: {', '.join(VERBS)}")
+    if not who.sees_all:
+        await _seen(reconciler, who, rollout)
     where = printable(body.deployment if body is not None else None, "deployment")
     return answer(
         await reconciler.request(rollout, verb, deployment=where, requested_by=who.name),

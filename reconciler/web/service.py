@@ -21,9 +21,15 @@ class Service(Protocol):
         ...
 
     async def preview(
-        self, name: str, *, ref: str | None = None, deployment: str | None = None, scope: str | None = None
+        self,
+        name: str,
+        *,
+        ref: str | None = None,
+        deployment: str | None = None,
+        scope: str | None = None,
+        posted: bytes | None = None,
     ) -> Plan:
-        """The dry run."""
+        """The dry run, of a commit or of the posted spec in its place."""
         ...
 
     async def apply(
@@ -64,6 +70,10 @@ class Service(Protocol):
 
     async def reconcile(self, name: str, *, requested_by: str) -> None:
         """Ask for a pass now."""
+        ...
+
+    async def delivered(self, source: str, *, delivery: str | None) -> bool:
+        """Wake a source, for a webhook says that it changed; false where the delivery was taken before."""
         ...
 
     async def events(

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import uvicorn
-
+from reconciler.daemon.edge import Edge
+from reconciler.daemon.edge import server as make_server
+from reconciler.daemon.tls import Certificates
 from reconciler.diff.model import Action, Drift, PendingChange
 from reconciler.errors import Conflict, NotFound, ReconcilerError
 from reconciler.plan.model import DeploymentPlan, Plan, PlanStage, Scope
@@ -28,6 +29,8 @@ from reconciler.rollout.status import (
 )
 from reconciler.web.access import Token
 from reconciler.web.app import create_app
+from reconciler.web.limits import RequestLimits
+from reconciler.web.webhooks import Webhook
 
 AT = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -166,6 +169,7 @@ class MemoryService:
     is_ready: tuple[bool, str] = (True, "ready")
     fails: Exception | None = None
     hold: asyncio.Event | None = None
+    deliveries: set[tuple[str, str | None]] = field(default_factory=set)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def happen(self, kind: str, environment: str = "production", message: str = "it happened") -> None:
@@ -201,9 +205,16 @@ class MemoryService:
         return self.known[name]
 
     async def preview(
-        self, name: str, *, ref: str | None = None, deployment: str | None = None, scope: str | None = None
+        self,
+        name: str,
+        *,
+        ref: str | None = None,
+        deployment: str | None = None,
+        scope: str | None = None,
+        posted: bytes | None = None,
     ) -> Plan:
-        await self._called("preview", name=name, ref=ref, deployment=deployment, scope=scope)
+        asked = {"name": name, "ref": ref, "deployment": deployment, "scope": scope}
+        await self._called("preview", **asked, **({} if posted is None else {"posted": posted}))
         await self.environment(name)
         return self.next_plan
 
@@ -280,6 +291,12 @@ class MemoryService:
         await self._called("reconcile", name=name, requested_by=requested_by)
         await self.environment(name)
 
+    async def delivered(self, source: str, *, delivery: str | None) -> bool:
+        await self._called("delivered", source=source, delivery=delivery)
+        fresh = delivery is None or (source, delivery) not in self.deliveries
+        self.deliveries |= {(source, delivery)}
+        return fresh
+
     async def events(
         self,
         *,
@@ -329,12 +346,26 @@ async def no_metrics() -> bytes:
 
 
 @contextmanager
-def serving(service: MemoryService, *, tokens: Sequence[Token] = ()) -> Iterator[str]:
+def serving(
+    service: MemoryService,
+    *,
+    tokens: Sequence[Token] = (),
+    webhooks: Sequence[Webhook] = (),
+    limits: RequestLimits | None = None,
+    certificates: Certificates | None = None,
+) -> Iterator[str]:
     """The HTTP API over a real socket, in a thread; gives its URL."""
-    app = create_app(service, metrics_text=no_metrics, tokens=tokens)
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off", server_header=False)
+    bounds = limits if limits is not None else RequestLimits()
+    app = create_app(service, metrics_text=no_metrics, tokens=tokens, webhooks=webhooks, limits=bounds)
+    opened = Edge(
+        host="127.0.0.1",
+        port=0,
+        tokens=tuple(tokens),
+        webhooks=tuple(webhooks),
+        limits=bounds,
+        certificates=certificates,
     )
+    server = make_server(app, opened)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 20
@@ -343,7 +374,7 @@ def serving(service: MemoryService, *, tokens: Sequence[Token] = ()) -> Iterator
     assert server.started
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"{'https' if certificates else 'http'}://127.0.0.1:{port}"
     finally:
         app.state.stopping.set()
         server.should_exit = True

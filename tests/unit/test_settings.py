@@ -88,8 +88,9 @@ def test_each_variable_sets_its_setting(path: str) -> None:
     """The value of a variable arrives at the path that the page gives for it."""
     place, annotation = environment_names()[path]
     secret = annotation is SecretValue
-    text = "127.0.0.1:9" if place == ("listen",) else "4"
-    settings = made({}, {path: text})
+    text = {("listen",): "127.0.0.1:9", ("requests", "webhook_bytes"): "4096"}.get(place, "4")
+    beside = {"tls": {"certificate": "a.pem", "key": "b.pem"}} if place[0] == "tls" else {}
+    settings = made(beside, {path: text})
     value: Any = settings
     for part in place:
         names = {field.alias or name: name for name, field in type(value).model_fields.items()}

@@ -312,11 +312,11 @@ def test_secrets_do_not_come_out_of_an_error(reconciler: Command, service: Memor
 
 def test_token_is_sent(service: MemoryService, monkeypatch: pytest.MonkeyPatch) -> None:
     """RECONCILER_TOKEN goes to the daemon; without it the error says what to set."""
-    with serving(service, tokens=[Token(name="ci", role=Role.READ, value="s3cr3t-token")]) as url:
+    with serving(service, tokens=[Token(name="ci", role=Role.READ, value="s3cr3t-token-of-ci")]) as url:
         missing = Command(url)("status")
         assert missing.exit_code == 1
         assert "RECONCILER_TOKEN" in missing.stderr
-        monkeypatch.setenv("RECONCILER_TOKEN", "s3cr3t-token")
+        monkeypatch.setenv("RECONCILER_TOKEN", "s3cr3t-token-of-ci")
         assert Command(url)("status").exit_code == 0
         denied = Command(url)("suspend", "production")
         assert "operate is needed" in denied.stderr

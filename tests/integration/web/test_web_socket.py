@@ -108,9 +108,9 @@ def test_connection_is_kept(url: str) -> None:
 
 def test_token_over_the_wire(service: MemoryService) -> None:
     """With tokens a Host of any name is served, for no browser sends the token by itself."""
-    tokens = [Token(name="ci", role=Role.READ, value="s3cr3t-token")]
+    tokens = [Token(name="ci", role=Role.READ, value="s3cr3t-token-of-ci")]
     with serving(service, tokens=tokens) as url, connect(url) as connection:
-        headers = {"Host": "reconciler.example.com", "Authorization": "Bearer s3cr3t-token"}
+        headers = {"Host": "reconciler.example.com", "Authorization": "Bearer s3cr3t-token-of-ci"}
         connection.request("GET", "/v1/environments", headers=headers)
         response = connection.getresponse()
         assert response.status == 200

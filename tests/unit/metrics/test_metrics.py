@@ -102,6 +102,9 @@ def all_events() -> list[events.Event]:
         events.WorkerBeat(worker="w"),
         events.DaemonStarted(version="0", listen="x", sources=(), workers=1),
         events.DaemonStopped(reason="x"),
+        events.DeliveryReceived(source="platform", result=events.DeliveryResult.WOKEN, id="1"),
+        events.CallerRejected(what="token", address="127.0.0.1", told=True),
+        events.CertificateRenewed(file="tls.pem"),
         events.TaskFailed(task="http", error="x"),
     ]
 

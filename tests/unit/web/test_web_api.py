@@ -53,9 +53,9 @@ async def client(service: MemoryService, seen: list[Event]) -> AsyncIterator[htt
 
 def tokens_client(service: MemoryService) -> httpx.AsyncClient:
     tokens = [
-        Token(name="reader", role=Role.READ, value="read-0123456789"),
-        Token(name="provisioner", role=Role.PROVISION, value="prov-0123456789"),
-        Token(name="operator", role=Role.OPERATE, value="oper-0123456789"),
+        Token(name="reader", role=Role.READ, value="read-0123456789abc"),
+        Token(name="provisioner", role=Role.PROVISION, value="prov-0123456789abc"),
+        Token(name="operator", role=Role.OPERATE, value="oper-0123456789abc"),
     ]
     app = create_app(service, metrics_text=metrics_text, tokens=tokens, listen_host="0.0.0.0")
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://reconciler.example.com")
@@ -345,13 +345,13 @@ async def test_tokens_are_asked_for(service: MemoryService) -> None:
         assert_problem(await client.get("/%6Civez"), 401)
         for path in ("/livez", "/readyz", "/openapi.json"):
             assert (await client.get(path)).status_code == 200
-        assert (await client.get("/metrics", headers=bearer("read-0123456789"))).status_code == 200
+        assert (await client.get("/metrics", headers=bearer("read-0123456789abc"))).status_code == 200
 
 
 async def test_roles(service: MemoryService) -> None:
     """Readers read; provisioners apply provision-only without hazards; operators do the rest."""
     async with tokens_client(service) as client:
-        read, provision, operate = map(bearer, ("read-0123456789", "prov-0123456789", "oper-0123456789"))
+        read, provision, operate = map(bearer, ("read-0123456789abc", "prov-0123456789abc", "oper-0123456789abc"))
         path = "/v1/environments/production"
         assert (await client.get(f"{path}/diff", headers=read)).status_code == 200
         assert (
@@ -386,6 +386,8 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
         "GET /v1/environments",
         "GET /v1/environments/{env}",
         "GET /v1/environments/{env}/diff",
+        "POST /v1/environments/{env}/diff",
+        "POST /v1/webhooks/{source}",
         "POST /v1/environments/{env}/rollouts",
         "GET /v1/environments/{env}/rollouts",
         "GET /v1/rollouts/{rollout}",
