@@ -5,7 +5,7 @@ import asyncio
 import importlib
 import sys
 
-NAMES = ("latency", "commands", "no_op", "deploy", "snapshot")
+NAMES = ("latency", "commands", "no_op", "deploy", "snapshot", "wake", "idle", "dry_run", "failover", "many")
 
 
 def main() -> int:
