@@ -19,7 +19,8 @@ from reconciler.tracking.record import Actor
 class Resources:
     """Connections and facts of one operation.
 
-    `intend` and `forget` note in the control database that a database is being made, and that it is done.
+    `intend` and `forget` note in the control database that a database is being made, and that it is done;
+    `confirm` raises LeaseLost unless the operation is still ours there.
     `unprepared` are the databases whose tracking schema has to be installed before the fence can be taken;
     `standing`, by database, drift that stood when this was planned; `planned_from`, by database, what the
     plan takes for deployed.
@@ -35,6 +36,7 @@ class Resources:
     planned_from: Mapping[str, TrackedDatabase]
     intend: Callable[[str], Awaitable[None]]
     forget: Callable[[str], Awaitable[None]]
+    confirm: Callable[[], Awaitable[None]] | None = None
     interference: Interference = field(default_factory=Interference)
     sessions: dict[str, DatabaseSession] = field(default_factory=dict)
 
@@ -47,6 +49,7 @@ class Resources:
                 self.owner,
                 limits=self.limits,
                 install_tracking=database in self.unprepared,
+                confirm=self.confirm,
             )
             session.standing = self.standing.get(database, {})
             self.sessions[database] = session

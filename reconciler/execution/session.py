@@ -5,7 +5,7 @@ runs; the writer runs scripts. The fence's epoch is checked inside every transac
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -136,10 +136,18 @@ class DatabaseSession:
 
 
 async def open_session(
-    dsn: Dsn, database: str, owner: FenceOwner, *, limits: Limits, install_tracking: bool
+    dsn: Dsn,
+    database: str,
+    owner: FenceOwner,
+    *,
+    limits: Limits,
+    install_tracking: bool,
+    confirm: Callable[[], Awaitable[None]] | None = None,
 ) -> DatabaseSession:
     """Take the fence of a database and open it for writing.
 
+    `confirm` raises unless the operation is still the owner's. It is asked once the fence is ours: who loses
+    the operation later loses the fence first, and who lost it before must not write with a fence taken late.
     Raises FenceBusy where another writer holds it, DatabaseUnavailable where it cannot be reached.
     """
     opened: list[Connection] = []
@@ -151,6 +159,8 @@ async def open_session(
         if install_tracking:
             await install.install(holder)
         fence = await Fence.acquire(holder, owner, deadline_s=limits.fence_wait_s)
+        if confirm is not None:
+            await _confirmed(fence, confirm)
         writer = await connect(
             dsn, database=database, role="writer", connect_timeout_s=limits.connect_timeout_s
         )
@@ -175,6 +185,16 @@ async def open_session(
                 await asyncio.wait_for(connection.close(), timeout=5)
         if isinstance(error, psycopg.Error):
             raise translate(error, f"opening database '{database}' on {dsn.server} for writing") from error
+        raise
+
+
+async def _confirmed(fence: Fence, confirm: Callable[[], Awaitable[None]]) -> None:
+    """Give the fence back as it was where it must not be used."""
+    try:
+        await confirm()
+    except Exception:
+        with suppress(ReconcilerError):
+            await fence.release()
         raise
 
 

@@ -14,6 +14,8 @@ from reconciler.postgres.queries import Queries
 _QUERIES = Queries.load("reconciler.postgres")
 _POLL_MIN_S = 0.02
 _POLL_MAX_S = 0.25
+IDLE_S = 8.0
+"""How long a session with a lock for short work may stand still; less than a lease."""
 
 
 async def try_lock(connection: Connection, key: tuple[int, int]) -> bool:
@@ -26,11 +28,20 @@ async def try_lock(connection: Connection, key: tuple[int, int]) -> bool:
 async def unlock(connection: Connection, key: tuple[int, int]) -> None:
     """Give a session lock back."""
     await connection.execute(_QUERIES["unlock"], {"class": key[0], "object": key[1]})
+    await connection.execute(_QUERIES["stay_when_idle"])
 
 
-async def acquire(connection: Connection, key: tuple[int, int], *, deadline_s: float, doing: str) -> None:
+async def acquire(
+    connection: Connection,
+    key: tuple[int, int],
+    *,
+    deadline_s: float,
+    doing: str,
+    idle_s: float = IDLE_S,
+) -> None:
     """Try until it is taken; raises LockNotAcquired with who holds it after `deadline_s`.
 
+    It is for short work: where the process stands still, the server ends the session, which frees the lock.
     The connection is in autocommit mode: a transaction that stays open while polling is what polling avoids.
     """
     assert connection.autocommit
@@ -46,6 +57,7 @@ async def acquire(connection: Connection, key: tuple[int, int], *, deadline_s: f
         # Jitter, not a secret: many that started together do not try together.
         await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311
         pause = min(pause * 1.5, _POLL_MAX_S)
+    await connection.execute(_QUERIES["end_when_idle"], {"idle_ms": str(round(idle_s * 1000))})
 
 
 async def holder(connection: Connection, key: tuple[int, int]) -> str:

@@ -238,8 +238,13 @@ class Attempt:
             own_control_id = await control_id(connection)
         where = (claim.environment, claim.deployment, dsn.server)
 
+        async def confirm() -> None:
+            async with control.connection() as connection:
+                await claims.interruption(connection, claim)
+
         async def intend(database: str) -> None:
             async with control.connection() as connection:
+                await claims.interruption(connection, claim)
                 await environments.intend_database(connection, *where, database)
 
         async def forget(database: str) -> None:
@@ -268,6 +273,7 @@ class Attempt:
             planned_from=tracked,
             intend=intend,
             forget=forget,
+            confirm=confirm,
             interference=self._tools.interference,
         )
 

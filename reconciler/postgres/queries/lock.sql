@@ -6,6 +6,18 @@ SELECT pg_catalog.pg_try_advisory_lock(%(class)s::int4, %(object)s::int4) AS tak
 -- Give a session lock back.
 SELECT pg_catalog.pg_advisory_unlock(%(class)s::int4, %(object)s::int4) AS released;
 
+-- name: end_when_idle :exec
+-- Have the server end this session if it stands still while it holds a lock; no row where it cannot (before 14).
+SELECT pg_catalog.set_config(settings.name, %(idle_ms)s, FALSE)
+FROM pg_catalog.pg_settings AS settings
+WHERE settings.name = 'idle_session_timeout';
+
+-- name: stay_when_idle :exec
+-- Take that back.
+SELECT pg_catalog.set_config(settings.name, settings.reset_val, FALSE)
+FROM pg_catalog.pg_settings AS settings
+WHERE settings.name = 'idle_session_timeout';
+
 -- name: lock_holder :one
 -- Who holds a session lock of this database.
 SELECT
