@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from tests.plugins.daemon import Daemon, World
-from tests.plugins.postgres import free_port
 from tests.plugins.package import ROOT
+from tests.plugins.postgres import free_port
 from tests.system.conftest import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
