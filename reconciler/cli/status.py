@@ -130,10 +130,14 @@ def _one(screen: Screen, environment: Json, rollouts: list[Json], now: datetime)
     )
     applied = f"since {clock(environment['applied_at'])}" if environment["applied_at"] else "never"
     screen.line(f"  desired   {short(environment['head_commit']):<12}  {committed}".rstrip())
+    if environment.get("attempted_commit"):
+        attempted = f"last rollout {ago(environment['attempted_at'], now)}"
+        screen.line(f"  attempted {short(environment['attempted_commit']):<12}  {attempted}")
     screen.line(f"  applied   {short(environment['applied_commit']):<12}  {applied}")
     looked = f"last pass {ago(environment['last_pass_at'], now)}"
     screen.line(f"  looked at {short(environment['observed_commit']):<12}  {looked}")
     screen.line()
+    _conditions(screen, environment, now)
     _deployments(screen, environment)
     _rollouts(screen, rollouts, now)
     lines = [*causes(environment), *advice(environment, rollouts)]
@@ -141,6 +145,16 @@ def _one(screen: Screen, environment: Json, rollouts: list[Json], now: datetime)
         screen.line()
     for line in lines:
         screen.line(line)
+
+
+def _conditions(screen: Screen, environment: Json, now: datetime) -> None:
+    rows = [
+        (row["type"], "yes" if row["status"] else "no", row["reason"], ago(row["since"], now))
+        for row in environment["conditions"]
+    ]
+    if rows:
+        screen.table(("CONDITION", "STATUS", "REASON", "SINCE"), rows, indent="  ")
+        screen.line()
 
 
 def _deployments(screen: Screen, environment: Json) -> None:
@@ -187,7 +201,11 @@ def causes(environment: Json) -> Iterator[str]:
             yield from _lines(f"{row['name']} cannot be read", row["unavailable"])
         if row["held"]:
             yield from _lines(f"{row['name']} is held", row["held"])
-    told = environment["error"] is not None or any(row["held"] for row in environment["deployments"])
+        if row.get("blocked"):
+            yield from _lines(f"{row['name']} is blocked", row["blocked"])
+    told = environment["error"] is not None or any(
+        row["held"] or row.get("blocked") for row in environment["deployments"]
+    )
     if _is(environment, "Stalled") and not told:
         stalled = next(row for row in environment["conditions"] if row["type"] == "Stalled")
         yield from _lines("stalled", stalled["message"])
