@@ -31,10 +31,12 @@ class Address:
 
 
 def find(server: str | None, config: str | None, environ: Mapping[str, str]) -> Address:
-    """The address of --server, else of `listen` in the settings; RECONCILER_LISTEN goes before the file."""
+    """The address of --server, else of `listen` in the settings; variables go before the file."""
     if server is not None:
         return of_server(server)
-    return of_listen(environ.get("RECONCILER_LISTEN") or _listen_of_file(config) or DEFAULT_LISTEN)
+    listen, tls = _of_file(config)
+    tls = tls or bool(environ.get("RECONCILER_TLS_CERTIFICATE") or environ.get("RECONCILER_TLS__CERTIFICATE"))
+    return of_listen(environ.get("RECONCILER_LISTEN") or listen or DEFAULT_LISTEN, tls=tls)
 
 
 def of_server(text: str) -> Address:
@@ -54,7 +56,7 @@ def of_server(text: str) -> Address:
     )
 
 
-def of_listen(listen: str) -> Address:
+def of_listen(listen: str, *, tls: bool = False) -> Address:
     """The address to call for an address that is listened on."""
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
@@ -62,11 +64,11 @@ def of_listen(listen: str) -> Address:
         raise SettingsError(
             [Problem(message=f"'{listen}' is not an address", path="listen", hint="host:port")]
         )
-    return Address(scheme="http", host=ANY_ADDRESS.get(host, host), port=int(port))
+    return Address(scheme="https" if tls else "http", host=ANY_ADDRESS.get(host, host), port=int(port))
 
 
-def _listen_of_file(config: str | None) -> str | None:
-    """The `listen` of the settings file; whatever else is wrong with it is told when it is loaded whole."""
+def _of_file(config: str | None) -> tuple[str | None, bool]:
+    """The `listen` of the settings file, and whether it has `tls`; what is wrong is told elsewhere."""
     import yaml
 
     for place in (config,) if config is not None else CONFIG_PLACES:
@@ -79,7 +81,8 @@ def _listen_of_file(config: str | None) -> str | None:
         try:
             value = yaml.load(content, Loader=loader)  # noqa: S506 - a safe loader, the C one where it is
         except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError):
-            return None
-        listen = value.get("listen") if isinstance(value, dict) else None
-        return listen if isinstance(listen, str) else None
-    return None
+            return None, False
+        found = value if isinstance(value, dict) else {}
+        listen = found.get("listen")
+        return listen if isinstance(listen, str) else None, found.get("tls") is not None
+    return None, False

@@ -20,8 +20,16 @@ class Backend(Protocol):
         """One environment."""
         ...
 
-    def diff(self, name: str, *, ref: str | None, deployment: str | None, scope: str | None) -> Json:
-        """The dry run."""
+    def diff(
+        self,
+        name: str,
+        *,
+        ref: str | None,
+        deployment: str | None,
+        scope: str | None,
+        spec: bytes | None = None,
+    ) -> Json:
+        """The dry run, of a commit or of a spec in its place."""
         ...
 
     def apply(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from reconciler.cli import address
 from reconciler.cli.backend import Backend
 from reconciler.cli.command import Common
-from reconciler.cli.http_backend import HttpBackend, NobodyAnswers
+from reconciler.cli.http_backend import HttpBackend, NobodyAnswers, Trust
 
 
 @contextmanager
@@ -19,7 +19,8 @@ def connect(common: Common, *, needs_control: bool) -> Iterator[Backend]:
     """
     place = address.find(common.server, common.config, os.environ)
     backend: Backend
-    daemon = HttpBackend(place, os.environ.get("RECONCILER_TOKEN"))
+    trust = Trust(ca=common.ca, client=os.environ.get("RECONCILER_CLIENT_CERTIFICATE") or None)
+    daemon = HttpBackend(place, os.environ.get("RECONCILER_TOKEN"), trust)
     try:
         daemon.probe()
     except NobodyAnswers:

@@ -43,6 +43,7 @@ class Common:
 
     config: str | None
     server: str | None
+    ca: str | None
     output: str
     screen: Screen
 
@@ -54,6 +55,10 @@ ConfigOption = Annotated[
 ServerOption = Annotated[
     str | None,
     typer.Option("--server", metavar="URL", help="The daemon to ask; else the one at `listen`."),
+]
+CaOption = Annotated[
+    str | None,
+    typer.Option("--ca", metavar="FILE", envvar="RECONCILER_CA", help="The CAs to trust of an https server."),
 ]
 OutputOption = Annotated[Output | None, typer.Option("--output", "-o", help="How to print.")]
 DiffOutputOption = Annotated[DiffOutput | None, typer.Option("--output", "-o", help="How to print.")]
@@ -74,7 +79,13 @@ def register(
 
 def _command(function: Function, output: Any) -> Callable[..., None]:
     own = list(inspect.signature(function).parameters.values())[1:]
-    shared = {"config": ConfigOption, "server": ServerOption, "output": output, "no_color": NoColorOption}
+    shared = {
+        "config": ConfigOption,
+        "server": ServerOption,
+        "ca": CaOption,
+        "output": output,
+        "no_color": NoColorOption,
+    }
 
     def run(ctx: typer.Context, **given: Any) -> None:
         common = _common(ctx, {key: given.pop(key) for key in shared})
@@ -103,6 +114,7 @@ def _common(ctx: typer.Context, given: dict[str, Any]) -> Common:
     return Common(
         config=given["config"] or before.get("config"),
         server=given["server"] or before.get("server"),
+        ca=given["ca"] or before.get("ca"),
         output=str(output.value) if output is not None else "text",
         screen=Screen(color=not (given["no_color"] or before.get("no_color", False))),
     )

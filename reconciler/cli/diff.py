@@ -1,5 +1,7 @@
 """`reconciler diff`: the dry run."""
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,6 +9,8 @@ import typer
 from reconciler.cli.backend import Json
 from reconciler.cli.command import Common, DiffOutputOption, register
 from reconciler.cli.exit_codes import ExitCode, worst
+
+SPEC_BYTES_MAX = 1024 * 1024
 
 
 def add(app: typer.Typer) -> None:
@@ -19,6 +23,10 @@ def diff(
     environment: Annotated[str, typer.Argument(metavar="ENV", help="The environment.")],
     ref: Annotated[
         str | None, typer.Option(help="Branch, tag or commit; else the head of the source.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A spec in place of the one in the commit; `-` reads it."),
     ] = None,
     deployment: Annotated[str | None, typer.Option(help="Only this deployment.")] = None,
     provision_only: Annotated[
@@ -33,8 +41,9 @@ def diff(
     from reconciler.cli.client import connect
 
     scope = "provision-only" if provision_only else None
+    spec = _read(file) if file is not None else None
     with connect(common, needs_control=False) as backend:
-        plan = backend.diff(environment, ref=ref, deployment=deployment, scope=scope)
+        plan = backend.diff(environment, ref=ref, deployment=deployment, scope=scope, spec=spec)
     match common.output:
         case "json":
             common.screen.json(plan)
@@ -43,6 +52,14 @@ def diff(
         case _:
             _print(common, _rendered(plan, markdown=False))
     return code_of(plan) if exit_code else ExitCode.OK
+
+
+def _read(file: Path) -> bytes:
+    """A spec from a file or standard input, one byte more than the most there may be at most."""
+    if str(file) == "-":
+        return sys.stdin.buffer.read(SPEC_BYTES_MAX + 1)
+    with file.open("rb") as opened:
+        return opened.read(SPEC_BYTES_MAX + 1)
 
 
 def code_of(plan: Json) -> ExitCode:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -32,14 +33,23 @@ class NobodyAnswers(TemporaryError):
     """Nothing listens at the address."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """Files for https: the CAs to trust (else those of the system), and a certificate with key to show."""
+
+    ca: str | None = None
+    client: str | None = None
+
+
 class HttpBackend:
     """Asks a daemon; `token` is sent where there is one."""
 
     local = False
 
-    def __init__(self, address: Address, token: str | None) -> None:
+    def __init__(self, address: Address, token: str | None, trust: Trust | None = None) -> None:
         self._address = address
         self._token = token
+        self._trust = trust if trust is not None else Trust()
         self._connection: HTTPConnection | None = None
 
     def probe(self) -> None:
@@ -55,9 +65,20 @@ class HttpBackend:
         """One environment."""
         return self._get(_environment(name))
 
-    def diff(self, name: str, *, ref: str | None, deployment: str | None, scope: str | None) -> Json:
+    def diff(
+        self,
+        name: str,
+        *,
+        ref: str | None,
+        deployment: str | None,
+        scope: str | None,
+        spec: bytes | None = None,
+    ) -> Json:
         """The dry run."""
-        return self._get(f"{_environment(name)}/diff", ref=ref, deployment=deployment, scope=scope)
+        path = _path(f"{_environment(name)}/diff", ref=ref, deployment=deployment, scope=scope)
+        if spec is None:
+            return self._request("GET", path)
+        return self._request("POST", path, spec, "application/yaml")
 
     def apply(
         self,
@@ -123,16 +144,17 @@ class HttpBackend:
             self._connection = None
 
     def _get(self, path: str, **query: Any) -> Json:
-        given = {key: value for key, value in query.items() if value is not None}
-        return self._request("GET", f"{path}?{urlencode(given)}" if given else path)
+        return self._request("GET", _path(path, **query))
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Json:
         return self._request("POST", path, json.dumps(body).encode())
 
-    def _request(self, method: str, path: str, body: bytes | None = None) -> Json:
+    def _request(
+        self, method: str, path: str, body: bytes | None = None, kind: str = "application/json"
+    ) -> Json:
         headers = {"Accept": "application/json", "User-Agent": "reconciler-cli"}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = kind
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         response, content = self._exchange(method, self._address.path + path, body, headers)
@@ -174,17 +196,21 @@ class HttpBackend:
     def _open(self) -> HTTPConnection:
         if self._connection is not None:
             return self._connection
+        host, port = self._address.host, self._address.port
         if self._address.scheme == "https":
             from http.client import HTTPSConnection
 
+            context = _tls(self._trust)
             connection: HTTPConnection = HTTPSConnection(
-                self._address.host, self._address.port, timeout=CONNECT_WITHIN_S
+                host, port, timeout=CONNECT_WITHIN_S, context=context
             )
         else:
-            connection = HTTPConnection(self._address.host, self._address.port, timeout=CONNECT_WITHIN_S)
+            connection = HTTPConnection(host, port, timeout=CONNECT_WITHIN_S)
         try:
             connection.connect()
         except OSError as error:
+            if type(error).__module__ == "ssl":
+                raise _untrusted(self._address, error) from error
             raise NobodyAnswers(
                 f"nothing answers at {self._address.url}: {error.strerror or error}",
                 hint="is the daemon running? `reconciler run` starts one",
@@ -192,6 +218,41 @@ class HttpBackend:
         connection.sock.settimeout(ANSWER_WITHIN_S)
         self._connection = connection
         return connection
+
+
+def _tls(trust: Trust) -> Any:
+    """A context that checks names and certificates; `SSL_CERT_FILE` is heeded where no CA is named."""
+    import ssl
+
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        if trust.ca is not None:
+            context = ssl.create_default_context(cafile=trust.ca)
+        if trust.client is not None:
+            context.load_cert_chain(trust.client, password=lambda: "")
+    except (OSError, ValueError) as error:
+        path = trust.ca if trust.client is None else f"{trust.ca or ''} {trust.client}".strip()
+        why = error.strerror if isinstance(error, OSError) else None
+        raise PermanentError(
+            f"the certificates in '{path}' cannot be used: {why or error}",
+            hint="name PEM files with --ca and RECONCILER_CLIENT_CERTIFICATE",
+        ) from error
+    return context
+
+
+def _untrusted(address: Address, error: OSError) -> PermanentError:
+    """What answers is there, but is not who it should be; nothing is to be done behind its back."""
+    why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+    return PermanentError(
+        f"what answers at {address.url} is not trusted: {why}",
+        hint="name its CA with --ca, and the server by a name in its certificate with --server",
+    )
+
+
+def _path(path: str, **query: Any) -> str:
+    given = {key: value for key, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
 
 
 def _environment(name: str) -> str:
@@ -226,7 +287,9 @@ def _error(status: int, value: Json) -> ReconcilerError:
         hint = "set RECONCILER_TOKEN to a token of the daemon's settings"
     chosen: type[ReconcilerError] = {
         404: NotFound,
+        408: TemporaryError,
         409: Conflict,
+        429: TemporaryError,
         503: TemporaryError,
         504: TemporaryError,
     }.get(status, PermanentError)

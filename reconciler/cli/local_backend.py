@@ -50,10 +50,18 @@ class LocalBackend:
         self._run(self._local.look())
         return _object(self._run(self._local.reconciler.environment(name)))
 
-    def diff(self, name: str, *, ref: str | None, deployment: str | None, scope: str | None) -> Json:
+    def diff(
+        self,
+        name: str,
+        *,
+        ref: str | None,
+        deployment: str | None,
+        scope: str | None,
+        spec: bytes | None = None,
+    ) -> Json:
         """The dry run."""
         reconciler = self._local.reconciler
-        plan = self._run(reconciler.preview(name, ref=ref, deployment=deployment, scope=scope))
+        plan = self._run(reconciler.preview(name, ref=ref, deployment=deployment, scope=scope, posted=spec))
         return plan_to_json(plan)
 
     def apply(

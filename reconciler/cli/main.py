@@ -8,7 +8,15 @@ import typer
 
 from reconciler import __version__
 from reconciler.cli import apply, control, diff, history, init, module, operate, run, schema, status, validate
-from reconciler.cli.command import Common, ConfigOption, NoColorOption, OutputOption, ServerOption, register
+from reconciler.cli.command import (
+    CaOption,
+    Common,
+    ConfigOption,
+    NoColorOption,
+    OutputOption,
+    ServerOption,
+    register,
+)
 from reconciler.cli.exit_codes import ExitCode
 
 COMMANDS = (init, run, validate, diff, apply, status, history, operate, control, module, schema)
@@ -34,6 +42,7 @@ def common(
     ctx: typer.Context,
     config: ConfigOption = None,
     server: ServerOption = None,
+    ca: CaOption = None,
     output: OutputOption = None,
     no_color: NoColorOption = False,
     version: Annotated[  # noqa: ARG001 - its callback does it all
@@ -41,7 +50,7 @@ def common(
     ] = False,
 ) -> None:
     """Keep the options that stand before the command for the command."""
-    ctx.obj = {"config": config, "server": server, "output": output, "no_color": no_color}
+    ctx.obj = {"config": config, "server": server, "ca": ca, "output": output, "no_color": no_color}
 
 
 common.__doc__ = app.info.help

@@ -127,7 +127,8 @@ def test_every_setting_is_documented() -> None:
     named = words(page)
     assert not set(keys(Settings)) - named
     variables = {name for name in environment_names() if "__" not in name}
-    by_command_line = {"RECONCILER_CONFIG", "RECONCILER_TOKEN", "RECONCILER_DEBUG"}
+    own = ("CONFIG", "TOKEN", "CA", "CLIENT_CERTIFICATE", "DEBUG")
+    by_command_line = {f"RECONCILER_{name}" for name in own}
     in_text = set(re.findall(r"\bRECONCILER_[A-Z0-9_]*[A-Z0-9]\b", page.read_text()))
     assert not variables - in_text
     assert {name for name in in_text if name.replace("__", "_") not in variables | by_command_line} <= set(

@@ -13,7 +13,7 @@ from reconciler.web.app import create_app
 from tests.plugins.memory_service import MemoryService, no_metrics
 
 DOCS = Path(__file__).resolve().parents[3] / "docs/reference"
-SHARED = {"--config", "--server", "--output", "-o", "--no-color", "--help"}
+SHARED = {"--config", "--server", "--ca", "--output", "-o", "--no-color", "--help"}
 
 
 def commands() -> Iterator[tuple[str, Any]]:
