@@ -73,6 +73,7 @@ async def refresh_conditions(connection: Connection, environment: str) -> None:
 
 def _environment_facts(facts: Facts) -> EnvironmentFacts:
     row, holds = facts.row, facts.row["holds"]
+    failed = {item["deployment"]: item["failed"] for item in row["under_way"] if item["failed"]}
     return EnvironmentFacts(
         observed=row["observed_commit"] is not None,
         error=row["error"],
@@ -88,6 +89,7 @@ def _environment_facts(facts: Facts) -> EnvironmentFacts:
                 held=holds.get(name) or deployment["held"],
                 unavailable=deployment["unavailable"],
                 blocked=deployment["blocked"],
+                failed=failed.get(name),
             )
             for name, deployment in facts.deployments.items()
         ),

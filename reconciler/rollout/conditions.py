@@ -13,7 +13,7 @@ MESSAGE_CHARACTERS_MAX = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentFacts:
-    """What the conditions need to know of one deployment."""
+    """What the conditions need to know of one deployment; `failed`, why the last attempt under way did."""
 
     name: str
     pending: int = 0
@@ -22,6 +22,7 @@ class DeploymentFacts:
     held: str | None = None
     unavailable: str | None = None
     blocked: str | None = None
+    failed: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,9 @@ def _reconciling(facts: EnvironmentFacts) -> tuple[str, _What]:
     if not under_way:
         return "Reconciling", (False, "Idle", "no rollout is under way")
     names = ", ".join(sorted({state.value for state in under_way}))
-    return "Reconciling", (True, "RolloutUnderWay", f"a rollout is under way: {names}")
+    failed = _named((d.name, d.failed) for d in facts.deployments)
+    told = f"; the last attempt failed on {failed}" if failed else ""
+    return "Reconciling", (True, "RolloutUnderWay", f"a rollout is under way: {names}{told}")
 
 
 def _stalled(facts: EnvironmentFacts) -> tuple[str, _What]:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.plugins.daemon import World, until
+from tests.plugins.daemon import Daemon, World, until
 
 
 def test_command_waits_for_what_a_daemon_carries_out(world: World) -> None:
@@ -57,3 +57,45 @@ def test_two_control_databases_share_a_managed_one(world: World) -> None:
     finally:
         world.server.drop_database(world.control)
         world.control = own
+
+
+def test_two_control_databases_meet_at_the_fence(world: World) -> None:
+    """The one that comes second is told whose environment, operation and control database is at work."""
+    changes = {"first": "create table gate (id int);"}
+    commit = world.repository.commit({**world.spec(), **world.repository.module(changes)})
+    one = world.daemon().start()
+    one.until_applied(commit)
+    one_id = world.rows("select control_id from reconciler_control.installation", world.control)[0][0]
+    own = world.control
+    world.control = world.server.create_database()
+    try:
+        other = world.daemon().start()
+        other.until_applied(commit)
+        waits = (
+            "do $$ begin while not exists (select from gate) loop perform pg_sleep(0.02); end loop; end $$;"
+        )
+        changes["second"] = f"{waits} create table second();"
+        commit = world.repository.commit(world.repository.module(changes))
+        told = until(
+            lambda: next((text for each in (one, other) if (text := failed_attempt(each))), None),
+            "one of them to be told",
+        )
+        other_id = world.rows("select control_id from reconciler_control.installation", world.control)[0][0]
+        assert "environment 'production', deployment 'eu', operation" in told
+        assert "at work there" in told
+        assert str(one_id) in told or str(other_id) in told
+        assert world.deployed() == ["first"]
+        world.rows("insert into gate values (1)")
+        one.until_applied(commit)
+        other.until_applied(commit)
+        assert world.deployed() == list(changes)
+        assert world.rows("select count(*) from reconciler.events where kind = 'deploy'") == [(2,)]
+    finally:
+        world.server.drop_database(world.control)
+        world.control = own
+
+
+def failed_attempt(daemon: Daemon) -> str:
+    """What the environment's status says of an attempt that failed and is made again."""
+    found = daemon.condition("Reconciling").get("message", "")
+    return str(found) if "the last attempt failed" in found else ""

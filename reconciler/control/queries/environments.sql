@@ -78,7 +78,8 @@ SELECT
             coalesce(
                 jsonb_agg(
                     jsonb_build_object(
-                        'deployment', o.deployment, 'commit', r.commit, 'requested_by', r.requested_by
+                        'deployment', o.deployment, 'commit', r.commit, 'requested_by', r.requested_by,
+                        'failed', o.error ->> 'why'
                     )
                     ORDER BY o.id
                 ),

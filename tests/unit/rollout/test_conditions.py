@@ -47,6 +47,14 @@ def test_under_way_pending_error_and_suspended() -> None:
     assert of(EnvironmentFacts(observed=True, deployments=(pending,)))["Ready"].message == "1 pending change"
 
 
+def test_attempt_that_failed_is_told_while_the_rollout_goes_on() -> None:
+    """What is tried again says why it has to be, and is not taken for something that needs a person."""
+    trying = DeploymentFacts(name="eu", failed="another writer is at work there")
+    found = of(EnvironmentFacts(observed=True, deployments=(trying,), rollouts=(RolloutState.RUNNING,)))
+    assert found["Reconciling"].message.endswith("eu: another writer is at work there")
+    assert not found["Stalled"].status
+
+
 def test_since_is_kept_while_the_status_is() -> None:
     """A condition keeps the time since when it is so, whatever its message says meanwhile."""
     before = conditions(EnvironmentFacts(observed=True, error="one"), (), NOW)
