@@ -33,14 +33,29 @@ _REASONS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
             "write the address it redirects to as the url of the source",
         ),
         (
-            r"host key verification failed|no .* host key is known",
-            "the host key of the remote is not in the known hosts file",
-            "add the key, checked, to the file the source names",
+            r"host identification has changed|host key for .* has changed",
+            "the host key of the remote is another than the one in the known hosts file",
+            "somebody may stand in between: ask its owner for the fingerprint before auth.known_hosts is changed",
         ),
         (
-            r"permission denied \(|returned error: 403|access denied",
+            r"host key verification failed|no .* host key is known",
+            "the host key of the remote is not in the known hosts file",
+            "read it with ssh-keyscan, ask its owner for the fingerprint, and add it to auth.known_hosts",
+        ),
+        (
+            r"permission denied \(",
+            "the remote forbids it: it does not take the key",
+            "name the key as auth.ssh_key, and add its public half there as one that may read",
+        ),
+        (
+            r"returned error: 403|access denied",
             "the remote forbids it",
-            "check what the key or the token of the source may read",
+            "check what the token of the source may read",
+        ),
+        (
+            r"cannot run ssh|cannot exec '?ssh",
+            "ssh is not installed",
+            "install it (Debian: openssh-client)",
         ),
         (
             r"dubious ownership",
@@ -70,7 +85,7 @@ _REASONS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (
             r"\bssl\b|certificate|\btls\b|gnutls",
             "the secure connection could not be made",
-            "check the certificate of the remote, or name its authority in the credentials",
+            "check the certificate of the remote; name the file of an authority of your own as auth.ca",
         ),
         (
             r"could not resolve host",

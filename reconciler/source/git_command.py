@@ -23,6 +23,7 @@ from subprocess import Popen, TimeoutExpired
 from typing import IO, Any
 
 from reconciler.errors import PermanentError, Refused, SourceUnavailable
+from reconciler.source import ssh_key
 from reconciler.source.access import SourceCredentials
 from reconciler.source.address import Address, Protocol
 
@@ -137,6 +138,8 @@ class GitDoor:
         """Look up what opens the remote, now; only commands that reach it are given this."""
         credentials = self._credentials()
         is_ssh = self._place.protocol is Protocol.SSH
+        if is_ssh and credentials.ssh_key_file is not None:
+            ssh_key.check(credentials.ssh_key_file)
         return Setting(
             configuration=_access_configuration(self._place, credentials),
             environment=_ssh_environment(credentials) if is_ssh else {},

@@ -7,7 +7,7 @@ history or about what is good.
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from reconciler.errors import NotFound, SourceUnavailable
+from reconciler.errors import NotFound, Refused, SourceUnavailable
 from reconciler.source import address, failure, local
 from reconciler.source.access import Commit
 from reconciler.source.address import Address
@@ -41,10 +41,16 @@ class Transfer:
     def bring_in(self, wanted: str, into: str) -> None:
         """Fetch one ref or commit with all its history into a ref of the mirror."""
         fetched = self.try_bring_in(wanted, into)
+        doing = f"fetching source {self.name!r} from {self.place.shown}"
         if fetched.status == 0:
+            # Git calls that a success, and leaves the ref as it was.
+            if "shallow roots are not allowed" in fetched.stderr:
+                raise Refused(
+                    f"{doing}: the repository there is shallow, its history is cut off",
+                    hint="run 'git fetch --unshallow' in it, or name the repository it was cloned from",
+                )
             return
         self.mirror.clear_temporaries()
-        doing = f"fetching source {self.name!r} from {self.place.shown}"
         error = failure.of_fetch(fetched.stderr, doing=doing, ref=wanted)
         if isinstance(error, MirrorDamaged) and (self.is_new or self.is_sound()):
             # The same words, said by the other side of the pipe.

@@ -18,7 +18,8 @@ import pytest
 from reconciler.errors import LockNotAcquired, Refused, SourceUnavailable
 from reconciler.source.access import HistoryPolicy, SourceAccess
 from reconciler.source.repository import Repository
-from tests.plugins.git import GitRepository, GitServer
+from tests.plugins.git import GitRepository
+from tests.plugins.git_hosts import GitHost
 
 
 def _open(tmp_path: Path, url: str, **changes: object) -> Repository:
@@ -132,7 +133,7 @@ async def test_cloning_anew_is_bounded(tmp_path: Path, git_repository: GitReposi
 
 
 async def test_a_damaged_mirror_stays_while_the_remote_is_away(
-    tmp_path: Path, git_repository: GitRepository, git_server: GitServer
+    tmp_path: Path, git_repository: GitRepository, git_server: GitHost
 ) -> None:
     """A clone that fails replaces nothing; when the remote is back the mirror heals."""
     source = _open(tmp_path, git_server.url(git_repository))
@@ -213,7 +214,7 @@ def _start_daemon(url: str, state_dir: Path) -> subprocess.Popen[bytes]:
 
 
 async def test_a_killed_daemon_leaves_nothing_in_the_way(
-    tmp_path: Path, git_repository: GitRepository, git_server: GitServer
+    tmp_path: Path, git_repository: GitRepository, git_server: GitHost
 ) -> None:
     """After kill -9 in the middle of a fetch, the next process ends the orphaned Git and fetches."""
     git_server.fault = "hang"
@@ -231,7 +232,7 @@ async def test_a_killed_daemon_leaves_nothing_in_the_way(
 
 
 async def test_two_processes_do_not_share_a_mirror_at_once(
-    tmp_path: Path, git_repository: GitRepository, git_server: GitServer
+    tmp_path: Path, git_repository: GitRepository, git_server: GitHost
 ) -> None:
     """While another process fetches, a fetch waits at most its own timeout and says why."""
     git_server.fault = "hang"

@@ -33,6 +33,12 @@ from reconciler.source.mirror import MirrorDamaged
         ),
         ("Host key verification failed.\nfatal: Could not read from remote", SourceUnavailable, "host key"),
         ("git@h: Permission denied (publickey).\nfatal: x", SourceUnavailable, "forbids"),
+        (
+            "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.\nfatal: x",
+            SourceUnavailable,
+            "is another than",
+        ),
+        ("error: cannot run ssh: No such file\nfatal: unable to fork", SourceUnavailable, "not installed"),
         ("error: RPC failed; curl 18\nfatal: early EOF", SourceUnavailable, "broke off"),
         (
             "error: RPC failed; curl 18\nerror: 30958 bytes of body are still expected\nfatal: early EOF",

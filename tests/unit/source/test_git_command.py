@@ -48,15 +48,18 @@ def test_each_source_speaks_its_protocol_alone() -> None:
         assert _environment(url, SourceCredentials())["GIT_ALLOW_PROTOCOL"] == protocol
 
 
-def test_ssh_asks_nothing_and_trusts_no_new_host() -> None:
+def test_ssh_asks_nothing_and_trusts_no_new_host(tmp_path: Path) -> None:
     """ssh runs without questions, with the given key and known hosts and no configuration."""
-    credentials = SourceCredentials(ssh_key_file="/run/my key", ssh_known_hosts_file="/run/known")
+    key = tmp_path / "my key"
+    key.touch(mode=0o600)
+    key.write_text("-----BEGIN PRIVATE KEY-----\n")
+    credentials = SourceCredentials(ssh_key_file=str(key), ssh_known_hosts_file="/run/known")
     command = _environment("h.example:a", credentials)["GIT_SSH_COMMAND"]
     for option in ("-F /dev/null", "BatchMode=yes", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes"):
         assert option in command
-    assert "'IdentityFile=\"/run/my key\"'" in command
+    assert f"'IdentityFile=\"{key}\"'" in command
     with pytest.raises(Refused):
-        _environment("h.example:a", SourceCredentials(ssh_key_file='/run/"; touch ran'))
+        _environment("h.example:a", SourceCredentials(ssh_known_hosts_file='/run/"; touch ran'))
 
 
 def test_a_line_break_in_a_secret_is_refused() -> None:
