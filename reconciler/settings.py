@@ -351,6 +351,12 @@ class LimitSettings(SettingsModel):
     connections_per_database: int = Field(
         default=4, ge=2, le=100, description="Connections to one managed database, at most."
     )
+    connections_per_server: int = Field(
+        default=20,
+        ge=2,
+        le=10_000,
+        description="Connections to one PostgreSQL server for reading, at most; each operation has its own.",
+    )
     connections_total: int = Field(
         default=40, ge=4, le=10_000, description="Connections to all managed databases, at most."
     )

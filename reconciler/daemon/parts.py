@@ -68,11 +68,13 @@ def build(
 ) -> Parts:
     """Build everything but the worker; opens nothing yet. `shared`: passes wait to be told of peers."""
     connections = Connections(
-        per_database=settings.limits.connections_per_database, total=settings.limits.connections_total
+        per_database=settings.limits.connections_per_database,
+        per_server=settings.limits.connections_per_server,
+        total=settings.limits.connections_total,
     )
     # Apart, so that no managed server which hangs ever keeps the control database from us.
     to_control = settings.workers + CONTROL_CONNECTIONS
-    control_connections = Connections(per_database=to_control, total=to_control)
+    control_connections = Connections(per_database=to_control, per_server=to_control, total=to_control)
     repositories = {
         source.name: Repository(access(source, secrets), state_dir=Path(settings.state_dir))
         for source in settings.sources

@@ -5,6 +5,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 
 from reconciler.planner.shared import Shared
 from reconciler.postgres.connection import Connection, Connections, Dsn
@@ -76,11 +77,12 @@ class StateReader:
         )
 
     async def _server(self, dsn: Dsn) -> ServerFacts:
-        async with self._connections.borrow(dsn) as connection:
+        async with self._connections.borrow(dsn, self_contained=True) as connection:
             return await read_server(connection)
 
     async def _database(self, dsn: Dsn, database: str) -> _Read:
-        async with self._connections.borrow(dsn, database=database) as connection:
+        borrow = partial(self._connections.borrow, dsn, database=database, self_contained=True)
+        async with borrow() as connection:
             tracked, live = await _glance(connection)
             known_probe = self._known_probe(dsn, database, tracked)
             if live.probe == known_probe:
@@ -88,7 +90,8 @@ class StateReader:
             live = await read_database(
                 connection,
                 known_probe=known_probe,
-                beside=lambda: self._connections.borrow(dsn, database=database),
+                # Who holds one connection never waits for a second.
+                beside=partial(borrow, wait=False),
             )
             return await _with_objects(connection, tracked, live), live
 

@@ -1,19 +1,21 @@
 """Connections to PostgreSQL: opening and borrowing, bounded, without ever quoting a connection string."""
 
 import asyncio
+import select
 import time
-from collections.abc import AsyncIterator
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import conninfo
 from psycopg.pq import TransactionStatus
 
 from reconciler.errors import DatabaseUnavailable, PermanentError
 from reconciler.postgres.dsn import Dsn
 from reconciler.postgres.failure import DatabaseMissing, connect_failure, is_transient, translate
+from reconciler.postgres.places import Place, Places
 from reconciler.postgres.queries import Queries
 
 __all__ = ["Connection", "Connections", "DatabaseMissing", "Dsn", "connect", "is_transient", "translate"]
@@ -38,6 +40,9 @@ _NETWORK_SETTINGS: dict[str, Any] = {
 """A peer that is gone without a word is noticed within half a minute; the connection string may say else."""
 _SETTINGS_REFUSED = ("unsupported startup parameter", "configuration parameter", 'parameter "')
 _NAME_BYTES_MAX = 63
+_SERVERS_REMEMBERED = 1000
+_TRUSTED_S = 15.0
+"""How long an idle connection is taken to live without asking, as long as nothing came in."""
 _RESET_TIMEOUT_S = 5.0
 
 
@@ -106,8 +111,7 @@ def _check_name(database: str) -> None:
 
 
 async def _open(settings: dict[str, Any], *, autocommit: bool) -> Connection:
-    text = conninfo.make_conninfo("", **settings)
-    return await psycopg.AsyncConnection.connect(text, autocommit=autocommit)
+    return await psycopg.AsyncConnection.connect("", autocommit=autocommit, **settings)
 
 
 def _target(dsn: Dsn, database: str | None) -> str:
@@ -115,152 +119,186 @@ def _target(dsn: Dsn, database: str | None) -> str:
 
 
 @dataclass(slots=True, eq=False)
-class _Idle:
+class _Held:
+    """A connection of the cache. `role` is the one its session started with, and is named for when idle."""
+
     connection: Connection
-    since: float
-
-
-@dataclass(slots=True, eq=False)
-class _Shelf:
-    """What the cache knows of one database; `lent` also counts those being opened."""
-
-    idle: list[_Idle] = field(default_factory=list)
-    lent: int = 0
+    place: Place
+    role: str
+    since: float = 0.0
 
 
 class Connections:
     """A bounded cache of connections, by connection string and database.
 
-    Belongs to one event loop. `per_database` and `total` bound open connections, lent and idle together; a
-    borrower waits at most `wait_s`. A connection that broke, or came back in a transaction or from a
-    cancelled task, is closed.
+    Belongs to one event loop. `per_database`, `per_server` and `total` bound open connections, lent and idle
+    together; a borrower waits at most `wait_s`. A connection that broke, or came back in a transaction or
+    from a cancelled task, is closed. Who holds a connection and wants a second one must not wait for it:
+    two who did could wait for each other.
     """
 
     def __init__(
-        self, *, per_database: int = 4, total: int = 40, idle_s: float = 60.0, wait_s: float = 30.0
+        self,
+        *,
+        per_database: int = 4,
+        per_server: int = 20,
+        total: int = 40,
+        idle_s: float = 60.0,
+        wait_s: float = 30.0,
     ) -> None:
-        self._per_database = per_database
-        self._total = total
+        self._places = Places(per_database=per_database, per_server=per_server, total=total)
         self._idle_s = idle_s
         self._wait_s = wait_s
-        self._shelves: dict[tuple[Dsn, str | None], _Shelf] = {}
-        self._changed = asyncio.Event()
+        self._idle: dict[Hashable, list[_Held]] = {}
+        self._by_age: OrderedDict[_Held, None] = OrderedDict()
+        self._idle_of: Counter[str] = Counter()
+        self._servers: OrderedDict[Dsn, str] = OrderedDict()
         self._sweeper: asyncio.Task[None] | None = None
         self._closed = False
 
     @asynccontextmanager
     async def borrow(
-        self, dsn: Dsn, *, database: str | None = None, role: str = "pass"
+        self,
+        dsn: Dsn,
+        *,
+        database: str | None = None,
+        role: str = "pass",
+        wait: bool = True,
+        self_contained: bool = False,
     ) -> AsyncIterator[Connection]:
-        """Lend a connection in autocommit mode with an empty `search_path`; it is reset when it is back."""
-        shelf = await self._reserve(dsn, database)
-        connection: Connection | None = None
+        """Lend a connection in autocommit mode with an empty `search_path`; it is reset when it is back.
+
+        A self-contained borrower promises to need no setting of the session and to change none: it finds the
+        session as it started, and both exchanges are spared. Without `wait`, DatabaseUnavailable is raised
+        where there is no room now.
+        """
+        place = Place((dsn, database), self._server(dsn))
+        await self._reserve(place, _target(dsn, database), wait=wait)
+        held: _Held | None = None
         usable = False
         try:
-            connection = await self._take(shelf, dsn, database, role)
+            held = await self._take(place, (dsn, database, role), as_is=self_contained)
             try:
-                yield connection
+                yield held.connection
                 usable = True
             except Exception:
                 usable = True
                 raise
         finally:
-            await self._put_back(shelf, connection, usable=usable)
+            await self._put_back(place, held, usable=usable, reset=not self_contained)
 
     async def close(self) -> None:
         """Close everything idle; what is lent is closed when it comes back."""
         self._closed = True
-        self._tell_waiters()
+        self._places.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._sweeper
             self._sweeper = None
-        entries = [entry for shelf in self._shelves.values() for entry in shelf.idle]
-        for shelf in self._shelves.values():
-            shelf.idle.clear()
-        for entry in entries:
-            await _close(entry.connection)
+        for held in list(self._by_age):
+            await self._drop(held)
 
-    async def _reserve(self, dsn: Dsn, database: str | None) -> _Shelf:
-        """Wait for the right to have one connection more, making room among the idle ones of others."""
-        key = (dsn, database)
+    def _server(self, dsn: Dsn) -> str:
+        """The server of a connection string, parsed once."""
+        known = self._servers.get(dsn)
+        if known is None:
+            known = self._servers[dsn] = dsn.server
+            if len(self._servers) > _SERVERS_REMEMBERED:
+                self._servers.popitem(last=False)
+        return known
+
+    async def _reserve(self, place: Place, target: str, *, wait: bool) -> None:
+        """Get the right to have one connection more."""
+        places = self._places
+        bounds = (
+            f"{places.per_database} to a database, {places.per_server} to a server and {places.total} in all"
+        )
+        hint = f"at most {bounds} are open at once"
+        if not wait:
+            if not places.try_take(place):
+                raise DatabaseUnavailable(f"no free connection to {target}", hint=hint)
+            return
         try:
             async with asyncio.timeout(self._wait_s):
-                while not self._has_room(key):
-                    await self._changed.wait()
+                await places.take(place)
         except TimeoutError:
             raise DatabaseUnavailable(
-                f"waiting for a free connection to {_target(dsn, database)}: none within {self._wait_s:g} s",
-                hint=f"at most {self._per_database} to a database and {self._total} in all are open at once",
+                f"waiting for a free connection to {target}: none within {self._wait_s:g} s", hint=hint
             ) from None
-        shelf = self._shelves.setdefault(key, _Shelf())
-        shelf.lent += 1
-        return shelf
 
-    def _has_room(self, key: tuple[Dsn, str | None]) -> bool:
-        if self._closed:
-            raise DatabaseUnavailable("the connections of this process are closed: it is stopping")
-        shelf = self._shelves.get(key)
-        lent = sum(other.lent for other in self._shelves.values())
-        return lent < self._total and (shelf is None or shelf.lent < self._per_database)
+    async def _make_room(self, server: str) -> None:
+        """Close the longest idle ones while more than the bounds would be open."""
+        places = self._places
+        while self._idle_of[server] and places.taken_of(server) + self._idle_of[server] > places.per_server:
+            await self._drop(next(held for held in self._by_age if held.place.server == server))
+        while self._by_age and places.taken + len(self._by_age) > places.total:
+            await self._drop(next(iter(self._by_age)))
 
-    async def _make_room(self) -> None:
-        """Close the longest idle ones while more than `total` would be open."""
-        while sum(shelf.lent + len(shelf.idle) for shelf in self._shelves.values()) > self._total:
-            oldest = min(
-                (entry for shelf in self._shelves.values() for entry in shelf.idle),
-                key=lambda entry: entry.since,
-                default=None,
-            )
-            if oldest is None:
-                return
-            await self._drop(oldest)
+    def _lay_down(self, held: _Held) -> None:
+        held.since = time.monotonic()
+        self._idle.setdefault(held.place.database, []).append(held)
+        self._by_age[held] = None
+        self._idle_of[held.place.server] += 1
+        self._sweep_later()
 
-    async def _drop(self, entry: _Idle) -> None:
-        for shelf in self._shelves.values():
-            if entry in shelf.idle:
-                shelf.idle.remove(entry)
-        await _close(entry.connection)
+    def _pick_up(self, held: _Held) -> bool:
+        """Take a connection out of the idle ones; false where another did."""
+        if held not in self._by_age:
+            return False
+        del self._by_age[held]
+        shelf = self._idle[held.place.database]
+        shelf.remove(held)
+        if not shelf:
+            del self._idle[held.place.database]
+        self._idle_of[held.place.server] -= 1
+        if not self._idle_of[held.place.server]:
+            del self._idle_of[held.place.server]
+        return True
 
-    async def _take(self, shelf: _Shelf, dsn: Dsn, database: str | None, role: str) -> Connection:
+    async def _drop(self, held: _Held) -> None:
+        if self._pick_up(held):
+            await _close(held.connection)
+
+    async def _take(self, place: Place, wanted: tuple[Dsn, str | None, str], *, as_is: bool) -> _Held:
         """An idle connection that still answers, else a new one, for which others may have to make room."""
-        while shelf.idle:
-            connection = shelf.idle.pop().connection
-            if await _prepared_or_closed(connection, role):
-                return connection
-        await self._make_room()
-        connection = await connect(dsn, database=database, role=role)
-        if not await _prepared_or_closed(connection, role):
+        dsn, database, role = wanted
+        while shelf := self._idle.get(place.database):
+            held = shelf[-1]
+            self._pick_up(held)
+            usable_as_is = as_is and held.role == role and _is_quiet(held)
+            if usable_as_is or await _prepared_or_closed(held.connection, role):
+                return held
+        await self._make_room(place.server)
+        try:
+            connection = await connect(dsn, database=database, role=role)
+        except DatabaseUnavailable:
+            self._places.heard(place.server, answers=False)
+            raise
+        self._places.heard(place.server, answers=True)
+        if not as_is and not await _prepared_or_closed(connection, role):
             raise DatabaseUnavailable(
                 f"connecting to {_target(dsn, database)}: the server closed the connection"
             )
-        return connection
+        return _Held(connection, place, role)
 
-    async def _put_back(self, shelf: _Shelf, connection: Connection | None, *, usable: bool) -> None:
+    async def _put_back(self, place: Place, held: _Held | None, *, usable: bool, reset: bool) -> None:
         kept = False
         try:
-            if connection is not None and usable and not self._closed and await _reset(connection):
+            if (
+                held is not None
+                and usable
+                and not self._closed
+                and await _is_fit(held.connection, reset=reset)
+            ):
                 # Everything may have been closed while it was reset.
                 kept = not self._closed
         finally:
-            if kept and connection is not None:
-                shelf.idle.append(_Idle(connection, time.monotonic()))
-                self._sweep_later()
-            elif connection is not None:
-                await _close(connection)
-            shelf.lent -= 1
-            self._forget_empty()
-            self._tell_waiters()
-
-    def _tell_waiters(self) -> None:
-        """Wake whoever waits now; those who come later wait for the next change."""
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    def _forget_empty(self) -> None:
-        for key in [key for key, shelf in self._shelves.items() if not shelf.lent and not shelf.idle]:
-            del self._shelves[key]
+            if kept and held is not None:
+                self._lay_down(held)
+            elif held is not None:
+                await _close(held.connection)
+            self._places.give_back(place)
 
     def _sweep_later(self) -> None:
         if self._sweeper is None or self._sweeper.done():
@@ -268,15 +306,13 @@ class Connections:
 
     async def _sweep(self) -> None:
         """Close what has been idle for long; ends when nothing is idle."""
-        while idle := [entry for shelf in self._shelves.values() for entry in shelf.idle]:
-            due = min(entry.since for entry in idle) + self._idle_s - time.monotonic()
+        while self._by_age:
+            oldest = next(iter(self._by_age))
+            due = oldest.since + self._idle_s - time.monotonic()
             if due > 0:
                 await asyncio.sleep(due)
-                continue
-            for entry in idle:
-                if entry.since + self._idle_s <= time.monotonic():
-                    await self._drop(entry)
-            self._forget_empty()
+            else:
+                await self._drop(oldest)
 
 
 async def _prepared(connection: Connection, role: str) -> bool:
@@ -304,17 +340,27 @@ async def _prepared_or_closed(connection: Connection, role: str) -> bool:
     return prepared
 
 
-async def _reset(connection: Connection) -> bool:
+def _is_quiet(held: _Held) -> bool:
+    """Whether a connection was used a moment ago and nothing came in since: it is taken to live then."""
+    if held.connection.closed or time.monotonic() - held.since > _TRUSTED_S:
+        return False
+    arrived = select.poll()
+    arrived.register(held.connection.fileno(), select.POLLIN)
+    return not arrived.poll(0)
+
+
+async def _is_fit(connection: Connection, *, reset: bool) -> bool:
     """Whether a connection that comes back is fit for another borrower; nothing of this one is left then."""
     if connection.closed or connection.info.transaction_status != TransactionStatus.IDLE:
         return False
     try:
-        async with asyncio.timeout(_RESET_TIMEOUT_S):
-            if not connection.autocommit:
-                await connection.set_autocommit(True)
-            connection.row_factory = psycopg.rows.tuple_row
-            connection.prepare_threshold = 5
-            await connection.execute(_QUERIES["forget_session"], prepare=False)
+        if not connection.autocommit:
+            await connection.set_autocommit(True)
+        connection.row_factory = psycopg.rows.tuple_row
+        connection.prepare_threshold = 5
+        if reset:
+            async with asyncio.timeout(_RESET_TIMEOUT_S):
+                await connection.execute(_QUERIES["forget_session"], prepare=False)
     except (psycopg.Error, TimeoutError):
         return False
     return not connection.closed

@@ -80,10 +80,20 @@ async def read_database(
     doing = f"reading database '{connection.info.dbname}'"
     live = await read_repeatedly(once, doing)
     for _ in range(ATTEMPTS_MAX - 1):
-        if live.catalog is None or await probe(connection) == live.probe:
+        if live.catalog is None or await _probe_again(connection) == live.probe:
             break
         live = await read_repeatedly(once, doing)
     return live
+
+
+async def _probe_again(connection: Connection) -> str:
+    """The probe now, with the settings of a reading: those of the session are not ours to rely on."""
+
+    async def once() -> str:
+        async with reading(connection):
+            return await probe(connection)
+
+    return await read_repeatedly(once, f"probing the catalog of database '{connection.info.dbname}'")
 
 
 class Glance:
