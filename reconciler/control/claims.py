@@ -176,7 +176,7 @@ def _claim(row: Row, *, first: bool) -> Claim:
     )
 
 
-async def hand_back(connection: Connection, claim: Claim) -> None:
+async def hand_back(connection: Connection, claim: Claim, reason: str = "") -> None:
     """Let any worker resume the operation at once; LeaseLost where it is another's already."""
     async with changing(connection, f"handing back operation {claim.operation}"):
         row = await one(connection, "hand_back", id=int(claim.operation), lease_token=claim.lease_token)
@@ -184,7 +184,8 @@ async def hand_back(connection: Connection, claim: Claim) -> None:
             raise lease_lost(claim)
         event = NewEvent(
             kind="operation.handed_back",
-            message=f"operation {claim.operation} on '{claim.deployment}' was handed back",
+            message=f"operation {claim.operation} on '{claim.deployment}' was handed back"
+            + (f": {reason}" if reason else ""),
             environment=claim.environment,
             deployment=claim.deployment,
             rollout=int(claim.rollout),

@@ -47,6 +47,8 @@ class Tools:
     limits: WorkerLimits
     emit: Callable[[Event], None]
     interference: Interference
+    leave_to_others: Callable[[str], bool]
+    """Told of a source that does not answer; true where operations whose commit is not here are others'."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,14 @@ _INTERRUPTIONS = {
     ),
     "shutdown": _Outcome(event=None, reason="the worker stops"),
 }
+
+
+class _CommitAway(Exception):
+    """The commit of the operation is not here, and cannot be fetched now; never leaves this module."""
+
+    def __init__(self, why: TemporaryError) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
 class Attempt:
@@ -111,6 +121,11 @@ class Attempt:
             raise
         except Interrupted as asked:
             return _INTERRUPTIONS[asked.why]
+        except _CommitAway as away:
+            # Our trouble, not the operation's: whoever has the commit goes on, and no attempt is spent.
+            if not self._tools.leave_to_others(self._claim.source):
+                return self._judge(away.why)
+            return _Outcome(event=None, reason=str(away.why))
         except Exception as error:  # noqa: BLE001 - the boundary of an operation
             return self._judge(error)
         if plan.blocked:
@@ -176,7 +191,10 @@ class Attempt:
 
     async def _assess(self) -> Assessment:
         claim = self._claim
-        view = await self._tools.planner.view(claim.source, claim.commit)
+        try:
+            view = await self._tools.planner.view(claim.source, claim.commit)
+        except TemporaryError as error:
+            raise _CommitAway(error) from error
         spec, states = await self._tools.planner.desired(view, claim.environment)
         desired = next((state for state in states if state.deployment == claim.deployment), None)
         if desired is None:
@@ -311,7 +329,7 @@ class Attempt:
         claim = self._claim
         async with self._tools.control.connection() as connection:
             if outcome.event is None:
-                await claims.hand_back(connection, claim)
+                await claims.hand_back(connection, claim, outcome.reason)
                 return
             state = await transitions.transition(
                 connection,

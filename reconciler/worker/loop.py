@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reconciler.control import claims, workers
 from reconciler.control.claims import Claim
@@ -27,6 +27,9 @@ CONTROL_RETRY_S = 1.0
 """Pause before the control database is tried again after it went away."""
 CANCEL_WAIT_S = 15.0
 """How long cancelled operations may take to take their transactions back."""
+SHUN_FIRST_S = 2.0
+SHUN_MOST_S = 60.0
+"""How long nothing of a source is claimed after a commit of it could not be read here; it doubles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,10 @@ class Worker:
             limits=limits,
             emit=hooks.emit,
             interference=hooks.interference,
+            leave_to_others=self._shun,
         )
+        self._only_rollout: str | None = None
+        self._shunned: dict[str, tuple[float, float]] = {}
         self._peers: tuple[Peer, ...] = ()
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
@@ -106,6 +112,7 @@ class Worker:
         With `only_rollout`, work on that rollout only and return when nothing of it can be claimed; then a
         control database that goes away is an error.
         """
+        self._only_rollout = only_rollout
         while not self._stopping.is_set():
             try:
                 await self._run_registered(only_rollout)
@@ -202,9 +209,26 @@ class Worker:
                 kept = [running.claim.operation for running in self._running]
                 await workers.release_strays(connection, worker, kept)
                 self._strays = False
+            readable = replace(worker, sources=worker.sources - self._shunned_now())
             return await claims.claim(
-                connection, worker, lease_s=self._limits.lease_s, only_rollout=only_rollout
+                connection, readable, lease_s=self._limits.lease_s, only_rollout=only_rollout
             )
+
+    def _shun(self, source: str) -> bool:
+        """Claim nothing of a source for a while; false where nobody else is there to do it."""
+        if self._only_rollout is not None:
+            return False
+        now = time.monotonic()
+        until, pause_s = self._shunned.get(source, (0.0, SHUN_FIRST_S / 2))
+        if until <= now:
+            # Of several operations that met the same silence, the first counts.
+            pause_s = min(pause_s * 2, SHUN_MOST_S) if now < until + 2 * SHUN_MOST_S else SHUN_FIRST_S
+            self._shunned[source] = (now + pause_s, pause_s)
+        return True
+
+    def _shunned_now(self) -> set[str]:
+        now = time.monotonic()
+        return {source for source, (until, _pause_s) in self._shunned.items() if until > now}
 
     async def _operate(self, running: Running) -> None:
         """Make one attempt, and never raise: one operation does not end the others."""
