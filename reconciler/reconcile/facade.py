@@ -92,6 +92,7 @@ class Reconciler:
         Raises Refused where nothing may be done, with every reason.
         """
         where = await self._heads.look_up(name, ref=ref, deployment=deployment)
+        await self._heads.check_may_apply(where, ref)
         async with self._recorder.connection() as connection:
             await environments.claim_name(connection, name, where.view.source)
             known = await environments.read_environments(connection, [name])

@@ -162,6 +162,14 @@ class Heads:
                 )
         return Found(view=view, spec=spec, states=tuple(states))
 
+    async def check_may_apply(self, found: Found, ref: str | None) -> None:
+        """Raise SignatureRefused where a commit carries no signature that its source asks for.
+
+        A head is good already; any other commit may be looked at, and is not applied.
+        """
+        if ref is not None:
+            await self._sources[found.view.source].verify(found.view.commit, ref=ref)
+
     async def find(self, name: str) -> SourceView:
         """The head of the source that declares an environment."""
         names: list[str] = []

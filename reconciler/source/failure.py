@@ -35,7 +35,7 @@ _REASONS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (
             r"host identification has changed|host key for .* has changed",
             "the host key of the remote is another than the one in the known hosts file",
-            "somebody may stand in between: ask its owner for the fingerprint before auth.known_hosts is changed",
+            "somebody may stand in between: ask its owner for the fingerprint, then change auth.known_hosts",
         ),
         (
             r"host key verification failed|no .* host key is known",

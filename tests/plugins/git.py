@@ -50,6 +50,13 @@ class GitRepository:
         git(path, "init", "--quiet", "--initial-branch=main", "--template=")
         git(path, "config", "gc.auto", "0")
 
+    @classmethod
+    def at(cls, path: Path) -> "GitRepository":
+        """The repository that is at a path already."""
+        found = cls.__new__(cls)
+        found.path = path
+        return found
+
     @property
     def git_dir(self) -> Path:
         return self.path / ".git"

@@ -132,10 +132,13 @@ def make_gpg_signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeGp
     yield make
     for signer in made:
         signer.close()
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # an agent may be removing its sockets meanwhile
+
+
+MakeSshSigner = Callable[[str], SshSigner]
 
 
 @pytest.fixture
-def make_ssh_signer(tmp_path: Path) -> Callable[[str], SshSigner]:
+def make_ssh_signer(tmp_path: Path) -> MakeSshSigner:
     """Make people who sign with SSH keys."""
     return lambda name: SshSigner(tmp_path / "ssh" / name, name)

@@ -2,7 +2,6 @@
 
 import base64
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,9 +11,7 @@ from reconciler.errors import NotFound, PermanentError, Refused, SignatureRefuse
 from reconciler.source.access import HistoryPolicy, SignaturePolicy, SourceAccess
 from reconciler.source.repository import Repository
 from tests.plugins.git import GitRepository, git
-from tests.plugins.signers import MakeGpgSigner, SshSigner
-
-MakeSshSigner = Callable[[str], SshSigner]
+from tests.plugins.signers import MakeGpgSigner, MakeSshSigner, SshSigner, run
 
 
 def _open(
@@ -221,8 +218,6 @@ async def test_a_signature_made_for_something_else_is_refused(
     raw = git_repository.git("cat-file", "commit", "HEAD") + "\n"
     payload = tmp_path / "payload"
     payload.write_text(raw)
-    from tests.plugins.signers import run
-
     run("ssh-keygen", "-q", "-Y", "sign", "-n", "file", "-f", str(ada.private), str(payload))
     armored = (tmp_path / "payload.sig").read_text().strip().replace("\n", "\n ")
     head, _, message = raw.partition("\n\n")
