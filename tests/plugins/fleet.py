@@ -70,6 +70,13 @@ class Member(Daemon):
     def is_up(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def wait_ended(self) -> int:
+        """Wait until it ended by itself, and give its exit code."""
+        assert self.process is not None
+        code = self.process.wait(timeout=DEADLINE_S)
+        self.process = None
+        return code
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if there is anybody to get it."""
         if self.process is not None:
@@ -352,7 +359,7 @@ class Fleet:
         for member in running:
             member.send(signal.SIGCONT)
             member.send(signal.SIGTERM)
-        return [member.stop() for member in running]
+        return [member.wait_ended() for member in running]
 
     def close(self) -> None:
         for member in self.members:
