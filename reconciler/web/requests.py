@@ -1,4 +1,7 @@
-"""What routes take from a request: names, roles, and JSON answers; shared by all of them."""
+"""What routes take from a request: names, roles, and JSON answers; shared by all of them.
+
+Dependencies are coroutines although they wait for nothing: others are run in threads, which there are few of.
+"""
 
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -43,7 +46,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 BEARER = HTTPBearer(scheme_name="token", description="A token of the daemon's settings.", auto_error=False)
 
 
-def service(request: Request) -> Service:
+async def service(request: Request) -> Service:
     """The facade of this application."""
     found: Service = request.app.state.service
     return found
@@ -63,7 +66,7 @@ class AtLeast:
     def __init__(self, role: Role) -> None:
         self.role = role
 
-    def __call__(self, request: Request, _bearer: Annotated[Any, Security(BEARER)] = None) -> Caller:
+    async def __call__(self, request: Request, _bearer: Annotated[Any, Security(BEARER)] = None) -> Caller:
         """The caller; the guard has looked at the token already, here it is only documented."""
         who = caller(request)
         if who.role < self.role:
@@ -108,7 +111,7 @@ def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None)
     return JSONResponse(to_json(value), status_code=status, headers=headers)
 
 
-def _environment(
+async def _environment(
     request: Request,
     env: Annotated[str, Path(min_length=1, description="the environment's name, percent-encoded")],
 ) -> str:
@@ -118,7 +121,7 @@ def _environment(
     return name
 
 
-def _rollout(rollout: Annotated[str, Path(min_length=1, description="the rollout's id")]) -> str:
+async def _rollout(rollout: Annotated[str, Path(min_length=1, description="the rollout's id")]) -> str:
     return name_of(rollout)
 
 

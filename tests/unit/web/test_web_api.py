@@ -53,9 +53,9 @@ async def client(service: MemoryService, seen: list[Event]) -> AsyncIterator[htt
 
 def tokens_client(service: MemoryService) -> httpx.AsyncClient:
     tokens = [
-        Token(name="reader", role=Role.READ, value="read-0123456789abc"),
-        Token(name="provisioner", role=Role.PROVISION, value="prov-0123456789abc"),
-        Token(name="operator", role=Role.OPERATE, value="oper-0123456789abc"),
+        Token(name="reader", role=Role.READ, value="read-0123456789ab"),
+        Token(name="provisioner", role=Role.PROVISION, value="prov-0123456789ab"),
+        Token(name="operator", role=Role.OPERATE, value="oper-0123456789ab"),
     ]
     app = create_app(service, metrics_text=metrics_text, tokens=tokens, listen_host="0.0.0.0")
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://reconciler.example.com")
@@ -345,13 +345,15 @@ async def test_tokens_are_asked_for(service: MemoryService) -> None:
         assert_problem(await client.get("/%6Civez"), 401)
         for path in ("/livez", "/readyz", "/openapi.json"):
             assert (await client.get(path)).status_code == 200
-        assert (await client.get("/metrics", headers=bearer("read-0123456789abc"))).status_code == 200
+        assert (await client.get("/metrics", headers=bearer("read-0123456789ab"))).status_code == 200
 
 
 async def test_roles(service: MemoryService) -> None:
     """Readers read; provisioners apply provision-only without hazards; operators do the rest."""
     async with tokens_client(service) as client:
-        read, provision, operate = map(bearer, ("read-0123456789abc", "prov-0123456789abc", "oper-0123456789abc"))
+        read, provision, operate = map(
+            bearer, ("read-0123456789ab", "prov-0123456789ab", "oper-0123456789ab")
+        )
         path = "/v1/environments/production"
         assert (await client.get(f"{path}/diff", headers=read)).status_code == 200
         assert (
