@@ -125,8 +125,13 @@ class Resolving:
 
     def known(self, view: SourceView, spec: EnvironmentSpec) -> list[DesiredState] | None:
         """The desired states of an environment where all of them are known; raises SpecError as `states`."""
-        found = [self._known(view, spec.name, place.name) for place in spec.deployments]
-        return None if None in found else [_usable(each, view) for each in found if each is not None]
+        found = []
+        for place in spec.deployments:
+            kept = self._known(view, spec.name, place.name)
+            if kept is None:
+                return None
+            found.append(_usable(kept, view))
+        return found
 
     def states(self, view: SourceView, spec: EnvironmentSpec) -> list[DesiredState]:
         """The desired states of an environment in rollout order; raises SpecError with all that is wrong."""

@@ -1,0 +1,241 @@
+"""Commits by content: parsed, digested and resolved once, and anew whenever it matters."""
+
+from collections.abc import Mapping
+from unittest import mock
+
+import pytest
+
+from reconciler.errors import SpecError
+from reconciler.planner import view as view_module
+from reconciler.planner.view import Parsing, Resolving, SourceView
+from reconciler.settings import AllowSettings, OwnSecrets
+from reconciler.source.tree import SourceTree, blob_id
+from reconciler.spec.environment import EnvironmentSpec
+from reconciler.spec.parse import ParsedEnvironment, ParsedFile, parse_spec_file
+from reconciler.spec.permissions import restrict
+from reconciler.state.resolve import read_content
+
+SPEC = """\
+apiVersion: reconciler/v1
+kind: Environment
+metadata: {{name: {name}}}
+spec:
+  variables: {{tier: {tier}}}
+  deployments:
+    - name: eu
+      postgres: {{dsn: {{env: {dsn}}}}}
+    - name: us
+      postgres: {{dsn: {{env: {dsn}}}}}
+      variables: {{tier: silver}}
+  components:
+    - {{name: db, kind: Database, database: "{name}_${{deployment}}"}}
+    - {{name: m, kind: Module, database: {{from: db}}, path: "modules/${{tier}}"}}
+"""
+PLAN = "%syntax-version=1.0.0\n%project={name}\n\none 2026-01-01T00:00:00Z A <a@example.org> # n\n"
+
+
+def files(**changed: str) -> dict[str, str]:
+    """Two environments, of which each deployment has a module of its own."""
+    found = {
+        "environments/shop.yaml": SPEC.format(name="shop", tier="gold", dsn="SHOP_DSN"),
+        "environments/blog.yaml": SPEC.format(name="blog", tier="gold", dsn="SHOP_DSN"),
+        "README.md": "hello",
+    }
+    for tier in ("gold", "silver"):
+        found |= {
+            f"modules/{tier}/sqitch.plan": PLAN.format(name=tier),
+            f"modules/{tier}/deploy/one.sql": f"CREATE TABLE {tier} ();",
+            f"modules/{tier}/revert/one.sql": f"DROP TABLE {tier};",
+        }
+    return {**found, **changed}
+
+
+def tree(texts: Mapping[str, str], commit: str = "1") -> SourceTree:
+    contents = {path: text.encode() for path, text in texts.items()}
+    return SourceTree(
+        commit=commit * 40,
+        files=contents,
+        blobs={path: blob_id(content, like="0" * 40) for path, content in contents.items()},
+        skipped=(),
+    )
+
+
+def parsing() -> Parsing:
+    return Parsing(restrict=lambda _source, parsed: parsed)
+
+
+def view(texts: Mapping[str, str], commit: str = "1") -> SourceView:
+    return parsing().view("site", tree(texts, commit), "environments")
+
+
+def spec_of(viewed: SourceView, name: str) -> EnvironmentSpec:
+    spec = viewed.environments[name].spec
+    assert spec is not None, viewed.environments[name].problems
+    return spec
+
+
+def test_digests_do_not_depend_on_the_commit() -> None:
+    """The same files at another commit have the same inputs."""
+    assert view(files(), "1").inputs == view(files(), "2").inputs
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "changed"),
+    [
+        ("environments/shop.yaml", SPEC.format(name="shop", tier="gold", dsn="OTHER_DSN"), {"shop"}),
+        ("modules/gold/deploy/one.sql", "CREATE TABLE other ();", {"shop", "blog"}),
+        ("modules/silver/deploy/one.sql", "CREATE TABLE other ();", {"shop", "blog"}),
+        ("modules/silver/revert/one.sql", "SELECT 1;", {"shop", "blog"}),
+        ("modules/silver/verify/one.sql", "SELECT 1;", {"shop", "blog"}),
+        ("modules/gold/sqitch.conf", "[core]\n\ttop_dir = ../../sql\n", {"shop", "blog"}),
+        ("modules/gold/gold.control", "requires = 'citext'\n", {"shop", "blog"}),
+        ("modules/bronze/sqitch.plan", PLAN.format(name="bronze"), set()),
+        ("modules/golden/sqitch.plan", PLAN.format(name="golden"), set()),
+        ("README.md", "bye", set()),
+    ],
+)
+def test_digest_changes_with_what_an_environment_is_made_from(
+    path: str, text: str, changed: set[str]
+) -> None:
+    """A file that is read for an environment changes its digest, and no other file does."""
+    before, after = view(files()).inputs, view(files(**{path: text})).inputs
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_digest_covers_places_outside_of_the_module() -> None:
+    """Scripts that a sqitch.conf puts elsewhere count as those of the module."""
+    elsewhere = {
+        "modules/gold/sqitch.conf": "[core]\n\tdeploy_dir = ../../sql\n",
+        "sql/one.sql": "CREATE TABLE a ();",
+    }
+    before = view(files(**elsewhere))
+    after = view(files(**{**elsewhere, "sql/one.sql": "CREATE TABLE b ();"}))
+    assert before.inputs["shop"] != after.inputs["shop"]
+    assert before.inputs["shop"] == view(files(**elsewhere, **{"sqlx/one.sql": ""})).inputs["shop"]
+    (eu, _us) = Resolving().states(after, spec_of(after, "shop"))
+    assert eu.modules[0].changes[0].deploy.text == "CREATE TABLE b ();"
+
+
+def test_broken_environment_has_a_digest_of_what_is_wrong() -> None:
+    """It stays as long as the same is wrong, and moves with it."""
+    text = SPEC.format(name="shop", tier="gold", dsn="SHOP_DSN")
+    one = view(files(**{"environments/shop.yaml": text + "bad: 1\n"})).inputs
+    two = view(files(**{"environments/shop.yaml": text + "worse: 1\n"})).inputs
+    good = view(files()).inputs
+    assert len({one["shop"], two["shop"], good["shop"]}) == 3
+    assert one["blog"] == two["blog"] == good["blog"]
+
+
+def test_name_declared_twice_has_a_digest_of_both_places() -> None:
+    """Where an environment is broken because of another file, it moves when that file does."""
+    again = files(**{"environments/z.yaml": files()["environments/shop.yaml"]})
+    assert view(again).environments["shop"].problems
+    moved = dict(again)
+    moved["environments/y.yaml"] = moved.pop("environments/z.yaml")
+    assert len({view(each).inputs["shop"] for each in (files(), again, moved)}) == 3
+
+
+def test_document_that_only_moves_in_its_file_keeps_its_digest() -> None:
+    """What stands before a document in its file is not what the environment is made from."""
+    text = files()["environments/shop.yaml"]
+    both = files(**{"environments/shop.yaml": "# a comment\n" + text})
+    assert view(both).inputs == view(files()).inputs
+
+
+def test_each_spec_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next commit costs what it changed; another source has its own rules, and parses for itself."""
+    parsed: list[str] = []
+
+    def counted(file: str, content: bytes) -> ParsedFile:
+        parsed.append(file)
+        return parse_spec_file(file, content)
+
+    monkeypatch.setattr(view_module, "parse_spec_file", counted)
+    parser = parsing()
+    parser.view("site", tree(files()), "environments")
+    assert len(parsed) == 2
+    after = tree(files(**{"environments/blog.yaml": SPEC.format(name="blog", tier="gold", dsn="X")}), "2")
+    assert [list(paths) for paths in parser.slices("site", after, "environments")] == [
+        ["environments/blog.yaml"]
+    ]
+    parser.view("site", after, "environments")
+    assert parsed[2:] == ["environments/blog.yaml"]
+    parser.view("other", after, "environments")
+    assert len(parsed) == 5
+
+
+def test_module_is_read_once_for_all_who_deploy_it() -> None:
+    """Two environments and their next commit share the changes of a module that did not change."""
+    resolving = Resolving()
+    with mock.patch.object(view_module, "read_content", side_effect=read_content) as read:
+        first = view(files())
+        states = [
+            state for name in ("shop", "blog") for state in resolving.states(first, spec_of(first, name))
+        ]
+        assert read.call_count == 2
+        later = view(files(**{"modules/gold/deploy/one.sql": "CREATE TABLE other ();"}), "2")
+        (eu, us) = resolving.states(later, spec_of(later, "shop"))
+        assert read.call_count == 3
+    assert states[0].modules[0].changes is states[2].modules[0].changes
+    assert us.modules[0].changes is states[1].modules[0].changes
+    assert eu.modules[0].changes != states[0].modules[0].changes
+    assert {eu.commit, us.commit} == {"2" * 40}
+
+
+def test_unchanged_environment_is_not_resolved_again() -> None:
+    """Its states are known at the next commit, and name that one."""
+    resolving = Resolving()
+    first, later = view(files()), view(files(**{"README.md": "bye"}), "2")
+    assert resolving.known(first, spec_of(first, "shop")) is None
+    states = resolving.states(first, spec_of(first, "shop"))
+    found = resolving.known(later, spec_of(later, "shop"))
+    assert found is not None
+    assert [state.commit for state in found] == ["2" * 40] * 2
+    assert [state.modules for state in found] == [state.modules for state in states]
+
+
+def test_errors_are_known_too_and_raised_anew() -> None:
+    """A broken module costs one reading, and no error object is raised twice."""
+    resolving = Resolving()
+    broken = view(files(**{"modules/gold/deploy/one.sql": "CREATE TABEL x;"}))
+    spec = spec_of(broken, "shop")
+    errors = []
+    with mock.patch.object(view_module, "read_content", side_effect=read_content) as read:
+        for look in (resolving.states, resolving.states, resolving.known):
+            with pytest.raises(SpecError, match=r"modules/gold/deploy/one\.sql:1") as caught:
+                look(broken, spec)
+            errors.append(caught.value)
+        assert read.call_count == 1
+    assert len(set(map(id, errors))) == 3
+
+
+def test_what_is_kept_is_bounded() -> None:
+    """Two generations of a deployment stay, however many commits there were."""
+    resolving = Resolving(states_max=3)
+    for number in range(20):
+        text = f"CREATE TABLE t{number} ();"
+        each = view(files(**{"modules/gold/deploy/one.sql": text}), f"{number % 10}")
+        resolving.states(each, spec_of(each, "shop"))
+        resolving.states(each, spec_of(each, "blog"))
+    assert len(resolving._states) == 3
+    assert max(len(kept) for kept in resolving._states.values()) <= 2
+
+
+def test_permissions_hold_for_each_source() -> None:
+    """What a source may not use is a problem of its environments, and part of their digests."""
+
+    own = OwnSecrets(variables=frozenset(), files=frozenset())
+
+    def restricted(_source: str, parsed: tuple[ParsedEnvironment, ...]) -> tuple[ParsedEnvironment, ...]:
+        return restrict(
+            parsed,
+            AllowSettings(environments=("blog",)),
+            OwnSecrets(variables=frozenset(), files=frozenset()),
+        )
+
+    found = Parsing(restrict=restricted).view("site", tree(files()), "environments")
+    assert found.environments["shop"].spec is None
+    assert found.environments["blog"].spec is not None
+    free = view(files())
+    assert found.inputs["shop"] != free.inputs["shop"]
+    assert found.inputs["blog"] == free.inputs["blog"]
