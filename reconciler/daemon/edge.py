@@ -16,8 +16,9 @@ from reconciler.events import Event
 from reconciler.settings import RequestSettings, Settings, SourceSettings
 from reconciler.web.access import Role, Token
 from reconciler.web.app import check_access
+from reconciler.web.guard import HEAD_BYTES_MAX
 from reconciler.web.limits import RequestLimits
-from reconciler.web.protocol import HEAD_BYTES_MAX, Protocol
+from reconciler.web.protocol import Protocol
 from reconciler.web.signatures import Provider
 from reconciler.web.webhooks import Webhook
 

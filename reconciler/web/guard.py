@@ -24,6 +24,7 @@ from reconciler.web.access import LOCAL, Token, authenticate, is_loopback_host, 
 from reconciler.web.limits import Buckets, RequestLimits, Room
 from reconciler.web.problems import of_error, problem, too_many
 
+HEAD_BYTES_MAX = 32 * 1024
 BODY_BYTES_MAX = 64 * 1024
 SPEC_BYTES_MAX = 1024 * 1024
 """What a spec file in a source may have."""
@@ -159,6 +160,7 @@ class Guard:
     def _admit(self, scope: Scope, kind: Kind) -> None:
         headers = Headers(scope=scope)
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
+        _check_head(scope)
         if kind is Kind.WEBHOOK:
             return
         if self._tokens:
@@ -207,6 +209,13 @@ def _admit_local(headers: Headers) -> None:
         )
     if origin is not None and not is_own_origin(origin, host or ""):
         raise _Rejected(problem(403, "requests from pages of other origins are refused"))
+
+
+def _check_head(scope: Scope) -> None:
+    """Bound the head; the server bounds only one that comes in pieces."""
+    size = len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"")
+    if size + sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES_MAX:
+        raise _Rejected(problem(431, f"the head of a request may have {HEAD_BYTES_MAX} bytes"))
 
 
 def _check_type(headers: Headers, wanted: str) -> None:

@@ -16,7 +16,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from reconciler.web.guard import HEADERS
 from reconciler.web.problems import MEDIA_TYPE, content
 
-HEAD_BYTES_MAX = 32 * 1024
 HEAD_ARRIVES_WITHIN_S = 10.0
 STALLED_S = 30.0
 """How long a client may leave an answer unread."""
