@@ -31,7 +31,7 @@ LABEL org.opencontainers.image.title="pg-reconciler" \
     org.opencontainers.image.version="0.1.0" \
     org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates git openssh-client tini \
+    && apt-get install -y --no-install-recommends ca-certificates git gpg openssh-client tini \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log \
     && useradd --uid 10001 --user-group --no-log-init --create-home --home-dir /var/lib/reconciler reconciler \
     && chmod 700 /var/lib/reconciler
