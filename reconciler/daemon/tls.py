@@ -1,7 +1,6 @@
 """Certificates of the API: checked at the start, taken anew when their files change; nothing is served."""
 
 import asyncio
-import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,8 @@ class Certificates:
         """Read the files. Raises PermanentError with what is wrong with which of them."""
         self._settings = settings
         self._emit = emit
+        for path in _files(settings):
+            _check_readable(path)
         self._stamp = self._look()
         self.context = _context(settings)
 
@@ -35,11 +36,13 @@ class Certificates:
 
     def renew_now(self) -> None:
         """Take the files if they changed since they were last looked at."""
+        stamp = self._look()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
         try:
-            stamp = self._look()
-            if stamp == self._stamp:
-                return
-            self._stamp = stamp
+            for path in _files(self._settings):
+                _check_readable(path)
             # Apart first: the files may be in the middle of being replaced, and the live one must go on.
             _context(self._settings)
             _load(self.context, self._settings)
@@ -50,25 +53,28 @@ class Certificates:
 
     def _look(self) -> _Stamp:
         """What tells one content of the files from another."""
-        return tuple(
-            (found.st_mtime_ns, found.st_size, found.st_ino)
-            for found in (_readable(path) for path in _files(self._settings))
-        )
+        return tuple(_stamp(path) for path in _files(self._settings))
 
 
 def _files(settings: TlsSettings) -> list[str]:
     return [path for path in (settings.certificate, settings.key, settings.client_ca) if path is not None]
 
 
-def _readable(path: str) -> os.stat_result:
+def _stamp(path: str) -> tuple[int, int, int]:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def _check_readable(path: str) -> None:
     try:
         with Path(path).open("rb") as file:
             file.read(1)
-        return Path(path).stat()
     except OSError as error:
-        raise PermanentError(
-            f"file '{path}' of tls cannot be read: {(error.strerror or '').lower()}"
-        ) from None
+        why = (error.strerror or str(error)).lower()
+        raise PermanentError(f"file '{path}' of tls cannot be read: {why}") from None
 
 
 def _context(settings: TlsSettings) -> ssl.SSLContext:

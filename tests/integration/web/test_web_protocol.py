@@ -1,4 +1,4 @@
-"""What reaches the server that is no proper HTTP, or is slow: told as a problem, or cut; others are served."""
+"""What reaches the server that is no proper HTTP, or is slow: told as a problem or cut; others are served."""
 
 import http.client
 import json
