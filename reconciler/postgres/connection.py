@@ -16,9 +16,19 @@ from reconciler.errors import DatabaseUnavailable, PermanentError
 from reconciler.postgres.dsn import Dsn
 from reconciler.postgres.failure import DatabaseMissing, connect_failure, is_transient, translate
 from reconciler.postgres.places import Place, Places
+from reconciler.postgres.pooler import PooledConnection, Sessions
 from reconciler.postgres.queries import Queries
 
-__all__ = ["Connection", "Connections", "DatabaseMissing", "Dsn", "connect", "is_transient", "translate"]
+__all__ = [
+    "Connection",
+    "Connections",
+    "DatabaseMissing",
+    "Dsn",
+    "PooledConnection",
+    "connect",
+    "is_transient",
+    "translate",
+]
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -39,6 +49,7 @@ _NETWORK_SETTINGS: dict[str, Any] = {
 }
 """A peer that is gone without a word is noticed within half a minute; the connection string may say else."""
 _SETTINGS_REFUSED = ("unsupported startup parameter", "configuration parameter", 'parameter "')
+_SESSIONS = Sessions()
 _NAME_BYTES_MAX = 63
 _SERVERS_REMEMBERED = 1000
 _TRUSTED_S = 15.0
@@ -56,28 +67,14 @@ async def connect(
 ) -> Connection:
     """Open a connection as `reconciler/<role>`; `search_path` is left as the role has it.
 
-    Raises DatabaseMissing, DatabaseUnavailable or PermanentError; none holds any part of the connection
-    string but host, port and, where `database` names it, the database.
+    Raises DatabaseMissing, DatabaseUnavailable or PermanentError, among these PooledConnection; none holds
+    any part of the connection string but host, port and, where `database` names it, the database.
     """
     doing = f"connecting to {_target(dsn, database)}"
     settings = _settings(dsn, database, role, connect_timeout_s)
-    options = " ".join(
-        [
-            str(settings.get("options") or ""),
-            *(f"-c {name}={value}" for name, value in _STARTUP_SETTINGS.items()),
-        ]
-    )
     try:
         async with asyncio.timeout(connect_timeout_s + 1):
-            try:
-                return await _open({**settings, "options": options.strip()}, autocommit=autocommit)
-            except psycopg.OperationalError as error:
-                if not any(words in str(error) for words in _SETTINGS_REFUSED):
-                    raise
-            connection = await _open(settings, autocommit=True)
-            await connection.execute(
-                _QUERIES["limit_session"], {"idle_in_transaction_ms": _IDLE_IN_TRANSACTION_MS}
-            )
+            connection = await _open_session(dsn, settings, doing)
             await connection.set_autocommit(autocommit)
             return connection
     except TimeoutError:
@@ -85,6 +82,31 @@ async def connect(
     except (psycopg.Error, OSError, UnicodeError) as error:
         # `from None`: a traceback must not show the driver's message either.
         raise connect_failure(error, doing) from None
+
+
+async def _open_session(dsn: Dsn, settings: dict[str, Any], doing: str) -> Connection:
+    """Open a connection that has a session of its own, with our settings."""
+    given = str(settings.get("options") or "")
+    ours = " ".join(f"-c {name}={value}" for name, value in _STARTUP_SETTINGS.items())
+    takes_settings = True
+    try:
+        connection = await _open({**settings, "options": f"{given} {ours}".strip()})
+    except psycopg.OperationalError as error:
+        if not any(words in str(error) for words in _SETTINGS_REFUSED):
+            raise
+        takes_settings = False
+        connection = await _open(settings)
+    try:
+        # Before anything is set: a pooler may hand our settings to others.
+        probe = {**settings, "application_name": "reconciler/probe"}
+        await _SESSIONS.require(connection, (dsn, settings.get("dbname")), lambda: _open(probe), doing)
+        if not takes_settings:
+            limit = {"idle_in_transaction_ms": _IDLE_IN_TRANSACTION_MS}
+            await connection.execute(_QUERIES["limit_session"], limit)
+    except BaseException:
+        await _close(connection)
+        raise
+    return connection
 
 
 def _settings(dsn: Dsn, database: str | None, role: str, connect_timeout_s: float) -> dict[str, Any]:
@@ -110,8 +132,8 @@ def _check_name(database: str) -> None:
         )
 
 
-async def _open(settings: dict[str, Any], *, autocommit: bool) -> Connection:
-    return await psycopg.AsyncConnection.connect("", autocommit=autocommit, **settings)
+async def _open(settings: dict[str, Any]) -> Connection:
+    return await psycopg.AsyncConnection.connect("", autocommit=True, **settings)
 
 
 def _target(dsn: Dsn, database: str | None) -> str:

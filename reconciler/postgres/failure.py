@@ -20,8 +20,8 @@ EPOCH_IS_OVER = "RC001"
 """What the fence of a managed database raises when another writer has taken over."""
 _TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57", "58"})
 _TRANSIENT_CODES = frozenset({"55P03", "55006", "25006", "25P03", "25P04", EPOCH_IS_OVER})
-_PERMANENT_CODES = frozenset({"57014", "57P05"})
-"""A statement that ran into its own timeout does so again; so does a session that is left idle."""
+_PERMANENT_CODES = frozenset({"57014"})
+"""A statement that ran into its own timeout does so again."""
 _UNAVAILABLE_CLASSES = frozenset({"08", "53", "57", "58"})
 
 
