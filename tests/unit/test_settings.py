@@ -170,3 +170,10 @@ def test_globs_match_case_and_slashes() -> None:
 def test_settings_survive_json() -> None:
     """What can be shown can be shown as JSON."""
     assert json.loads(made(SETTINGS).model_dump_json(by_alias=True))["limits"]["lease"] == 10.0
+
+
+@pytest.mark.parametrize("signatures", [{}, {"gpg_keys": []}, {"ssh_allowed_signers": ""}])
+def test_signatures_name_a_key(signatures: dict[str, Any]) -> None:
+    """Asking for signatures without naming a key would refuse everything, and is told."""
+    with pytest.raises(SettingsError, match="names no key"):
+        made({"sources": [{"name": "p", "url": "/x", "signatures": signatures}]})

@@ -230,3 +230,24 @@ def test_every_state_settles_or_does_not() -> None:
     moving = {state.value for state in IN_FLIGHT} | {"pending", "retrying"}
     assert {state.value for state in OperationState} == moving | waiting.SETTLED | waiting.WAITING
     assert {state.value for state in RolloutState} == moving | set(waiting.CODES) | {"running_degraded"}
+
+
+def test_files_of_keys_are_meant_from_the_settings_file(tmp_path: Path) -> None:
+    """Relative names of keys are of the folder of the settings file, absolute ones stay, and the rest too."""
+    config = tmp_path / "reconciler.yaml"
+    config.write_text(
+        "sources:\n  - name: p\n    url: ssh://git@h.example/x\n"
+        "    auth: {ssh_key: keys/git, known_hosts: /etc/known_hosts}\n"
+        "    signatures: {gpg_keys: [ada.asc, /etc/bob.asc], ssh_allowed_signers: ./signers}\n"
+    )
+    (source,) = settings_file.load(str(config), {}).sources
+    assert source.url == "ssh://git@h.example/x"
+    assert source.auth is not None
+    assert source.signatures is not None
+    assert (source.auth.ssh_key, source.auth.known_hosts, source.auth.ca) == (
+        str(tmp_path / "keys/git"),
+        "/etc/known_hosts",
+        None,
+    )
+    assert source.signatures.gpg_keys == (str(tmp_path / "ada.asc"), "/etc/bob.asc")
+    assert source.signatures.ssh_allowed_signers == str(tmp_path / "signers")

@@ -219,3 +219,19 @@ def exposed() -> dict[str, tuple[str, frozenset[str]]]:
 def test_every_metric_is_documented() -> None:
     """The reference page and the code list the same metrics, with the same types and labels."""
     assert documented() == exposed()
+
+
+def test_a_refused_head_is_shown_until_a_good_one_comes() -> None:
+    """A signature that does not count sets the gauge; a failing fetch leaves it, a good one clears it."""
+    metrics = Metrics(sources=["platform"])
+    name = 'reconciler_source_head_refused{source="platform"}'
+    away = events.SourceFetched(source="platform", ok=False, duration_s=0.1, error="away")
+    seen = [samples(metrics.render(None))[name]]
+    for event in (
+        events.SignatureRejected(source="platform", commit=COMMIT, reason="it is not signed"),
+        away,
+        events.SourceFetched(source="platform", ok=True, duration_s=0.1),
+    ):
+        metrics.observe(event)
+        seen.append(samples(metrics.render(None))[name])
+    assert seen == [0, 1, 1, 0]
