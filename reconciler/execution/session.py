@@ -51,6 +51,7 @@ class DatabaseSession:
     server: str
     holder: Connection
     writer: Connection
+    writer_backend: int
     fence: Fence
     limits: Limits
     holder_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -67,7 +68,7 @@ class DatabaseSession:
     async def blockers(self) -> str | None:
         """Say who holds the locks that the writer waits for; None where nobody does."""
         async with self.holder_lock:
-            cursor = await self.holder.execute(_QUERIES["blockers"], {"pid": self.writer.info.backend_pid})
+            cursor = await self.holder.execute(_QUERIES["blockers"], {"pid": self.writer_backend})
             rows = await cursor.fetchall()
         if not rows:
             return None
@@ -168,7 +169,7 @@ async def open_session(
         # The driver forgets prepared statements at ROLLBACK and DROP, and in a pipeline it learns of those
         # too late: a statement of ours would be sent by a name that is gone.
         writer.prepare_threshold = None
-        await _check_search_path(writer, database)
+        writer_backend = await _check_writer(writer, database)
         await fence.enroll(writer)
         await begin_writes(holder, fence)
         return DatabaseSession(
@@ -176,6 +177,7 @@ async def open_session(
             server=dsn.server,
             holder=holder,
             writer=writer,
+            writer_backend=writer_backend,
             fence=fence,
             limits=limits,
         )
@@ -198,16 +200,19 @@ async def _confirmed(fence: Fence, confirm: Callable[[], Awaitable[None]]) -> No
         raise
 
 
-async def _check_search_path(writer: Connection, database: str) -> None:
-    """Refuse a role whose unqualified objects would land in the tracking schema.
+async def _check_writer(writer: Connection, database: str) -> int:
+    """Give the server's process behind the writer, which a pooler in session mode has other ideas about.
 
-    That is so for a role named `reconciler` with the usual `search_path`, which begins with "$user".
+    Refuses a role whose unqualified objects would land in the tracking schema. That is so for a role named
+    `reconciler` with the usual `search_path`, which begins with "$user".
     """
-    cursor = await writer.execute(_QUERIES["first_schema"])
+    cursor = await writer.execute(_QUERIES["about_writer"])
     row = await cursor.fetchone()
-    if row is not None and row[0] == SCHEMA:
+    assert row is not None
+    if row[0] == SCHEMA:
         raise Refused(
             f"the search_path of role '{writer.info.user}' in database '{database}' begins with the tracking "
             f"schema '{SCHEMA}', so that scripts would create their objects there",
             hint="connect as a role of another name, or ALTER ROLE … SET search_path = public",
         )
+    return int(row[1])

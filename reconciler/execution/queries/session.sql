@@ -66,6 +66,8 @@ SELECT
         + pg_catalog.current_setting('max_prepared_transactions')::int8
     ) AS capacity;
 
--- name: first_schema :one
--- Where an unqualified CREATE of a script would put its object.
-SELECT pg_catalog.current_schema() AS first_schema;
+-- name: about_writer :one
+-- Where an unqualified CREATE of a script would put its object, and which process runs it.
+SELECT
+    pg_catalog.current_schema() AS first_schema,
+    pg_catalog.pg_backend_pid() AS pid;
