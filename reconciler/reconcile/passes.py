@@ -100,7 +100,11 @@ class Passes:
             await self._heads.fetch(source)
             return
         fetched_at = await self._now()
-        head = await self._heads.fetch(source)
+        try:
+            head = await self._heads.fetch(source)
+        except ReconcilerError as error:
+            await self._tell_nothing_fetched(source, owner, error)
+            raise
         async with self._recorder.connection() as connection:
             view = await self._planner.view(source, head.commit)
             share_ = await self._settle_shares(connection, view, owner)
@@ -151,6 +155,21 @@ class Passes:
     async def close(self) -> None:
         """End the passes that are under way."""
         await self._lanes.close()
+
+    async def _tell_nothing_fetched(self, source: str, owner: str | None, error: ReconcilerError) -> None:
+        """Say on the environments known from before that no commit of their source may be used."""
+        async with self._recorder.connection() as connection:
+            for row in (await ownership.read_owned(connection, source)).values():
+                if owner is not None and row.owner_is_alive and row.owner != owner:
+                    continue
+                observation = environments.Observation(
+                    name=row.name,
+                    source=source,
+                    path=row.path,
+                    error=str(error),
+                    error_reason=type(error).__name__,
+                )
+                await environments.observe(connection, observation)
 
     async def _now(self) -> datetime:
         async with self._recorder.connection() as connection:

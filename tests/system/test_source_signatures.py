@@ -13,6 +13,8 @@ from reconciler.source.repository import Repository
 from tests.plugins.git import GitRepository, git
 from tests.plugins.signers import MakeGpgSigner, MakeSshSigner, SshSigner, run
 
+pytestmark = pytest.mark.system
+
 
 def _open(
     tmp_path: Path, repository: GitRepository, policy: SignaturePolicy | None, **changes: object

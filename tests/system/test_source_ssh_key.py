@@ -10,6 +10,8 @@ from reconciler.source import ssh_key
 from reconciler.source.access import SourceAccess, SourceCredentials
 from reconciler.source.repository import Repository
 
+pytestmark = pytest.mark.system
+
 
 def _key(path: Path, *options: str, passphrase: str = "") -> Path:
     command = ["ssh-keygen", "-q", "-f", str(path), "-N", passphrase, *options]

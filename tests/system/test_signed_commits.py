@@ -10,6 +10,8 @@ from tests.plugins.daemon import Daemon, World, until
 from tests.plugins.git import GitRepository
 from tests.plugins.signers import MakeGpgSigner, MakeSshSigner, Signer
 
+pytestmark = pytest.mark.system
+
 
 class _Site:
     """A daemon whose source asks for signatures of one signer, and a repository to commit to."""
@@ -90,6 +92,24 @@ def test_only_signed_commits_are_applied(site: _Site) -> None:
     until(lambda: daemon.condition("Stalled")["status"] is False, "the condition to end")
     assert site.metric("head_refused") == 0
     assert site.metric("signature_failures_total") == 1
+
+
+def test_signatures_that_are_asked_for_later_hold_back_what_came_before(site: _Site) -> None:
+    """What is applied stays, and the environment says that no commit of its source may be used."""
+    daemon = site.daemon
+    asking = daemon.config.read_text()
+    begin, _, rest = asking.partition("signatures: {")
+    daemon.config.write_text(begin + rest.partition("},")[2])
+    applied = site.unsigned(A)
+    daemon.start()
+    daemon.until_applied(applied)
+    assert daemon.stop() == 0
+    daemon.config.write_text(asking)
+    daemon.start()
+    until(lambda: daemon.condition("Stalled").get("reason") == "SignatureRefused", "the condition")
+    assert daemon.environment()["applied_commit"] == applied
+    daemon.until_applied(site.signed(B))
+    until(lambda: daemon.condition("Stalled")["status"] is False, "the condition to end")
 
 
 def test_a_missing_key_file_stops_the_start(site: _Site, tmp_path: Path) -> None:
