@@ -14,9 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.interval import IntervalTrigger
-
 from reconciler import __version__, logs
 from reconciler.control.install import install
 from reconciler.control.wake import OPERATIONS_CHANNEL, WAKE_CHANNEL, wake_from
@@ -28,6 +25,7 @@ from reconciler.daemon.loops import EnvironmentLoop, SourceLoop
 from reconciler.daemon.parts import Hooks, Parts, build, build_worker
 from reconciler.daemon.secrets import Secrets
 from reconciler.daemon.service_manager import ServiceManager
+from reconciler.daemon.timers import Timers
 from reconciler.errors import DatabaseUnavailable, PermanentError, ReconcilerError, TemporaryError
 from reconciler.events import DaemonStarted, DaemonStopped, Event, TaskFailed, WakeCause
 from reconciler.execution.interference import asked_for
@@ -200,6 +198,7 @@ class Daemon:
                     for loop in self._loops.values()
                 ),
                 asyncio.create_task(self._environments.run(), name="environments"),
+                asyncio.create_task(Timers(self._settings.sources, self._ask_pass).run(), name="timers"),
                 asyncio.create_task(self._watchdog(), name="watchdog"),
             ]
             if opened.certificates is not None:
@@ -208,8 +207,6 @@ class Daemon:
                 )
             stack.push_async_callback(self._end, tasks, server)
             stack.callback(self._bursts.close)
-            scheduler = self._timers()
-            stack.callback(scheduler.shutdown, wait=False)
             await self._until_listening(server, tasks[0])
             self._emit(
                 DaemonStarted(
@@ -240,26 +237,6 @@ class Daemon:
     async def _metrics_text(self) -> bytes:
         assert self._metrics is not None
         return await self._metrics.text()
-
-    def _timers(self) -> AsyncIOScheduler:
-        """Timers of each source, with jitter, so that many sources do not fetch and look at once."""
-        scheduler = AsyncIOScheduler()
-        for source in self._settings.sources:
-            for cause, seconds in (
-                (WakeCause.TIMER, source.interval_s),
-                (WakeCause.DRIFT, source.drift_interval_s),
-            ):
-                scheduler.add_job(
-                    self._ask_pass,
-                    IntervalTrigger(seconds=seconds, jitter=seconds * 0.1),
-                    args=[source.name, cause],
-                    id=f"{source.name} {cause.value}",
-                    coalesce=True,
-                    max_instances=1,
-                    misfire_grace_time=None,
-                )
-        scheduler.start()
-        return scheduler
 
     async def _watch(self, parts: Parts) -> None:
         targets = {
