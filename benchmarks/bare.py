@@ -82,12 +82,11 @@ async def claims(dsn: str, rounds: int) -> list[float]:
         await listener.execute("LISTEN bare_queue")
         try:
             for number in range(rounds):
-                notified = asyncio.create_task(anext(listener.notifies(timeout=10)))
-                await asyncio.sleep(0.02)
                 async with writer.transaction():
                     await writer.execute("INSERT INTO bare_queue (id) VALUES (%s)", (number,))
                     await writer.execute("NOTIFY bare_queue")
-                await notified
+                async for _ in listener.notifies(timeout=10, stop_after=1):
+                    break
                 cursor = await listener.execute(
                     "UPDATE bare_queue SET taken = clock_timestamp() WHERE id = (SELECT id FROM bare_queue"
                     " WHERE taken IS NULL LIMIT 1 FOR UPDATE SKIP LOCKED)"

@@ -20,6 +20,7 @@ from psycopg import conninfo
 
 from benchmarks.content import DSN_VARIABLE
 from benchmarks.janitor import Janitor, janitor
+from benchmarks.meters import alone
 from reconciler.postgres.embedded import EmbeddedServer
 
 CONTROL = "bench_control"
@@ -152,15 +153,11 @@ class Fleet:
         self.git("commit", "--quiet", "--message", "change")
         return self.git("rev-parse", "HEAD")
 
-    def touch(self) -> None:
-        """Wake every daemon as a commit would, without one."""
-        os.utime(self.repository / ".git/refs/heads/main")
-
     def add_daemon(
-        self, *, interval: str = "1h", workers: int | None = None, limits: Mapping[str, Any] | None = None
+        self, *, interval: str = "1h", drift_interval: str = "1h", workers: int | None = None
     ) -> Daemon:
         """One more daemon with the repository as its source; it is not started."""
-        folder = self.folder / f"daemon{len(self.daemons)}"
+        folder = self.folder / f"daemon{sum(1 for _ in self.folder.glob('daemon*'))}"
         folder.mkdir()
         listen = f"127.0.0.1:{_free_port()}"
         settings = {
@@ -168,9 +165,14 @@ class Fleet:
             "listen": listen,
             "control": {"dsn": {"env": "RECONCILER_CONTROL_DSN"}},
             **({"workers": workers} if workers else {}),
-            **({"limits": dict(limits)} if limits else {}),
             "sources": [
-                {"name": "bench", "url": str(self.repository), "branch": "main", "interval": interval}
+                {
+                    "name": "bench",
+                    "url": str(self.repository),
+                    "branch": "main",
+                    "interval": interval,
+                    "drift_interval": drift_interval,
+                }
             ],
         }
         # JSON is YAML.
@@ -181,9 +183,9 @@ class Fleet:
 
     def stop_daemons(self) -> None:
         """End all daemons and forget them."""
-        for daemon in self.daemons:
+        while self.daemons:
             with suppress(Exception):
-                daemon.stop()
+                self.daemons.pop().stop()
 
     def ask(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Ask the control database."""
@@ -249,7 +251,8 @@ async def fleet(folder: Path, *, durable: bool = True) -> AsyncIterator[Fleet]:
             await _log_as_json(server)
             made = await _make(folder, server, ends)
             try:
-                yield made
+                with alone(made.server_pid):
+                    yield made
             finally:
                 made.stop_daemons()
                 made.control.close()
@@ -301,6 +304,9 @@ async def _make(folder: Path, server: EmbeddedServer, ends: Janitor) -> Fleet:
 
 
 def _on_term(_number: int, _frame: object) -> None:
+    """End in order within a minute; what then is left is the janitor's."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.alarm(60)
     raise SystemExit("terminated")
 
 

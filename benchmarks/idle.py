@@ -79,12 +79,8 @@ async def main(arguments: list[str] | None = None) -> int:
             quiet.start()
             until(lambda: made.applied(commit) == len(all_places), "the first rollout", deadline_s=300)
             between_timers(made, quiet, options.seconds)
-            quiet.stop()
-            made.daemons.clear()
-            timed = Path(folder) / "timed"
-            timed.mkdir()
-            made.folder = timed
-            ticking = made.add_daemon(interval=f"{options.interval_seconds:g}s")
+            made.stop_daemons()
+            ticking = made.add_daemon(interval=f"{options.interval_seconds:g}s", drift_interval="300s")
             ticking.start()
             made.until_quiet()
             whole_interval(made, ticking, options.interval_seconds)

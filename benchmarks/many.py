@@ -10,6 +10,7 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from benchmarks import bare, idle
@@ -21,6 +22,8 @@ QUICK = ["--environments", "100", "--passes", "2", "--commits", "3", "--idle-sec
 PASS_LIMIT_S = 30.0
 MEMORY_LIMIT = 250 * MEGABYTE
 TOUCHED = 10
+DRIFT_INTERVAL_MIN_S = 15.0
+DRIFT_INTERVAL_EACH_S = 0.1
 BARE = Place(name="public", database="")
 APPLIED_LIMIT_S = 5.0
 CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'reconciler/%'"
@@ -71,43 +74,61 @@ def tell_memory(what: str, peak: int, steady: int, children: int) -> None:
     )
 
 
-def pass_over_all(made: Fleet, daemon: Daemon, count: int) -> float:
-    """Wake the daemon without a commit; seconds until it has passed over every environment."""
-    daemon.log.skip()
+def restart(made: Fleet, count: int) -> Daemon:
+    """A daemon anew, that looks at all databases at its start and then at short intervals; tells its first look."""
+    interval = max(DRIFT_INTERVAL_MIN_S, count * DRIFT_INTERVAL_EACH_S)
+    made.stop_daemons()
+    daemon = made.add_daemon(drift_interval=f"{interval:g}s")
+    began = time.time()
+    daemon.start()
+    with watched([daemon.pid]) as usage:
+        _, ended = pass_over_all(daemon, count, "start")
+    tell(f"restart: pass over all {count}", f"{ended - began:.1f} s after the start of the process")
+    tell_memory("  resident", usage.peak, usage.steady, usage.peak_children)
+    return daemon
+
+
+def pass_over_all(daemon: Daemon, count: int, cause: str) -> tuple[float, float]:
+    """Wait for a wake by this cause, and until every environment was passed over; gives both times."""
     seen: set[str] = set()
+    woken: list[float] = []
+    ended: list[float] = []
 
     def all_seen() -> bool:
         for line in daemon.log.lines():
-            if line.get("event") != "pass.finished":
-                continue
-            if line["result"] != "in_sync":
-                raise RuntimeError(f"a pass with nothing to do was not: {line}")
-            seen.add(line["environment"])
+            at = datetime.fromisoformat(line["timestamp"]).timestamp()
+            if line.get("event") == "wake.received" and line["cause"] == cause:
+                woken.append(at)
+            elif line.get("event") == "pass.finished" and woken and len(seen) < count:
+                if line["result"] != "in_sync":
+                    raise RuntimeError(f"a pass with nothing to do was not: {line}")
+                seen.add(line["environment"])
+                ended.append(at)
         return len(seen) == count
 
-    began = time.perf_counter()
-    made.touch()
     until(all_seen, "a pass over all", deadline_s=deadline(count), pause_s=0.05)
-    return time.perf_counter() - began
+    return woken[0], ended[-1]
 
 
-async def passes(made: Fleet, daemon: Daemon, all_places: Sequence[Place], rounds: int) -> None:
+async def passes(made: Fleet, all_places: Sequence[Place], rounds: int) -> None:
     """Passes with nothing to do, each followed by the bare reads of the same databases."""
+    count = len(all_places)
+    daemon = restart(made, count)
     ours, loops = [], []
-    server_cpu, bare_cpu = 0.0, 0.0
+    cpu = server_cpu = bare_cpu = 0.0
     with watched([daemon.pid]) as usage:
-        cpu = 0.0
         for _ in range(rounds):
+            made.until_quiet(quiet_s=1.0)
             before = cpu_seconds(daemon.pid), cpu_seconds(made.server_pid)
-            ours.append(pass_over_all(made, daemon, len(all_places)))
-            made.until_quiet()
+            began, ended = pass_over_all(daemon, count, "drift")
+            ours.append(ended - began)
             cpu += cpu_seconds(daemon.pid) - before[0]
             middle = cpu_seconds(made.server_pid)
             server_cpu += middle - before[1]
             loops.append(await bare.read_all(made.dsn, [place.database for place in all_places]))
             bare_cpu += cpu_seconds(made.server_pid) - middle
-    limit = PASS_LIMIT_S * max(1.0, len(all_places) / 1000)
-    tell_seconds(f"no-op pass over {len(all_places)}", ours, limit=limit, bare=loops, at="worst")
+    limit = PASS_LIMIT_S * count / 1000
+    tell_seconds(f"no-op pass over {count}", ours, limit=limit, bare=loops, at="worst")
     tell(
         "  processor time of a pass",
         f"{cpu / rounds:.2f} s",
@@ -165,10 +186,10 @@ async def variant(options: argparse.Namespace, *, shared: bool) -> None:
             commit = first_commit(made, all_places)
             daemon = made.add_daemon()
             roll_out(made, daemon, commit, count)
-            await passes(made, daemon, all_places, options.passes)
             await touched(made, daemon, all_places, options.commits)
             if options.idle_seconds:
                 idle.between_timers(made, daemon, options.idle_seconds)
+            await passes(made, all_places, options.passes)
             tell("connections of the daemon at the end", str(made.value(CONNECTIONS)))
     print(flush=True)
 

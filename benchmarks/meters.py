@@ -1,5 +1,6 @@
 """What benchmarks measure with: memory and processor time of processes, percentiles, and lines of results."""
 
+import os
 import statistics
 import threading
 import time
@@ -70,6 +71,24 @@ def cpu_seconds(pid: int) -> float:
                 times = child.cpu_times()
                 total += times.user + times.system
     return total
+
+
+def _busy_seconds() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+@contextmanager
+def alone(server_pid: int) -> Iterator[None]:
+    """Print how busy other programs kept this machine while the block ran: figures are of what they left."""
+    ours = (os.getpid(), server_pid)
+    busy, own, began = _busy_seconds(), sum(map(cpu_seconds, ours)), time.perf_counter()
+    try:
+        yield
+    finally:
+        elapsed = time.perf_counter() - began
+        others = max(0.0, _busy_seconds() - busy - (sum(map(cpu_seconds, ours)) - own)) / elapsed
+        tell("other programs meanwhile", f"{others:.1f} of {psutil.cpu_count()} cores")
 
 
 def resident(pid: int) -> tuple[int, int]:
