@@ -58,8 +58,10 @@ class Shared(Generic[Key, Made]):
         finally:
             work.waiting -= 1
             if not work.waiting and not work.task.done():
-                work.task.cancel()
                 self._forget(key, work)
+                work.task.cancel()
+                # Nothing of it is left behind when we are gone.
+                await asyncio.wait({work.task})
 
     def _begin(self, key: Key, make: Callable[[], Awaitable[Made]], now: float) -> _Work[Made]:
         async def made() -> Made:

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from reconciler.errors import DatabaseUnavailable, PermanentError
+from reconciler.errors import DatabaseUnavailable, PermanentError, ReconcilerError
 from reconciler.postgres.dsn import Dsn
 from reconciler.postgres.failure import DatabaseMissing, connect_failure, is_transient, translate
 from reconciler.postgres.places import Place, Places
@@ -294,8 +294,8 @@ class Connections:
         await self._make_room(place.server)
         try:
             connection = await connect(dsn, database=database, role=role)
-        except DatabaseUnavailable:
-            self._places.heard(place.server, answers=False)
+        except ReconcilerError as error:
+            self._places.heard(place.server, answers=not isinstance(error, DatabaseUnavailable))
             raise
         self._places.heard(place.server, answers=True)
         if not as_is and not await _prepared_or_closed(connection, role):

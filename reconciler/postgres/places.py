@@ -1,6 +1,7 @@
 """Who may have a connection: bounds and turns, as bookkeeping; it opens nothing.
 
-A server that did not answer lately gets few places, so that those that do answer never wait for it.
+Servers that did not answer the last time share a few places, and those nobody asked yet share half: however
+many of them there are, those that answer never wait for them.
 """
 
 import asyncio
@@ -11,10 +12,11 @@ from typing import TypeVar
 
 from reconciler.errors import DatabaseUnavailable
 
-_OF_SILENT_SERVER = 2
-_SILENT_SHARE = 4
-"""All silent servers together have one place in so many."""
-_SILENT_MAX = 1000
+_OF_UNPROVEN = 2
+"""Places of one server that is not known to answer."""
+_SHARES = {"silent": 4, "unknown": 2}
+"""All servers of a standing have one place in so many together."""
+_REMEMBERED = 10_000
 _Key = TypeVar("_Key")
 
 
@@ -45,7 +47,7 @@ class Places:
         self._taken = 0
         self._by_database: Counter[Hashable] = Counter()
         self._by_server: Counter[str] = Counter()
-        self._silent: OrderedDict[str, None] = OrderedDict()
+        self._answered: OrderedDict[str, bool] = OrderedDict()
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()
         self._closed = False
 
@@ -93,14 +95,17 @@ class Places:
 
     def heard(self, server: str, *, answers: bool) -> None:
         """Note whether a server answered when a connection was opened."""
-        if answers and server in self._silent:
-            del self._silent[server]
+        before = self._answered.get(server)
+        self._answered[server] = answers
+        self._answered.move_to_end(server)
+        if len(self._answered) > _REMEMBERED:
+            self._answered.popitem(last=False)
+        if answers and not before:
             self._grant()
-        elif not answers:
-            self._silent[server] = None
-            self._silent.move_to_end(server)
-            if len(self._silent) > _SILENT_MAX:
-                self._silent.popitem(last=False)
+
+    def _standing(self, server: str) -> str:
+        answered = self._answered.get(server)
+        return "unknown" if answered is None else "answering" if answered else "silent"
 
     def close(self) -> None:
         """Let nobody wait or come in any more."""
@@ -121,10 +126,12 @@ class Places:
         if self._taken >= self.total or self._by_database[place.database] >= self.per_database:
             return False
         here = self._by_server[place.server]
-        if place.server not in self._silent:
+        standing = self._standing(place.server)
+        if standing == "answering":
             return here < self.per_server
-        silent = sum(self._by_server[server] for server in self._silent)
-        return here < _OF_SILENT_SERVER and silent < max(1, self.total // _SILENT_SHARE)
+        alike = sum(taken for server, taken in self._by_server.items() if self._standing(server) == standing)
+        of_all = max(1, self.total // _SHARES[standing])
+        return here < min(_OF_UNPROVEN, self.per_server) and alike < of_all
 
     def _check_open(self) -> None:
         if self._closed:

@@ -11,6 +11,8 @@ from reconciler.postgres.places import Place, Places
 def test_bounds_by_database_by_server_and_in_all() -> None:
     """No bound is ever passed, and what is given back can be taken."""
     places = Places(per_database=2, per_server=3, total=4)
+    for server in ("one", "two"):
+        places.heard(server, answers=True)
     a, b, other = Place("a", "one"), Place("b", "one"), Place("c", "two")
     assert [places.try_take(a) for _ in range(3)] == [True, True, False]
     assert [places.try_take(b) for _ in range(2)] == [True, False]
@@ -23,6 +25,7 @@ def test_bounds_by_database_by_server_and_in_all() -> None:
 async def test_those_who_wait_come_in_order_and_past_those_who_do_not_fit() -> None:
     """A place that one cannot use goes to the next who can."""
     places = Places(per_database=1, per_server=9, total=9)
+    places.heard("one", answers=True)
     came: list[str] = []
 
     async def take(name: str, place: Place) -> None:
@@ -59,13 +62,15 @@ async def test_who_gives_up_waiting_leaves_no_place_taken() -> None:
 async def test_servers_that_do_not_answer_leave_room_for_those_that_do() -> None:
     """However many of them there are, and however often they are asked."""
     places = Places(per_database=4, per_server=8, total=8)
-    for number in range(8):
+    places.heard("alive", answers=True)
+    for number in range(4):
+        places.heard(f"dead {number}", answers=True)
         places.heard(f"dead {number}", answers=False)
     taken = sum(
         places.try_take(Place((number, again), f"dead {number}")) for number in range(8) for again in range(4)
     )
-    assert taken == 2
-    assert sum(places.try_take(Place(number, "alive")) for number in range(8)) == 6
+    assert taken == 2 + 4, "a quarter for those that failed, half for those that nobody knows"
+    assert sum(places.try_take(Place(number, "alive")) for number in range(8)) == 2
 
 
 async def test_server_that_answers_again_has_its_places_back() -> None:
