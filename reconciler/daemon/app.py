@@ -281,7 +281,7 @@ class Daemon:
         self._manager.stopping()
         if self._worker is not None:
             self._worker.stop()
-        server.should_exit = True
+        server.end()
         keep = [task for task in tasks if task.get_name() in {"worker", "api"}]
         await asyncio.wait(keep, timeout=self._settings.limits.stop_grace_s + 2 * CANCEL_WAIT_S)
         for task in tasks:

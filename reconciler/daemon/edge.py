@@ -1,8 +1,9 @@
 """The edge of the daemon made of its settings: who may come in, under which certificates, and the server."""
 
+import asyncio
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import uvicorn
@@ -91,6 +92,24 @@ def _limits(settings: RequestSettings) -> RequestLimits:
 
 class Server(uvicorn.Server):
     """Leaves the signals to us: uvicorn would close the API first, and have us stop after that."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ended = asyncio.Event()
+
+    def end(self) -> None:
+        """Take no more requests and end."""
+        self.should_exit = True
+        self._ended.set()
+
+    @override
+    async def main_loop(self) -> None:
+        """Tick once a second, for the date in answers; ten times is what an idle daemon is busiest with."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 10
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), timeout=1.0)
 
     @override
     @contextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import psycopg
@@ -89,16 +89,46 @@ async def _listen_once(
     """Listen on one connection until it is lost."""
     connection = await connect(dsn, role="listen")
     try:
+        # For what comes in together with the answer to a query of ours.
+        connection.add_notify_handler(lambda notification: on_notify(notification.payload))
         await connection.execute(_QUERIES["listen"].format(channel=sql.Identifier(channel)))
         connected()
         while True:
-            async for notification in connection.notifies(timeout=_PING_EVERY_S):
-                on_notify(notification.payload)
-            async with asyncio.timeout(_PING_TIMEOUT_S):
-                await connection.execute(_QUERIES["ping"])
+            if await _readable(connection, _PING_EVERY_S):
+                for payload in _received(connection):
+                    on_notify(payload)
+            else:
+                async with asyncio.timeout(_PING_TIMEOUT_S):
+                    await connection.execute(_QUERIES["ping"])
     except (psycopg.Error, TimeoutError) as error:
         doing = f"listening on channel '{channel}' of {dsn.server}"
         lost = error if isinstance(error, psycopg.Error) else psycopg.OperationalError("no answer")
         raise translate(lost, doing) from error
     finally:
         await connection.close()
+
+
+async def _readable(connection: Connection, timeout_s: float) -> bool:
+    """Wait until something came in; false after a while of nothing.
+
+    The driver's own wait looks ten times a second, which is most of what an idle daemon would do.
+    """
+    loop = asyncio.get_running_loop()
+    arrived = asyncio.Event()
+    descriptor = connection.fileno()
+    loop.add_reader(descriptor, arrived.set)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await arrived.wait()
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(descriptor)
+    return True
+
+
+def _received(connection: Connection) -> Iterator[str]:
+    """What came in, without waiting; raises where it was the end of the connection."""
+    connection.pgconn.consume_input()
+    while (notification := connection.pgconn.notifies()) is not None:
+        yield notification.extra.decode()

@@ -17,9 +17,9 @@ import watchfiles
 
 from reconciler.source import local
 
-_STEP_MS = 15  # the watcher looks this often; about twice this passes between a commit and its notice
+_STEP_MS = 50  # the watcher looks this often; about twice this passes between a commit and its notice
 _DEBOUNCE_MS = 60
-_LOOK_AGAIN_S = 0.5  # how soon a repository that went away or came back is noticed
+_LOOK_AGAIN_S = 1.0  # how soon a repository that went away or came back is noticed
 _POLL_S = 0.3
 _FILES_POLLED_MAX = 20_000
 _REFS = ("heads", "tags")
