@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -52,7 +53,8 @@ class NewRollout:
 
     `narrowed`: it was asked for some deployments only, so that older operations of the others stay.
     `respect_holds`: refuse where the commit is held, instead of releasing the hold. `owner`: refuse unless
-    this worker passes over the environment.
+    this worker passes over the environment. `planned_from`: how old what it was planned from may be, by the
+    clock of the control database; refuse where an operation for the same commit ended since.
     """
 
     environment: str
@@ -67,6 +69,7 @@ class NewRollout:
     narrowed: bool = False
     respect_holds: bool = False
     owner: str | None = None
+    planned_from: datetime | None = None
 
 
 async def record(connection: Connection, new: NewRollout) -> str:
@@ -84,6 +87,7 @@ async def record(connection: Connection, new: NewRollout) -> str:
         covering = next((row["rollout"] for row in unfinished if _covers(row, new)), None)
         if covering is not None:
             return str(covering)
+        await _check_not_done(connection, new)
         await _settle_holds(connection, new)
         rollout = await _insert(connection, new)
         replaced = [row for row in unfinished if _is_replaced(row, new)]
@@ -91,6 +95,25 @@ async def record(connection: Connection, new: NewRollout) -> str:
         superseded = await _supersede(connection, replaced, rollout, reason)
         await settle(connection, new.environment, superseded, rollouts=[rollout])
         return str(rollout)
+
+
+async def _check_not_done(connection: Connection, new: NewRollout) -> None:
+    """Refuse what was done while it was planned: the plan is of before that."""
+    if new.planned_from is None:
+        return
+    row = await one(
+        connection,
+        "operation_ended_since",
+        environment=new.environment,
+        deployments=[item.deployment for item in new.operations],
+        commit=new.commit,
+        since=new.planned_from,
+    )
+    if row is not None:
+        raise Conflict(
+            f"recording a rollout of environment '{new.environment}': operation {row['id']} brought the same "
+            "commit there while it was planned"
+        )
 
 
 async def supersede(

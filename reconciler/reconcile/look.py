@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from reconciler.control import environments, rollouts
 from reconciler.control.facts import Facts
@@ -31,7 +32,8 @@ class Round:
     """What the environments passed over together share.
 
     `owner` is the worker that must still be theirs when something is written; `not_before` is when what is
-    read of databases may have been read at the earliest; `tell` takes failures of the control database.
+    read of databases may have been read at the earliest, `planned_from` the same or before by the clock of
+    the control database; `tell` takes failures of the control database.
     """
 
     view: SourceView
@@ -39,6 +41,7 @@ class Round:
     known: Known
     owner: str | None
     not_before: float
+    planned_from: datetime
     tell: Callable[[TemporaryError], None]
 
 
@@ -223,9 +226,16 @@ class Looks:
             return None
         request = RolloutRequest(scope=Scope(spec.policy.scope), reason="commit", requested_by=BY_ITSELF)
         try:
-            return await self._recorder.record(round_.view, spec, ready, request, owner=round_.owner)
+            return await self._recorder.record(
+                round_.view,
+                spec,
+                ready,
+                request,
+                owner=round_.owner,
+                planned_from=round_.planned_from,
+            )
         except Conflict:
-            # Held since we looked; the next pass says so.
+            # Held or done since we looked; the next pass says so.
             return None
 
     def _tell_applied(self, name: str, facts: Facts | None) -> None:

@@ -35,6 +35,14 @@ does not wait for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Moment:
+    """A moment by our monotonic clock, and the same or an earlier one by the control database's clock."""
+
+    here: float
+    there: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Share:
     """The environments of a source as one daemon sees them.
 
@@ -93,13 +101,13 @@ class Passes:
         left as they were, and that were in sync, are only carried to it. Raises what came between us and the
         control database, so that the pass is tried again soon.
         """
-        began = time.monotonic()
         owner = self._me
         if self._shared and owner is None:
             # Not registered: the telling of peers wakes us again.
             await self._heads.fetch(source)
             return
-        fetched_at = await self._now()
+        began = await self._now()
+        fetched_at = began.there
         try:
             head = await self._heads.fetch(source)
         except ReconcilerError as error:
@@ -110,7 +118,7 @@ class Passes:
             share_ = await self._settle_shares(connection, view, owner)
             if head.error is None and _is_elsewhere(share_, share_.taken, head):
                 # Somebody saw another commit: look again before going back to ours.
-                fetched_at = await self._now()
+                fetched_at = (await self._now()).there
                 head = await self._heads.fetch(source)
                 view = await self._planner.view(source, head.commit)
                 share_ = await self._settle_shares(connection, view, owner)
@@ -140,7 +148,7 @@ class Passes:
                 sources.setdefault(found.row["source"], []).append(name)
         failures: list[TemporaryError] = []
         for source in sources.keys() & set(self._heads.sources):
-            began = time.monotonic()
+            began = await self._now()
             head = await self._heads.head(source)
             view = await self._planner.view(source, head.commit)
             declared = [name for name in sources[source] if name in view.environments]
@@ -171,9 +179,10 @@ class Passes:
                 )
                 await environments.observe(connection, observation)
 
-    async def _now(self) -> datetime:
+    async def _now(self) -> _Moment:
         async with self._recorder.connection() as connection:
-            return await ownership.database_now(connection)
+            there = await ownership.database_now(connection)
+        return _Moment(here=time.monotonic(), there=there)
 
     async def _settle_shares(self, connection: Connection, view: SourceView, owner: str | None) -> _Share:
         """Claim names, give up what is another's by now, and take what nobody alive has."""
@@ -208,7 +217,7 @@ class Passes:
             await wake_source(connection, source)
 
     async def _pass_over(
-        self, view: SourceView, head: Head, share_: _Share, *, full: bool, began: float
+        self, view: SourceView, head: Head, share_: _Share, *, full: bool, began: _Moment
     ) -> None:
         for name, why in share_.refused.items():
             self._looks.refused(name, view, why)
@@ -275,14 +284,15 @@ class Passes:
         names: list[str],
         failures: list[TemporaryError],
         *,
-        began: float,
+        began: _Moment,
     ) -> Round:
         return Round(
             view=view,
             head=head,
             known=Known(self._recorder.connection, names, commit=view.commit),
             owner=self._me if self._shared else None,
-            not_before=began,
+            not_before=began.here,
+            planned_from=began.there,
             tell=failures.append,
         )
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from reconciler.control import environments, rollouts
@@ -123,10 +124,12 @@ class Recorder:
         request: RolloutRequest,
         *,
         owner: str | None = None,
+        planned_from: datetime | None = None,
     ) -> str:
         """Record one rollout with an operation for each plan; gives its id.
 
-        LeaseLost where `owner` is given and passes over the environment no more.
+        LeaseLost where `owner` is given and passes over the environment no more, Conflict where the commit
+        came to an end there after `planned_from`.
         """
         waits = spec.policy.mode == "approve" and not request.by_hand
         initial = OperationState.WAITING_FOR_APPROVAL if waits else OperationState.PENDING
@@ -153,6 +156,7 @@ class Recorder:
             narrowed=request.narrowed,
             respect_holds=not request.by_hand,
             owner=owner,
+            planned_from=planned_from,
         )
         async with self.connection() as connection:
             rollout = await rollouts.record(connection, new)

@@ -30,6 +30,17 @@ INNER JOIN reconciler_control.rollouts AS r ON o.rollout = r.id
 WHERE o.environment = %(environment)s AND o.finished_at IS NULL
 ORDER BY o.id;
 
+-- name: operation_ended_since :one
+-- An operation for the same commit that ended on one of these deployments since a moment.
+SELECT o.id
+FROM reconciler_control.operations AS o
+INNER JOIN reconciler_control.rollouts AS r ON o.rollout = r.id
+WHERE
+    o.environment = %(environment)s AND o.deployment = ANY(%(deployments)s)
+    AND r.commit = %(commit)s AND o.finished_at >= %(since)s
+ORDER BY o.id DESC
+LIMIT 1;
+
 -- name: flag_superseded :exec
 -- Tells the workers of operations in flight that a newer rollout takes their place.
 WITH flagged AS MATERIALIZED (

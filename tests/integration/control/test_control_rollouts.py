@@ -6,6 +6,7 @@ import pytest
 
 from reconciler.control import claims, environments, rollouts
 from reconciler.control.environments import DeploymentObservation
+from reconciler.control.ownership import database_now
 from reconciler.control.rollouts import supersede
 from reconciler.control.transitions import transition
 from reconciler.errors import Conflict, NotFound
@@ -167,3 +168,19 @@ async def test_workers_are_told(control: Control) -> None:
         break
     else:
         pytest.fail("nobody was told")
+
+
+async def test_plan_of_before_the_end_records_nothing(control: Control) -> None:
+    """A pass that read a database before a rollout of its commit ended there does not record it again."""
+    before = await database_now(control.connection)
+    rollout = await control.record("eu")
+    claim = await control.must_claim(await control.worker())
+    assert await control.record("eu", planned_from=before) == rollout
+    await transition(control.connection, claim, E.DONE, reason="all stages done")
+    with pytest.raises(Conflict, match=claim.operation):
+        await control.record("eu", planned_from=before)
+    assert len(await rollouts.read_rollouts(control.connection, "production")) == 1
+    other = await control.record("eu", commit=B, planned_from=before)
+    again = await control.record("us", planned_from=before)
+    later = await control.record("eu", planned_from=await database_now(control.connection))
+    assert len({rollout, other, again, later}) == 4
