@@ -285,6 +285,27 @@ class Fleet:
             parts.append(member.tail(1500))
         return "\n\n".join(parts)
 
+    def history(self, name: str) -> str:
+        """All that happened to an environment, as the control database tells it, and its passes."""
+        events = self.control(
+            "select to_char(at at time zone 'UTC', 'HH24:MI:SS.US'), kind, rollout, message "
+            f"from reconciler_control.events where environment = '{name}'"
+        )
+        rows = [tuple(map(str, row)) for row in events]
+        rows += [
+            (
+                f"{each.end:%H:%M:%S.%f}",
+                "pass",
+                each.member,
+                f"{each.begin:%S.%f}",
+                str(each.commit),
+                each.result,
+            )
+            for each in self.passes()
+            if each.environment == name
+        ]
+        return "\n".join(" | ".join(row) for row in sorted(rows))
+
     def owners(self) -> dict[str, str]:
         """Who runs the passes of each environment, by the name of a living worker."""
         return dict(
