@@ -4,10 +4,10 @@ Needs the standard library only. Asks `/livez` on loopback, at the port of RECON
 so a certificate, which is for another name than loopback's, is not checked.
 """
 
+import http.client
 import os
 import ssl
 import sys
-import urllib.error
 import urllib.request
 
 TIMEOUT_S = 2.0
@@ -24,7 +24,7 @@ def answers(url: str) -> bool:
     try:
         with opener.open(url, timeout=TIMEOUT_S) as response:
             return bool(response.status == 200)
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
 
 
