@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
@@ -21,7 +22,7 @@ from reconciler.errors import NotFound, ReconcilerError, Refused
 from reconciler.events import Event
 from reconciler.web import environments, event_stream, health, rollouts, webhooks
 from reconciler.web.access import Token, check_tokens, is_loopback_name
-from reconciler.web.guard import Doorkeeper, Guard
+from reconciler.web.guard import WRITING, Doorkeeper, Guard
 from reconciler.web.limits import RequestLimits, Turns
 from reconciler.web.models import ProblemDetails
 from reconciler.web.problems import of_error, problem
@@ -37,6 +38,18 @@ ROUTERS = (
     webhooks.router,
     health.router,
 )
+
+
+_WRITES = tuple(
+    route.path_regex
+    for router in ROUTERS
+    for route in router.routes
+    if isinstance(route, APIRoute) and WRITING in (route.methods or ())
+)
+
+
+def _takes_writes(path: str) -> bool:
+    return any(pattern.match(path) for pattern in _WRITES)
 
 
 class _Api(FastAPI):
@@ -70,7 +83,14 @@ def create_app(
     check_access(tokens, webhooks, listen_host)
     bounds = limits if limits is not None else RequestLimits()
     doorkeeper = Doorkeeper(bounds, observe)
-    guard = Middleware(Guard, tokens=tokens, observe=observe, limits=bounds, doorkeeper=doorkeeper)
+    guard = Middleware(
+        Guard,
+        tokens=tokens,
+        observe=observe,
+        limits=bounds,
+        doorkeeper=doorkeeper,
+        takes_writes=_takes_writes,
+    )
     app = _Api(
         title="pg-reconciler",
         version=__version__,

@@ -15,6 +15,7 @@ from reconciler.web.guard import SPEC_BYTES_MAX, YAML_TYPE
 from reconciler.web.limits import Turns
 from reconciler.web.requests import (
     PROBLEMS,
+    WITH_BODY,
     Environment,
     Limit,
     OneDeployment,
@@ -22,19 +23,38 @@ from reconciler.web.requests import (
     Reader,
     Reconciling,
     answer,
-    printable,
 )
 from reconciler.web.service import Service
 
 Ref = Annotated[
-    str | None, Query(min_length=1, max_length=255, description="branch, tag or commit; else the head")
+    str | None,
+    Query(
+        min_length=1,
+        max_length=255,
+        pattern=models.PRINTABLE,
+        description="branch, tag or commit; else the head",
+    ),
 ]
 OneScope = Annotated[Literal["full", "provision-only"] | None, Query()]
 SPEC_BODY = {
     "requestBody": {
-        "description": "The spec of the environment, as it would stand in its file.",
+        "description": f"The spec of the environment, as it would stand in its file; {SPEC_BYTES_MAX} bytes.",
         "required": True,
-        "content": {YAML_TYPE: {"schema": {"type": "string", "minLength": 1, "maxLength": SPEC_BYTES_MAX}}},
+        "content": {
+            YAML_TYPE: {
+                "schema": {
+                    "type": "object",
+                    "required": ["apiVersion", "kind", "metadata", "spec"],
+                    "properties": {
+                        "apiVersion": {"const": "reconciler/v1"},
+                        "kind": {"const": "Environment"},
+                        "metadata": {"type": "object"},
+                        "spec": {"type": "object"},
+                    },
+                    "additionalProperties": False,
+                }
+            }
+        },
     }
 }
 
@@ -99,8 +119,6 @@ class _Asked:
 
 
 async def _preview(request: Request, reconciler: Service, asked: _Asked) -> JSONResponse:
-    printable(asked.ref, "ref")
-    printable(asked.deployment, "deployment")
     turns: Turns = request.app.state.dry_runs
     began = time.monotonic()
     ok = False
@@ -120,7 +138,7 @@ async def _preview(request: Request, reconciler: Service, asked: _Asked) -> JSON
     return JSONResponse(plan_to_json(plan))
 
 
-@router.post("/{env}/suspend", response_model=EnvironmentStatus)
+@router.post("/{env}/suspend", response_model=EnvironmentStatus, openapi_extra=WITH_BODY)
 async def suspend(
     reconciler: Reconciling, who: Operator, env: Environment, body: models.ReasonBody | None = None
 ) -> JSONResponse:
@@ -130,7 +148,7 @@ async def suspend(
     return answer(await reconciler.environment(env))
 
 
-@router.post("/{env}/resume", response_model=EnvironmentStatus)
+@router.post("/{env}/resume", response_model=EnvironmentStatus, openapi_extra=WITH_BODY)
 async def resume(
     reconciler: Reconciling, who: Operator, env: Environment, _body: models.NoBody | None = None
 ) -> JSONResponse:
@@ -139,7 +157,7 @@ async def resume(
     return answer(await reconciler.environment(env))
 
 
-@router.post("/{env}/reconcile", response_model=EnvironmentStatus, status_code=202)
+@router.post("/{env}/reconcile", response_model=EnvironmentStatus, status_code=202, openapi_extra=WITH_BODY)
 async def reconcile(
     reconciler: Reconciling, who: Operator, env: Environment, _body: models.NoBody | None = None
 ) -> JSONResponse:
@@ -153,7 +171,7 @@ async def modules(
     reconciler: Reconciling, _who: Reader, env: Environment, deployment: OneDeployment = None
 ) -> JSONResponse:
     """Per deployment and module: what is deployed, pending and diverged."""
-    return answer(await reconciler.module_status(env, deployment=printable(deployment, "deployment")))
+    return answer(await reconciler.module_status(env, deployment=deployment))
 
 
 @router.get("/{env}/modules/log", response_model=models.ModuleLog)
@@ -165,5 +183,4 @@ async def module_log(
     limit: Limit = 100,
 ) -> JSONResponse:
     """Per deployment and database: what was deployed and what failed, newest first."""
-    where = printable(deployment, "deployment")
-    return answer(await reconciler.module_log(env, deployment=where, limit=limit))
+    return answer(await reconciler.module_log(env, deployment=deployment, limit=limit))

@@ -24,7 +24,6 @@ from reconciler.web.requests import (
     Reader,
     Reconciling,
     answer,
-    printable,
 )
 from reconciler.web.service import Service
 from reconciler.web.values import to_json
@@ -64,11 +63,12 @@ async def stream(
     reconciler: Reconciling,
     who: Reader,
     after: After = 0,
-    environment: Annotated[str | None, Query(max_length=NAME_CHARACTERS_MAX)] = None,
+    environment: Annotated[
+        str | None, Query(max_length=NAME_CHARACTERS_MAX, pattern=models.PRINTABLE)
+    ] = None,
     last_event_id: Annotated[str | None, Header(max_length=20)] = None,
 ) -> StreamingResponse:
     """Send events as they happen (server-sent events); `Last-Event-ID` goes before `after`."""
-    printable(environment, "environment")
     if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
         after = min(int(last_event_id), 2**63 - 1)
     streams: set[object] = request.app.state.streams

@@ -33,7 +33,8 @@ ANSWER_WITHIN_S = 120.0
 JSON_TYPE = "application/json"
 YAML_TYPE = "application/yaml"
 """Neither is what a form or a simple request of a page in a browser can send."""
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
+WRITING = "POST"
+"""The method of all writes; no path takes another one but to read."""
 WEBHOOKS = "/v1/webhooks/"
 
 HEADERS = (
@@ -68,12 +69,13 @@ _READ_PATHS = {
     "/metrics": Kind.METRICS,
     "/v1/events": Kind.STREAM,
 }
+_BODIES = frozenset({Kind.WRITE, Kind.SPEC, Kind.WEBHOOK})
 _UNCOUNTED = frozenset({Kind.HEALTH, Kind.METRICS, Kind.STREAM})
 
 
-def kind_of(method: str, path: str) -> Kind:
-    """Tell what a request is by its method and its path as it was sent."""
-    if method in READING:
+def kind_of(method: str, path: str, *, takes: bool = True) -> Kind:
+    """Tell what a request is by its method and its path as it was sent; `takes`: the path takes writes."""
+    if method != WRITING or not takes:
         return _READ_PATHS.get(path, Kind.READ)
     if path.startswith(WEBHOOKS):
         return Kind.WEBHOOK
@@ -113,8 +115,11 @@ class Guard:
         observe: Callable[[Event], None],
         limits: RequestLimits,
         doorkeeper: Doorkeeper,
+        takes_writes: Callable[[str], bool],
     ) -> None:
+        """`takes_writes(path)` says whether there is anything to write to; elsewhere nothing sent is read."""
         self._app = app
+        self._takes_writes = takes_writes
         self._tokens = tuple(tokens)
         self._observe = observe
         self._limits = limits
@@ -131,12 +136,12 @@ class Guard:
         # Routes match the path as it was sent, so that a name may hold an encoded slash.
         sent = bytes(scope.get("raw_path") or b"").partition(b"?")[0].decode("latin-1")
         scope = {**scope, "path": sent or scope["path"]}
-        kind = kind_of(scope["method"], scope["path"])
+        kind = kind_of(scope["method"], scope["path"], takes=self._takes_writes(scope["path"]))
         answer = _Answer(send)
         try:
             with self._place(kind):
                 self._admit(scope, kind)
-                body = await _read_body(scope, receive, self._body_bytes(kind))
+                body = await _read_body(scope, receive, self._body_bytes(kind)) if kind in _BODIES else b""
                 async with asyncio.timeout(None if kind is Kind.STREAM else ANSWER_WITHIN_S):
                     await self._app(scope, _replay(body, receive), answer)
         except _Rejected as rejected:
@@ -170,7 +175,7 @@ class Guard:
         else:
             _admit_local(headers)
             state["caller"] = LOCAL
-        if scope["method"] not in READING:
+        if kind in _BODIES:
             _check_type(headers, YAML_TYPE if kind is Kind.SPEC else JSON_TYPE)
             wait_s = self._writes.take(state["caller"].name) if kind is Kind.WRITE else 0
             if wait_s:
@@ -230,9 +235,7 @@ def _check_type(headers: Headers, wanted: str) -> None:
 
 
 async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """Read the body of a write whole, within its limits; reading requests have none."""
-    if scope["method"] in READING:
-        return b""
+    """Read the body of a write whole, within its limits."""
     too_large = problem(413, f"a body may have {limit} bytes here", headers={"Connection": "close"})
     announced = Headers(scope=scope).get("content-length", "0")
     if not (announced.isascii() and announced.isdigit()) or int(announced[:20]) > limit:

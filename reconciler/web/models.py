@@ -14,14 +14,21 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-Reason = Annotated[str, Field(max_length=1000, description="why, for the audit")]
-DeploymentName = Annotated[str, Field(min_length=1, max_length=255, description="only this deployment")]
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
+"""No control characters, no ends of lines, nothing that turns the direction: it ends up in messages."""
+
+Reason = Annotated[
+    str, Field(max_length=1000, pattern=r"^[^\x00]*$", description="why, for the audit; without NUL")
+]
+DeploymentName = Annotated[
+    str, Field(min_length=1, max_length=255, pattern=PRINTABLE, description="only this deployment")
+]
 
 
 class RolloutBody(Body):
     """What to apply."""
 
-    ref: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
+    ref: Annotated[str, Field(min_length=1, max_length=255, pattern=PRINTABLE)] | None = Field(
         None, description="branch, tag or commit; left out: the head of the source"
     )
     deployment: DeploymentName | None = None

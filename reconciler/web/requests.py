@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 
 from reconciler.errors import NotFound
 from reconciler.web.access import Caller, Role
+from reconciler.web.models import PRINTABLE
 from reconciler.web.problems import MEDIA_TYPE
 from reconciler.web.service import Service
 from reconciler.web.values import to_json
@@ -43,6 +44,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         (504, "the answer took too long"),
     )
 }
+WITH_BODY: dict[str, Any] = {"requestBody": {"required": True}}
+"""Writes say that they are JSON, which a page of another site cannot; so there is a body, if only `{}`."""
 BEARER = HTTPBearer(scheme_name="token", description="A token of the daemon's settings.", auto_error=False)
 
 
@@ -99,13 +102,6 @@ def name_of(sent: str) -> str:
     return name
 
 
-def printable(value: str | None, what: str) -> str | None:
-    """A value of the query that ends up in messages and look-ups."""
-    if value is not None and not value.isprintable():
-        raise HTTPException(422, f"{what} holds characters that cannot be shown")
-    return value
-
-
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
     """A JSON answer of view values."""
     return JSONResponse(to_json(value), status_code=status, headers=headers)
@@ -131,7 +127,10 @@ RolloutId = Annotated[str, Depends(_rollout)]
 Limit = Annotated[int, Query(ge=1, le=500, description="rows at most")]
 After = Annotated[int, Query(ge=0, le=2**63 - 1, description="only events with a greater id")]
 OneDeployment = Annotated[
-    str | None, Query(min_length=1, max_length=NAME_CHARACTERS_MAX, description="only this deployment")
+    str | None,
+    Query(
+        min_length=1, max_length=NAME_CHARACTERS_MAX, pattern=PRINTABLE, description="only this deployment"
+    ),
 ]
 Reader = Annotated[Caller, Depends(AtLeast(Role.READ))]
 Provisioner = Annotated[Caller, Depends(AtLeast(Role.PROVISION))]

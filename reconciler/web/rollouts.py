@@ -1,6 +1,8 @@
 """Routes of rollouts: record one, list them, show one, and what operators ask of one."""
 
-from fastapi import APIRouter, HTTPException
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path
 from starlette.responses import JSONResponse
 
 from reconciler.errors import NotFound
@@ -9,6 +11,7 @@ from reconciler.web import models
 from reconciler.web.access import Caller, Role
 from reconciler.web.requests import (
     PROBLEMS,
+    WITH_BODY,
     Environment,
     Limit,
     Operator,
@@ -18,7 +21,6 @@ from reconciler.web.requests import (
     RolloutId,
     answer,
     no_rollout,
-    printable,
 )
 from reconciler.web.service import Service
 
@@ -33,6 +35,7 @@ router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["rollouts"])
     response_model=models.Applied,
     status_code=201,
     responses={200: {"model": models.Applied, "description": "there was nothing to do"}},
+    openapi_extra=WITH_BODY,
 )
 async def apply(
     reconciler: Reconciling, who: Provisioner, env: Environment, body: models.RolloutBody | None = None
@@ -42,8 +45,8 @@ async def apply(
     _may_apply(who, asked)
     recorded = await reconciler.apply(
         env,
-        ref=printable(asked.ref, "ref"),
-        deployment=printable(asked.deployment, "deployment"),
+        ref=asked.ref,
+        deployment=asked.deployment,
         scope=asked.scope,
         reason=asked.reason or f"applied by {who.name}",
         requested_by=who.name,
@@ -89,12 +92,14 @@ async def _seen(reconciler: Service, who: Caller, rollout: str) -> RolloutStatus
     return found
 
 
-@router.post("/rollouts/{rollout}/{verb}", response_model=RequestStatus, status_code=202)
+@router.post(
+    "/rollouts/{rollout}/{verb}", response_model=RequestStatus, status_code=202, openapi_extra=WITH_BODY
+)
 async def request(
     reconciler: Reconciling,
     who: Operator,
     rollout: RolloutId,
-    verb: str,
+    verb: Annotated[str, Path(json_schema_extra={"enum": list(VERBS)})],
     body: models.VerbBody | None = None,
 ) -> JSONResponse:
     """Ask something of a rollout; it is recorded before this answer, and carried out at a safe point."""
@@ -102,7 +107,7 @@ async def request(
         raise NotFound("no such verb", hint=f"possible: {', '.join(VERBS)}")
     if not who.sees_all:
         await _seen(reconciler, who, rollout)
-    where = printable(body.deployment if body is not None else None, "deployment")
+    where = body.deployment if body is not None else None
     return answer(
         await reconciler.request(rollout, verb, deployment=where, requested_by=who.name),
         202,

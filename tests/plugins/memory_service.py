@@ -377,6 +377,6 @@ def serving(
         yield f"{'https' if certificates else 'http'}://127.0.0.1:{port}"
     finally:
         app.state.stopping.set()
-        server.should_exit = True
+        server.servers[0].get_loop().call_soon_threadsafe(server.end)
         thread.join(timeout=20)
         assert not thread.is_alive()
