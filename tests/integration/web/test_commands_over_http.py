@@ -22,6 +22,7 @@ from reconciler.plan.render import to_markdown, to_text
 from reconciler.rollout.status import Condition
 from reconciler.web.access import Role, Token
 from reconciler.web.values import to_json
+from tests.plugins.daemon import until
 from tests.plugins.memory_service import (
     AT,
     COMMIT,
@@ -204,12 +205,13 @@ def test_apply_waits_until_settled(
     service.next_apply = running
 
     def settle() -> None:
+        until(lambda: [what for what, _given in service.calls].count("rollout") > 1, "the rollout to be seen")
         service.history[0] = replace(rollout(2, state), operations=(operation(state, reason="why\nso"),))
 
-    timer = threading.Timer(0.5, settle)
-    timer.start()
+    settling = threading.Thread(target=settle)
+    settling.start()
     result = reconciler("apply", "production", "--wait")
-    timer.join()
+    settling.join()
     assert result.exit_code == code, result.output
     assert "eu: running" in result.stdout
     assert f"eu: {state}" in result.stdout
