@@ -35,6 +35,22 @@ async def test_who_lives_is_told(site: Site) -> None:
     assert [len(peers) for _worker, peers in one.peers] == [1, 2, 1]
 
 
+async def test_work_is_found_without_a_wake(site: Site) -> None:
+    """Nobody listens here: the next heartbeat finds what was recorded, and what waits to be tried again."""
+    process = site.process()
+    process.work()
+    await told(process, 1)
+    for number in range(3):
+        site.commit({f"change{each}": "select 1;" for each in range(number + 1)}, site.spec())
+        await process.look()
+
+        async def completed() -> bool:
+            return await process.states() == ["completed"]
+
+        await holds(completed, "the rollout to be found")
+    assert site.deployed() == ["change0", "change1", "change2"]
+
+
 async def test_a_worker_that_was_taken_for_dead_registers_anew(site: Site) -> None:
     """It is told that its registration ended, what it held is resumed, and it goes on under a new one."""
     process = site.process()
