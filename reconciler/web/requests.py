@@ -63,7 +63,7 @@ def caller(request: Request) -> Caller:
     return found
 
 
-class AtLeast:
+class Needs:
     """A dependency that gives the caller, or answers 403 where the caller's role is too small."""
 
     def __init__(self, role: Role) -> None:
@@ -132,6 +132,6 @@ OneDeployment = Annotated[
         min_length=1, max_length=NAME_CHARACTERS_MAX, pattern=PRINTABLE, description="only this deployment"
     ),
 ]
-Reader = Annotated[Caller, Depends(AtLeast(Role.READ))]
-Provisioner = Annotated[Caller, Depends(AtLeast(Role.PROVISION))]
-Operator = Annotated[Caller, Depends(AtLeast(Role.OPERATE))]
+Reader = Annotated[Caller, Depends(Needs(Role.READ))]
+Provisioner = Annotated[Caller, Depends(Needs(Role.PROVISION))]
+Operator = Annotated[Caller, Depends(Needs(Role.OPERATE))]

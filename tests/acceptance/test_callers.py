@@ -1,16 +1,20 @@
-"""Callers of a daemon from outside: webhooks in masses, tokens for environments, posted specs."""
+"""Callers of a daemon from outside: webhooks in masses, tokens for environments, posted specs, TLS."""
 
 import hmac
 import json
+import socket
+import ssl
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.plugins.daemon import Daemon, World, until
 from tests.plugins.git_hosts import GitHost
@@ -142,3 +146,42 @@ def test_tokens_and_posted_specs_from_the_command_line(world: World, daemon: Dae
     assert "HOME" in refused.stderr
     posted.write_text("nonsense: [")
     assert "<posted>:2:1" in run("diff", "team-a", "--file", str(posted)).stderr
+
+
+def certificate_of(daemon: Daemon, ca: Path) -> str:
+    """What a client that trusts the CA is shown; empty while nobody listens."""
+    context = ssl.create_default_context(cafile=str(ca))
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped,
+        ):
+            return str((wrapped.getpeercert() or {})["serialNumber"])
+    except ConnectionError:
+        return ""
+
+
+def test_a_daemon_takes_a_renewed_certificate(world: World, daemon: Daemon, tmp_path: Path) -> None:
+    """A daemon under TLS serves the certificate that its files hold, also after they were replaced."""
+    authority = trustme.CA()
+    ca, certificate, key = (tmp_path / name for name in ("ca.pem", "tls.pem", "tls.key"))
+    authority.cert_pem.write_to_path(ca)
+
+    def issue() -> None:
+        made = authority.issue_cert("127.0.0.1")
+        made.cert_chain_pems[0].write_to_path(certificate)
+        made.private_key_pem.write_to_path(key)
+
+    issue()
+    daemon.config.write_text(daemon.config.read_text() + f"tls: {{certificate: {certificate}, key: {key}}}\n")
+    daemon.start(wait=False)
+    first = until(lambda: certificate_of(daemon, ca), "the daemon to listen")
+    issue()
+    until(lambda: certificate_of(daemon, ca) != first, "the new certificate to be served")
+    asked = daemon.run("status", "--ca", str(ca), "-o", "json")
+    assert json.loads(asked.stdout) == {"environments": []}
+    assert daemon.stop() == 0
+    key.write_text("nothing of a key")
+    refused = daemon.run("run", check=False)
+    assert refused.returncode == 1
+    assert "one of them is not PEM" in refused.stderr

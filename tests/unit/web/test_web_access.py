@@ -14,7 +14,7 @@ from reconciler.events import CallerRejected, Event
 from reconciler.web.access import Caller, Role, Token, check_tokens
 from reconciler.web.app import ROUTERS, create_app
 from reconciler.web.limits import RequestLimits
-from reconciler.web.requests import AtLeast
+from reconciler.web.requests import Needs
 from tests.plugins.memory_service import COMMIT, MemoryService, environment, no_metrics, rollout
 
 JSON = {"content-type": "application/json"}
@@ -140,7 +140,7 @@ def routes() -> Iterator[tuple[str, Role | None]]:
     for route in (route for router in ROUTERS for route in router.routes):
         assert isinstance(route, APIRoute)
         asked = [each.call for each in route.dependant.dependencies]
-        roles = [call.role for call in asked if isinstance(call, AtLeast)]
+        roles = [call.role for call in asked if isinstance(call, Needs)]
         for method in route.methods:
             yield f"{method} {route.path}", roles[0] if roles else None
 
