@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from reconciler.changes import module
-from reconciler.changes.module import read_module
+from reconciler.changes.module import module_places, read_module
 from reconciler.changes.plan_file import Flavor
 from reconciler.errors import PlanFileError
 
@@ -146,3 +146,23 @@ def test_the_control_file_of_the_project_wins() -> None:
     other = {"m/a.control": b"requires = 'x'", "m/b.control": b"requires = 'y'"}
     assert "more than one control file" in problems_of({**FILES, **other})[0]
     assert read_module("m", {**FILES, "m/a.control": b"requires = 'x'"}).requires == ("x",)
+
+
+def test_only_the_places_of_a_module_are_read() -> None:
+    """Its folder and what its sqitch.conf names are all it is made from; a change name leads nowhere else."""
+    files = {
+        "m/sqitch.conf": b"[core]\n\tdeploy_dir = ../sql/deploy\n",
+        "m/sqitch.plan": (
+            b"%syntax-version=1.0.0\n%project=m\n\n"
+            b"one 2026-01-01T00:00:00Z A <a@example.org> # n\n"
+            b"a/../../../x/two 2026-01-01T00:00:00Z A <a@example.org> # n\n"
+        ),
+        "sql/deploy/one.sql": b"SELECT 1;",
+        "x/two.sql": b"SELECT 2;",
+    }
+    assert module_places("m", files) == ("m", "sql/deploy")
+    assert module_places(".", {}) == ("",)
+    with pytest.raises(PlanFileError) as caught:
+        read_module("m", files)
+    (problem,) = caught.value.problems
+    assert "the deploy script of change 'a/../../../x/two' is missing" in problem.message

@@ -227,11 +227,7 @@ def test_permissions_hold_for_each_source() -> None:
     own = OwnSecrets(variables=frozenset(), files=frozenset())
 
     def restricted(_source: str, parsed: tuple[ParsedEnvironment, ...]) -> tuple[ParsedEnvironment, ...]:
-        return restrict(
-            parsed,
-            AllowSettings(environments=("blog",)),
-            OwnSecrets(variables=frozenset(), files=frozenset()),
-        )
+        return restrict(parsed, AllowSettings(environments=("blog",)), own)
 
     found = Parsing(restrict=restricted).view("site", tree(files()), "environments")
     assert found.environments["shop"].spec is None
