@@ -9,7 +9,7 @@ import pytest
 from tests.plugins.package import ROOT, must
 from tests.system.conftest import Machine
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("machine")]
 
 UNIT = ROOT / "systemd" / "reconciler.service"
 EXPOSURE_MAX = 1.5
