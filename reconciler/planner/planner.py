@@ -159,9 +159,9 @@ class Planner:
         try:
             return await repository.read(commit)
         except NotFound:
-            # Recorded by a daemon that fetched since we did, or gone from our mirror.
+            # Recorded by a daemon that fetched since we did, or gone from our mirror. Who records a commit has
+            # judged its signature, which may be that of a tag and not to be seen from the commit.
             await repository.resolve(commit)
-            await repository.verify(commit)
             return await repository.read(commit)
 
     async def _in_thread(self, work: Callable[..., _Done], *args: Any) -> _Done:
