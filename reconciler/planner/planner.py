@@ -159,8 +159,8 @@ class Planner:
         try:
             return await repository.read(commit)
         except NotFound:
-            # Recorded by a daemon that fetched since we did, or gone from our mirror. Who records a commit has
-            # judged its signature, which may be that of a tag and not to be seen from the commit.
+            # Recorded by a daemon that fetched since we did, or gone from our mirror. Who recorded it judged
+            # its signature, which may be that of a tag and not to be seen from the commit.
             await repository.resolve(commit)
             return await repository.read(commit)
 
