@@ -137,7 +137,8 @@ class TokenSettings(SettingsModel):
     environments: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=LIST_ITEMS_MAX)] = (
         Field(
             default=("*",),
-            description="Names of environments it is for, as globs; the others are to its bearer as if absent.",
+            description="Names of environments it is for, as globs; the others are to its bearer as if "
+            "absent.",
         )
     )
 
@@ -253,8 +254,8 @@ class SourceSettings(SettingsModel):
         default=300.0,
         ge=1,
         alias="drift_interval",
-        description="Duration between passes over all databases, to see what was altered in them; in between, "
-        "a pass looks at what a commit changed and at what is not in sync.",
+        description="Duration between passes over all databases, to see what was altered in them; in "
+        "between, a pass looks at what a commit changed and at what is not in sync.",
     )
     fetch_timeout_s: Seconds = Field(
         default=60.0, ge=1, alias="fetch_timeout", description="Duration after which a fetch is given up."
@@ -447,7 +448,13 @@ class Settings(SettingsModel):
     listen: Annotated[str, BeforeValidator(_listen)] = Field(
         default="127.0.0.1:8080", description="Address and port the API answers on."
     )
-    workers: int = Field(default=4, ge=1, le=64, description="Operations this daemon works on side by side.")
+    workers: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="Operations this daemon works on side by side; those under way for more than ten seconds "
+        "leave their places to others, until they are three times as many themselves.",
+    )
     tokens: Annotated[tuple[TokenSettings, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
         default=(), description="Tokens of the API; left out: it answers on loopback only and asks for none."
     )

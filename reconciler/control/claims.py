@@ -48,11 +48,17 @@ class Claim:
 
 
 async def claim(
-    connection: Connection, worker: Worker, *, lease_s: float, only_rollout: str | None = None
+    connection: Connection,
+    worker: Worker,
+    *,
+    lease_s: float,
+    only_rollout: str | None = None,
+    crowded: Collection[str] = (),
 ) -> Claim | None:
     """Claim an operation of the worker's sources, or None where there is none to be had.
 
-    Environments take turns. One that another worker is just claiming from is left for a second look.
+    Environments take turns, and `crowded` ones get none. One that another worker is just claiming from is
+    left for a second look.
     """
     rollout = key(only_rollout) if only_rollout is not None else None
     if only_rollout is not None and rollout is None:
@@ -61,7 +67,7 @@ async def claim(
     with telling(doing):
         if await one(connection, "extend_lease", worker=worker.id, lease_s=float(lease_s)) is None:
             raise LeaseLost(f"worker '{worker.name}' is not registered any more")
-        candidates = await _candidates(connection, worker, rollout)
+        candidates = await _candidates(connection, worker, rollout, crowded)
     busy: list[Row] = []
     for candidate in candidates:
         async with changing(connection, doing):
@@ -81,11 +87,14 @@ async def claim(
     return None
 
 
-async def _candidates(connection: Connection, worker: Worker, rollout: int | None) -> list[Row]:
+async def _candidates(
+    connection: Connection, worker: Worker, rollout: int | None, crowded: Collection[str]
+) -> list[Row]:
     return await many(
         connection,
         "candidates",
         sources=sorted(worker.sources),
+        crowded=sorted(crowded),
         rollout=rollout,
         in_flight=IN_FLIGHT_NAMES,
         claimable=CLAIMABLE_NAMES,

@@ -25,6 +25,8 @@ from reconciler.worker import Worker, WorkerHooks, WorkerLimits
 
 CONTROL_CONNECTIONS = 8
 """Connections to the control database for passes, the API and metrics, beyond one for each operation."""
+SLOW_PLACES = 3
+"""Places for operations that take long, for each of those for all, so that they keep nobody waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +162,7 @@ def build_worker(
         planner=parts.planner,
         limits=WorkerLimits(
             operations_in_parallel=settings.workers,
+            slow_in_parallel=settings.workers * SLOW_PLACES,
             lease_s=limits.lease_s,
             heartbeat_s=limits.heartbeat_s,
             attempts=limits.attempts,

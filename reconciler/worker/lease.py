@@ -53,6 +53,7 @@ class Running:
     asked: str | None = None
     lost: bool = False
     task: "asyncio.Task[None] | None" = field(default=None)
+    since: float = field(default_factory=time.monotonic)
 
     def interrupt(self, why: str) -> None:
         """Ask it to stop at the next safe point; whoever asks first is heard."""

@@ -6,6 +6,7 @@ lease is gone.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -191,7 +192,7 @@ class Worker:
     async def _fill(self, registration: tuple[Registration, Lease], only_rollout: str | None) -> None:
         """Claim and start operations until there are enough, or no more."""
         worker, lease = registration
-        while len(self._running) < self._limits.operations_in_parallel and not self._stopping.is_set():
+        while self._has_room() and not self._stopping.is_set():
             if not lease.good:
                 return
             claim = await self._claim(worker, only_rollout)
@@ -211,8 +212,23 @@ class Worker:
                 self._strays = False
             readable = replace(worker, sources=worker.sources - self._shunned_now())
             return await claims.claim(
-                connection, readable, lease_s=self._limits.lease_s, only_rollout=only_rollout
+                connection,
+                readable,
+                lease_s=self._limits.lease_s,
+                only_rollout=only_rollout,
+                crowded=self._crowded() if only_rollout is None else (),
             )
+
+    def _has_room(self) -> bool:
+        """Whether one more may be started; what takes long leaves its place to another, within a bound."""
+        limits = self._limits
+        slow = sum(1 for running in self._running if running.since < time.monotonic() - limits.slow_s)
+        return len(self._running) - min(slow, limits.slow_in_parallel) < limits.operations_in_parallel
+
+    def _crowded(self) -> set[str]:
+        """Environments with as many operations here as there are places: the next place is another's."""
+        counts = Counter(running.claim.environment for running in self._running)
+        return {name for name, count in counts.items() if count >= self._limits.operations_in_parallel}
 
     def _shun(self, source: str) -> bool:
         """Claim nothing of a source for a while; false where nobody else is there to do it."""

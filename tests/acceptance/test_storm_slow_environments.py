@@ -76,3 +76,23 @@ def test_silent_deployment_and_its_siblings(fleet: Fleet, black_hole: int) -> No
         ),
         "the silent one to be reported",
     )
+
+
+def test_one_environment_takes_not_all_workers(fleet: Fleet) -> None:
+    """Many deployments of one environment that take their time leave room to work on the others."""
+    places = [f"place-{number}" for number in range(6)]
+    policy = {"rollout": {"order": "parallel", "maxParallel": len(places)}}
+    files = fleet.spec("slow", module="slow", deployments=places, more=policy)
+    files |= fleet.repository.module({"s": gate("slow")}, name="slow")
+    slow = fleet.repository.commit(files)
+    fleet.member(workers=4).start()
+    waiting = "select 1 from pg_stat_activity where query like 'do $$%' and application_name like 'rec%'"
+    until(lambda: len(fleet.server.run(waiting)) >= 4, "the slow ones to be under way")
+    names = [f"shop-{number}" for number in range(3)]
+    for name in names:
+        files |= fleet.spec(name)
+    commit = fleet.commit({"a": "create table a ();"}, files)
+    fleet.until_applied(commit, names)
+    assert not fleet.applied(slow, ["slow"])
+    open_gate(fleet.server, "slow")
+    fleet.until_applied(commit, ["slow"])

@@ -18,6 +18,7 @@ found AS (
         o.finished_at IS NULL
         -- Whoever works on it has to read its commit, also to end it.
         AND r.source = ANY(%(sources)s::text [])
+        AND NOT o.environment = ANY(%(crowded)s::text [])
         AND (%(rollout)s::bigint IS NULL OR o.rollout = %(rollout)s)
         AND (
             (e.suspended_at IS NULL AND e.orphaned_at IS NULL)
