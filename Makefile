@@ -17,7 +17,7 @@ check: lint types layers sql docs test  ## everything a commit has to pass
 
 check-system: .venv/synced  ## tests that need root and programs of the system; installs Debian packages
 	tools/install-system-packages
-	$(BIN)/pytest -q -n 2 --dist loadgroup -m system $(ARGS)
+	$(BIN)/pytest -q -n 2 --dist loadfile -m system $(ARGS)
 
 format: .venv/synced
 	$(BIN)/ruff format .

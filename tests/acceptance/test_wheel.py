@@ -17,9 +17,6 @@ import yaml
 from tests.plugins.git import git_environment
 from tests.plugins.package import ROOT, Installed, build, install, must
 
-# One process of the run builds and installs; the tests share what it made.
-pytestmark = pytest.mark.xdist_group("wheel")
-
 SHARED = "share/pg-reconciler"
 LOADED = (
     "import json, sys, reconciler.cli.main, reconciler.daemon.app;"

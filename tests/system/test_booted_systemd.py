@@ -10,7 +10,7 @@ import pytest
 from tests.plugins.git import git_environment
 from tests.system.conftest import PASSWORD, TOKEN, Machine, until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180), pytest.mark.xdist_group("machine")]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 STATE = "/var/lib/private/reconciler"
 CREDENTIAL_OF_CONTROL = "/run/credentials/reconciler.service/shop-dsn"
@@ -30,6 +30,12 @@ def running(machine: Machine) -> Iterator[Machine]:
 def environment(machine: Machine) -> dict[str, Any]:
     status, found = machine.get("/v1/environments/production")
     return dict(found) if status == 200 else {}
+
+
+def test_unit_file_is_valid_where_it_is_installed(machine: Machine) -> None:
+    """With the program in its place systemd finds nothing to complain about."""
+    done = machine.run("systemd-analyze", "verify", "reconciler.service")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_ready_is_told_when_it_serves(running: Machine) -> None:

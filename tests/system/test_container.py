@@ -20,7 +20,7 @@ from tests.plugins.package import ROOT
 from tests.system.conftest import ASK, until
 from tests.system.engine import IMAGE, Engine, engine_folder, network_namespace
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300), pytest.mark.xdist_group("engine")]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 UID = 10001
 SIZE_MAX = 450 * 1000 * 1000
