@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
+from dataclasses import dataclass
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -16,13 +17,22 @@ def text_key(text: str, *parts: str) -> bytes:
     return digest.digest()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry(Generic[Made]):
+    weight: int
+    made: Made
+    slot: bytes | None
+
+
 class TextCache(Generic[Made]):
     """Keep the results used last, up to a total weight (characters of the texts they came from)."""
 
-    def __init__(self, *, weight_max: int) -> None:
+    def __init__(self, *, weight_max: int, generations: int = 4) -> None:
         self._weight_max = weight_max
+        self._generations = generations
         self._weight = 0
-        self._kept: OrderedDict[bytes, tuple[int, Made]] = OrderedDict()
+        self._kept: OrderedDict[bytes, _Entry[Made]] = OrderedDict()
+        self._slots: dict[bytes, list[bytes]] = {}
         self._lock = Lock()
 
     def get(self, key: bytes) -> Made | None:
@@ -32,17 +42,35 @@ class TextCache(Generic[Made]):
             if found is None:
                 return None
             self._kept.move_to_end(key)
-            return found[1]
+            return found.made
 
-    def put(self, key: bytes, made: Made, *, weight: int) -> None:
-        """Keep a result, dropping those used longest ago; one heavier than the whole cache is not kept."""
+    def put(self, key: bytes, made: Made, *, weight: int, slot: bytes | None = None) -> None:
+        """Keep a result, dropping those used longest ago; one heavier than the whole cache is not kept.
+
+        Of the results of one slot, the newest few are kept: those of a file as it was long ago are of no use.
+        """
         weight += 512  # what an entry costs however short its text is
         if weight > self._weight_max:
             return
         with self._lock:
-            before = self._kept.pop(key, None)
-            self._weight += weight - (before[0] if before else 0)
-            self._kept[key] = (weight, made)
+            self._drop(key)
+            self._weight += weight
+            self._kept[key] = _Entry(weight=weight, made=made, slot=slot)
+            if slot is not None:
+                keys = self._slots.setdefault(slot, [])
+                keys.append(key)
+                if len(keys) > self._generations:
+                    self._drop(keys[0])
             while self._weight > self._weight_max:
-                _, (dropped, _) = self._kept.popitem(last=False)
-                self._weight -= dropped
+                self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: bytes) -> None:
+        entry = self._kept.pop(key, None)
+        if entry is None:
+            return
+        self._weight -= entry.weight
+        if entry.slot is not None:
+            keys = self._slots[entry.slot]
+            keys.remove(key)
+            if not keys:
+                del self._slots[entry.slot]

@@ -110,7 +110,8 @@ class Parsing:
                 parsed=parsed,
                 declared=tuple(declared_digest(environment) for environment in parsed.environments),
             )
-            self._specs.put(key, known, weight=_SPEC_WEIGHT * len(content))
+            slot = f"{source}\0{path}".encode("utf-8", "surrogatepass")
+            self._specs.put(key, known, weight=_SPEC_WEIGHT * len(content), slot=slot)
         return known
 
 
@@ -186,7 +187,8 @@ class Resolving:
                 found = tuple(error.problems)
             changes = len(found.changes) if isinstance(found, ModuleContent) else 0
             size = sum(len(content) for content in files.values())
-            self._modules.put(key, found, weight=size + _CHANGE_WEIGHT * changes)
+            slot = f"{view.source}\0{path}\0{target or ''}".encode("utf-8", "surrogatepass")
+            self._modules.put(key, found, weight=size + _CHANGE_WEIGHT * changes, slot=slot)
         if isinstance(found, ModuleContent):
             return found
         raise SpecError(found)

@@ -127,6 +127,10 @@ class TreeReader:
 
     def _keep(self, contents: Mapping[str, bytes]) -> None:
         with self._guard:
+            # What none of the latest commits has is not asked for again.
+            listed = {blob for listing in self._listings.values() for blob in listing.blobs.values()}
+            for blob in [blob for blob in self._cache if blob not in listed]:
+                self._cache_bytes -= len(self._cache.pop(blob)) + _ENTRY_BYTES
             for blob, content in contents.items():
                 if blob not in self._cache:
                     self._cache[blob] = content

@@ -25,3 +25,15 @@ def test_an_entry_can_be_replaced() -> None:
     for number in range(10):
         cache.put(text_key("a"), number, weight=1_000)
     assert cache.get(text_key("a")) == 9
+
+
+def test_slot_keeps_its_newest() -> None:
+    """Of what was made of one file, only the newest few are kept; other slots and no slots are let alone."""
+    cache: TextCache[int] = TextCache(weight_max=100_000, generations=2)
+    cache.put(b"free", 0, weight=1)
+    cache.put(b"other", 0, weight=1, slot=b"b")
+    for number in range(5):
+        cache.put(f"file {number}".encode(), number, weight=1, slot=b"a")
+        cache.put(f"file {number}".encode(), number, weight=1, slot=b"a")
+    assert [cache.get(f"file {number}".encode()) for number in range(5)] == [None, None, None, 3, 4]
+    assert cache.get(b"free") == cache.get(b"other") == 0
