@@ -20,11 +20,28 @@ class TrackedChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackedModule:
-    """What is deployed of one project, in the order of deployment."""
+    """What is deployed of one project, in the order of deployment.
+
+    `environment` and `deployment` are whose it is; None where an older version recorded it.
+    """
 
     project: str
     component: str
     changes: tuple[TrackedChange, ...]
+    environment: str | None = None
+    deployment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revertible:
+    """What is stored of a deployed change for taking it back: its revert script, and what it required.
+
+    `requires` is as the plan file wrote it, `requires_ids` the changes that met it, as far as they are known.
+    """
+
+    script: str | None
+    requires: tuple[str, ...] = ()
+    requires_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Reads what is tracked in one managed database; writes nothing, also where there is no tracking schema."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,12 +11,19 @@ import psycopg
 from reconciler.catalog.model import CatalogObject, DatabaseIdentity, Fingerprint, ObjectKind
 from reconciler.errors import Refused
 from reconciler.postgres.connection import Connection
-from reconciler.state.tracked import BaseLine, TrackedChange, TrackedDatabase, TrackedModule
+from reconciler.state.tracked import (
+    BaseLine,
+    Revertible,
+    TrackedChange,
+    TrackedDatabase,
+    TrackedModule,
+)
 from reconciler.tracking.errors import translate
 from reconciler.tracking.sql import QUERIES
 
 LOG_MOST = 10_000
 _DOING = "reading the tracking schema"
+_NOBODY = (None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +70,20 @@ async def read_base_line_objects(connection: Connection) -> Mapping[str, Catalog
         return {
             f"{kind} {name}": CatalogObject(kinds[kind], name, definition, Fingerprint(fingerprint))
             for kind, name, definition, fingerprint in await cursor.fetchall()
+        }
+    except psycopg.Error as error:
+        raise translate(error, _DOING) from error
+
+
+async def read_revertible(connection: Connection) -> Mapping[str, Revertible]:
+    """Read what is stored to take deployed changes back, by change id."""
+    try:
+        if not await _is_installed(connection):
+            return {}
+        cursor = await connection.execute(QUERIES["read_revertible"])
+        return {
+            change_id: Revertible(script=script, requires=tuple(requires), requires_ids=tuple(ids))
+            for change_id, script, requires, ids in await cursor.fetchall()
         }
     except psycopg.Error as error:
         raise translate(error, _DOING) from error
@@ -146,14 +168,21 @@ def _tracked(rows: Sequence[Sequence[Any]]) -> TrackedDatabase:
                     tags=tuple(tags) if tags else (),
                 )
             )
+    whose: dict[str, Sequence[str | None]] = json.loads(head[7]) if head and head[7] else {}
     return TrackedDatabase(
         installed=True,
         version=int(head[0] or 0),
         modules={
-            project: TrackedModule(project=project, component=component, changes=tuple(changes))
+            project: TrackedModule(
+                project=project,
+                component=component,
+                changes=tuple(changes),
+                environment=whose.get(project, _NOBODY)[0],
+                deployment=whose.get(project, _NOBODY)[1],
+            )
             for project, (component, changes) in sorted(modules.items())
         },
-        base_line=_base_line(head[1:]),
+        base_line=_base_line(head[1:7]),
     )
 
 

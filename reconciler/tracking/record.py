@@ -121,6 +121,21 @@ async def change_failed(
     await _send(connection, "record_failure", parameters, f"recording the failure of change '{change.name}'")
 
 
+async def change_reverted(
+    connection: Connection, fence: Fence, project: str, change: tuple[str, str], by: Actor
+) -> None:
+    """Forget a change (id, name) with its tags, and record that it was reverted, if the fence is ours."""
+    document = {
+        "project": project,
+        "change_id": change[0],
+        "actor": by.committer,
+        "commit": by.commit,
+        "operation": by.operation,
+    }
+    parameters = {"epoch": fence.epoch, "change": json.dumps(document, ensure_ascii=False)}
+    await _send(connection, "revert_change", parameters, f"recording that change '{change[1]}' was reverted")
+
+
 async def tag_recorded(
     connection: Connection,
     fence: Fence,

@@ -26,15 +26,24 @@ LEFT JOIN pg_catalog.pg_class AS c
 -- name: read_tracked :many
 -- Reads everything tracked but the objects of the base line, as one statement sees it: a row for each change,
 -- a row without a change for a module that has none left, and one without a project, whose array holds
--- version, moving, system identifier, database oid, server major, algorithm and probe. Sorting by position
--- alone costs a tenth of sorting by project first.
+-- version, moving, system identifier, database oid, server major, algorithm, probe, and whose the modules are
+-- (as JSON, for an older version of the schema lacks those columns). Sorting by position alone costs a tenth
+-- of sorting by project first.
 SELECT
     NULL AS project, NULL AS component, NULL AS change_id, NULL AS name, NULL AS script_hash,
     NULL AS parse_hash, NULL::pg_catalog.int8 AS "position",
     ARRAY[
         (SELECT pg_catalog.max(g.number)::pg_catalog.text FROM reconciler.migrations AS g),
         b.moving::pg_catalog.text, b.system_identifier, b.database_oid::pg_catalog.text,
-        b.server_major::pg_catalog.text, b.algorithm::pg_catalog.text, b.probe
+        b.server_major::pg_catalog.text, b.algorithm::pg_catalog.text, b.probe,
+        (
+            SELECT
+                pg_catalog.jsonb_object_agg(
+                    o.project, pg_catalog.jsonb_build_array(j.whose -> 'environment', j.whose -> 'deployment')
+                )::pg_catalog.text
+            FROM reconciler.modules AS o
+            CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(o) AS whose) AS j
+        )
     ] AS tags
 FROM (SELECT 1) AS always
 LEFT JOIN reconciler.base_line AS b ON b.one
@@ -64,3 +73,20 @@ FROM reconciler.events AS e
 WHERE %(project)s::pg_catalog.text IS NULL OR e.project OPERATOR(pg_catalog.=) %(project)s
 ORDER BY e.event_id DESC
 LIMIT %(limit)s;
+
+-- name: read_revertible :many
+-- Reads the revert scripts of deployed changes and what the changes required, to plan what may be taken back.
+SELECT
+    c.change_id, c.revert_script,
+    ARRAY(
+        SELECT d.dependency FROM reconciler.dependencies AS d
+        WHERE d.change_id OPERATOR(pg_catalog.=) c.change_id AND d.kind OPERATOR(pg_catalog.=) 'require'
+        ORDER BY d.dependency
+    ) AS requires,
+    ARRAY(
+        SELECT d.dependency_id FROM reconciler.dependencies AS d
+        WHERE
+            d.change_id OPERATOR(pg_catalog.=) c.change_id AND d.dependency_id IS NOT NULL
+        ORDER BY d.dependency_id
+    ) AS requires_ids
+FROM reconciler.changes AS c;

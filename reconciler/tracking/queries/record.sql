@@ -13,3 +13,7 @@ SELECT reconciler.record_failure(%(epoch)s, %(change)s::pg_catalog.jsonb);
 -- name: tag_change :exec
 -- Checks the fence and records tags that a deployed change gained.
 SELECT reconciler.tag_change(%(epoch)s, %(change)s::pg_catalog.jsonb);
+
+-- name: revert_change :exec
+-- Checks the fence, forgets a change with its dependencies and tags, and appends that it was reverted.
+SELECT reconciler.revert_change(%(epoch)s, %(change)s::pg_catalog.jsonb);

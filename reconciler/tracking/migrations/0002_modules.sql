@@ -1,0 +1,135 @@
+-- Change modules: whose a module is, and taking changes back.
+
+ALTER TABLE reconciler.modules
+ADD COLUMN environment pg_catalog.text CHECK (environment <> ''),
+ADD COLUMN deployment pg_catalog.text CHECK (deployment <> ''),
+ADD CONSTRAINT modules_place_is_whole CHECK ((environment IS NULL) = (deployment IS NULL));
+COMMENT ON COLUMN reconciler.modules.environment IS
+'Environment that deployed to it last; empty where nobody knows, and then it is never pruned.';
+COMMENT ON COLUMN reconciler.modules.deployment IS 'Deployment of that environment.';
+
+
+CREATE OR REPLACE FUNCTION reconciler.record_change(
+    p_epoch pg_catalog.int8, p_change pg_catalog.jsonb
+) RETURNS pg_catalog.int8
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+DECLARE
+    v_project pg_catalog.text := p_change ->> 'project';
+    v_change_id pg_catalog.text := p_change ->> 'change_id';
+    v_name pg_catalog.text := p_change ->> 'name';
+    v_position pg_catalog.int8;
+BEGIN
+    PERFORM reconciler.check_fence(p_epoch);
+    PERFORM 1
+    FROM reconciler.modules AS m
+    INNER JOIN reconciler.fence AS f ON m.environment = f.environment AND m.deployment = f.deployment
+    WHERE
+        m.project = v_project AND m.component = p_change ->> 'component'
+        AND m.uri IS NOT DISTINCT FROM p_change ->> 'uri';
+    IF NOT FOUND THEN
+        INSERT INTO reconciler.modules (project, component, uri, environment, deployment)
+        SELECT
+            v_project, p_change ->> 'component', p_change ->> 'uri', NULLIF(f.environment, ''),
+            NULLIF(f.deployment, '')
+        FROM reconciler.fence AS f
+        ON CONFLICT (project) DO UPDATE
+        SET
+            component = excluded.component, uri = excluded.uri, environment = excluded.environment,
+            deployment = excluded.deployment;
+    END IF;
+
+    -- A reworked change takes the name over; its older instance is known by the next tag from then on.
+    UPDATE reconciler.changes AS c
+    SET name = c.name || '@' || COALESCE(
+        (
+            SELECT t.name
+            FROM reconciler.tags AS t
+            INNER JOIN reconciler.changes AS o ON t.change_id = o.change_id
+            WHERE t.project = v_project AND o."position" >= c."position"
+            ORDER BY o."position", t.planned_at, t.name
+            LIMIT 1
+        ),
+        c.change_id
+    )
+    WHERE c.project = v_project AND c.name = v_name AND c.change_id <> v_change_id;
+
+    INSERT INTO reconciler.changes (
+        change_id, project, name, script_hash, parse_hash, revert_script, verify_script, note,
+        planned_at, planner, deployed_by, commit, operation
+    ) VALUES (
+        v_change_id, v_project, v_name, p_change ->> 'script_hash', p_change ->> 'parse_hash',
+        p_change ->> 'revert_script', p_change ->> 'verify_script', p_change ->> 'note',
+        (p_change ->> 'planned_at')::pg_catalog.timestamptz, p_change ->> 'planner',
+        p_change ->> 'actor', p_change ->> 'commit', p_change ->> 'operation'
+    ) RETURNING "position" INTO v_position;
+    IF p_change -> 'requires' <> '[]' THEN
+        INSERT INTO reconciler.dependencies (change_id, kind, dependency, dependency_id)
+        SELECT v_change_id, (d ->> 0)::reconciler.dependency_kind, d ->> 1, d ->> 2
+        FROM pg_catalog.jsonb_array_elements(p_change -> 'requires') AS d;
+    END IF;
+    IF p_change -> 'tags' <> '[]' THEN
+        PERFORM reconciler.record_tags(p_change);
+    END IF;
+    PERFORM reconciler.record_event('deploy', p_change);
+    RETURN v_position;
+END
+$$;
+COMMENT ON FUNCTION reconciler.record_change(pg_catalog.int8, pg_catalog.jsonb) IS
+'Checks the fence and records a deployed change with its dependencies, tags and event, and whose module it is.';
+
+
+CREATE FUNCTION reconciler.revert_change(
+    p_epoch pg_catalog.int8, p_change pg_catalog.jsonb
+) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+DECLARE
+    v_change_id pg_catalog.text := p_change ->> 'change_id';
+BEGIN
+    PERFORM reconciler.check_fence(p_epoch);
+    INSERT INTO reconciler.events (
+        kind, project, change_id, name, note, requires, conflicts, tags, planned_at, planner,
+        actor, commit, operation
+    )
+    SELECT
+        'revert', c.project, c.change_id, c.name, c.note,
+        ARRAY(
+            SELECT d.dependency FROM reconciler.dependencies AS d
+            WHERE d.change_id = c.change_id AND d.kind = 'require' ORDER BY d.dependency
+        ),
+        ARRAY(
+            SELECT d.dependency FROM reconciler.dependencies AS d
+            WHERE d.change_id = c.change_id AND d.kind = 'conflict' ORDER BY d.dependency
+        ),
+        ARRAY(
+            SELECT t.name FROM reconciler.tags AS t
+            WHERE t.change_id = c.change_id ORDER BY t.planned_at, t.name
+        ),
+        c.planned_at, c.planner, p_change ->> 'actor', p_change ->> 'commit', p_change ->> 'operation'
+    FROM reconciler.changes AS c
+    WHERE c.change_id = v_change_id AND c.project = p_change ->> 'project';
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'change "%" of project "%" is not deployed', v_change_id, p_change ->> 'project'
+            USING ERRCODE = 'RC010';
+    END IF;
+    DELETE FROM reconciler.changes AS c WHERE c.change_id = v_change_id;
+END
+$$;
+COMMENT ON FUNCTION reconciler.revert_change(pg_catalog.int8, pg_catalog.jsonb) IS
+'Checks the fence, forgets a change with its dependencies and tags, and appends the event that it was reverted.';
+
+REVOKE ALL ON FUNCTION reconciler.revert_change(pg_catalog.int8, pg_catalog.jsonb) FROM PUBLIC;
+
+-- A function that is made later belongs to whoever owns the others, where this role may give it away.
+DO $$
+BEGIN
+    EXECUTE 'ALTER FUNCTION reconciler.revert_change(pg_catalog.int8, pg_catalog.jsonb) OWNER TO ' || (
+        SELECT n.nspowner::pg_catalog.regrole::pg_catalog.text
+        FROM pg_catalog.pg_namespace AS n
+        WHERE n.nspname OPERATOR(pg_catalog.=) 'reconciler'
+    );
+EXCEPTION WHEN insufficient_privilege THEN
+    NULL;
+END
+$$;
