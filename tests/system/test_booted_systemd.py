@@ -165,6 +165,7 @@ def test_a_hung_daemon_is_restarted(machine: Machine) -> None:
     with machine.drop_in("WatchdogSec=4"):
         machine.systemctl("start", "reconciler")
         machine.until_ready()
+        until(lambda: environment(machine).get("applied_commit"), machine.journal, deadline_s=DEADLINE_S)
         hung = machine.show("MainPID")
         machine.run("kill", "-STOP", hung)
         before = deployed(machine)
@@ -186,6 +187,7 @@ def test_a_killed_daemon_is_restarted(machine: Machine) -> None:
     with machine.drop_in("RestartSec=200ms"):
         machine.systemctl("start", "reconciler")
         machine.until_ready()
+        until(lambda: environment(machine).get("applied_commit"), machine.journal, deadline_s=DEADLINE_S)
         killed = machine.show("MainPID")
         before = deployed(machine)
         commit = machine.commit("orders", "slow", "after", "while_it_hung", "slow_again")
