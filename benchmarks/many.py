@@ -9,7 +9,7 @@ import asyncio
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -88,8 +88,13 @@ def restart(made: Fleet, count: int) -> Daemon:
     return daemon
 
 
-def pass_over_all(daemon: Daemon, count: int, cause: str) -> tuple[float, float]:
-    """Wait for a wake by this cause, and until every environment was passed over; gives both times."""
+def pass_over_all(
+    daemon: Daemon, count: int, cause: str, tell_woken: Callable[[], None] = lambda: None
+) -> tuple[float, float]:
+    """Wait for a wake by this cause, and until every environment was passed over; gives both times.
+
+    `tell_woken` is called when the wake is seen.
+    """
     seen: set[str] = set()
     woken: list[float] = []
     ended: list[float] = []
@@ -99,6 +104,7 @@ def pass_over_all(daemon: Daemon, count: int, cause: str) -> tuple[float, float]
             at = datetime.fromisoformat(line["timestamp"]).timestamp()
             if line.get("event") == "wake.received" and line["cause"] == cause:
                 woken.append(at)
+                tell_woken()
             elif line.get("event") == "pass.finished" and woken and len(seen) < count:
                 if line["result"] != "in_sync":
                     raise RuntimeError(f"a pass with nothing to do was not: {line}")
@@ -119,8 +125,12 @@ async def passes(made: Fleet, all_places: Sequence[Place], rounds: int) -> None:
     with watched([daemon.pid]) as usage:
         for _ in range(rounds):
             made.until_quiet(quiet_s=1.0)
-            before = cpu_seconds(daemon.pid), cpu_seconds(made.server_pid)
-            began, ended = pass_over_all(daemon, count, "drift")
+            before: list[float] = []
+
+            def note(before: list[float] = before) -> None:
+                before[:] = cpu_seconds(daemon.pid), cpu_seconds(made.server_pid)
+
+            began, ended = pass_over_all(daemon, count, "drift", note)
             ours.append(ended - began)
             cpu += cpu_seconds(daemon.pid) - before[0]
             middle = cpu_seconds(made.server_pid)
