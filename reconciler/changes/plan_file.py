@@ -19,10 +19,9 @@ from reconciler.changes.plan_lines import (
     read_sqitch,
 )
 from reconciler.changes.plan_model import Change, Flavor, PlanFile, Tag
-from reconciler.changes.reference import target_index
 from reconciler.errors import PlanFileError, Problem
 
-__all__ = ["PLAN_MAX", "Change", "Flavor", "PlanFile", "Tag", "parse", "render", "target_index"]
+__all__ = ["PLAN_MAX", "Change", "Flavor", "PlanFile", "Tag", "parse", "render"]
 
 PLAN_MAX = 4 * 1024 * 1024
 """Characters of one plan file; the largest known real ones have a sixth of it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from reconciler.catalog.sql_text import parse_hash
 from reconciler.changes.module import ModuleChange, read_module
-from reconciler.changes.plan_file import target_index
+from reconciler.changes.specifier import target_index
 from reconciler.errors import InvalidInput, Problem, SpecError
 from reconciler.spec.environment import EnvironmentSpec, ModuleSpec
 from reconciler.spec.variables import for_deployment

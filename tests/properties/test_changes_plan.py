@@ -5,7 +5,7 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.changes import control_file, plan_file, reference, sqitch_config
+from reconciler.changes import control_file, plan_file, reference, specifier, sqitch_config
 from reconciler.changes.module import read_module
 from reconciler.changes.plan_file import Flavor
 from reconciler.errors import Conflict, NotFound, PlanFileError
@@ -61,9 +61,13 @@ def test_a_plan_is_written_as_it_was_read(text: str, flavor: Flavor) -> None:
         instances = [change.instance for change in plan.changes]
         assert len(set(instances)) == len(instances)
         for index, change in enumerate(plan.changes):
-            assert plan_file.target_index(plan, change.id) == index
+            assert specifier.target_index(plan, change.id) == index
+            assert specifier.target_index(plan, f"@ROOT~{index}") == index
+            assert specifier.target_index(plan, f"@HEAD^{len(plan.changes) - 1 - index}") == index
+            only = specifier.qualified_name(specifier.instances_of(plan), index)
+            assert specifier.target_index(plan, only) == index
             if instances.count(change.instance) == 1 and "@" in change.instance:
-                assert plan_file.target_index(plan, change.instance) == index
+                assert specifier.target_index(plan, change.instance) == index
 
 
 @given(fragments=st.lists(FRAGMENTS, max_size=25), flavor=FLAVORS)
@@ -104,5 +108,5 @@ def test_any_target_is_found_or_refused(to: str, text: str) -> None:
     """A target is a change of the plan or one of two errors."""
     with suppress(PlanFileError, NotFound, Conflict):
         plan = plan_file.parse(text, "p", flavor=Flavor.SQITCH)
-        assert -1 <= plan_file.target_index(plan, to) < len(plan.changes)
+        assert -1 <= specifier.target_index(plan, to) < len(plan.changes)
         reference.parse(to)
