@@ -123,6 +123,10 @@ class Heads:
             self._refused[source] = error.commit
             self._emit(SignatureRejected(source=source, commit=error.commit, reason=error.why))
 
+    def known(self, source: str) -> Head | None:
+        """The newest good commit of a source as of the last fetch, if there was one."""
+        return self._heads.get(source)
+
     async def head(self, source: str) -> Head:
         """The newest good commit of a source, fetched if none is known yet or every look is to be fresh."""
         if self._fetch_first or source not in self._heads:

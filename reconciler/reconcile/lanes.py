@@ -55,6 +55,14 @@ class Lanes:
         """Whether the last job of a name waited for somebody who did not answer."""
         return name in self._waited
 
+    def is_asked(self, name: str) -> bool:
+        """Whether a job of a name waits for its turn."""
+        return name in self._asked
+
+    def has(self, name: str) -> bool:
+        """Whether a job of a name waits or is under way."""
+        return name in self._ends
+
     def is_busy(self, name: str) -> bool:
         """Whether a job of a name is under way."""
         return name in self._running

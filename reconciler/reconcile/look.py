@@ -33,7 +33,7 @@ class Round:
 
     `owner` is the worker that must still be theirs when something is written; `not_before` is when what is
     read of databases may have been read at the earliest, `planned_from` the same or before by the clock of
-    the control database; `tell` takes failures of the control database.
+    the control database; `tell` takes failures of the control database, and whose look they ended.
     """
 
     view: SourceView
@@ -42,7 +42,7 @@ class Round:
     owner: str | None
     not_before: float
     planned_from: datetime
-    tell: Callable[[TemporaryError], None]
+    tell: Callable[[str, TemporaryError], None]
 
 
 class Looks:
@@ -100,7 +100,7 @@ class Looks:
         except ReconcilerError as error:
             failure = (str(error), type(error).__name__)
             if isinstance(error, TemporaryError):
-                round_.tell(error)
+                round_.tell(name, error)
         except Exception as error:  # noqa: BLE001 - the boundary of a pass
             failure = (f"internal error: {error!r}", "InternalError")
         if failure is not None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from reconciler.control import environments, ownership
 from reconciler.control.facts import read_many_facts
@@ -84,6 +85,9 @@ class Passes:
         self._me: str | None = None
         self._leaving: dict[str, str] = {}
         self._told: dict[str, str | None] = {}
+        self._looking: dict[str, str] = {}
+        self._unlooked: set[str] = set()
+        self._owed: set[str] = set()
         self._peers: tuple[Peer, ...] = ()
         self._looks = Looks(
             planner=planner, recorder=recorder, only_look=only_look, emit=emit, ask_work=ask_work
@@ -102,8 +106,11 @@ class Passes:
         control database, so that the pass is tried again soon.
         """
         owner = self._me
+        if full:
+            # Owed until it is done, also where we are not registered now and the next wake asks for less.
+            self._owed.add(source)
         if self._shared and owner is None:
-            # Not registered: the telling of peers wakes us again.
+            # The telling of peers wakes us again.
             await self._heads.fetch(source)
             return
         began = await self._now()
@@ -113,17 +120,17 @@ class Passes:
         except ReconcilerError as error:
             await self._tell_nothing_fetched(source, owner, error)
             raise
-        async with self._recorder.connection() as connection:
+        view = await self._planner.view(source, head.commit)
+        share_ = await self._settle_shares(view, owner)
+        if head.error is None and _is_elsewhere(share_, share_.taken, head):
+            # Somebody saw another commit: look again before going back to ours.
+            fetched_at = (await self._now()).there
+            head = await self._heads.fetch(source)
             view = await self._planner.view(source, head.commit)
-            share_ = await self._settle_shares(connection, view, owner)
-            if head.error is None and _is_elsewhere(share_, share_.taken, head):
-                # Somebody saw another commit: look again before going back to ours.
-                fetched_at = (await self._now()).there
-                head = await self._heads.fetch(source)
-                view = await self._planner.view(source, head.commit)
-                share_ = await self._settle_shares(connection, view, owner)
+            share_ = await self._settle_shares(view, owner)
+        if head.error is None:
             present = {*view.environments, *findings.unreadable(view, share_.known.values())}
-            if head.error is None:
+            async with self._recorder.connection() as connection:
                 await environments.retire_missing(
                     connection,
                     source,
@@ -131,20 +138,22 @@ class Passes:
                     owner=owner,
                     fetched_at=fetched_at if self._shared else None,
                 )
-        await self._pass_over(view, head, share_, full=full, began=began)
+        await self._pass_over(view, head, share_, owner=owner, full=source in self._owed, began=began)
+        self._owed.discard(source)
 
     async def pass_environments(self, names: Collection[str]) -> None:
         """Pass over environments at the heads that are known, as far as they are this daemon's.
 
         Raises what came between us and the control database.
         """
-        if self._shared and self._me is None:
+        owner = self._me
+        if self._shared and owner is None:
             return
         async with self._recorder.connection() as connection:
             facts = await read_many_facts(connection, names, commit="")
         sources: dict[str, list[str]] = {}
         for name, found in sorted(facts.items()):
-            if not self._shared or found.row["owner"] == self._me:
+            if not self._shared or found.row["owner"] == owner:
                 sources.setdefault(found.row["source"], []).append(name)
         failures: list[TemporaryError] = []
         for source in sources.keys() & set(self._heads.sources):
@@ -152,10 +161,17 @@ class Passes:
             head = await self._heads.head(source)
             view = await self._planner.view(source, head.commit)
             declared = [name for name in sources[source] if name in view.environments]
-            round_ = self._round(view, head, declared, failures, began=began)
-            ends = [self._ask(name, round_, urgent=True) for name in declared]
-            if ends:
-                await asyncio.wait(ends, timeout=PATIENCE_S)
+            behind = {name for name in declared if _is_behind(facts[name].row, head)}
+            round_ = self._round(view, head, declared, failures, owner=owner, began=began)
+            for name in sorted(behind) if head.error is not None else ():
+                await self._looks.report_stale(name, round_)
+            # Without an error the pass of the source is about to tell whether ours is the newest by now.
+            chosen = [
+                name
+                for name in declared
+                if name not in behind or (head.error is None and self._lanes.has(name))
+            ]
+            await self._wait({name: self._ask(name, round_, urgent=True) for name in chosen})
         await self._looks.flush()
         if failures:
             raise failures[0]
@@ -184,8 +200,12 @@ class Passes:
             there = await ownership.database_now(connection)
         return _Moment(here=time.monotonic(), there=there)
 
-    async def _settle_shares(self, connection: Connection, view: SourceView, owner: str | None) -> _Share:
+    async def _settle_shares(self, view: SourceView, owner: str | None) -> _Share:
         """Claim names, give up what is another's by now, and take what nobody alive has."""
+        async with self._recorder.connection() as connection:
+            return await self._settle(connection, view, owner)
+
+    async def _settle(self, connection: Connection, view: SourceView, owner: str | None) -> _Share:
         known = await ownership.read_owned(connection, view.source)
         names = set(view.environments)
         refused = await environments.claim_names(connection, names - set(known), view.source)
@@ -217,7 +237,14 @@ class Passes:
             await wake_source(connection, source)
 
     async def _pass_over(
-        self, view: SourceView, head: Head, share_: _Share, *, full: bool, began: _Moment
+        self,
+        view: SourceView,
+        head: Head,
+        share_: _Share,
+        *,
+        owner: str | None,
+        full: bool,
+        began: _Moment,
     ) -> None:
         for name, why in share_.refused.items():
             self._looks.refused(name, view, why)
@@ -225,34 +252,43 @@ class Passes:
         broken = findings.unreadable(view, [row for name, row in share_.known.items() if name in share_.mine])
         names = sorted(share_.mine & set(view.environments))
         stale = _is_elsewhere(share_, frozenset(names), head) if head.error is not None else frozenset()
-        quiet = await self._carry(view, head, set(names) - stale)
+        quiet = await self._carry(view, head, self._leisurely(names, view) - stale, owner=owner)
         urgent = [name for name in names if name not in quiet and name not in stale]
-        later = [name for name in names if name in quiet] if full else []
-        round_ = self._round(view, head, [*urgent, *later], failures, began=began)
+        # A look that still waits its turn is asked for anew, so that it is one at this commit.
+        later = [name for name in names if name in quiet and (full or self._lanes.is_asked(name))]
+        round_ = self._round(view, head, [*urgent, *later], failures, owner=owner, began=began)
         for name, (path, why) in broken.items():
             await self._looks.report(name, round_, (why, SpecError.__name__), path=path)
             self._looks.refused(name, view, why)
         for name in sorted(stale):
             await self._looks.report_stale(name, round_)
-        awaited = [
-            *(self._ask(name, round_, urgent=True) for name in urgent),
-            *(self._ask(name, round_, urgent=False) for name in later),
-        ]
-        # Who was slow the last time is not waited for again.
-        waited_for = [
-            end
-            for name, end in zip([*urgent, *later], awaited, strict=True)
-            if self._only_look or not self._lanes.is_slow(name)
-        ]
-        if waited_for:
-            await asyncio.wait(waited_for, timeout=None if self._only_look else PATIENCE_S)
+        ends = {name: self._ask(name, round_, urgent=True) for name in urgent}
+        ends |= {name: self._ask(name, round_, urgent=False) for name in later}
+        await self._wait(ends)
         await self._looks.flush()
         if failures:
             raise failures[0]
 
-    async def _carry(self, view: SourceView, head: Head, names: set[str]) -> set[str]:
+    def _leisurely(self, names: Collection[str], view: SourceView) -> set[str]:
+        """Environments that may be carried to a commit without a look at them.
+
+        Not those that are just looked at as of another commit, which may have a rollout of it recorded yet,
+        and those whose last look came to nothing.
+        """
+        return {
+            name
+            for name in names
+            if name not in self._unlooked and self._looking.get(name, view.commit) == view.commit
+        }
+
+    async def _wait(self, ends: "Mapping[str, asyncio.Future[None]]") -> None:
+        """Wait for looks for a while; who was slow the last time is not waited for again."""
+        awaited = [end for name, end in ends.items() if self._only_look or not self._lanes.is_slow(name)]
+        if awaited:
+            await asyncio.wait(awaited, timeout=None if self._only_look else PATIENCE_S)
+
+    async def _carry(self, view: SourceView, head: Head, names: set[str], *, owner: str | None) -> set[str]:
         """Carry environments that a commit leaves as they are to it; gives those with nothing to look at."""
-        owner = self._me if self._shared else None
         told = self._told.get(view.source)
         errors = {error for error in (told, head.error) if error is not None}
         self._told[view.source] = head.error
@@ -284,23 +320,54 @@ class Passes:
         names: list[str],
         failures: list[TemporaryError],
         *,
+        owner: str | None,
         began: _Moment,
     ) -> Round:
+        def tell(name: str, error: TemporaryError) -> None:
+            # Whoever waits raises it; if nobody does any more, the next pass looks again.
+            failures.append(error)
+            self._unlooked.add(name)
+
         return Round(
             view=view,
             head=head,
             known=Known(self._recorder.connection, names, commit=view.commit),
-            owner=self._me if self._shared else None,
+            owner=owner,
             not_before=began.here,
             planned_from=began.there,
-            tell=failures.append,
+            tell=tell,
         )
 
     def _ask(self, name: str, round_: Round, *, urgent: bool) -> "asyncio.Future[None]":
         return self._lanes.ask(name, partial(self._look, name, round_), urgent=urgent)
 
     async def _look(self, name: str, round_: Round) -> bool:
-        waited = await self._looks.look(name, round_)
+        """Look at an environment at the newest commit there is when its turn comes."""
+        head = self._heads.known(round_.view.source) or round_.head
+        self._looking[name] = head.commit
+        self._unlooked.discard(name)
+        waited = False
+        try:
+            if head.commit != round_.view.commit:
+                round_ = await self._newer_round(name, round_, head)
+            if name in round_.view.environments:
+                waited = await self._looks.look(name, round_)
+        except ReconcilerError:
+            # The newest commit cannot be read now: the pass of the source says so, and looks again.
+            self._unlooked.add(name)
+        finally:
+            del self._looking[name]
+        await self._leave(name, round_)
+        return waited
+
+    async def _newer_round(self, name: str, round_: Round, head: Head) -> Round:
+        """A round of its own for an environment whose turn came when its round was overtaken."""
+        view = await self._planner.view(round_.view.source, head.commit)
+        began = await self._now()
+        return self._round(view, head, [name], [], owner=round_.owner, began=began)
+
+    async def _leave(self, name: str, round_: Round) -> None:
+        """Give an environment up that was to be, once nothing is under way there."""
         source = self._leaving.pop(name, None)
         if source is not None and round_.owner is not None:
             with suppress(ReconcilerError):
@@ -308,7 +375,6 @@ class Passes:
                     await ownership.give_up(connection, round_.owner, [name])
                     await wake_source(connection, source)
             self._looks.forget(name)
-        return waited
 
 
 def _is_elsewhere(share_: _Share, names: frozenset[str], head: Head) -> frozenset[str]:
@@ -317,7 +383,16 @@ def _is_elsewhere(share_: _Share, names: frozenset[str], head: Head) -> frozense
         name
         for name in names
         if (row := share_.known.get(name)) is not None
-        and row.head_commit not in (None, head.commit)
-        and row.head_commit_at is not None
-        and row.head_commit_at >= head.committed_at
+        and _is_newer(row.head_commit, row.head_commit_at, head)
+    )
+
+
+def _is_behind(row: Mapping[str, Any], head: Head) -> bool:
+    """Whether somebody saw an environment at a commit newer than ours."""
+    return _is_newer(row["head_commit"], row["head_commit_at"], head)
+
+
+def _is_newer(commit: str | None, committed_at: datetime | None, head: Head) -> bool:
+    return (
+        commit not in (None, head.commit) and committed_at is not None and committed_at >= head.committed_at
     )

@@ -38,7 +38,13 @@ class Process:
     """What one daemon has: parts, a worker, and the events they told."""
 
     def __init__(
-        self, site: "Site", name: str, *, more_sources: Sequence[Mapping[str, str]] = (), **limits: Any
+        self,
+        site: "Site",
+        name: str,
+        *,
+        more_sources: Sequence[Mapping[str, str]] = (),
+        shared: bool = False,
+        **limits: Any,
     ) -> None:
         self.events: list[Event] = []
         settings = Settings.model_validate(
@@ -55,7 +61,7 @@ class Process:
             interference=Interference(),
         )
         secrets = Secrets(site.environ, lambda _secret: None)
-        self.parts: Parts = build(settings, secrets, site.control, hooks, fetch_first=False)
+        self.parts: Parts = build(settings, secrets, site.control, hooks, fetch_first=False, shared=shared)
         self.peers: list[tuple[str | None, tuple[Peer, ...]]] = []
         self.worker: Worker = build_worker(
             settings,
@@ -68,9 +74,9 @@ class Process:
         )
         self.task: asyncio.Task[None] | None = None
 
-    async def look(self) -> None:
+    async def look(self, *, full: bool = True) -> None:
         """One pass over the source."""
-        await self.parts.passes.pass_source("shop")
+        await self.parts.passes.pass_source("shop", full=full)
 
     def work(self) -> None:
         """Let the worker work from now on."""
