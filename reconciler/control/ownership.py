@@ -120,11 +120,13 @@ async def advance(
     """Carry environments that a commit does not touch to it, in one transaction; gives those carried."""
     if not environments:
         return frozenset()
+    names = sorted(environments)
     async with changing(connection, f"carrying environments to commit {commit[:12]}"):
+        await many(connection, "lock_environments_of", environments=names, owner=owner)
         rows = await many(
             connection,
             "advance_environments",
-            environments=sorted(environments),
+            environments=names,
             commit=commit,
             committed_at=committed_at,
             owner=owner,

@@ -78,6 +78,13 @@ WHERE
         WHERE o.environment = e.name AND o.finished_at IS NULL
     );
 
+-- name: lock_environments_of :many
+-- Takes environments of a pass, so that the next statement sees what whoever had them recorded.
+SELECT name FROM reconciler_control.environments
+WHERE name = ANY(%(environments)s) AND owner IS NOT DISTINCT FROM %(owner)s::uuid
+ORDER BY name
+FOR NO KEY UPDATE;
+
 -- name: advance_environments :many
 -- Carries environments that a new commit does not touch to that commit.
 WITH chosen AS MATERIALIZED (

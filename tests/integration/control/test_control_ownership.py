@@ -1,5 +1,6 @@
 """Who passes over an environment: taken once, kept while alive, and checked by everything a pass writes."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -35,7 +36,7 @@ def _seen(name: str, commit: str = A, **more: object) -> Observation:
     )
 
 
-def _rollout(owner: str) -> NewRollout:
+def _rollout(owner: str | None) -> NewRollout:
     return NewRollout(
         environment="one",
         source="platform",
@@ -99,6 +100,30 @@ async def test_a_commit_is_carried_only_to_what_it_leaves_as_it_is(control: Cont
     assert (status.head_commit, status.observed_commit, status.applied_commit) == (B, B, B)
     assert status.deployments[0].applied_commit == B
     assert {condition.observed_commit for condition in status.conditions} == {B}
+
+
+async def test_no_commit_is_carried_past_a_rollout_that_is_just_recorded(control: Control) -> None:
+    """Whoever waits for the one that records it sees the rollout afterwards."""
+    await _declare(control)
+    await environments.observe(control.connection, _seen("one"))
+    recording, carrying = await control.connect(), await control.connect()
+    async with recording.transaction():
+        await rollouts.record(recording, _rollout(None))
+        carried = asyncio.create_task(
+            ownership.advance(carrying, {"one"}, commit=B, committed_at=AT, owner=None)
+        )
+
+        async def waits() -> bool:
+            rows = await control.rows(
+                "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'",
+                carrying.info.backend_pid,
+            )
+            return bool(rows)
+
+        await holds(waits, "the carrying to wait for the recording")
+    assert await carried == frozenset()
+    status = (await environments.read_environments(control.connection, ["one"]))[0]
+    assert status.applied_commit == A
 
 
 async def test_attempted_and_applied_commit_stand_apart(control: Control) -> None:

@@ -10,7 +10,9 @@ import pytest
 from reconciler.control import environments, workers
 from reconciler.control.workers import Peer
 from reconciler.daemon.parts import Parts
+from reconciler.errors import DatabaseUnavailable
 from reconciler.postgres.connection import Dsn
+from reconciler.reconcile import known as known_module
 from reconciler.reconcile import passes as passes_module
 from tests.plugins.control import Control
 from tests.plugins.site import Process, Site, holds
@@ -232,3 +234,27 @@ async def test_full_pass_that_was_due_unregistered_is_made_up_for(site: Site, co
     again.parts.passes.set_peers(me.id, [Peer(id=me.id, sources=frozenset({"shop"}), passes=True)])
     await again.look(full=False)
     assert (await again.environment()).deployments[0].drift > 0
+
+
+async def test_look_that_failed_after_its_pass_is_made_up_for(
+    site: Site, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    """Nobody waited for it any more; the next pass looks there, also where no commit changed anything."""
+    process = await _settled_at_first_commit(site, "production")
+    gone_by, read = asyncio.Event(), known_module.read_many_facts
+
+    async def fails(*args: Any, **more: Any) -> Any:
+        if gone_by.is_set():
+            return await read(*args, **more)
+        await gone_by.wait()
+        raise DatabaseUnavailable("the control database is away")
+
+    monkeypatch.setattr(known_module, "read_many_facts", fails)
+    site.rows("alter table a add column altered int")
+    await process.look(full=True)
+    gone_by.set()
+    await _ended(process)
+    assert (await process.environment()).deployments[0].drift == 0
+    await process.look(full=False)
+    await _ended(process)
+    assert (await process.environment()).deployments[0].drift > 0
