@@ -73,6 +73,7 @@ def build(
         per_database=settings.limits.connections_per_database,
         per_server=settings.limits.connections_per_server,
         total=settings.limits.connections_total,
+        connect_timeout_s=settings.limits.connect_timeout_s,
     )
     # Apart, so that no managed server which hangs ever keeps the control database from us.
     to_control = settings.workers + CONTROL_CONNECTIONS

@@ -167,7 +167,9 @@ class Connections:
         total: int = 40,
         idle_s: float = 60.0,
         wait_s: float = 30.0,
+        connect_timeout_s: float = 10.0,
     ) -> None:
+        self._connect_timeout_s = connect_timeout_s
         self._places = Places(per_database=per_database, per_server=per_server, total=total)
         self._idle_s = idle_s
         self._wait_s = wait_s
@@ -293,7 +295,9 @@ class Connections:
                 return held
         await self._make_room(place.server)
         try:
-            connection = await connect(dsn, database=database, role=role)
+            connection = await connect(
+                dsn, database=database, role=role, connect_timeout_s=self._connect_timeout_s
+            )
         except ReconcilerError as error:
             self._places.heard(place.server, answers=not isinstance(error, DatabaseUnavailable))
             raise

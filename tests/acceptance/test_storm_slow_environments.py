@@ -69,13 +69,14 @@ def test_silent_deployment_and_its_siblings(fleet: Fleet, black_hole: int) -> No
         return {name for (name,) in found} == {"eu", "ap"}
 
     until(done, "the others to be rolled out")
-    until(
+    (why,) = until(
         lambda: fleet.control(
             "select unavailable from reconciler_control.environment_deployments "
             "where name = 'us' and unavailable is not null"
         ),
         "the silent one to be reported",
-    )
+    )[0]
+    assert "no answer in time" in why
 
 
 def test_one_environment_takes_not_all_workers(fleet: Fleet) -> None:
