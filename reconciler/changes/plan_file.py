@@ -21,7 +21,7 @@ from reconciler.changes.plan_lines import (
 from reconciler.changes.plan_model import Change, Flavor, PlanFile, Tag
 from reconciler.errors import PlanFileError, Problem
 
-__all__ = ["PLAN_MAX", "Change", "Flavor", "PlanFile", "Tag", "parse", "render"]
+__all__ = ["DEPENDENCY_HINT", "PLAN_MAX", "Change", "Flavor", "PlanFile", "Tag", "parse", "render"]
 
 PLAN_MAX = 4 * 1024 * 1024
 """Characters of one plan file; the largest known real ones have a sixth of it."""
@@ -30,7 +30,7 @@ _PROBLEMS_MAX = 200
 _SUGGESTIONS_MAX = 20
 # a rework whose script is named for a tag further back than this is not found
 _SCRIPT_NAMES_MAX = 256
-_DEPENDENCY_HINT = "separate dependencies by blanks; each is change, @tag or change@tag, or project:change"
+DEPENDENCY_HINT = "separate dependencies by blanks; each is change, @tag or change@tag, or project:change"
 _PRAGMA = re.compile(
     rf"[{BLANKS}]*%[{BLANKS}]*(?P<name>[A-Za-z0-9_][^{BLANKS}=]*)(?:[{BLANKS}]*=[{BLANKS}]*(?P<value>.+))?\Z"
 )
@@ -213,7 +213,7 @@ class _Reading:
             for dependency in draft.entry.dependencies:
                 parsed = reference.parse(dependency.removeprefix("!"))
                 if parsed is None:
-                    self.problem(draft.line, f"'{dependency}' is not a valid dependency", _DEPENDENCY_HINT)
+                    self.problem(draft.line, f"'{dependency}' is not a valid dependency", DEPENDENCY_HINT)
                 elif self._is_checked(dependency, parsed):
                     self._check_required(index, draft, parsed)
 

@@ -72,8 +72,21 @@ def is_name(text: str) -> bool:
 def cut_note(line: str) -> tuple[str, str]:
     """Split a line at its first `#` into content and note, the note without its escapes."""
     content, _, note = line.partition("#")
-    note = note.strip(_NOTE_SPACE)
-    return content.rstrip(BLANKS), _ESCAPE.sub(lambda match: _ESCAPES[match[0]], note)
+    return content.rstrip(BLANKS), _ESCAPE.sub(lambda match: _ESCAPES[match[0]], trim_note(note))
+
+
+def trim_note(note: str) -> str:
+    """Leave out what Sqitch takes for space at either end of a note."""
+    return note.strip(_NOTE_SPACE)
+
+
+def check_name(name: str, *, is_tag: bool) -> None:
+    """Hold the name of a new change or tag to Sqitch's rules; raises `BadLine`."""
+    if not is_name(name):
+        raise BadLine(f"invalid {'tag' if is_tag else 'change'} name {name[:100]!r}", _NAME_HINT)
+    _refuse_confusing(name, is_tag=is_tag)
+    if is_tag:
+        _refuse_slash(name)
 
 
 def read_sqitch(line: str) -> ChangeLine | TagLine:
