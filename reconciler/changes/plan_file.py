@@ -28,6 +28,7 @@ PLAN_MAX = 4 * 1024 * 1024
 
 _PROBLEMS_MAX = 200
 _SUGGESTIONS_MAX = 20
+_CYCLES_MAX = 20
 # a rework whose script is named for a tag further back than this is not found
 _SCRIPT_NAMES_MAX = 256
 DEPENDENCY_HINT = "separate dependencies by blanks; each is change, @tag or change@tag, or project:change"
@@ -96,6 +97,7 @@ class _Reading:
     _tag_lines: dict[str, int] = field(default_factory=dict)
     _positions: dict[str, list[int]] = field(default_factory=dict)
     _suggestions_left: int = _SUGGESTIONS_MAX
+    _cycles_left: int = _CYCLES_MAX
 
     def problem(self, line: int | None, message: str, hint: str | None = None) -> None:
         """Note a problem and go on."""
@@ -117,7 +119,7 @@ class _Reading:
             hint = "the file begins with: %project=name"
             if any(line.lstrip().startswith("%project") for line in lines):
                 hint = "pragmas stand together at the top of the file, before the first blank line"
-            self.problem(None, "missing %project pragma", hint)
+            self.problem(1, "missing %project pragma", hint)
 
     def _header_line(self, line: str, number: int) -> bool:
         """Read a line of the header; return whether the header goes on."""
@@ -180,7 +182,8 @@ class _Reading:
         if entry.change is not None:
             found = self._positions.get(entry.change)
             if not found:
-                self.problem(number, f"tag '{entry.name}' names the unknown change '{entry.change}'")
+                message = f"tag '{entry.name}' names the unknown change '{entry.change}'"
+                self.problem(number, message, "move it below that change, or correct the name")
                 return
             draft = self.drafts[found[-1]]
         if draft is None:
@@ -189,7 +192,8 @@ class _Reading:
             )
         elif entry.name in self._tag_lines:
             earlier = self._tag_lines[entry.name]
-            self.problem(number, f"tag '{entry.name}' duplicates earlier declaration on line {earlier}")
+            message = f"tag '{entry.name}' duplicates earlier declaration on line {earlier}"
+            self.problem(number, message, "choose another name, or remove one of them")
         else:
             draft.tags.append((entry, number))
             self._tag_lines[entry.name] = number
@@ -228,7 +232,11 @@ class _Reading:
         elif positions and positions[0] < index:
             return
         elif required.name == draft.entry.name:
-            self.problem(draft.line, f"change '{draft.entry.name}' cannot require itself")
+            hint = "remove the requirement; after a tag the change may require its older instance"
+            self.problem(draft.line, f"change '{draft.entry.name}' cannot require itself", hint)
+        elif positions and (cycle := self._cycle(draft.entry.name, required.name or "")):
+            message = f"these changes require each other: {' -> '.join(cycle)}"
+            self.problem(draft.line, message, "remove one of these requirements")
         elif positions:
             distance = positions[0] - index
             plural = "" if distance == 1 else "s"
@@ -240,6 +248,27 @@ class _Reading:
             )
         else:
             self._unknown(draft, required.key, list(self._positions))
+
+    def _cycle(self, start: str, required: str) -> tuple[str, ...] | None:
+        """Return the path from a change over one that it requires back to itself, where there is one."""
+        if self._cycles_left == 0:
+            return None
+        self._cycles_left -= 1
+        came_from, pending = {required: start}, [required]
+        while pending:
+            name = pending.pop()
+            if name == start:
+                path = [start]
+                while path[-1] != start or len(path) == 1:
+                    path.append(came_from[path[-1]])
+                return tuple(reversed(path))
+            first = self._positions.get(name, [])[:1]
+            for each in (need for position in first for need in self.drafts[position].entry.dependencies):
+                bare = each.removeprefix(f"{self.project}:")
+                if bare not in came_from:
+                    came_from[bare] = name
+                    pending.append(bare)
+        return None
 
     def _check_tagged(self, draft: _Draft, required: reference.Reference, positions: list[int]) -> None:
         tag_line = self._tag_lines.get(required.tag or "")
@@ -261,7 +290,8 @@ class _Reading:
         if self._suggestions_left > 0:
             self._suggestions_left -= 1
             likely = reference.closest(key, known)
-        hint = f"did you mean '{likely}'?" if likely and likely != key else None
+        hint = "plan it above, or name the project of another module: project:change"
+        hint = f"did you mean '{likely}'?" if likely and likely != key else hint
         self.problem(draft.line, f"unknown change '{key}' required by change '{draft.entry.name}'", hint)
 
 

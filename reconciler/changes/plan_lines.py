@@ -111,7 +111,7 @@ def read_sqitch(line: str) -> ChangeLine | TagLine:
             name=name, dependencies=dependencies, planned_at=date, planner=planner, note=note, reverts=reverts
         )
     if bracket is not None:
-        raise BadLine("tags may not specify dependencies")
+        raise BadLine("tags may not specify dependencies", "a tag is on the change above it")
     _refuse_slash(name)
     return TagLine(name=name, change=None, planned_at=date, planner=planner, note=note)
 
@@ -201,7 +201,7 @@ def _date(rest: str, content: str) -> tuple[str | None, str]:
     try:
         datetime.strptime(match[0], "%Y-%m-%dT%H:%M:%SZ")  # noqa: DTZ007 - only whether it is a time at all
     except ValueError:
-        raise BadLine(f"there is no such time as {match[0]}") from None
+        raise BadLine(f"there is no such time as {match[0]}", "correct the timestamp") from None
     return match[0], rest[match.end() :].lstrip(BLANKS)
 
 
@@ -238,11 +238,13 @@ def _lenient_planner(rest: str) -> str:
 
 def _refuse_confusing(name: str, *, is_tag: bool) -> None:
     if name in _RESERVED:
-        raise BadLine(f"'{'@' if is_tag else ''}{name}' is a reserved name")
+        raise BadLine(f"'{'@' if is_tag else ''}{name}' is a reserved name", "choose another name")
     if _SHA.match(name):
         raise BadLine(f"'{name}' could be confused with the id of a change", "choose another name")
 
 
 def _refuse_slash(name: str) -> None:
     if "/" in name:
-        raise BadLine(f"tag '{name}' contains the illegal character '/'")
+        raise BadLine(
+            f"tag '{name}' contains the illegal character '/'", "write another sign, such as - or _"
+        )

@@ -150,9 +150,11 @@ def test_what_can_never_run_is_refused(text: str, problem: str, flavor: Flavor) 
 
 def test_tags_have_no_dependencies() -> None:
     """Only pgpm lets a tag name its change, and nobody lets it have dependencies."""
-    assert problems_of(f"{HEAD}a {WHO}\n@v1 [a] {WHO}\n") == ["5: tags may not specify dependencies"]
+    assert problems_of(f"{HEAD}a {WHO}\n@v1 [a] {WHO}\n") == [
+        "5: tags may not specify dependencies (a tag is on the change above it)"
+    ]
     assert problems_of(f"{HEAD}a {WHO}\n@v1 nosuch {WHO}\n", Flavor.PGPM) == [
-        "5: tag 'v1' names the unknown change 'nosuch'"
+        "5: tag 'v1' names the unknown change 'nosuch' (move it below that change, or correct the name)"
     ]
 
 
