@@ -89,7 +89,7 @@ async def deploy(
         if number:
             await progress.safe_point()
         attempt = partial(_together, session, identity, group, (actor, progress))
-        await _with_lock_retries(session, attempt, progress.safe_point)
+        await with_lock_retries(session, attempt, progress.safe_point)
         for change in group:
             await progress.done(change)
 
@@ -120,34 +120,34 @@ async def _transaction(
     identity: ModuleIdentity,
     current: Callable[[], DesiredChange],
     actor: Actor,
-) -> AsyncIterator["_Batch"]:
+) -> AsyncIterator["Batch"]:
     """Open and commit one transaction under the fence; any failure takes it back and is told in full.
 
     The fence is checked where the change is recorded, in the same transaction.
     """
     writer = session.writer
-    batch = _Batch(writer)
+    batch = Batch(writer)
     try:
         async with batch:
             await writer.execute(_QUERIES["begin_change"])
             yield batch
             # Deferred constraints and triggers run at the commit and are the script's: they are to find the
             # settings that scripts find, and not those of our own statements.
-            await _reset(session)
+            await reset(session)
             await writer.execute(_QUERIES["commit_change"])
     except (psycopg.Error, ReconcilerError) as error:
-        await _roll_back(session)
+        await roll_back(session)
         cause = error if isinstance(error, psycopg.Error) else error.__cause__
         if not isinstance(cause, psycopg.Error):
             raise
         # In a pipeline a failure may be met by whoever sends next, and told as theirs.
         raise await _explain(session, identity, current(), batch.fault(cause), actor) from cause
     except BaseException:
-        await _roll_back(session)
+        await roll_back(session)
         raise
 
 
-async def _reset(session: DatabaseSession) -> None:
+async def reset(session: DatabaseSession) -> None:
     """Undo what a script set, and put our limits in force."""
     limits = session.limits
     await session.writer.execute(_QUERIES["reset_settings"])
@@ -162,17 +162,17 @@ async def _reset(session: DatabaseSession) -> None:
 
 
 async def _run_change(
-    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, context: tuple[Actor, "_Batch"]
+    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, context: tuple[Actor, "Batch"]
 ) -> None:
     actor, batch = context
     writer = session.writer
-    await _reset(session)
+    await reset(session)
     await batch.send(change, compile_script(change.deploy, purpose=Purpose.DEPLOY))
     if change.verify is not None:
         program = compile_script(change.verify, purpose=Purpose.VERIFY)
         await writer.execute(_QUERIES["begin_verify"])
         await writer.execute(_QUERIES["reset_role"])
-        await _reset(session)
+        await reset(session)
         if not program.writes:
             await writer.execute(_QUERIES["verify_read_only"])
         await batch.send(change, program)
@@ -181,7 +181,7 @@ async def _run_change(
     await record.change_deployed(writer, session.fence, identity, _record_of(change), actor)
 
 
-class _Batch:
+class Batch:
     """The statements of scripts in one pipeline, which is left and entered anew around what returns rows.
 
     A pipeline ends at its first error, so the failed statement is the first without a result.
@@ -266,7 +266,7 @@ def _record_of(change: DesiredChange) -> ChangeRecord:
     )
 
 
-async def _roll_back(session: DatabaseSession) -> None:
+async def roll_back(session: DatabaseSession) -> None:
     """Take the transaction back; a broken connection has done so already."""
     try:
         await session.writer.execute(_QUERIES["abandon_change"])
@@ -287,7 +287,7 @@ async def _explain(
     doing = (
         f"deploying change '{change.name}' of module '{identity.project}' to database '{session.database}'"
     )
-    place = _place(error)
+    place = place_of(error)
     where = f" at {place[0]}:{place[1]}" if place else ""
     if (is_transient(cause) and not _writes_in_verify(error, cause)) or session.writer.closed:
         return translate(cause, doing + where)
@@ -326,7 +326,7 @@ def _writes_in_verify(error: ScriptFault | psycopg.Error, cause: psycopg.Error) 
     )
 
 
-def _place(error: ScriptFault | psycopg.Error) -> tuple[str, int] | None:
+def place_of(error: ScriptFault | psycopg.Error) -> tuple[str, int] | None:
     if not isinstance(error, ScriptFault):
         return None
     position = error.error.diag.statement_position
@@ -334,7 +334,7 @@ def _place(error: ScriptFault | psycopg.Error) -> tuple[str, int] | None:
     return error.program.script.path, line
 
 
-async def _with_lock_retries(
+async def with_lock_retries(
     session: DatabaseSession,
     attempt: Callable[[], Awaitable[None]],
     safe_point: Callable[[], Awaitable[None]],
