@@ -1,7 +1,7 @@
 """Cut SQL text into tokens as PostgreSQL does, also where it does not parse; it never judges the SQL itself.
 
-Used where the parser cannot be: to see psql's own commands, which are no SQL, and to bound how deep a tree
-may become before the text is given to the parser.
+Used where the parser cannot be: to look into the text of a body, and to bound how deep a tree may become
+before the text is given to the parser.
 """
 
 import re
@@ -27,7 +27,6 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
-_COPY_END = re.compile(r"^\\\.[ \t\r]*$", re.MULTILINE)
 _SET_OPERATIONS = frozenset({"union", "intersect", "except"})
 _CHAINING_WORDS = frozenset({"at", "collate", "is", "isnull", "join", "notnull", "operator"})
 
@@ -134,73 +133,3 @@ def longest_chain(text: str) -> int:
             depth += 1
             deepest = max(deepest, depth)
     return deepest
-
-
-@dataclass(frozen=True, slots=True)
-class PsqlFeature:
-    """Something that only psql understands: a `\\command`, or `COPY … FROM stdin` with its data."""
-
-    start: int
-    end: int
-    name: str
-
-
-def psql_features(text: str) -> tuple[PsqlFeature, ...]:
-    """Find what only psql understands; backslashes in strings and comments are none."""
-    found: list[PsqlFeature] = []
-    statement = _Statement()
-    position = 0
-    while (token := next_token(text, position)) is not None:
-        position = token.end
-        character = text[token.start] if token.kind is TokenKind.OTHER else ""
-        if character == "\\":
-            position = _end_of_line(text, token.start)
-            found.append(
-                PsqlFeature(token.start, position, text[token.start : position].split(maxsplit=1)[0][:40])
-            )
-        elif character == ";":
-            if statement.copies_from_stdin:
-                position = _end_of_copy_data(text, token.end)
-                found.append(PsqlFeature(statement.start, position, "COPY … FROM stdin"))
-            statement = _Statement()
-        else:
-            word = text[token.start : token.end].lower() if token.kind is TokenKind.WORD else ""
-            statement.take(word, token.start)
-    return tuple(found)
-
-
-class _Statement:
-    """What is remembered of the statement that is being read."""
-
-    def __init__(self) -> None:
-        self.start = -1
-        self.copies_from_stdin = False
-        self._first = self._previous = ""
-
-    def take(self, word: str, start: int) -> None:
-        if self.start < 0:
-            self.start, self._first = start, word
-        if self._first == "copy" and self._previous == "from" and word == "stdin":
-            self.copies_from_stdin = True
-        self._previous = word
-
-
-def _end_of_line(text: str, position: int) -> int:
-    end = text.find("\n", position)
-    return len(text) if end < 0 else end
-
-
-def _end_of_copy_data(text: str, position: int) -> int:
-    end = _COPY_END.search(text, _end_of_line(text, position))
-    return end.end() if end else len(text)
-
-
-def blank(text: str, features: tuple[PsqlFeature, ...]) -> str:
-    """Return the text with each feature replaced by blanks, every line staying where it is."""
-    parts: list[str] = []
-    position = 0
-    for feature in features:
-        parts.append(text[position : feature.start])
-        parts.append(re.sub(r"[^\n]", " ", text[feature.start : feature.end]))
-        position = feature.end
-    return "".join([*parts, text[position:]])

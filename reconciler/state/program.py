@@ -5,14 +5,16 @@ sends anything and never asks for consent: hazards are codes and reasons, judged
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from reconciler.catalog import sql_lexer, sql_text
-from reconciler.catalog.sql_facts import Danger
+from reconciler.catalog import sql_text
 from reconciler.catalog.sql_text import Statement, SyntaxProblem
 from reconciler.catalog.text_cache import TextCache, text_key
+from reconciler.changes.expansion import CopyData, Expansion, Message, Place
+from reconciler.changes.psql import Surroundings, expand
+from reconciler.changes.psql_lexer import may_need_psql
 from reconciler.changes.script import Script
 from reconciler.errors import Problem, ScriptError
 
@@ -20,7 +22,8 @@ DELETES_DATA = "DELETES_DATA"
 REWRITES_TABLE = "REWRITES_TABLE"
 NOT_TRANSACTIONAL = "NOT_TRANSACTIONAL"
 
-_PSQL_HINT = "only plain SQL is sent; replace what only psql understands"
+_FROM_CLIENT = "COPY … FROM stdin"
+_STRINGS_OTHERWISE = re.compile(r"(?:=|\bto)\s*'?(?:off|false|no|0)\b", re.IGNORECASE)
 _HEADER = re.compile(r"--[ \t]*(?:(verify):[ \t]*(writes)|((?i:transaction)):[ \t]*(\S+))[ \t]*\r?$")
 _CLOSES = frozenset({"COMMIT", "ROLLBACK"})
 
@@ -40,7 +43,8 @@ class Program:
     Where `transactional` is true, the statements run in one transaction of ours and the script's own
     outermost `BEGIN … COMMIT` is left out; else they are all there is in the script and run one by one, each
     on its own. `writes` is true for a verify script that asks to write (it is rolled back all the same).
-    `reasons` say for each code of `hazards` why, with lines.
+    `reasons` say for each code of `hazards` why, with lines. `copies` are the data that stand in the script,
+    by the offset of the statement that takes them.
     """
 
     script: Script
@@ -50,22 +54,78 @@ class Program:
     writes: bool = False
     hazards: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    expansion: Expansion | None = None
+    copies: Mapping[int, CopyData] = field(default_factory=dict)
 
     @property
     def parse_hash(self) -> str:
         """A hash of the script that layout, comments and the case of keywords do not move."""
+        if self.expansion is not None:
+            return self.expansion.meaning
         return sql_text.parse_hash(self.script.text)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What the script says."""
+        return self.expansion.messages if self.expansion is not None else ()
+
+    def data_of(self, statement_index: int) -> CopyData | None:
+        """The data that a statement takes, where they stand in the script."""
+        return self.copies.get(self.statements[statement_index].offset) if self.copies else None
+
+    def place(self, statement_index: int, position_in_statement: int = 1) -> Place:
+        """The place of a server's error position (1-based) in a statement, also in an included file."""
+        statement = self.statements[statement_index]
+        offset = statement.offset + min(max(position_in_statement - 1, 0), len(statement.text))
+        return _Source(self.script, self.expansion).place(offset)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The SQL of a script, and where it is from."""
+
+    script: Script
+    expansion: Expansion | None
+
+    @property
+    def text(self) -> str:
+        return self.script.text if self.expansion is None else self.expansion.text
+
+    def place(self, offset: int) -> Place:
+        if self.expansion is not None:
+            return self.expansion.place(offset)
+        return Place(self.script.path, *sql_text.position(self.script.text, offset))
+
+    def problem(self, offset: int, message: str, *, hint: str | None = None) -> Problem:
+        """A problem at a place; its file is put in later where it is the script itself."""
+        place = self.place(offset)
+        file = place.file if self.expansion is not None else None
+        return Problem(message=message, file=file, line=place.line, column=place.column, hint=hint)
+
+    def line(self, statement: Statement) -> str:
+        """The place of a statement in words."""
+        if self.expansion is None:
+            return f"line {statement.line}"
+        place = self.expansion.place(statement.offset)
+        where = "" if place.file == self.script.path else f" of {place.file}"
+        return f"line {place.line}{where}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Compiled:
-    """A program without its script, or what is wrong with it: the same for the same text."""
+    """A program without its script, or what is wrong with it: the same for the same text.
+
+    `needs_psql`: the text is no SQL as it stands, and nothing else is known.
+    """
+
+    needs_psql: bool = False
 
     statements: tuple[Statement, ...] = ()
     transactional: bool = True
     writes: bool = False
     hazards: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    copies: Mapping[int, CopyData] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
 
@@ -84,11 +144,14 @@ _compiled: TextCache[_Compiled] = TextCache(weight_max=64 * 1024 * 1024)
 def compile_script(script: Script, *, purpose: Purpose) -> Program:
     """Make a program of a script; one that cannot run raises a `ScriptError` with every problem."""
     purpose = Purpose(purpose)
-    key = text_key(script.text, purpose.value)
-    made = _compiled.get(key)
-    if made is None:
-        made = _compile(script.text, purpose)
-        _compiled.put(key, made, weight=2 * len(script.text))
+    expansion = script.expansion
+    made = _known(script, purpose) if expansion is None else None
+    if made is not None and made.needs_psql:
+        # Nobody gave it files or variables: it has to do without.
+        expansion = expand(script.path, script.text, Surroundings())
+    if expansion is not None:
+        made = _known_expansion(script, expansion, purpose)
+    assert made is not None
     if made.problems:
         raise ScriptError([_at(script.path, problem) for problem in made.problems])
     return Program(
@@ -99,69 +162,74 @@ def compile_script(script: Script, *, purpose: Purpose) -> Program:
         writes=made.writes,
         hazards=made.hazards,
         reasons=made.reasons,
+        expansion=expansion,
+        copies=made.copies,
     )
+
+
+def _known(script: Script, purpose: Purpose) -> _Compiled:
+    """What a text is by itself; kept by the text, for the same one comes again and again."""
+    key = text_key(script.text, purpose.value)
+    made = _compiled.get(key)
+    if made is None:
+        if may_need_psql(script.text) and expand(script.path, script.text, Surroundings()) is not None:
+            made = _Compiled(needs_psql=True)
+        else:
+            made = _compile(_Source(script, None), purpose)
+        _compiled.put(key, made, weight=2 * len(script.text))
+    return made
+
+
+def _known_expansion(script: Script, expansion: Expansion, purpose: Purpose) -> _Compiled:
+    key = text_key(script.path, "expansion", expansion.digest.hex(), purpose.value)
+    made = _compiled.get(key)
+    if made is None:
+        made = _compile(_Source(script, expansion), purpose)
+        _compiled.put(key, made, weight=2 * len(expansion.text))
+    return made
 
 
 def locate(program: Program, statement_index: int, position_in_statement: int = 1) -> tuple[int, int]:
-    """Return line and column in the script's file of a server's error position (1-based) in a statement."""
-    statement = program.statements[statement_index]
-    inside = min(max(position_in_statement - 1, 0), len(statement.text))
-    return sql_text.position(program.script.text, statement.offset + inside)
+    """Return line and column of a server's error position (1-based) in a statement."""
+    place = program.place(statement_index, position_in_statement)
+    return place.line, place.column
 
 
 def _at(path: str, problem: Problem) -> Problem:
-    return Problem(
-        message=problem.message, file=path, line=problem.line, column=problem.column, hint=problem.hint
-    )
+    return problem if problem.file is not None else replace(problem, file=path)
 
 
-def _compile(text: str, purpose: Purpose) -> _Compiled:
+def _compile(source: _Source, purpose: Purpose) -> _Compiled:
+    given = source.expansion.problems if source.expansion is not None else ()
     try:
-        statements = sql_text.split(text)
+        statements = sql_text.split(source.text)
     except SyntaxProblem as problem:
-        return _Compiled(problems=tuple(_why_unparsable(text, problem)))
-    headers = _headers(text)
-    problems = [*headers.problems, *_client_data(text, statements)]
+        return _Compiled(problems=_sorted([*given, source.problem(problem.offset, problem.message_alone)]))
+    headers = _headers(source.script.text)
+    copies, data_problems = _data(source, statements)
+    problems = [*given, *headers.problems, *data_problems, *_strings_otherwise(source, statements)]
     inner = _without_outermost(statements, purpose)
-    reasons = tuple(_not_transactional(inner if inner is not None else statements, headers))
+    reasons = tuple(_not_transactional(source, inner if inner is not None else statements, headers))
     if purpose is Purpose.VERIFY:
-        problems += _refused_in_verify(text, inner if inner is not None else statements, headers)
+        problems += _refused_in_verify(source, inner if inner is not None else statements, headers)
     elif reasons:
-        problems += _misplaced_control(text, statements)
+        problems += _misplaced_control(source, statements)
     if problems:
-        return _Compiled(
-            problems=tuple(sorted(problems, key=lambda each: (each.line or 0, each.column or 0)))
-        )
+        return _Compiled(problems=_sorted(problems))
     transactional = not reasons
-    hazards = _hazards(statements, reasons)
+    hazards = _hazards(source, statements, reasons)
     return _Compiled(
         statements=inner if transactional and inner is not None else statements,
         transactional=transactional,
         writes=purpose is Purpose.VERIFY and headers.verify_writes,
         hazards=tuple(code for code, _ in hazards),
         reasons=tuple(reason for _, reason in hazards),
+        copies=copies,
     )
 
 
-def _why_unparsable(text: str, problem: SyntaxProblem) -> Iterator[Problem]:
-    """Name what only psql understands; what is left is a syntax error."""
-    features = sql_lexer.psql_features(text) if len(text) <= sql_text.TEXT_MAX else ()
-    for feature in features:
-        line, column = sql_text.position(text, feature.start)
-        yield Problem(
-            message=f"'{feature.name}' is understood by psql only", line=line, column=column, hint=_PSQL_HINT
-        )
-    left: SyntaxProblem | None = problem
-    if features:
-        try:
-            sql_text.split(sql_lexer.blank(text, features))
-            left = None
-        except SyntaxProblem as other:
-            left = other
-    if left is not None:
-        variable = left.message_alone.endswith('at or near ":"')
-        hint = "variables of psql (:name) are not replaced" if variable else None
-        yield Problem(message=left.message_alone, line=left.line, column=left.column, hint=hint)
+def _sorted(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(problems, key=lambda each: (each.file or "", each.line or 0, each.column or 0)))
 
 
 def _headers(text: str) -> _Headers:
@@ -189,22 +257,43 @@ def _leading_comments(text: str) -> Iterator[str]:
         end = text.find("\n", start)
         end = len(text) if end < 0 else end
         line = text[start:end].lstrip(" \t\ufeff")
-        if line.strip() and not line.startswith("--"):
+        if line.strip() and not line.startswith(("--", "\\")):
             return
         yield line
         start = end + 1
 
 
-def _client_data(text: str, statements: tuple[Statement, ...]) -> Iterator[Problem]:
+def _data(source: _Source, statements: tuple[Statement, ...]) -> tuple[dict[int, CopyData], list[Problem]]:
+    """Give each `COPY … FROM stdin` its data; what else needs a client is a problem."""
+    data = list(source.expansion.copies) if source.expansion is not None else []
+    takers = [statement for statement in statements if statement.facts.client_data == _FROM_CLIENT]
+    problems = [
+        source.problem(
+            statement.offset,
+            f"'{statement.facts.client_data}' needs a client that takes the data",
+            hint="write INSERT … SELECT, or let a job fetch the data",
+        )
+        for statement in statements
+        if statement.facts.client_data not in (None, _FROM_CLIENT)
+    ]
+    if len(takers) != len(data):
+        hint = "end it with ';', write the data below it, and a line '\\.' below them"
+        message = f"the data of '{_FROM_CLIENT}' are not in the script"
+        return {}, [*problems, *(source.problem(each.offset, message, hint=hint) for each in takers)]
+    return {taker.offset: each for taker, each in zip(takers, data, strict=True)}, problems
+
+
+def _strings_otherwise(source: _Source, statements: tuple[Statement, ...]) -> Iterator[Problem]:
+    """Refuse a setting under which the server reads strings in another way than they were read here."""
     for statement in statements:
-        if statement.facts.client_data:
-            message = f"'{statement.facts.client_data}' needs a client that sends or takes the data"
-            yield _problem(text, statement, message, hint=_PSQL_HINT)
-
-
-def _problem(text: str, statement: Statement, message: str, *, hint: str | None = None) -> Problem:
-    line, column = sql_text.position(text, statement.offset)
-    return Problem(message=message, line=line, column=column, hint=hint)
+        if statement.facts.sets == "standard_conforming_strings" and _STRINGS_OTHERWISE.search(
+            statement.text
+        ):
+            yield source.problem(
+                statement.offset,
+                "with standard_conforming_strings off, strings mean something else",
+                hint="write strings with backslashes as E'…'",
+            )
 
 
 def _without_outermost(statements: tuple[Statement, ...], purpose: Purpose) -> tuple[Statement, ...] | None:
@@ -226,20 +315,24 @@ def _without_outermost(statements: tuple[Statement, ...], purpose: Purpose) -> t
     return tuple(statement for index, statement in enumerate(statements) if index not in control)
 
 
-def _not_transactional(statements: tuple[Statement, ...], headers: _Headers) -> Iterator[str]:
+def _not_transactional(
+    source: _Source, statements: tuple[Statement, ...], headers: _Headers
+) -> Iterator[str]:
     """Say why the statements cannot run in one transaction of ours."""
     if headers.transaction_none is not None:
         yield f"the header says 'transaction: none' (line {headers.transaction_none})"
     for statement in statements:
         what = statement.facts.outside_transaction
         if what:
-            yield f"{what} cannot run inside a transaction (line {statement.line})"
+            yield f"{what} cannot run inside a transaction ({source.line(statement)})"
         elif statement.facts.transaction:
             control = statement.facts.transaction
-            yield f"the script controls transactions itself: {control} (line {statement.line})"
+            yield f"the script controls transactions itself: {control} ({source.line(statement)})"
 
 
-def _refused_in_verify(text: str, statements: tuple[Statement, ...], headers: _Headers) -> Iterator[Problem]:
+def _refused_in_verify(
+    source: _Source, statements: tuple[Statement, ...], headers: _Headers
+) -> Iterator[Problem]:
     if headers.transaction_none is not None:
         message = "a verify script always runs in a transaction that is rolled back"
         yield Problem(
@@ -252,10 +345,10 @@ def _refused_in_verify(text: str, statements: tuple[Statement, ...], headers: _H
                 f"{what} cannot stand in a verify script, which runs in a transaction that is rolled back"
             )
             hint = "keep at most one BEGIN … ROLLBACK around the whole script"
-            yield _problem(text, statement, message, hint=hint)
+            yield source.problem(statement.offset, message, hint=hint)
 
 
-def _misplaced_control(text: str, statements: tuple[Statement, ...]) -> Iterator[Problem]:
+def _misplaced_control(source: _Source, statements: tuple[Statement, ...]) -> Iterator[Problem]:
     """Find what the server would refuse in a script that controls transactions itself."""
     opened: Statement | None = None
     for statement in statements:
@@ -266,13 +359,15 @@ def _misplaced_control(text: str, statements: tuple[Statement, ...]) -> Iterator
             opened = opened if not facts.bare else None
         elif facts.outside_transaction and opened is not None:
             message = f"{facts.outside_transaction} cannot run inside the BEGIN … COMMIT of the script"
-            yield _problem(text, statement, message, hint="remove BEGIN and COMMIT around it")
+            yield source.problem(statement.offset, message, hint="remove BEGIN and COMMIT around it")
     if opened is not None:
         message = "BEGIN without COMMIT: the script would leave a transaction open"
-        yield _problem(text, opened, message, hint="end the script with COMMIT")
+        yield source.problem(opened.offset, message, hint="end the script with COMMIT")
 
 
-def _hazards(statements: tuple[Statement, ...], not_transactional: tuple[str, ...]) -> list[tuple[str, str]]:
+def _hazards(
+    source: _Source, statements: tuple[Statement, ...], not_transactional: tuple[str, ...]
+) -> list[tuple[str, str]]:
     """Return each code once, with its reasons.
 
     What the script itself has made before holds nothing of anyone else's.
@@ -284,17 +379,13 @@ def _hazards(statements: tuple[Statement, ...], not_transactional: tuple[str, ..
         for code, dangers in ((DELETES_DATA, facts.deletes), (REWRITES_TABLE, facts.rewrites)):
             for danger in dangers:
                 if danger.relation not in made:
-                    found.setdefault(code, []).append(_reason(danger, statement))
+                    found.setdefault(code, []).append(f"{danger.message} ({source.line(statement)})")
         made.update(facts.makes)
         if facts.sets in ("search_path", "all", "role"):
             made.clear()  # the same name may mean another relation from here on
     if not_transactional:
         found[NOT_TRANSACTIONAL] = list(not_transactional)
     return [(code, _few(reasons)) for code, reasons in found.items()]
-
-
-def _reason(danger: Danger, statement: Statement) -> str:
-    return f"{danger.message} (line {statement.line})"
 
 
 def _few(reasons: list[str], at_most: int = 5) -> str:

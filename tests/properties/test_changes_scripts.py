@@ -1,13 +1,13 @@
 """Laws of scripts: nothing is lost between the file and what is sent, and layout means nothing."""
 
 from contextlib import suppress
-from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.catalog import sql_lexer, sql_text
 from reconciler.catalog.sql_text import SyntaxProblem
+from reconciler.changes.psql import Surroundings, expand
 from reconciler.changes.script import Script
 from reconciler.errors import ScriptError
 from reconciler.state import program
@@ -132,12 +132,50 @@ def test_any_text_is_a_program_or_a_script_error(fragments: list[str], purpose: 
 
 
 @given(fragments=st.lists(FRAGMENTS, max_size=25))
-def test_blanking_keeps_all_places(fragments: list[str]) -> None:
-    """What is blanked changes no line and no column of the rest."""
+def test_chains_are_bounded_by_the_text(fragments: list[str]) -> None:
+    """No text is said to nest deeper than it is long."""
     text = "".join(fragments)
-    features = sql_lexer.psql_features(text)
-    blanked = sql_lexer.blank(text, features)
-    assert len(blanked) == len(text)
-    assert [len(line) for line in blanked.split("\n")] == [len(line) for line in text.split("\n")]
-    assert all(one.end <= two.start for one, two in pairwise(features))
     assert sql_lexer.longest_chain(text) <= len(text)
+
+
+VALUES = {"a": "x", "schema": "shop", "b": 'it\'s \\ "q"', "self": ":self", "sql": "1; SELECT 2"}
+PSQL = st.one_of(
+    FRAGMENTS,
+    st.sampled_from(
+        [
+            " :a ", ":'b'", ':"b"', ":{?a}", "::int", ":=", "[1:a]", "[1:zz]", ":self", ":sql", ":zz",
+            "\n", "\n\\if :{?a}\n", "\n\\elif 0\n", "\n\\else\n", "\n\\endif\n", "\n\\i inc.sql\n", "\\\\",
+            "\n\\ir self.sql\n", "\n\\set a 'x' :b\n", "\n\\echo :a hi\n", "\n\\gexec\n", "`id`", " 'x' ",
+        ]
+    ),
+)  # fmt: skip
+AROUND = Surroundings(
+    root="m",
+    texts={"m/inc.sql": b"SELECT :'a', ':b';", "m/self.sql": b"\\ir self.sql\n", "m/open.sql": b"'"},
+    values=VALUES,
+)
+
+
+@given(fragments=st.lists(PSQL, max_size=15))
+def test_any_script_for_psql_is_expanded_or_a_problem(fragments: list[str]) -> None:
+    """Every character has a place in a file, whatever the text; what is kept of it means the same."""
+    made = expand("m/deploy/a.sql", "".join(fragments), AROUND)
+    if made is None:
+        return
+    texts = {source.path: source.text for source in made.files}
+    for offset in range(0, len(made.text), 7):
+        place = made.place(offset)
+        assert 1 <= place.line <= texts[place.file].count("\n") + 1
+    if made.problems:
+        assert all(problem.file in texts and problem.line for problem in made.problems)
+        return
+    with suppress(ScriptError):
+        first = compile_script(Script("a.sql", "", made), purpose=Purpose.REVERT)
+        kept = Script("a.sql", Script("a.sql", "", made).self_contained())
+        again = compile_script(kept, purpose=Purpose.REVERT)
+        assert [each.text for each in again.statements] == [each.text for each in first.statements]
+        data = [
+            [b"".join(each.chunks()).rstrip(b"\n") for each in made.copies.values()]
+            for made in (first, again)
+        ]
+        assert data[0] == data[1]

@@ -30,40 +30,6 @@ def test_tokens_are_those_of_postgresql(text: str, expected: list[str]) -> None:
     assert words(text) == expected
 
 
-def features(text: str) -> list[tuple[str, str]]:
-    """Return name and text of what only psql understands."""
-    return [(each.name, text[each.start : each.end]) for each in sql_lexer.psql_features(text)]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("\\set x 'a b'\nSELECT 1;", [("\\set", "\\set x 'a b'")]),
-        ("SELECT 1 \\gset\n;\\echo hi", [("\\gset", "\\gset"), ("\\echo", "\\echo hi")]),
-        ("SELECT 'a\\b', E'\\'\\n', \"c\\d\", $$\\e$$; -- \\f\n/* \\g */", []),
-        (
-            "COPY a FROM stdin;\n1\t\\N\n\\.\n\\q",
-            [("COPY … FROM stdin", "COPY a FROM stdin;\n1\t\\N\n\\."), ("\\q", "\\q")],
-        ),
-        (
-            'copy "a b" (c) From STDIN WITH (FORMAT csv);\nx\\y',
-            [("COPY … FROM stdin", 'copy "a b" (c) From STDIN WITH (FORMAT csv);\nx\\y')],
-        ),
-        ("COPY a FROM 'stdin'; COPY a TO stdout; SELECT 1 FROM stdin;", []),
-    ],
-)
-def test_what_only_psql_understands_is_found(text: str, expected: list[tuple[str, str]]) -> None:
-    """Backslashes in strings, names, bodies and comments fool nobody."""
-    assert features(text) == expected
-
-
-def test_blanking_keeps_every_place() -> None:
-    """What is blanked leaves all other text on its line and column."""
-    text = "\\set a\nSELECT 1;\nCOPY a FROM stdin;\n1\n\\.\nSELECT 2;"
-    blanked = sql_lexer.blank(text, sql_lexer.psql_features(text))
-    assert blanked == "      \nSELECT 1;\n                  \n \n  \nSELECT 2;"
-
-
 @pytest.mark.parametrize(
     ("text", "depth"),
     [

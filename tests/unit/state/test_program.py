@@ -158,34 +158,60 @@ def test_verify_scripts_may_ask_to_write() -> None:
     assert not compiled("-- verify: writes\nSELECT 1", Purpose.DEPLOY).writes
 
 
-def test_what_only_psql_understands_is_refused_all_at_once() -> None:
+def test_what_of_psql_is_not_carried_out_is_refused_all_at_once() -> None:
     """Each place is named, together with a syntax error beside them, and strings fool nobody."""
     text = (
         "\\set x 1\nSELECT 'a\\b';\nCOPY t FROM stdin;\n1\t\\N\n\\.\n  \\i other.sql\n"
-        "COPY u TO stdout;\nSELECT 1 2;\n"
+        "SELECT :x;\n\\copy t from 'f'\nSELECT 1 2;\n"
     )
     assert [problem.partition(" (")[0] for problem in problems_of(text)] == [
-        "1:1: '\\set' is understood by psql only",
-        "3:1: 'COPY … FROM stdin' is understood by psql only",
-        "6:3: '\\i' is understood by psql only",
-        '8:10: syntax error at or near "2"',
+        "6:3: there is no file 'other.sql' in the module to include",
+        "8:1: '\\copy' of psql is not carried out",
+        '9:10: syntax error at or near "2"',
     ]
 
 
-def test_copying_with_the_client_is_refused() -> None:
-    """Data that would have to come from the client is not there."""
-    assert problems_of("SELECT 1;\nCOPY t FROM stdin;")[0].startswith(
-        "2:1: 'COPY … FROM stdin' needs a client"
-    )
+def test_data_for_copy_have_to_stand_in_the_script() -> None:
+    """Data that would have to come from elsewhere, or go there, are not to be had."""
     assert problems_of("COPY t TO stdout")[0].startswith("1:1: 'COPY … TO stdout' needs a client")
+    assert problems_of("SELECT 1;\nCOPY t FROM stdin")[0].startswith("2:1: the data of 'COPY … FROM stdin'")
     assert sent("COPY t FROM '/f'") == ["COPY t FROM '/f'"]
 
 
-def test_variables_of_psql_get_a_hint() -> None:
-    """A variable is a syntax error, and the hint says which."""
-    assert problems_of("SELECT :x") == [
-        '1:8: syntax error at or near ":" (variables of psql (:name) are not replaced)'
+def test_data_belong_to_their_statements() -> None:
+    """Each statement finds its data, and hazards and places are those of the script."""
+    made = compiled(
+        "BEGIN;\nCOPY a FROM stdin;\n1;\n2\n\\.\nDROP TABLE b;\nCOPY c (d) FROM STDIN;\n\\.\nCOMMIT;\n"
+    )
+    assert [each.text for each in made.statements] == [
+        "COPY a FROM stdin",
+        "DROP TABLE b",
+        "COPY c (d) FROM STDIN",
     ]
+    first, none, last = (made.data_of(index) for index in range(3))
+    assert first is not None
+    assert last is not None
+    assert (b"".join(first.chunks()), none, b"".join(last.chunks())) == (b"1;\n2\n", None, b"")
+    assert first.place("COPY a, line 2, column a: x") == ("deploy/a.sql", 4, 1)
+    assert made.reasons == ("drops table b (line 6)",)
+    assert program.locate(made, 1) == (6, 1)
+
+
+def test_variables_without_a_value_are_named() -> None:
+    """Nothing is sent with a hole in it; what only looks like a variable is left alone."""
+    assert problems_of("SELECT :x")[0].startswith("1:8: unknown variable 'x' (declare it in 'variables'")
+    assert sent("SELECT a[1:n], ':x', b::int, f(c := 1)") == ["SELECT a[1:n], ':x', b::int, f(c := 1)"]
+
+
+def test_strings_mean_what_they_meant_when_they_were_read() -> None:
+    """A script may not turn off the way its strings were read by."""
+    assert problems_of("SET standard_conforming_strings = off;")[0].startswith("1:1: with standard_conf")
+    assert sent("SET standard_conforming_strings = on") == ["SET standard_conforming_strings = on"]
+
+
+def test_a_header_may_follow_settings_of_psql() -> None:
+    """Comments between them still stand before the first statement."""
+    assert not compiled("\\set ON_ERROR_STOP 1\n-- transaction: none\nSELECT 1;").transactional
 
 
 def test_dangers_are_named_with_their_lines() -> None:
