@@ -1,13 +1,15 @@
 """Compare the three states of one deployment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.diff import databases, modules
 from reconciler.diff.databases import DatabaseContext
 from reconciler.diff.model import DatabaseDiff, Diff, ModuleDiff
-from reconciler.state.desired import DesiredModule, DesiredState
+from reconciler.state.desired import DesiredModule, DesiredState, TransactionMode
 from reconciler.state.live import LiveDatabase, LiveState
+from reconciler.state.locks import forecast
+from reconciler.state.program import Purpose, compile_script
 from reconciler.state.tracked import TrackedDatabase, TrackedState
 
 
@@ -64,13 +66,48 @@ def _module(
     ]
     if owner.blocked:
         blocked.append(f"its database component '{owner.desired.component}' is blocked")
+    blocked += _too_many_locks(part, live.lock_capacity)
     return replace(part, blocked=tuple(blocked))
 
 
+def _too_many_locks(part: ModuleDiff, capacity: int | None) -> list[str]:
+    """Refuse a module in one transaction that the server's table of locks may have no room for."""
+    if part.desired.transaction is not TransactionMode.MODULE or capacity is None:
+        return []
+    locks = sum(
+        forecast(compile_script(change.deploy, purpose=Purpose.DEPLOY).statements) for change in part.deploy
+    )
+    if locks <= capacity:
+        return []
+    why = (
+        f"deploying {len(part.deploy)} changes in one transaction may take {locks} locks, and the server "
+        f"surely has room for {capacity}: use transaction: change, go there in parts with `to:`, or raise "
+        f"max_locks_per_transaction to {-(-locks // capacity)} times what it is"
+    )
+    return [why]
+
+
 def _with_requirements(parts: Sequence[ModuleDiff], tracked: TrackedState) -> list[ModuleDiff]:
-    """Block modules whose pending changes require what is neither deployed nor about to be, or conflict."""
+    """Block modules whose pending changes require what is neither deployed nor about to be, or conflict.
+
+    What a blocked module has pending is not about to be, so blocking one may block others.
+    """
+    blocked = frozenset(part.desired.component for part in parts if part.blocked)
+    while True:
+        checked = _without(blocked, parts, tracked)
+        now = frozenset(part.desired.component for part in checked if part.blocked)
+        if now == blocked:
+            return checked
+        blocked = now
+
+
+def _without(
+    blocked: Collection[str], parts: Sequence[ModuleDiff], tracked: TrackedState
+) -> list[ModuleDiff]:
+    """Check requirements, where blocked modules bring nothing but to themselves."""
+    moving = [part for part in parts if part.desired.component not in blocked]
     known = {
-        database: _names(database, parts, tracked)
+        database: _names(database, moving, tracked)
         for database in {part.desired.database for part in parts if part.deploy}
     }
     checked = []
@@ -79,27 +116,29 @@ def _with_requirements(parts: Sequence[ModuleDiff], tracked: TrackedState) -> li
             checked.append(part)
             continue
         names = known[part.desired.database]
-        missing = sorted(
-            {
-                need
-                for change in part.deploy
-                for need in change.requires
-                if _qualified(need, part.desired.project) not in names
-            }
-        )
-        clashes = sorted(
+        if part.desired.component in blocked:
+            names = names | _names(part.desired.database, [part], tracked)
+        checked.append(replace(part, blocked=(*part.blocked, *_unmet(part, names, tracked))))
+    return checked
+
+
+def _unmet(part: ModuleDiff, names: Collection[str], tracked: TrackedState) -> list[str]:
+    project = part.desired.project
+    missing = sorted(
+        {need for change in part.deploy for need in change.requires if _qualified(need, project) not in names}
+    )
+    unmet = ["missing required changes: " + ", ".join(f"'{name}'" for name in missing)] if missing else []
+    if any(change.conflicts for change in part.deploy):
+        deployed = _deployed(part.desired.database, tracked)
+        unmet += sorted(
             {
                 f"'{change.name}' conflicts with deployed '{other}'"
                 for change in part.deploy
                 for other in change.conflicts
-                if _qualified(other, part.desired.project) in _deployed(part.desired.database, tracked)
+                if _qualified(other, project) in deployed
             }
         )
-        blocked = list(part.blocked)
-        if missing:
-            blocked.append("missing required changes: " + ", ".join(f"'{name}'" for name in missing))
-        checked.append(replace(part, blocked=tuple(blocked + clashes)))
-    return checked
+    return unmet
 
 
 def _deployed(database: str, tracked: TrackedState) -> set[str]:

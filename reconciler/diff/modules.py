@@ -3,7 +3,8 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 
-from reconciler.diff.model import Divergence, DivergencePolicy, DivergenceSort, ModuleDiff
+from reconciler.diff.matching import Pair, pair, plain_name
+from reconciler.diff.model import Divergence, DivergencePolicy, DivergenceSort, ModuleDiff, Rename
 from reconciler.state.desired import DesiredChange, DesiredModule
 from reconciler.state.tracked import TrackedChange, TrackedModule
 
@@ -12,9 +13,17 @@ DEFAULT_POLICY: Mapping[DivergenceSort, DivergencePolicy] = {
     DivergenceSort.MISSING: DivergencePolicy.FAIL,
     DivergenceSort.INSERTED: DivergencePolicy.FAIL,
     DivergenceSort.REORDERED: DivergencePolicy.FAIL,
+    DivergenceSort.RENAMED: DivergencePolicy.WARN,
     DivergenceSort.AHEAD: DivergencePolicy.FAIL,
     DivergenceSort.COPY: DivergencePolicy.FAIL,
 }
+"""Where a spec says nothing else."""
+
+
+def policy_of(desired: DesiredModule) -> Mapping[DivergenceSort, DivergencePolicy]:
+    """What the spec says of each sort of divergence of a module, and what holds where it says nothing."""
+    own = {DivergenceSort(sort): DivergencePolicy(policy) for sort, policy in desired.divergence.items()}
+    return {**DEFAULT_POLICY, **own}
 
 
 def compare(
@@ -22,29 +31,37 @@ def compare(
     tracked: TrackedModule | None,
     *,
     extensions: Iterable[str] = (),
-    policy: Mapping[DivergenceSort, DivergencePolicy] = DEFAULT_POLICY,
+    policy: Mapping[DivergenceSort, DivergencePolicy] | None = None,
 ) -> ModuleDiff:
-    """Match plan and record by change id, then by name, and say what is left and what disagrees.
+    """Match plan and record, and say what is left and what disagrees.
 
-    `extensions` are those the module requires and the database lacks.
+    `extensions` are those the module requires and the database lacks; `policy` is the module's own where
+    none is given.
     """
     deployed = tracked.changes if tracked is not None else ()
     if _identical(desired, deployed):
-        return ModuleDiff(desired=desired, tags=_new_tags(desired, deployed), extensions=tuple(extensions))
-    pairs = _match(desired, deployed)
-    diverged = tuple(_divergences(desired, deployed, pairs, policy))
+        tags = _new_tags(zip(desired.changes, deployed, strict=True))
+        return ModuleDiff(desired=desired, tags=tags, extensions=tuple(extensions))
+    pairs = pair(desired, deployed)
+    found = _Comparison(desired, pairs)
+    policy = policy if policy is not None else policy_of(desired)
+    diverged = tuple(found.divergences(policy))
     fatal = [row for row in diverged if row.policy is DivergencePolicy.FAIL]
-    matched = {id(change) for change in pairs.values() if change is not None}
     return ModuleDiff(
         desired=desired,
-        deploy=tuple(change for change in desired.changes if id(change) not in matched),
-        tags=tuple(
-            (change, tag)
-            for row in deployed
-            if (change := pairs[row.change_id]) is not None
-            for _tag_id, tag in change.tags
-            if tag not in row.tags
+        deploy=tuple(desired.changes[place] for place in found.pending),
+        late={desired.changes[place].change_id: before for place, before in found.inserted.items()},
+        renames=tuple(
+            Rename(change=desired.changes[one.place], change_id=one.row.change_id, name=one.row.name)
+            for one in pairs
+            if one.renamed and one.place is not None
         ),
+        tags=_new_tags((desired.changes[one.place], one.row) for one in pairs if one.place is not None),
+        recorded_ids={
+            desired.changes[one.place].change_id: one.row.change_id
+            for one in pairs
+            if one.place is not None and desired.changes[one.place].change_id != one.row.change_id
+        },
         extensions=tuple(extensions),
         diverged=diverged,
         blocked=(_because(fatal),) if fatal else (),
@@ -60,83 +77,86 @@ def _identical(desired: DesiredModule, deployed: Sequence[TrackedChange]) -> boo
 
 
 def _new_tags(
-    desired: DesiredModule, deployed: Sequence[TrackedChange]
+    matched: Iterable[tuple[DesiredChange, TrackedChange]],
 ) -> tuple[tuple[DesiredChange, str], ...]:
+    """Tags that the record does not have on the change that has them in the plan."""
     return tuple(
-        (change, tag)
-        for change, row in zip(desired.changes, deployed, strict=True)
-        for _tag_id, tag in change.tags
-        if tag not in row.tags
+        (change, tag) for change, row in matched for _tag_id, tag in change.tags if tag not in row.tags
     )
 
 
-def _match(desired: DesiredModule, deployed: Sequence[TrackedChange]) -> dict[str, DesiredChange | None]:
-    """Pair every deployed change with its line of the plan: by id, else by name.
+class _Comparison:
+    """What follows from the pairs: what is pending, out of order, inserted."""
 
-    A name is enough where the id moved, as it does when a note or an earlier line is edited.
-    """
-    by_id = {change.change_id: change for change in desired.changes}
-    taken = {row.change_id for row in deployed if row.change_id in by_id}
-    by_name = {change.name: change for change in desired.changes if change.change_id not in taken}
-    return {row.change_id: by_id.get(row.change_id) or by_name.pop(row.name, None) for row in deployed}
-
-
-def _divergences(
-    desired: DesiredModule,
-    deployed: Sequence[TrackedChange],
-    pairs: Mapping[str, DesiredChange | None],
-    policy: Mapping[DivergenceSort, DivergencePolicy],
-) -> Iterable[Divergence]:
-    def row(name: str, sort: DivergenceSort, detail: str) -> Divergence:
-        return Divergence(
-            component=desired.component,
-            identity=f"change {name}",
-            sort=sort,
-            policy=policy[sort],
-            detail=detail,
+    def __init__(self, desired: DesiredModule, pairs: Sequence[Pair]) -> None:
+        self._desired = desired
+        self._pairs = pairs
+        paired = [(one, one.place) for one in pairs if one.place is not None]
+        disordered = set(_out_of_order([place for _one, place in paired]))
+        self.reordered = frozenset(
+            one.row.change_id for number, (one, _place) in enumerate(paired) if number in disordered
         )
+        present = {place for _one, place in paired}
+        self.pending = tuple(place for place in range(len(desired.changes)) if place not in present)
+        in_order = [place for number, (_one, place) in enumerate(paired) if number not in disordered]
+        self.inserted = self._inserted(in_order)
 
-    beyond_ids = {change_id for change_id, _name in desired.beyond_target}
-    beyond_names = {name for _id, name in desired.beyond_target}
-    place = {id(change): position for position, change in enumerate(desired.changes)}
-    places: list[int] = []
-    in_plan: list[TrackedChange] = []
-    for deployed_change in deployed:
-        change = pairs[deployed_change.change_id]
-        if change is not None:
-            places.append(place[id(change)])
-            in_plan.append(deployed_change)
-            if _edited(deployed_change, change):
+    def _inserted(self, in_order: Sequence[int]) -> Mapping[int, str]:
+        """Pending changes that stand before deployed ones, each with the next of these."""
+        found = {}
+        for place in self.pending:
+            following = bisect_left(in_order, place)
+            if following < len(in_order):
+                found[place] = self._desired.changes[in_order[following]].name
+        return found
+
+    def divergences(self, policy: Mapping[DivergenceSort, DivergencePolicy]) -> Iterable[Divergence]:
+        """All of them: first what is deployed, in that order, then what was inserted."""
+
+        def row(name: str, sort: DivergenceSort, detail: str) -> Divergence:
+            return Divergence(
+                component=self._desired.component,
+                identity=f"change {name}",
+                sort=sort,
+                policy=policy[sort],
+                detail=detail,
+            )
+
+        beyond_ids = {change_id for change_id, _name in self._desired.beyond_target}
+        beyond_names = {name for _id, name in self._desired.beyond_target}
+        for one in self._pairs:
+            if one.place is not None:
+                for sort, detail in self._of_pair(one, self._desired.changes[one.place]):
+                    yield row(self._desired.changes[one.place].name, sort, detail)
+            elif one.row.change_id in beyond_ids or one.row.name in beyond_names:
                 yield row(
-                    change.name,
-                    DivergenceSort.EDITED,
-                    f"{change.deploy.path} differs from what was deployed",
+                    one.row.name,
+                    DivergenceSort.AHEAD,
+                    f"deployed, but the target {self._desired.target or ''} lies before it",
                 )
-        elif deployed_change.change_id in beyond_ids or deployed_change.name in beyond_names:
+            else:
+                yield row(
+                    one.row.name,
+                    DivergenceSort.MISSING,
+                    f"deployed, but not in the plan file of {self._desired.path}",
+                )
+        for place, before in self.inserted.items():
             yield row(
-                deployed_change.name,
-                DivergenceSort.AHEAD,
-                f"deployed, but the target {desired.target or ''} lies before it",
-            )
-        else:
-            yield row(
-                deployed_change.name,
-                DivergenceSort.MISSING,
-                f"deployed, but not in the plan file of {desired.path}",
-            )
-    for position in _out_of_order(places):
-        yield row(
-            in_plan[position].name, DivergenceSort.REORDERED, "deployed in another order than the plan file's"
-        )
-    last = max(places, default=-1)
-    present = set(places)
-    for position, change in enumerate(desired.changes[: last + 1]):
-        if position not in present:
-            yield row(
-                change.name,
+                self._desired.changes[place].name,
                 DivergenceSort.INSERTED,
-                f"not deployed, but stands before the deployed change '{desired.changes[last].name}'",
+                f"not deployed, but stands before the deployed change '{before}'",
             )
+
+    def _of_pair(self, one: Pair, change: DesiredChange) -> Iterable[tuple[DivergenceSort, str]]:
+        if one.renamed:
+            yield (
+                DivergenceSort.RENAMED,
+                f"deployed as '{plain_name(one.row.name)}', with the same script; it is not run again",
+            )
+        elif _edited(one.row, change):
+            yield DivergenceSort.EDITED, f"{change.deploy.path} differs from what was deployed"
+        if one.row.change_id in self.reordered:
+            yield DivergenceSort.REORDERED, "deployed in another order than the plan file's"
 
 
 def _edited(deployed: TrackedChange, change: DesiredChange) -> bool:

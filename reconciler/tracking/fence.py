@@ -7,7 +7,8 @@ deadlocks with `CREATE INDEX CONCURRENTLY`.
 """
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -226,3 +227,29 @@ def _check_idle(connection: Connection, doing: str) -> None:
             f"{doing}: the connection is inside a transaction, so nobody else would see it",
             hint="this is a fault of the daemon, not of the database; please report it",
         )
+
+
+@asynccontextmanager
+async def others_held_off(connection: Connection, *, deadline_s: float) -> AsyncIterator[bool]:
+    """Let nobody take the fence of the database meanwhile; false where somebody has it until the deadline.
+
+    For what locks and is taken back, such as a verify script that writes. Others try again, so be short.
+    """
+    pause, waited = _POLL_FIRST_S, 0.0
+    while not await _hold_off(connection):
+        if waited >= deadline_s:
+            yield False
+            return
+        await asyncio.sleep(pause)
+        waited, pause = waited + pause, min(2 * pause, _POLL_MOST_S)
+    try:
+        yield True
+    finally:
+        if not connection.closed:
+            await connection.execute(QUERIES["let_on"])
+
+
+async def _hold_off(connection: Connection) -> bool:
+    cursor = await connection.execute(QUERIES["hold_off"])
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0])

@@ -136,6 +136,22 @@ async def change_reverted(
     await _send(connection, "revert_change", parameters, f"recording that change '{change[1]}' was reverted")
 
 
+async def change_renamed(
+    connection: Connection, fence: Fence, project: str, change: tuple[str, str], by: Actor
+) -> None:
+    """Give the record of a deployed change (id, new name) that name; again, writes nothing."""
+    document = {
+        "project": project,
+        "change_id": change[0],
+        "name": change[1],
+        "actor": by.committer,
+        "commit": by.commit,
+        "operation": by.operation,
+    }
+    parameters = {"epoch": fence.epoch, "change": json.dumps(document, ensure_ascii=False)}
+    await _send(connection, "rename_change", parameters, f"recording the new name of change '{change[1]}'")
+
+
 async def tag_recorded(
     connection: Connection,
     fence: Fence,

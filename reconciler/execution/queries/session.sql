@@ -19,6 +19,12 @@ SELECT
     pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, true),
     pg_catalog.set_config('synchronous_commit', %(synchronous_commit)s, true);
 
+-- name: limit_verify :exec
+-- Limit the waits and the time of statements until the session is reset; milliseconds, 0 for no limit.
+SELECT
+    pg_catalog.set_config('lock_timeout', %(lock_timeout_ms)s, FALSE),
+    pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, FALSE);
+
 -- name: begin_verify :exec
 -- Everything after this is taken back.
 SAVEPOINT reconciler_verify;

@@ -133,3 +133,88 @@ EXCEPTION WHEN insufficient_privilege THEN
     NULL;
 END
 $$;
+
+
+-- The plan file may give a deployed change another name, and move a tag to another change.
+
+ALTER TYPE reconciler.event_kind ADD VALUE IF NOT EXISTS 'rename';
+COMMENT ON TYPE reconciler.event_kind IS 'What was done with a change: deployed, reverted, failed, or renamed.';
+
+
+CREATE OR REPLACE FUNCTION reconciler.record_tags(p_change pg_catalog.jsonb) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+BEGIN
+    INSERT INTO reconciler.tags AS o (
+        tag_id, project, name, change_id, note, planned_at, planner, recorded_by, commit, operation
+    )
+    SELECT
+        t ->> 0, p_change ->> 'project', t ->> 1, p_change ->> 'change_id', t ->> 2,
+        (t ->> 3)::pg_catalog.timestamptz, t ->> 4,
+        p_change ->> 'actor', p_change ->> 'commit', p_change ->> 'operation'
+    FROM pg_catalog.jsonb_array_elements(p_change -> 'tags') AS t
+    ON CONFLICT (project, name) DO UPDATE
+    SET
+        tag_id = excluded.tag_id, change_id = excluded.change_id, note = excluded.note,
+        planned_at = excluded.planned_at, planner = excluded.planner,
+        recorded_at = pg_catalog.clock_timestamp(), recorded_by = excluded.recorded_by,
+        commit = excluded.commit, operation = excluded.operation
+    WHERE o.change_id <> excluded.change_id;
+END
+$$;
+COMMENT ON FUNCTION reconciler.record_tags(pg_catalog.jsonb) IS
+'Records the tags of a change that are not recorded on it yet; a tag stands on one change, so it moves.';
+
+
+CREATE FUNCTION reconciler.rename_change(
+    p_epoch pg_catalog.int8, p_change pg_catalog.jsonb
+) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+DECLARE
+    v_change_id pg_catalog.text := p_change ->> 'change_id';
+    v_project pg_catalog.text := p_change ->> 'project';
+    v_name pg_catalog.text := p_change ->> 'name';
+    v_before pg_catalog.text;
+BEGIN
+    PERFORM reconciler.check_fence(p_epoch);
+    SELECT c.name INTO v_before FROM reconciler.changes AS c
+    WHERE c.change_id = v_change_id AND c.project = v_project;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'change "%" of project "%" is not deployed', v_change_id, v_project
+            USING ERRCODE = 'RC010';
+    END IF;
+    IF v_before = v_name THEN
+        RETURN;
+    END IF;
+    -- Whoever has the name now left the plan, or is renamed next.
+    UPDATE reconciler.changes AS c
+    SET name = c.name || '@' || c.change_id
+    WHERE c.project = v_project AND c.name = v_name;
+    UPDATE reconciler.changes AS c SET name = v_name WHERE c.change_id = v_change_id;
+    INSERT INTO reconciler.events (
+        kind, project, change_id, name, note, planned_at, planner, actor, commit, operation
+    )
+    SELECT
+        'rename', c.project, c.change_id, c.name, 'was: ' || v_before, c.planned_at, c.planner,
+        p_change ->> 'actor', p_change ->> 'commit', p_change ->> 'operation'
+    FROM reconciler.changes AS c
+    WHERE c.change_id = v_change_id;
+END
+$$;
+COMMENT ON FUNCTION reconciler.rename_change(pg_catalog.int8, pg_catalog.jsonb) IS
+'Checks the fence and gives the record of a deployed change the name that the plan file has now.';
+
+REVOKE ALL ON FUNCTION reconciler.rename_change(pg_catalog.int8, pg_catalog.jsonb) FROM PUBLIC;
+
+DO $$
+BEGIN
+    EXECUTE 'ALTER FUNCTION reconciler.rename_change(pg_catalog.int8, pg_catalog.jsonb) OWNER TO ' || (
+        SELECT n.nspowner::pg_catalog.regrole::pg_catalog.text
+        FROM pg_catalog.pg_namespace AS n
+        WHERE n.nspname OPERATOR(pg_catalog.=) 'reconciler'
+    );
+EXCEPTION WHEN insufficient_privilege THEN
+    NULL;
+END
+$$;

@@ -48,6 +48,14 @@ WHERE
             AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
     );
 
+-- name: hold_off :one
+-- Tries to keep everybody from taking the fence, which works while nobody has it.
+SELECT pg_catalog.pg_try_advisory_lock_shared(1380206158, 1);
+
+-- name: let_on :exec
+-- Ends that.
+SELECT pg_catalog.pg_advisory_unlock_shared(1380206158, 1);
+
 -- name: enroll_backend :exec
 -- Records this backend as one through which the owner of the epoch writes.
 SELECT reconciler.enroll_backend(%(epoch)s);

@@ -10,6 +10,10 @@ SELECT reconciler.record_change(%(epoch)s, %(change)s::pg_catalog.jsonb);
 -- Checks the fence and appends the failure of a change.
 SELECT reconciler.record_failure(%(epoch)s, %(change)s::pg_catalog.jsonb);
 
+-- name: rename_change :exec
+-- Checks the fence and gives the record of a deployed change another name.
+SELECT reconciler.rename_change(%(epoch)s, %(change)s::pg_catalog.jsonb);
+
 -- name: tag_change :exec
 -- Checks the fence and records tags that a deployed change gained.
 SELECT reconciler.tag_change(%(epoch)s, %(change)s::pg_catalog.jsonb);

@@ -1,5 +1,7 @@
 """The three states of a deployment together: what one part means for another."""
 
+import dataclasses
+
 import pytest
 
 from reconciler.catalog.model import ObjectKind
@@ -51,3 +53,20 @@ def test_blocked_database_blocks_its_modules() -> None:
     """Nothing is deployed to a database in which nothing may be done."""
     found = diff(module(A), tracked_database(version=2))
     assert "is blocked" in found.modules[0].blocked[0]
+
+
+def test_module_that_needs_what_a_blocked_one_has_pending_waits() -> None:
+    """What a diverged module will not deploy is not about to be there, for its users and theirs."""
+    base = module(change("b1"), change("b2"), component="base", project="base")
+    app = module(change("a1", requires=["base:b2"]), component="app", project="app")
+    top = module(change("t1", requires=["app:a1"]), component="top", project="top")
+    other = module(change("o1"), component="other", project="other")
+    gone = dataclasses.replace(tracked_of(change("b0"), change("b1")), project="base")
+    context = DatabaseContext(versions=Versions(tracking=1, fingerprint_algorithm=1), drift="warn")
+    both = states(tracked_database(gone), live_database())
+    found = compare(desired(top, app, base, other), *both, {"shop": context})
+    blocked = {part.desired.component: part.blocked for part in found.modules}
+    assert "'b0' missing" in blocked["base"][0]
+    assert blocked["app"] == ("missing required changes: 'base:b2'",)
+    assert blocked["top"] == ("missing required changes: 'app:a1'",)
+    assert blocked["other"] == ()
