@@ -5,10 +5,11 @@ It looks only at the files it is given, and reports what is wrong with all of th
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from reconciler.changes import control_file, plan_file, sqitch_config
 from reconciler.changes.plan_model import Change, Flavor, PlanFile
+from reconciler.changes.psql import Surroundings, expand
 from reconciler.changes.reference import closest
 from reconciler.changes.script import Script
 from reconciler.changes.sqitch_config import ScriptPlaces
@@ -44,6 +45,27 @@ class Module:
     changes: tuple[ModuleChange, ...]
     control: control_file.ControlFile | None = None
     requires: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    decoded: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Of `sqitch.conf`, by kind of script: deploy, revert, verify."""
+
+    def with_values(self, change: "ModuleChange", values: Mapping[str, str]) -> "ModuleChange":
+        """A change with its scripts turned into SQL; `values` go before those of `sqitch.conf`."""
+
+        def made(kind: str, script: Script) -> Script:
+            merged = {**self.variables.get(kind, {}), **values}
+            around = Surroundings(
+                root=_directory(self.path), texts=self.files, values=merged, decoded=self.decoded
+            )
+            return Script(script.path, script.text, expand(script.path, script.text, around))
+
+        return replace(
+            change,
+            deploy=made("deploy", change.deploy),
+            revert=made("revert", change.revert) if change.revert is not None else None,
+            verify=made("verify", change.verify) if change.verify is not None else None,
+        )
 
 
 def module_places(path: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
@@ -102,6 +124,10 @@ def read_module(path: str, files: Mapping[str, bytes]) -> Module:
         changes=changes,
         control=control,
         requires=control.requires if control else (),
+        files=own,
+        variables={
+            kind: sqitch_config.variables(kind, reading.settings) for kind in ("deploy", "revert", "verify")
+        },
     )
 
 
@@ -113,6 +139,7 @@ class _Reading:
         self._files = files
         self._suggestions_left = _SUGGESTIONS_MAX
         self.problems: list[Problem] = []
+        self.settings: Mapping[str, str] | None = None
 
     def _problem(self, message: str, file: str, *, line: int | None = None, hint: str | None = None) -> None:
         self.problems.append(Problem(message=message, file=file, line=line, hint=hint))
@@ -144,6 +171,7 @@ class _Reading:
                 settings = sqitch_config.parse(text, file)
             except InvalidInput as error:
                 self.problems += error.problems
+        self.settings = settings
         return sqitch_config.places(self._directory, settings)
 
     def plan(self, places: ScriptPlaces) -> PlanFile | None:

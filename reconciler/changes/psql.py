@@ -38,12 +38,14 @@ _IDENTIFIER_START = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 class Surroundings:
     """What a script finds: the texts it may include, by path, and the values of variables.
 
-    `root` is the folder that `\\i` starts from, as psql does from where it was started.
+    `root` is the folder that `\\i` starts from, as psql does from where it was started. `decoded` keeps texts
+    that were read, for all who share it.
     """
 
     root: str = ""
     texts: Mapping[str, bytes] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
+    decoded: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 def expand(path: str, text: str, around: Surroundings) -> Expansion | None:
@@ -268,17 +270,21 @@ class _Run:
         return None
 
     def _decoded(self, path: str, origin: tuple[int, int]) -> str | None:
+        known = self._around.decoded.get(path)
+        if known is not None:
+            return known
         content = self._around.texts[path]
         if len(content) > TEXT_MAX:
             self.problem(*origin, f"'{path}' has {len(content)} bytes, more than the limit of {TEXT_MAX}")
             return None
         try:
-            return content.removeprefix(b"\xef\xbb\xbf").decode()
+            text = self._around.decoded[path] = content.removeprefix(b"\xef\xbb\xbf").decode()
         except UnicodeDecodeError as error:
             self.problem(
                 *origin, f"'{path}' is not UTF-8: byte 0x{content[error.start]:02x}", "save it as UTF-8"
             )
             return None
+        return text
 
 
 class _Value:

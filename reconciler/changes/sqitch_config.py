@@ -1,4 +1,4 @@
-"""Read a module's `sqitch.conf`, as far as it says where plan and scripts are; the rest of it is not used."""
+"""Read a module's `sqitch.conf`, as far as it says where plan and scripts are, and variables of scripts."""
 
 import posixpath
 import re
@@ -14,6 +14,7 @@ _SECTION = re.compile(r'\[[ \t]*([A-Za-z0-9.-]+)(?:[ \t]+"((?:[^"\\]|\\.)*)")?[ 
 _SETTING = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)[ \t]*(?:=[ \t]*(.*))?")
 _PIECE = re.compile(r'"((?:[^"\\]|\\.)*)"|\\(.)|([#;].*)|([^"\\#;]+)|(.)')
 _BACKSLASH = re.compile(r"\\(.)")
+_VARIABLES = ".variables"
 _LETTERS = {"n": "\n", "t": "\t", "b": "\b"}
 
 
@@ -63,6 +64,19 @@ def places(module: str, settings: Mapping[str, str] | None = None) -> ScriptPlac
     )
 
 
+def variables(kind: str, settings: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the variables that scripts of a kind (deploy, revert, verify) find, as Sqitch ranks them."""
+    found: dict[str, str] = {}
+    for section in ("core", kind, "engine.pg"):
+        prefix = f"{section}{_VARIABLES}."
+        found.update(
+            (name.removeprefix(prefix), value)
+            for name, value in (settings or {}).items()
+            if name.startswith(prefix)
+        )
+    return found
+
+
 def _default(reworked_dir: str | None, reworked: str, directory: str, name: str) -> tuple[str, ...]:
     return (reworked, name) if reworked_dir is not None else (directory,)
 
@@ -95,7 +109,9 @@ def parse(text: str, file: str) -> dict[str, str]:
                 Problem(message="not a setting of sqitch.conf", file=file, line=number, hint=hint)
             )
         else:
-            values[f"{section}.{setting[1].lower()}"] = read
+            # Names of variables keep their case, as they do in Sqitch.
+            name = setting[1] if section.endswith(_VARIABLES) else setting[1].lower()
+            values[f"{section}.{name}"] = read
     if problems:
         raise PlanFileError(problems)
     return values

@@ -9,7 +9,7 @@ from reconciler.source.tree import SourceTree
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.variables import module_paths
 
-_MADE_BY = b"inputs 1"
+_MADE_BY = b"inputs 2"
 """To be changed with what a desired state is made from, so that no digest of before counts as equal."""
 _AFTER_SLASH = chr(ord("/") + 1)
 

@@ -3,6 +3,7 @@
 What is made from a text is kept under what it was made from, so that a commit costs what it changed.
 """
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment, ParsedFile, parse_spec_file, put_together
 from reconciler.state.desired import DesiredState
-from reconciler.state.resolve import ModuleContent, read_content, resolve_with
+from reconciler.state.resolve import ModuleContent, read_content, resolve_with, variable_names
 
 SPEC_SUFFIXES = (".yaml", ".yml")
 SLICE_FILES = 50
@@ -120,6 +121,7 @@ class Resolving:
 
     def __init__(self, *, weight_max: int = 64 * 1024 * 1024, states_max: int = STATES_MAX) -> None:
         self._modules: TextCache[ModuleContent | tuple[Problem, ...]] = TextCache(weight_max=weight_max)
+        self._names: TextCache[frozenset[str]] = TextCache(weight_max=weight_max // 16)
         self._states: OrderedDict[tuple[str, str, str], list[_Kept]] = OrderedDict()
         self._states_max = states_max
         self._guard = Lock()
@@ -168,21 +170,27 @@ class Resolving:
     def _resolve(
         self, view: SourceView, spec: EnvironmentSpec, deployment: str
     ) -> DesiredState | tuple[Problem, ...]:
-        def read(path: str, target: str | None) -> ModuleContent:
-            return self._module(view, path, target)
+        def read(path: str, target: str | None, values: Mapping[str, str]) -> ModuleContent:
+            return self._module(view, path, target, values)
 
         try:
             return resolve_with(spec, deployment, view.commit, read)
         except SpecError as error:
             return error.problems
 
-    def _module(self, view: SourceView, path: str, target: str | None) -> ModuleContent:
-        key = b"\0".join([view.tree.module(path), b"" if target is None else b"to " + target.encode()])
+    def _module(
+        self, view: SourceView, path: str, target: str | None, values: Mapping[str, str]
+    ) -> ModuleContent:
+        values = self._used(view, path, values)
+        digest = hashlib.sha256(view.tree.module(path))
+        for name, value in sorted(values.items()):
+            digest.update(f"{name}\0{value}\0".encode("utf-8", "surrogatepass"))
+        key = b"\0".join([digest.digest(), b"" if target is None else b"to " + target.encode()])
         found = self._modules.get(key)
         if found is None:
             files = view.tree.module_files(path)
             try:
-                found = read_content(path, target, files)
+                found = read_content(path, target, files, values)
             except InvalidInput as error:
                 found = tuple(error.problems)
             changes = len(found.changes) if isinstance(found, ModuleContent) else 0
@@ -192,6 +200,15 @@ class Resolving:
         if isinstance(found, ModuleContent):
             return found
         raise SpecError(found)
+
+    def _used(self, view: SourceView, path: str, values: Mapping[str, str]) -> Mapping[str, str]:
+        """Those variables that a module may use: deployments that differ in others share it."""
+        key = view.tree.module(path)
+        names = self._names.get(key)
+        if names is None:
+            names = variable_names(view.tree.module_files(path))
+            self._names.put(key, names, weight=sum(len(name) for name in names))
+        return {name: value for name, value in values.items() if name in names}
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,7 @@ def _variables(outline: Outline) -> Iterator[Finding]:
         for path, text in outline.strings:
             if path[:2] == ("spec", "deployments") and path[:3] != place.path:
                 continue
-            of_variable = "variables" in (path[1], path[3] if len(path) > 3 else None)
+            of_variable = path[1] == "variables" or (path[1] == "deployments" and path[3:4] == ("variables",))
             for fault in variables.faults(text, built_in if of_variable else values):
                 if (path, fault.message) not in told:
                     told.add((path, fault.message))

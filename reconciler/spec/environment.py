@@ -100,6 +100,11 @@ Name = Annotated[
 VariableName = Annotated[
     str, _follows(text_rules.variable_name), Field(json_schema_extra={"pattern": text_rules.VARIABLE_PATTERN})
 ]
+ScriptVariableName = Annotated[
+    str,
+    _follows(text_rules.script_variable_name),
+    Field(json_schema_extra={"pattern": text_rules.SCRIPT_VARIABLE_PATTERN}),
+]
 VariableValue = Annotated[str, _follows(text_rules.short_text, template=True)]
 HazardName = Annotated[
     str, _follows(text_rules.hazard), Field(json_schema_extra={"pattern": text_rules.HAZARD_PATTERN})
@@ -232,6 +237,35 @@ class DatabaseSpec(_Component):
     )
 
 
+DivergencePolicy = Literal["fail", "warn", "allow"]
+
+
+class DivergenceSpec(SpecModel):
+    """What is done about a module whose deployed history differs from its plan file, by sort of difference.
+
+    fail: nothing of the module is deployed until it is settled; warn: it is told, and the rest goes on;
+    allow: the rest goes on, and it counts as no divergence.
+    """
+
+    edited: DivergencePolicy = Field(
+        default="warn", description="The script of a deployed change has another meaning now."
+    )
+    missing: DivergencePolicy = Field(
+        default="fail", description="A deployed change is not in the plan file any more."
+    )
+    inserted: DivergencePolicy = Field(
+        default="fail",
+        description="A change that is not deployed stands before deployed ones; it is deployed late, or not.",
+    )
+    reordered: DivergencePolicy = Field(
+        default="fail", description="Deployed changes stand in another order in the plan file."
+    )
+    renamed: DivergencePolicy = Field(
+        default="warn",
+        description="A deployed change has another name in the plan file; its record takes the new name.",
+    )
+
+
 class ModuleSpec(_Component):
     """A change module that is deployed to a database in the order of its plan file."""
 
@@ -243,6 +277,14 @@ class ModuleSpec(_Component):
     )
     transaction: Literal["change", "module"] = Field(
         default="change", description="How much commits at once: each change, or the whole module."
+    )
+    variables: Annotated[Mapping[ScriptVariableName, VariableValue], Field(max_length=VARIABLES_MAX)] = Field(
+        default_factory=dict,
+        description="Variables of its scripts; nearer than the environment's, further than a deployment's.",
+    )
+    divergence: DivergenceSpec = Field(
+        default_factory=DivergenceSpec,
+        description="What is done where deployed changes and plan file disagree.",
     )
 
 

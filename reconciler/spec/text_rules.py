@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 NAME_PATTERN = "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 VARIABLE_PATTERN = "^[A-Za-z_][A-Za-z0-9_-]{0,62}$"
+SCRIPT_VARIABLE_PATTERN = "^[A-Za-z_][A-Za-z0-9_]{0,62}$"
 HAZARD_PATTERN = "^[A-Z][A-Z0-9_]{0,62}$"
 IDENTIFIER_BYTES_MAX = 63
 """PostgreSQL cuts longer ones short without an error."""
@@ -59,6 +60,14 @@ def variable_name(text: str) -> Broken | None:
     return Broken(
         "is not a valid variable name", "letters, digits, '_' and '-', with a letter or '_' first, up to 63"
     )
+
+
+def script_variable_name(text: str) -> Broken | None:
+    """Names of variables that scripts use as `:name`."""
+    broken = variable_name(text)
+    if broken is None and "-" in text:
+        return Broken("is not a name that a script can use", "letters, digits and '_', up to 63")
+    return broken
 
 
 def hazard(text: str) -> Broken | None:

@@ -3,6 +3,7 @@
 Resolving (from a spec and the files of a commit to these values) is `reconciler.state.resolve`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -40,6 +41,7 @@ class DesiredChange:
     script_hash: str
     parse_hash: str
     hazards: tuple[str, ...] = ()
+    transactional: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,8 @@ class DesiredModule:
     requires_modules: tuple[str, ...] = ()
     transaction: TransactionMode = TransactionMode.CHANGE
     after: tuple[str, ...] = ()
+    divergence: Mapping[str, str] = field(default_factory=dict)
+    """What the spec says of sorts of divergence, by sort; what it leaves out is the default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from reconciler.catalog.sql_text import parse_hash
 from reconciler.changes.module import ModuleChange, read_module
+from reconciler.changes.psql_lexer import names_in
 from reconciler.changes.specifier import target_index
 from reconciler.errors import InvalidInput, Problem, SpecError
 from reconciler.spec.environment import EnvironmentSpec, ModuleSpec
@@ -35,8 +36,11 @@ class ModuleContent:
     problems: tuple[Problem, ...] = ()
 
 
-ReadContent = Callable[[str, str | None], ModuleContent]
-"""Gives the module of a folder up to a target (None: all of it); raises InvalidInput where there is none."""
+ReadContent = Callable[[str, str | None, Mapping[str, str]], ModuleContent]
+"""Gives the module of a folder up to a target (None: all of it), its scripts with values for variables.
+
+Raises InvalidInput where there is none.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,9 @@ def resolve(spec: EnvironmentSpec, deployment: str, commit: str, files: Mapping[
 
     `files` are the files of the source by path. Raises SpecError with all problems of all modules.
     """
-    return resolve_with(spec, deployment, commit, lambda path, target: read_content(path, target, files))
+    return resolve_with(
+        spec, deployment, commit, lambda path, target, values: read_content(path, target, files, values)
+    )
 
 
 def resolve_with(spec: EnvironmentSpec, deployment: str, commit: str, read: ReadContent) -> DesiredState:
@@ -78,15 +84,32 @@ def resolve_with(spec: EnvironmentSpec, deployment: str, commit: str, read: Read
     )
 
 
-def read_content(path: str, target: str | None, files: Mapping[str, bytes]) -> ModuleContent:
-    """Read a module and compile the scripts its target reaches; raises InvalidInput where it is broken."""
+def variable_names(files: Mapping[str, bytes]) -> frozenset[str]:
+    """The names that scripts among some files may use as variables: only these can move what they mean."""
+    found: set[str] = set()
+    for content in files.values():
+        if b":" in content:
+            found.update(names_in(content.decode("utf-8", "replace")))
+    return frozenset(found)
+
+
+def read_content(
+    path: str,
+    target: str | None,
+    files: Mapping[str, bytes],
+    values: Mapping[str, str] = MappingProxyType({}),
+) -> ModuleContent:
+    """Read a module and compile the scripts its target reaches; raises InvalidInput where it is broken.
+
+    `values` are those of the variables that scripts may use.
+    """
     module = read_module(path, files)
     last = target_index(module.plan, target)
     changes: list[DesiredChange] = []
     problems: list[Problem] = []
     for change in module.changes[: last + 1]:
         try:
-            changes.append(_change(change))
+            changes.append(_change(module.with_values(change, values)))
         except InvalidInput as error:
             problems += error.problems
     return ModuleContent(
@@ -111,17 +134,45 @@ def _modules(
     found: list[tuple[ModuleSpec, ModuleContent]] = []
     for part in spec.modules:
         try:
-            content = read(part.path, part.to)
+            content = read(part.path, part.to, script_values(spec, part))
         except InvalidInput as error:
             problems += error.problems
             continue
         found.append((part, content))
         problems += content.problems
+        problems += _not_together(part, content)
     context = _Context(databases=databases, projects=frozenset(content.project for _part, content in found))
     problems += _same_project_twice(found, context)
     if problems:
         raise SpecError(problems)
     return tuple(_module(spec, part, content, context) for part, content in found)
+
+
+def script_values(spec: EnvironmentSpec, part: ModuleSpec) -> dict[str, str]:
+    """The variables of a module's scripts, in a spec of one deployment: the nearest wins."""
+    place = spec.deployments[0]
+    return {
+        **spec.variables,
+        **part.variables,
+        **place.variables,
+        "environment": spec.name,
+        "deployment": place.name,
+    }
+
+
+def _not_together(part: ModuleSpec, content: ModuleContent) -> list[Problem]:
+    """Find what cannot be in the one transaction of a module."""
+    if TransactionMode(part.transaction) is not TransactionMode.MODULE:
+        return []
+    return [
+        Problem(
+            file=change.deploy.path,
+            message=f"component '{part.name}' deploys in one transaction, and this script cannot run in one",
+            hint="set 'transaction: change' for the component, or move the change to a module of its own",
+        )
+        for change in content.changes
+        if not change.transactional
+    ]
 
 
 def _same_project_twice(
@@ -163,26 +214,21 @@ def _module(
         requires_modules=tuple(name for name in content.requires if name in context.projects),
         transaction=TransactionMode(part.transaction),
         after=tuple(part.after),
+        divergence=part.divergence.model_dump(),
     )
 
 
 def _change(change: ModuleChange) -> DesiredChange:
-    program = compile_script(change.deploy, purpose=Purpose.DEPLOY)
-    problems = []
-    if not program.transactional:
-        problems.append(
-            Problem(
-                file=change.deploy.path,
-                message=f"this script cannot run in a transaction: {'; '.join(program.reasons)}",
-                hint="non-transactional changes are not carried out by this version; "
-                "deploy it without CONCURRENTLY, or by hand",
-            )
-        )
+    problems: list[Problem] = []
     if change.verify is not None:
         try:
             compile_script(change.verify, purpose=Purpose.VERIFY)
         except InvalidInput as error:
             problems += error.problems
+    try:
+        program = compile_script(change.deploy, purpose=Purpose.DEPLOY)
+    except InvalidInput as error:
+        raise SpecError([*error.problems, *problems]) from error
     if problems:
         raise SpecError(problems)
     planned = change.change
@@ -199,6 +245,7 @@ def _change(change: ModuleChange) -> DesiredChange:
         revert=change.revert,
         verify=change.verify,
         script_hash=change.script_hash,
-        parse_hash=parse_hash(change.deploy.text),
+        parse_hash=program.parse_hash,
         hazards=tuple(program.hazards),
+        transactional=program.transactional,
     )

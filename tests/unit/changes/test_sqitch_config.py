@@ -53,3 +53,15 @@ def test_broken_configurations_are_refused(text: str) -> None:
     """A line that is no setting is named, never skipped."""
     with pytest.raises(PlanFileError, match=r"c:\d: not a setting"):
         sqitch_config.parse(text, "c")
+
+
+def test_variables_of_scripts_are_ranked_as_in_sqitch() -> None:
+    """The engine's go before those of the kind of script, and these before the core's; case is kept."""
+    text = (
+        '[core.variables]\n  a = 1\n  Name = x\n[deploy "variables"]\n  a = 2\n  b = 2\n'
+        '[engine "pg.variables"]\n  b = 3\n[revert.variables]\n  a = 4\n'
+    )
+    settings = sqitch_config.parse(text, "sqitch.conf")
+    assert sqitch_config.variables("deploy", settings) == {"a": "2", "b": "3", "Name": "x"}
+    assert sqitch_config.variables("revert", settings) == {"a": "4", "b": "3", "Name": "x"}
+    assert sqitch_config.variables("verify", None) == {}

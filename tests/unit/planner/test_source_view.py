@@ -164,6 +164,19 @@ def test_each_spec_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(parsed) == 5
 
 
+def test_included_file_is_part_of_what_a_module_is_made_from() -> None:
+    """Another text of it makes another change."""
+    resolving = Resolving()
+    before = {"modules/gold/deploy/one.sql": "\\ir ../lib.sql\n", "modules/gold/lib.sql": "SELECT 1;"}
+    first, later = view(files(**before)), view(files(**before | {"modules/gold/lib.sql": "SELECT 2;"}), "2")
+    assert first.inputs["shop"] != later.inputs["shop"]
+    one, two = (
+        resolving.states(each, spec_of(each, "shop"))[0].modules[0].changes[0] for each in (first, later)
+    )
+    assert one.script_hash == two.script_hash
+    assert one.parse_hash != two.parse_hash
+
+
 def test_module_is_read_once_for_all_who_deploy_it() -> None:
     """Two environments and their next commit share the changes of a module that did not change."""
     resolving = Resolving()
@@ -180,6 +193,20 @@ def test_module_is_read_once_for_all_who_deploy_it() -> None:
     assert us.modules[0].changes is states[1].modules[0].changes
     assert eu.modules[0].changes != states[0].modules[0].changes
     assert {eu.commit, us.commit} == {"2" * 40}
+
+
+def test_module_is_shared_unless_a_variable_that_it_uses_differs() -> None:
+    """Deployments with other variables share it; those with another value of one it uses do not."""
+    shared = files(**{"environments/shop.yaml": SPEC.format(name="shop", tier="x", dsn="D").replace(
+        "modules/${tier}", "modules/gold")})  # fmt: skip
+    resolving = Resolving()
+    first = view(shared)
+    eu, us = resolving.states(first, spec_of(first, "shop"))
+    assert eu.modules[0].changes is us.modules[0].changes
+    later = view({**shared, "modules/gold/deploy/one.sql": "SELECT :'tier';"}, "2")
+    eu, us = resolving.states(later, spec_of(later, "shop"))
+    assert eu.modules[0].changes != us.modules[0].changes
+    assert eu.modules[0].changes[0].script_hash == us.modules[0].changes[0].script_hash
 
 
 def test_unchanged_environment_is_not_resolved_again() -> None:
