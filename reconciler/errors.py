@@ -148,5 +148,9 @@ class FenceBusy(TemporaryError):
     """Another writer holds the fence of a managed database."""
 
 
+class StateMoved(TemporaryError):
+    """What a plan was made from is not what is there once the fence is ours; it is planned anew."""
+
+
 class LeaseLost(TemporaryError):
     """The operation belongs to another worker now; nothing more may be written for it."""

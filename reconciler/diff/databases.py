@@ -137,17 +137,20 @@ def _need(
                 f"this program's is {context.versions.tracking}"
             ),
         )
-    return _base_line_need(base_line, live, context)
+    return _base_line_need(base_line, live, context, busy=tracked.busy)
 
 
 def _base_line_need(
-    base_line: BaseLine | None, live: LiveDatabase, context: DatabaseContext
+    base_line: BaseLine | None, live: LiveDatabase, context: DatabaseContext, *, busy: bool
 ) -> tuple[DatabaseNeed | None, str]:
     if context.resuming:
         return None, ""
     if base_line is None:
         return DatabaseNeed.TAKE_BASE_LINE, "has no base line yet"
     if base_line.moving:
+        if busy:
+            # Whoever writes settles it; should they die, nobody holds the fence any more.
+            return None, ""
         return DatabaseNeed.TAKE_BASE_LINE, "an operation that wrote to it was interrupted"
     if live.identity is not None and base_line.identity.server_major != live.identity.server_major:
         return (

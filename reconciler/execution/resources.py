@@ -2,13 +2,15 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from reconciler.catalog.standing import Standing
-from reconciler.errors import TemporaryError
+from reconciler.diff.model import ToRevert
+from reconciler.errors import StateMoved
 from reconciler.execution.interference import Interference
 from reconciler.execution.session import DatabaseSession, Limits, open_session
-from reconciler.postgres.connection import Dsn
-from reconciler.state.desired import DesiredState
+from reconciler.postgres.connection import Connection, Dsn
+from reconciler.state.desired import DesiredChange, DesiredState
 from reconciler.state.tracked import TrackedDatabase
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.read import read_tracked
@@ -23,7 +25,7 @@ class Resources:
     `confirm` raises LeaseLost unless the operation is still ours there.
     `unprepared` are the databases whose tracking schema has to be installed before the fence can be taken;
     `standing`, by database, drift that stood when this was planned; `planned_from`, by database, what the
-    plan takes for deployed.
+    plan takes for deployed; `reverts`, by change id, how changes are taken back.
     """
 
     dsn: Dsn
@@ -34,6 +36,7 @@ class Resources:
     unprepared: frozenset[str]
     standing: Mapping[str, Mapping[str, Standing]]
     planned_from: Mapping[str, TrackedDatabase]
+    reverts: Mapping[str, ToRevert] = field(default_factory=dict)
     intend: Callable[[str], Awaitable[None]]
     forget: Callable[[str], Awaitable[None]]
     confirm: Callable[[], Awaitable[None]] | None = None
@@ -49,22 +52,42 @@ class Resources:
                 self.owner,
                 limits=self.limits,
                 install_tracking=database in self.unprepared,
-                confirm=self.confirm,
+                confirm=partial(self._confirm, database),
             )
             session.standing = self.standing.get(database, {})
             self.sessions[database] = session
-            await self._check(session)
         return self.sessions[database]
 
-    async def _check(self, session: DatabaseSession) -> None:
-        """Make sure that nobody deployed anything between our plan and our fence."""
-        planned_from = self.planned_from.get(session.database, TrackedDatabase())
-        if (await read_tracked(session.holder)).modules != planned_from.modules:
-            raise TemporaryError(
-                f"opening database '{session.database}' on {session.server} for writing: another writer"
-                " deployed changes since this was planned",
+    async def _confirm(self, database: str, holder: Connection) -> None:
+        if self.confirm is not None:
+            await self.confirm()
+        await self._check(database, holder)
+
+    async def _check(self, database: str, holder: Connection) -> None:
+        """Make sure that our plan is made from what is there, now that nobody else writes.
+
+        What others deployed of modules that are no business of ours changes nothing of the plan.
+        """
+        planned_from = self.planned_from.get(database, TrackedDatabase())
+        found = await read_tracked(holder)
+        names = self._concerned(database, {*found.modules, *planned_from.modules})
+        moved = any(found.modules.get(name) != planned_from.modules.get(name) for name in names)
+        # Drift was not to be seen while another wrote, and would be taken for our own doing.
+        blind = planned_from.busy and planned_from.base_line is not None and planned_from.base_line.moving
+        if moved or blind:
+            raise StateMoved(
+                f"opening database '{database}' on {self.dsn.server} for writing: another writer"
+                " was at it since this was planned",
                 hint="nothing: it is planned anew by itself",
             )
+
+    def _concerned(self, database: str, recorded: set[str]) -> set[str]:
+        """The projects whose changes the plan depends on: ours, what they require, all where any is reverted."""
+        if self.reverts:
+            return recorded
+        own = [module for module in self.desired.modules if module.database == database]
+        named = (name for module in own for change in module.changes for name in _foreign(change))
+        return {*(module.project for module in own), *named}
 
     async def finish(self) -> None:
         """Settle every base line and give every fence back; the first error is raised in the end."""
@@ -86,3 +109,8 @@ class Resources:
         for session in self.sessions.values():
             await session.abandon()
         self.sessions.clear()
+
+
+def _foreign(change: DesiredChange) -> tuple[str, ...]:
+    """Other projects that a change requires or conflicts with."""
+    return tuple(name.partition(":")[0] for name in (*change.requires, *change.conflicts) if ":" in name)

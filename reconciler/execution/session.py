@@ -143,12 +143,13 @@ async def open_session(
     *,
     limits: Limits,
     install_tracking: bool,
-    confirm: Callable[[], Awaitable[None]] | None = None,
+    confirm: Callable[[Connection], Awaitable[None]] | None = None,
 ) -> DatabaseSession:
     """Take the fence of a database and open it for writing.
 
-    `confirm` raises unless the operation is still the owner's. It is asked once the fence is ours: who loses
-    the operation later loses the fence first, and who lost it before must not write with a fence taken late.
+    `confirm` raises unless the operation is still the owner's and its plan still fits what is there. It is
+    asked once the fence is ours, before anything is marked: who loses the operation later loses the fence
+    first, and who lost it before must not write with a fence taken late.
     Raises FenceBusy where another writer holds it, DatabaseUnavailable where it cannot be reached.
     """
     opened: list[Connection] = []
@@ -161,7 +162,7 @@ async def open_session(
             await install.install(holder)
         fence = await Fence.acquire(holder, owner, deadline_s=limits.fence_wait_s)
         if confirm is not None:
-            await _confirmed(fence, confirm)
+            await _confirmed(fence, holder, confirm)
         writer = await connect(
             dsn, database=database, role="writer", connect_timeout_s=limits.connect_timeout_s
         )
@@ -190,10 +191,12 @@ async def open_session(
         raise
 
 
-async def _confirmed(fence: Fence, confirm: Callable[[], Awaitable[None]]) -> None:
+async def _confirmed(
+    fence: Fence, holder: Connection, confirm: Callable[[Connection], Awaitable[None]]
+) -> None:
     """Give the fence back as it was where it must not be used."""
     try:
-        await confirm()
+        await confirm(holder)
     except Exception:
         with suppress(ReconcilerError):
             await fence.release()

@@ -63,13 +63,15 @@ class BaseLine:
 class TrackedDatabase:
     """Tracked state of one database; `installed` is false where it has no tracking schema.
 
-    `version` is the number of the newest migration of the tracking schema there.
+    `version` is the number of the newest migration of the tracking schema there. `busy`: somebody who is
+    alive holds the fence, so that a base line which is moving is on its way to being settled.
     """
 
     installed: bool = False
     version: int = 0
     modules: Mapping[str, TrackedModule] = field(default_factory=dict)
     base_line: BaseLine | None = None
+    busy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

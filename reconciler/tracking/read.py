@@ -89,14 +89,35 @@ async def read_revertible(connection: Connection) -> Mapping[str, Revertible]:
         raise translate(error, _DOING) from error
 
 
+async def read_verify_scripts(connection: Connection, ids: Sequence[str]) -> Mapping[str, str]:
+    """Read the verify scripts that were stored with changes, by change id, where there are any."""
+    try:
+        if not await _is_installed(connection):
+            return {}
+        cursor = await connection.execute(QUERIES["read_verify_scripts"], {"ids": list(ids)})
+        return dict(await cursor.fetchall())
+    except psycopg.Error as error:
+        raise translate(error, _DOING) from error
+
+
 async def read_log(
-    connection: Connection, project: str | None = None, limit: int = 100
+    connection: Connection,
+    project: str | None = None,
+    limit: int = 100,
+    *,
+    change: str | None = None,
+    kind: str | None = None,
 ) -> tuple[LoggedEvent, ...]:
-    """Read the newest events first, of one project or of all."""
+    """Read the newest events first, of one project, change (with its older instances) or kind, or of all."""
     try:
         if not await _is_installed(connection):
             return ()
-        parameters = {"project": project, "limit": min(max(limit, 0), LOG_MOST)}
+        parameters = {
+            "project": project,
+            "change": change,
+            "kind": kind,
+            "limit": min(max(limit, 0), LOG_MOST),
+        }
         cursor = await connection.execute(QUERIES["read_log"], parameters)
         return tuple(_event(row) for row in await cursor.fetchall())
     except psycopg.Error as error:
@@ -183,6 +204,7 @@ def _tracked(rows: Sequence[Sequence[Any]]) -> TrackedDatabase:
             for project, (component, changes) in sorted(modules.items())
         },
         base_line=_base_line(head[1:7]),
+        busy=len(head) > 8 and head[8] == "true",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from reconciler.control import claims, environments, transitions
 from reconciler.control.install import control_id
-from reconciler.errors import LeaseLost, NotFound, PermanentError, Refused, TemporaryError
+from reconciler.errors import LeaseLost, NotFound, PermanentError, Refused, StateMoved, TemporaryError
 from reconciler.events import Event, OperationMoved, TaskFailed
 from reconciler.events import LeaseLost as LeaseLostEvent
 from reconciler.execution.interference import Interference
@@ -19,12 +19,13 @@ from reconciler.execution.run import run
 from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
 from reconciler.plan.model import DeploymentPlan, Scope
-from reconciler.plan.steps import InstallTracking
+from reconciler.plan.steps import InstallTracking, RevertChange
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
 from reconciler.planner.steps import steps_of
 from reconciler.postgres.connection import is_transient
 from reconciler.rollout.retry import decide
 from reconciler.rollout.states import OperationEvent, OperationState
+from reconciler.state.task import TaskVerb
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.record import Actor
 from reconciler.worker.describe import describe
@@ -33,6 +34,11 @@ from reconciler.worker.lease import ControlAccess, Interrupted, Running
 from reconciler.worker.limits import WorkerLimits
 
 OUTCOME_PAUSE_S = 0.25
+REPLANS_MAX = 20
+"""How often an attempt may be planned anew because others wrote; then it is tried again later."""
+REST_PATIENCE_S = 5.0
+"""How long an attempt waits for another writer before it plans; the fence waits longer."""
+REST_PAUSE_S = 0.1
 OUTCOME_PAUSE_MOST_S = 5.0
 """Pauses between tries to record an outcome; they double."""
 
@@ -116,7 +122,7 @@ class Attempt:
 
     async def _outcome(self) -> _Outcome:
         try:
-            plan = await self._carry_out()
+            plan = await self._carry_out_planned_anew()
         except LeaseLost:
             raise
         except Interrupted as asked:
@@ -155,6 +161,26 @@ class Attempt:
             told = {**told, "next": f"{decision.reason}; mend the cause, then retry"}
         return _Outcome(event=OperationEvent.FAIL, reason=told["why"], error=told)
 
+    async def _carry_out_planned_anew(self) -> DeploymentPlan:
+        """Carry it out; where another wrote between plan and fence, plan anew at once: no attempt failed."""
+        for _ in range(REPLANS_MAX):
+            with suppress(StateMoved):
+                return await self._carry_out()
+        return await self._carry_out()
+
+    async def _assess_at_rest(self) -> Assessment:
+        """Plan while nobody else is writing to our databases, waiting for that a bounded time."""
+        deadline = time.monotonic() + REST_PATIENCE_S
+        while True:
+            assessment = await self._assess()
+            tracked = assessment.tracked.databases.values() if assessment.tracked is not None else ()
+            at_rest = not any(database.busy for database in tracked)
+            # What an attempt before this one left is ours to end; nobody else will.
+            if at_rest or not self._claim.first or time.monotonic() > deadline:
+                return assessment
+            self._running.checkpoint()
+            await asyncio.sleep(REST_PAUSE_S)
+
     async def _carry_out(self) -> DeploymentPlan:
         claim = self._claim
         async with self._tools.control.connection() as connection:
@@ -162,7 +188,7 @@ class Attempt:
         if asked is not None:
             self._running.interrupt(asked)
         self._running.checkpoint()
-        assessment = await self._assess()
+        assessment = await self._assess_at_rest()
         plan = await self._agree(assessment)
         self._running.checkpoint()
         resources = await self._resources(assessment)
@@ -195,7 +221,8 @@ class Attempt:
             view = await self._tools.planner.view(claim.source, claim.commit)
         except TemporaryError as error:
             raise _CommitAway(error) from error
-        spec, states = await self._tools.planner.desired(view, claim.environment)
+        asked = deployment_from_json(claim.plan)
+        spec, states = await self._tools.planner.desired(view, claim.environment, task=asked.task)
         desired = next((state for state in states if state.deployment == claim.deployment), None)
         if desired is None:
             raise NotFound(
@@ -215,6 +242,8 @@ class Attempt:
             made=made,
             resuming=not claim.first,
             allow_hazards=frozenset(claim.allow_hazards),
+            task=asked.task,
+            only=_shown_reverts(asked),
         )
         assessment = await self._tools.planner.assess(spec, desired, request)
         if assessment.plan.unavailable is not None:
@@ -289,6 +318,11 @@ class Attempt:
                 for part in (assessment.diff.databases if assessment.diff is not None else ())
             },
             planned_from=tracked,
+            reverts={
+                one.change.change_id: one
+                for part in (assessment.diff.reverts if assessment.diff is not None else ())
+                for one in part.changes
+            },
             intend=intend,
             forget=forget,
             confirm=confirm,
@@ -352,3 +386,10 @@ class Attempt:
                 reason=outcome.reason,
             )
         )
+
+
+def _shown_reverts(plan: DeploymentPlan) -> frozenset[str] | None:
+    """The changes that a revert by hand was shown to take back; nothing else may go with it."""
+    if plan.task is None or plan.task.verb is not TaskVerb.REVERT:
+        return None
+    return frozenset(step.change_id for step in plan.steps if isinstance(step, RevertChange))

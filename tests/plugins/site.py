@@ -193,13 +193,14 @@ class Gate:
 
     SCRIPT = "lock table gate in access exclusive mode; create table behind ();"
 
-    def __init__(self, site: Site, deployment: str = "eu") -> None:
+    def __init__(self, site: Site, deployment: str = "eu", name: str = "production") -> None:
         self._site = site
         self._deployment = deployment
+        self._name = name
         self._connection: Connection | None = None
 
     async def close(self) -> None:
-        self._connection = await self._site.connect(self._deployment)
+        self._connection = await self._site.connect(self._deployment, self._name)
         await self._connection.execute("begin")
         await self._connection.execute("lock table gate in access share mode")
 
@@ -210,7 +211,7 @@ class Gate:
     async def until_waited_for(self) -> None:
         async def waiting() -> bool:
             query = "select 1 from pg_locks where not granted and relation = 'gate'::regclass"
-            return bool(await asyncio.to_thread(self._site.rows, query, self._deployment))
+            return bool(await asyncio.to_thread(self._site.rows, query, self._deployment, self._name))
 
         await holds(waiting, "a change to wait at the gate")
 

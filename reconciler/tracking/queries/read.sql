@@ -26,8 +26,8 @@ LEFT JOIN pg_catalog.pg_class AS c
 -- name: read_tracked :many
 -- Reads everything tracked but the objects of the base line, as one statement sees it: a row for each change,
 -- a row without a change for a module that has none left, and one without a project, whose array holds
--- version, moving, system identifier, database oid, server major, algorithm, probe, and whose the modules are
--- (as JSON, for an older version of the schema lacks those columns). Sorting by position alone costs a tenth
+-- version, moving, system identifier, database oid, server major, algorithm, probe, whose the modules are
+-- (as JSON, for an older version of the schema lacks those columns), and whether a living writer has the fence. Sorting by position alone costs a tenth
 -- of sorting by project first.
 SELECT
     NULL AS project, NULL AS component, NULL AS change_id, NULL AS name, NULL AS script_hash,
@@ -43,6 +43,23 @@ SELECT
                 )::pg_catalog.text
             FROM reconciler.modules AS o
             CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(o) AS whose) AS j
+        ),
+        (
+            SELECT
+                EXISTS (
+                    SELECT FROM pg_catalog.pg_locks AS l
+                    INNER JOIN pg_catalog.pg_database AS d ON l.database OPERATOR(pg_catalog.=) d.oid
+                    WHERE
+                        l.locktype OPERATOR(pg_catalog.=) 'advisory'
+                        AND l.classid OPERATOR(pg_catalog.=) 1380206158::pg_catalog.oid
+                        AND l.objid OPERATOR(pg_catalog.=) 1::pg_catalog.oid
+                        AND l.objsubid OPERATOR(pg_catalog.=) 2::pg_catalog.int2
+                        AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock'
+                        AND l.granted
+                        AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+                )::pg_catalog.text
+            FROM reconciler.fence AS f
+            WHERE f.held
         )
     ] AS tags
 FROM (SELECT 1) AS always
@@ -64,15 +81,28 @@ ORDER BY 7;
 SELECT o.kind, o.name, o.definition, o.fingerprint FROM reconciler.base_line_objects AS o;
 
 -- name: read_log :many
--- Reads the newest events, of one project or of all.
+-- Reads the newest events, of one project, change or kind, or of all.
 SELECT
     e.event_id, e.kind::pg_catalog.text, e.project, e.change_id, e.name, e.note, e.requires, e.conflicts,
     e.tags,
     e.occurred_at, e.actor, e.commit, e.operation, e.sqlstate, e.message, e.file, e.line
 FROM reconciler.events AS e
-WHERE %(project)s::pg_catalog.text IS NULL OR e.project OPERATOR(pg_catalog.=) %(project)s
+WHERE
+    (%(project)s::pg_catalog.text IS NULL OR e.project OPERATOR(pg_catalog.=) %(project)s)
+    AND (%(kind)s::pg_catalog.text IS NULL OR e.kind::pg_catalog.text OPERATOR(pg_catalog.=) %(kind)s)
+    AND (
+        %(change)s::pg_catalog.text IS NULL
+        OR e.name OPERATOR(pg_catalog.=) %(change)s
+        OR pg_catalog.starts_with(e.name, %(change)s || '@')
+    )
 ORDER BY e.event_id DESC
 LIMIT %(limit)s;
+
+-- name: read_verify_scripts :many
+-- Reads the verify scripts that were stored with some changes.
+SELECT c.change_id, c.verify_script
+FROM reconciler.changes AS c
+WHERE c.change_id OPERATOR(pg_catalog.=) ANY (%(ids)s::pg_catalog.text []) AND c.verify_script IS NOT NULL;
 
 -- name: read_revertible :many
 -- Reads the revert scripts of deployed changes and what the changes required, to plan what may be taken back.
