@@ -1,9 +1,9 @@
 """Compare the three states of one deployment."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.diff import databases, modules
+from reconciler.diff import databases, modules, requirements
 from reconciler.diff.databases import DatabaseContext
 from reconciler.diff.model import DatabaseDiff, Diff, ModuleDiff
 from reconciler.state.desired import DesiredModule, DesiredState, TransactionMode
@@ -37,7 +37,7 @@ def compare(
     )
     by_component = {part.desired.component: part for part in found}
     parts = [_module(module, tracked, live, by_component) for module in desired.modules]
-    return Diff(databases=found, modules=tuple(_with_requirements(parts, tracked)))
+    return Diff(databases=found, modules=requirements.check(parts, tracked, desired.stages))
 
 
 def _module(
@@ -85,90 +85,3 @@ def _too_many_locks(part: ModuleDiff, capacity: int | None) -> list[str]:
         f"max_locks_per_transaction to {-(-locks // capacity)} times what it is"
     )
     return [why]
-
-
-def _with_requirements(parts: Sequence[ModuleDiff], tracked: TrackedState) -> list[ModuleDiff]:
-    """Block modules whose pending changes require what is neither deployed nor about to be, or conflict.
-
-    What a blocked module has pending is not about to be, so blocking one may block others.
-    """
-    blocked = frozenset(part.desired.component for part in parts if part.blocked)
-    while True:
-        checked = _without(blocked, parts, tracked)
-        now = frozenset(part.desired.component for part in checked if part.blocked)
-        if now == blocked:
-            return checked
-        blocked = now
-
-
-def _without(
-    blocked: Collection[str], parts: Sequence[ModuleDiff], tracked: TrackedState
-) -> list[ModuleDiff]:
-    """Check requirements, where blocked modules bring nothing but to themselves."""
-    moving = [part for part in parts if part.desired.component not in blocked]
-    known = {
-        database: _names(database, moving, tracked)
-        for database in {part.desired.database for part in parts if part.deploy}
-    }
-    checked = []
-    for part in parts:
-        if not part.deploy:
-            checked.append(part)
-            continue
-        names = known[part.desired.database]
-        if part.desired.component in blocked:
-            names = names | _names(part.desired.database, [part], tracked)
-        checked.append(replace(part, blocked=(*part.blocked, *_unmet(part, names, tracked))))
-    return checked
-
-
-def _unmet(part: ModuleDiff, names: Collection[str], tracked: TrackedState) -> list[str]:
-    project = part.desired.project
-    missing = sorted(
-        {need for change in part.deploy for need in change.requires if _qualified(need, project) not in names}
-    )
-    unmet = ["missing required changes: " + ", ".join(f"'{name}'" for name in missing)] if missing else []
-    if any(change.conflicts for change in part.deploy):
-        deployed = _deployed(part.desired.database, tracked)
-        unmet += sorted(
-            {
-                f"'{change.name}' conflicts with deployed '{other}'"
-                for change in part.deploy
-                for other in change.conflicts
-                if _qualified(other, project) in deployed
-            }
-        )
-    return unmet
-
-
-def _deployed(database: str, tracked: TrackedState) -> set[str]:
-    recorded = tracked.databases.get(database, TrackedDatabase())
-    names = set()
-    for project, module in recorded.modules.items():
-        for change in module.changes:
-            names.update({f"{project}:{change.name}", change.change_id})
-            names.update(f"{project}:@{tag}" for tag in change.tags)
-            names.update(f"{project}:{change.name}@{tag}" for tag in change.tags)
-    return names
-
-
-def _names(database: str, parts: Sequence[ModuleDiff], tracked: TrackedState) -> set[str]:
-    """Everything a requirement may name in one database: deployed, or desired in this commit."""
-    names = _deployed(database, tracked)
-    for part in parts:
-        if part.desired.database != database:
-            continue
-        project, seen = part.desired.project, set[str]()
-        for change in part.desired.changes:
-            plain = change.name.split("@", 1)[0]
-            seen.add(plain)
-            names.update({f"{project}:{change.name}", f"{project}:{plain}", change.change_id})
-            for _tag_id, tag in change.tags:
-                names.add(f"{project}:@{tag}")
-                names.update(f"{project}:{name}@{tag}" for name in seen)
-    return names
-
-
-def _qualified(name: str, project: str) -> str:
-    is_id = len(name) == 40 and all(char in "0123456789abcdef" for char in name)
-    return name if ":" in name or is_id else f"{project}:{name}"

@@ -67,6 +67,7 @@ def test_module_that_needs_what_a_blocked_one_has_pending_waits() -> None:
     found = compare(desired(top, app, base, other), *both, {"shop": context})
     blocked = {part.desired.component: part.blocked for part in found.modules}
     assert "'b0' missing" in blocked["base"][0]
-    assert blocked["app"] == ("missing required changes: 'base:b2'",)
-    assert blocked["top"] == ("missing required changes: 'app:a1'",)
+    why = "missing required changes: '{}' (component '{}', which deploys it, is blocked)"
+    assert blocked["app"] == (why.format("base:b2", "base"),)
+    assert blocked["top"] == (why.format("app:a1", "app"),)
     assert blocked["other"] == ()

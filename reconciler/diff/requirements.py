@@ -1,0 +1,234 @@
+"""Check what pending changes require and conflict with, over all modules of a deployment; it orders nothing.
+
+A requirement is met by what is deployed in the same database, or by what is about to be, before it.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from reconciler.changes import reference
+from reconciler.changes.reference import Reference
+from reconciler.diff.matching import plain_name
+from reconciler.diff.model import ModuleDiff
+from reconciler.state.desired import DesiredModule
+from reconciler.state.tracked import TrackedDatabase, TrackedModule, TrackedState
+
+NAMED_MAX = 50
+"""Missing requirements that one message names."""
+
+
+def check(
+    parts: Sequence[ModuleDiff], tracked: TrackedState, stages: Sequence[str]
+) -> tuple[ModuleDiff, ...]:
+    """Block modules whose pending changes miss something or conflict; `stages` are in their order.
+
+    What a blocked module has pending is not about to be, so blocking one may block others.
+    """
+    blocked = frozenset(part.desired.component for part in parts if part.blocked)
+    ground = _Ground(parts, tracked, {name: place for place, name in enumerate(stages)})
+    while True:
+        checked = tuple(
+            replace(part, blocked=(*part.blocked, *ground.unmet(part, blocked))) for part in parts
+        )
+        now = frozenset(part.desired.component for part in checked if part.blocked)
+        if now == blocked:
+            return checked
+        blocked = now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """Changes of one project in their order: where each name comes first, and where each tag is."""
+
+    names: Mapping[str, int]
+    tags: Mapping[str, int]
+    ids: Mapping[str, int]
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, str, Iterable[str]]]) -> Self:
+        """Make it from (id, name, tags) of each change."""
+        names: dict[str, int] = {}
+        tags: dict[str, int] = {}
+        ids: dict[str, int] = {}
+        for place, (change_id, name, own_tags) in enumerate(rows):
+            names.setdefault(plain_name(name), place)
+            tags.update(dict.fromkeys(own_tags, place))
+            ids[change_id] = place
+        return cls(names=names, tags=tags, ids=ids)
+
+    def place(self, wanted: Reference) -> int | None:
+        """Return where the first of what is meant stands; a change as of a tag is at or before the tag."""
+        if wanted.id is not None:
+            return self.ids.get(wanted.id)
+        if wanted.tag is None:
+            return self.names.get(wanted.name or "")
+        limit = self.tags.get(wanted.tag)
+        if limit is None or wanted.name is None:
+            return limit
+        place = self.names.get(wanted.name)
+        return place if place is not None and place <= limit else None
+
+    def has(self, wanted: Reference) -> bool:
+        """Say whether what is meant is among these."""
+        return self.place(wanted) is not None
+
+
+_NOTHING = _Line(names={}, tags={}, ids={})
+
+
+@dataclass(slots=True)
+class _Ground:
+    """All that a requirement may be met by."""
+
+    parts: Sequence[ModuleDiff]
+    tracked: TrackedState
+    stages: Mapping[str, int]
+    _deployed: dict[tuple[str, str], _Line] = field(default_factory=dict)
+    _desired: dict[str, _Line] = field(default_factory=dict)
+
+    def unmet(self, part: ModuleDiff, blocked: Collection[str]) -> Iterable[str]:
+        """Why the pending changes of a module cannot be deployed; nothing for one without any."""
+        if not part.deploy:
+            return
+        needs = dict.fromkeys(need for change in part.deploy for need in change.requires)
+        missing = [
+            f"'{need}'{why}" for need in needs if (why := self._missing(part, need, blocked)) is not None
+        ]
+        if missing:
+            more = f" and {len(missing) - NAMED_MAX} more" if len(missing) > NAMED_MAX else ""
+            yield f"missing required changes: {', '.join(missing[:NAMED_MAX])}{more}"
+        for project in part.desired.requires_modules:
+            why = self._missing_module(part, project, blocked)
+            if why is not None:
+                yield f"module '{project}', required by its control file, {why}"
+        yield from self._conflicts(part)
+
+    def _missing(self, part: ModuleDiff, need: str, blocked: Collection[str]) -> str | None:
+        """Say why a requirement is missing, '' where that is clear; None where it is met."""
+        wanted = reference.parse(need)
+        own = part.desired
+        if wanted is None:
+            return ""
+        if wanted.project in (None, own.project):
+            lines = [self._line_of(own), self._recorded(own.database, own.project)]
+            lines += self._lines_in(own.database) if wanted.id is not None else ()
+            return None if any(line.has(wanted) for line in lines) else ""
+        database = own.database
+        if self._recorded(database, wanted.project or "").has(wanted):
+            return None
+        others = [other for other in self.parts if other.desired.project == wanted.project]
+        other = next((other for other in others if other.desired.database == database), None)
+        if other is None and others:
+            elsewhere = others[0].desired
+            return (
+                f" (component '{elsewhere.component}' deploys its project to database "
+                f"'{elsewhere.database}', not to '{database}')"
+            )
+        if other is None:
+            return f" (no module here deploys project '{wanted.project}' to database '{database}')"
+        return self._not_coming(part, other, wanted, blocked)
+
+    def _not_coming(
+        self, part: ModuleDiff, other: ModuleDiff, wanted: Reference, blocked: Collection[str]
+    ) -> str | None:
+        """Return why a change that is not deployed does not come before the pending ones; None if it does."""
+        theirs = other.desired
+        if not self._line_of(theirs).has(wanted):
+            beyond = {plain_name(name) for _id, name in theirs.beyond_target} if theirs.target else set()
+            if theirs.target and (wanted.name in beyond or wanted.name is None):
+                return f" (component '{theirs.component}' goes only up to its target '{theirs.target}')"
+            return f" (component '{theirs.component}' has no '{wanted.key}')"
+        if self._is_later(theirs, part.desired):
+            return f" (component '{theirs.component}' deploys it in the later stage '{theirs.stage}')"
+        if theirs.component in blocked:
+            return f" (component '{theirs.component}', which deploys it, is blocked)"
+        return None
+
+    def _missing_module(self, part: ModuleDiff, project: str, blocked: Collection[str]) -> str | None:
+        """Return why a module that a control file requires will not be there; None if it will."""
+        own = part.desired
+        others = [other for other in self.parts if other.desired.project == project]
+        other = next((other for other in others if other.desired.database == own.database), None)
+        if other is None:
+            if self._recorded(own.database, project).names:
+                return None
+            elsewhere = others[0].desired if others else None
+            where = (
+                f"; component '{elsewhere.component}' deploys it to '{elsewhere.database}'"
+                if elsewhere
+                else ""
+            )
+            return f"is not deployed to database '{own.database}'{where}"
+        if not other.deploy:
+            return None
+        if self._is_later(other.desired, own):
+            theirs = other.desired
+            return f"is deployed by component '{theirs.component}' in the later stage '{theirs.stage}'"
+        if other.desired.component in blocked:
+            return f"cannot be deployed: component '{other.desired.component}' is blocked"
+        return None
+
+    def _conflicts(self, part: ModuleDiff) -> Iterable[str]:
+        """Name what stands in the way: deployed, or to be deployed before the change itself or by others."""
+        own = part.desired
+        line = self._line_of(own)
+        for change in part.deploy:
+            for conflict in change.conflicts:
+                wanted = reference.parse(conflict)
+                if wanted is None:
+                    continue
+                project = wanted.project or own.project
+                place = line.place(wanted) if project == own.project else None
+                if self._has_deployed(own.database, project, wanted):
+                    yield f"'{change.name}' conflicts with deployed '{conflict}'"
+                elif place is not None and place < line.ids[change.change_id]:
+                    yield f"'{change.name}' conflicts with '{conflict}', which is to be deployed before it"
+                elif any(
+                    other.desired.project == project
+                    and other.desired.database == own.database
+                    and self._line_of(other.desired).has(wanted)
+                    for other in self.parts
+                    if other.desired.project != own.project
+                ):
+                    yield f"'{change.name}' conflicts with '{conflict}', which is to be deployed too"
+
+    def _has_deployed(self, database: str, project: str, wanted: Reference) -> bool:
+        if wanted.id is None:
+            return self._recorded(database, project).has(wanted)
+        recorded = self.tracked.databases.get(database, TrackedDatabase())
+        return any(self._recorded(database, each).has(wanted) for each in recorded.modules)
+
+    def _is_later(self, theirs: DesiredModule, own: DesiredModule) -> bool:
+        return self.stages.get(theirs.stage, 0) > self.stages.get(own.stage, 0)
+
+    def _recorded(self, database: str, project: str) -> _Line:
+        """What is deployed of a project in a database."""
+        found = self._deployed.get((database, project))
+        if found is None:
+            module = self.tracked.databases.get(database, TrackedDatabase()).modules.get(project)
+            found = self._deployed[database, project] = _NOTHING if module is None else _deployed_line(module)
+        return found
+
+    def _line_of(self, module: DesiredModule) -> _Line:
+        found = self._desired.get(module.component)
+        if found is None:
+            rows = ((change.change_id, change.name, _tags(change.tags)) for change in module.changes)
+            found = self._desired[module.component] = _Line.of(rows)
+        return found
+
+    def _lines_in(self, database: str) -> Iterable[_Line]:
+        """Everything deployed in a database, or desired there."""
+        for project in self.tracked.databases.get(database, TrackedDatabase()).modules:
+            yield self._recorded(database, project)
+        for part in self.parts:
+            if part.desired.database == database:
+                yield self._line_of(part.desired)
+
+
+def _deployed_line(module: TrackedModule) -> _Line:
+    return _Line.of((row.change_id, row.name, row.tags) for row in module.changes)
+
+
+def _tags(tags: Iterable[tuple[str, str]]) -> Iterable[str]:
+    return (name for _id, name in tags)
