@@ -22,7 +22,11 @@ FULL_SCOPE = "full"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """One operation that went from one state to another; `whole`: nothing of its plan was blocked."""
+    """One operation that went from one state to another.
+
+    `whole`: its plan was of everything, and nothing of it was blocked. `hold`: why passes are to leave the
+    deployment alone once it is done, where a person asked for something that they would undo.
+    """
 
     id: int
     rollout: int
@@ -37,6 +41,7 @@ class Moved:
     attempts: int
     next_attempt_at: datetime | None
     whole: bool
+    hold: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +121,15 @@ async def _write_hold(connection: Connection, item: Moved) -> None:
     if item.after in HELD:
         reason = f"operation {item.id} {_said(item)}"
         await run(connection, "set_hold", **where, reason=reason, operation=item.id)
+    elif item.after is OperationState.COMPLETED and item.hold is not None:
+        await run(connection, "set_hold", **where, reason=item.hold, operation=item.id)
+        await run(
+            connection,
+            "deployment_left",
+            environment=item.environment,
+            deployment=item.deployment,
+            reason=item.hold,
+        )
     elif item.before in HELD or item.after is OperationState.COMPLETED:
         await run(
             connection,

@@ -144,6 +144,8 @@ def _covers(row: Row, new: NewRollout) -> bool:
     same = next((item for item in new.operations if item.deployment == row["deployment"]), None)
     if same is None or (row["commit"], row["scope"]) != (new.commit, new.scope) or row["superseded"]:
         return False
+    if row["task"] != same.plan.get("task"):
+        return False
     match OperationState(row["state"]):
         case OperationState.STOPPED | OperationState.REVERT_WINDOW | OperationState.REVERTING:
             return False

@@ -6,7 +6,9 @@ from enum import StrEnum
 
 from reconciler.catalog.model import CatalogObject
 from reconciler.catalog.standing import Standing
+from reconciler.changes.script import Script
 from reconciler.state.desired import DesiredChange, DesiredDatabase, DesiredModule
+from reconciler.state.tracked import TrackedChange
 
 
 class Action(StrEnum):
@@ -47,8 +49,10 @@ class DivergenceSort(StrEnum):
     MISSING = "missing"
     INSERTED = "inserted"
     REORDERED = "reordered"
+    RENAMED = "renamed"
     AHEAD = "ahead"
     COPY = "copy"
+    ORPHANED = "orphaned"
 
 
 class DivergencePolicy(StrEnum):
@@ -68,6 +72,15 @@ class Divergence:
     sort: DivergenceSort
     policy: DivergencePolicy
     detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rename:
+    """A deployed change, by its id and the name it is recorded under, that has another name in the plan."""
+
+    change: DesiredChange
+    change_id: str
+    name: str
 
 
 class DatabaseNeed(StrEnum):
@@ -123,12 +136,20 @@ class DatabaseDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleDiff:
-    """One `Module` component: what is left to deploy, and how its history diverged."""
+    """One `Module` component: what is left to deploy, and how its history diverged.
+
+    `late` are the ids of changes to deploy that stand before deployed ones in the plan, each with the name of
+    the next of these.
+    """
 
     desired: DesiredModule
     deploy: tuple[DesiredChange, ...] = ()
+    late: Mapping[str, str] = field(default_factory=dict)
+    renames: tuple[Rename, ...] = ()
     tags: tuple[tuple[DesiredChange, str], ...] = ()
     """(deployed change, tag name) of tags that are not recorded yet."""
+    recorded_ids: Mapping[str, str] = field(default_factory=dict)
+    """Ids that deployed changes are recorded under, by the ids they have in the plan, where these differ."""
     extensions: tuple[str, ...] = ()
     diverged: tuple[Divergence, ...] = ()
     blocked: tuple[str, ...] = ()
@@ -137,24 +158,77 @@ class ModuleDiff:
     def pending(self) -> tuple[PendingChange, ...]:
         """What applying will do for the module."""
         rows = [
-            (f"extension {name}", f"required by module '{self.desired.project}'") for name in self.extensions
+            (f"extension {name}", Action.ADD, f"required by module '{self.desired.project}'")
+            for name in self.extensions
         ]
-        rows += [(f"change {change.name}", "not deployed") for change in self.deploy]
-        rows += [(f"tag @{tag}", f"not recorded on change '{change.name}'") for change, tag in self.tags]
+        rows += [
+            (f"change {one.change.name}", Action.CHANGE, f"recorded as '{one.name}': its record is renamed")
+            for one in self.renames
+        ]
+        rows += [(f"change {change.name}", Action.ADD, self._why(change)) for change in self.deploy]
+        rows += [
+            (f"tag @{tag}", Action.ADD, f"not recorded on change '{change.name}'")
+            for change, tag in self.tags
+        ]
+        return tuple(
+            PendingChange(component=self.desired.component, identity=identity, action=action, reason=reason)
+            for identity, action, reason in rows
+        )
+
+    def _why(self, change: DesiredChange) -> str:
+        before = self.late.get(change.change_id)
+        late = f"; late: it stands before the deployed change '{before}'" if before is not None else ""
+        return f"not deployed{late}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToRevert:
+    """A deployed change to take back, and the script that does it; `stored`: the one kept at deployment."""
+
+    component: str
+    project: str
+    change: TrackedChange
+    script: Script | None
+    stored: bool
+    hazards: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reverts:
+    """Changes to take back in one database, newest first, over modules; or why none of them may go."""
+
+    component: str
+    project: str
+    database: str
+    stage: str
+    changes: tuple[ToRevert, ...] = ()
+    blocked: tuple[str, ...] = ()
+
+    @property
+    def pending(self) -> tuple[PendingChange, ...]:
+        """What applying will take back."""
         return tuple(
             PendingChange(
-                component=self.desired.component, identity=identity, action=Action.ADD, reason=reason
+                component=one.component,
+                identity=f"change {one.change.name}",
+                action=Action.REMOVE,
+                reason="deployed; to be reverted",
             )
-            for identity, reason in rows
+            for one in self.changes
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diff:
-    """What differs for one deployment, each part in the order of the spec."""
+    """What differs for one deployment, each part in the order of the spec.
+
+    `left_behind` are modules that left the spec, with what is done about them.
+    """
 
     databases: tuple[DatabaseDiff, ...]
     modules: tuple[ModuleDiff, ...]
+    reverts: tuple[Reverts, ...] = ()
+    left_behind: tuple[Divergence, ...] = ()
 
     @property
     def parts(self) -> tuple[DatabaseDiff | ModuleDiff, ...]:
@@ -164,7 +238,7 @@ class Diff:
     @property
     def pending(self) -> tuple[PendingChange, ...]:
         """Desired differs from tracked."""
-        return tuple(row for part in self.parts for row in part.pending)
+        return tuple(row for part in (*self.parts, *self.reverts) for row in part.pending)
 
     @property
     def drift(self) -> tuple[Drift, ...]:
@@ -174,9 +248,12 @@ class Diff:
     @property
     def diverged(self) -> tuple[Divergence, ...]:
         """Deployed history differs from what the commit says."""
-        return tuple(row for part in self.parts for row in part.diverged)
+        return (*(row for part in self.parts for row in part.diverged), *self.left_behind)
 
     @property
     def blocked(self) -> tuple[str, ...]:
         """Why components cannot go on, each naming its component."""
-        return tuple(f"{part.desired.component}: {why}" for part in self.parts for why in part.blocked)
+        return (
+            *(f"{part.desired.component}: {why}" for part in self.parts for why in part.blocked),
+            *(f"{part.component}: {why}" for part in self.reverts for why in part.blocked),
+        )

@@ -60,7 +60,7 @@ class Progress:
 class ScriptFault(Exception):
     """A statement of a script failed: which one of which program; never leaves this module."""
 
-    def __init__(self, change: DesiredChange, program: Program, statement: int, error: psycopg.Error) -> None:
+    def __init__(self, change: Any, program: Program, statement: int, error: psycopg.Error) -> None:
         super().__init__(statement)
         self.change = change
         self.program = program
@@ -178,7 +178,7 @@ async def _run_change(
         await batch.send(change, program)
         await writer.execute(_QUERIES["end_verify"])
         await writer.execute(_QUERIES["release_verify"])
-    await record.change_deployed(writer, session.fence, identity, _record_of(change), actor)
+    await record.change_deployed(writer, session.fence, identity, record_of(change), actor)
 
 
 class Batch:
@@ -189,7 +189,7 @@ class Batch:
 
     def __init__(self, writer: Connection) -> None:
         self._writer = writer
-        self._sent: list[tuple[DesiredChange, Program, int, psycopg.AsyncCursor[Any]]] = []
+        self._sent: list[tuple[Any, Program, int, psycopg.AsyncCursor[Any]]] = []
         self._stack = AsyncExitStack()
         self._pipeline: psycopg.AsyncPipeline | None = None
 
@@ -202,8 +202,11 @@ class Batch:
     async def _enter(self) -> None:
         self._pipeline = await self._stack.enter_async_context(self._writer.pipeline())
 
-    async def send(self, change: DesiredChange, program: Program) -> None:
-        """Send a script as it stands: no parameters, so nothing in it is taken for a placeholder."""
+    async def send(self, change: Any, program: Program) -> None:
+        """Send a script as it stands: no parameters, so nothing in it is taken for a placeholder.
+
+        `change` is whose script it is, to be told with what fails.
+        """
         for position, statement in enumerate(program.statements):
             query, cursor = sql.SQL(statement.text), self._writer.cursor()
             if _returns_rows(statement):
@@ -247,7 +250,7 @@ def _returns_rows(statement: Statement) -> bool:
     )
 
 
-def _record_of(change: DesiredChange) -> ChangeRecord:
+def record_of(change: DesiredChange) -> ChangeRecord:
     return ChangeRecord(
         change_id=change.change_id,
         name=change.name,
@@ -314,7 +317,7 @@ async def _record_failure(
         # The failure itself is what is told; its line in the log of the database is a courtesy.
         async with session.holder_lock:
             await record.change_failed(
-                session.holder, session.fence, identity, _record_of(change), failure, actor
+                session.holder, session.fence, identity, record_of(change), failure, actor
             )
 
 

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused
-from reconciler.execution import changes, provision
+from reconciler.execution import changes, module_tasks, provision
+from reconciler.execution.module_tasks import Stopped
 from reconciler.execution.resources import Resources
 from reconciler.plan.model import DeploymentPlan, PlanStage
 from reconciler.plan.steps import (
@@ -20,7 +21,10 @@ from reconciler.plan.steps import (
     CreateExtension,
     DeployChange,
     InstallTracking,
+    RecordChange,
     RecordTag,
+    RenameChange,
+    RevertChange,
     TakeBaseLine,
 )
 from reconciler.state.desired import DesiredChange, DesiredModule
@@ -66,13 +70,9 @@ async def _run_stage(stage: PlanStage, resources: Resources, journal: Journal) -
         raise min(errors, key=_rank)
 
 
-class _Stopped(Exception):
-    """A lane ended early because another one failed; that one's error is told."""
-
-
 def _rank(error: BaseException) -> int:
     """Which of several errors is told: what ends the operation for good, before what merely stopped it."""
-    order = (LeaseLost, PermanentError, ReconcilerError, _Stopped, Exception)
+    order = (LeaseLost, PermanentError, ReconcilerError, Stopped, Exception)
     ranks = (0, 1, 2, 4, 3)
     return next((rank for kind, rank in zip(order, ranks, strict=True) if isinstance(error, kind)), 5)
 
@@ -102,7 +102,7 @@ class _Turns:
     def go_on(self) -> None:
         """Raise if something failed."""
         if self._stop.is_set():
-            raise _Stopped
+            raise Stopped
 
     async def wait(self, component: str) -> None:
         """Return once everything before `component` is done."""
@@ -126,23 +126,40 @@ class _Turns:
 async def _run_lane(steps: Sequence[AnyStep], resources: Resources, journal: Journal, turns: _Turns) -> None:
     """Run the steps of one stage that go to one database, in order."""
     try:
-        for (component, kind), group in itertools.groupby(
-            steps, key=lambda step: (step.component, type(step))
-        ):
+        for (component, kind), group in itertools.groupby(steps, key=_together):
             run_of_steps = list(group)
             await turns.wait(component)
             async with turns.slots:
                 turns.go_on()
-                if kind is DeployChange:
-                    await _deploy(run_of_steps, resources, journal, turns)
-                else:
-                    for step in run_of_steps:
-                        turns.go_on()
-                        await _one(step, resources, journal)
-            turns.done(component, len(run_of_steps))
+                await _run_group(kind, run_of_steps, resources, journal, turns)
+            for step in run_of_steps:
+                turns.done(step.component, 1)
     except BaseException:
         turns.stop()
         raise
+
+
+def _together(step: AnyStep) -> tuple[str, type[AnyStep]]:
+    """What is run in one go: changes of a component, or reverts of whichever modules in their one order."""
+    return ("" if isinstance(step, RevertChange) else step.component, type(step))
+
+
+async def _run_group(
+    kind: type[AnyStep], steps: Sequence[AnyStep], resources: Resources, journal: Journal, turns: _Turns
+) -> None:
+    if kind is DeployChange:
+        await _deploy(steps, resources, journal, turns)
+    elif kind is RevertChange:
+        reverted = [step for step in steps if isinstance(step, RevertChange)]
+        await module_tasks.run_reverts(reverted, resources, journal, turns.go_on)
+    elif kind is RecordChange:
+        recorded = [step for step in steps if isinstance(step, RecordChange)]
+        module = _module(recorded[0], resources)
+        await module_tasks.run_records(recorded, module, resources, journal, turns.go_on)
+    else:
+        for step in steps:
+            turns.go_on()
+            await _one(step, resources, journal)
 
 
 async def _one(step: AnyStep, resources: Resources, journal: Journal) -> None:
@@ -182,8 +199,13 @@ async def _carry_out(step: AnyStep, resources: Resources) -> None:
             await provision.create_extension(await resources.session(step.database), step.extension)
         case RecordTag():
             await _record_tag(step, resources)
-        case DeployChange():
-            raise AssertionError("changes are deployed in runs, not one by one")
+        case RenameChange():
+            session = await resources.session(step.database)
+            await record.change_renamed(
+                session.writer, session.fence, step.project, (step.change_id, step.change), resources.actor
+            )
+        case DeployChange() | RecordChange() | RevertChange():
+            raise AssertionError("changes are carried out in runs, not one by one")
 
 
 async def _record_tag(step: RecordTag, resources: Resources) -> None:
@@ -192,7 +214,12 @@ async def _record_tag(step: RecordTag, resources: Resources) -> None:
     change = _changes(module, [step])[0]
     tag_id = next(tag_id for tag_id, tag in change.tags if tag == step.tag)
     await record.tag_recorded(
-        session.writer, session.fence, module.project, step.change_id, (tag_id, step.tag), resources.actor
+        session.writer,
+        session.fence,
+        module.project,
+        step.recorded_id or step.change_id,
+        (tag_id, step.tag),
+        resources.actor,
     )
 
 
@@ -235,12 +262,12 @@ async def _deploy(steps: Sequence[AnyStep], resources: Resources, journal: Journ
     try:
         await changes.deploy(session, module, wanted, resources.actor, progress)
     except Exception as error:
-        if position < len(queue) and not isinstance(error, _Stopped):
+        if position < len(queue) and not isinstance(error, Stopped):
             await journal.failed(queue[position], time.monotonic() - began, error)
         raise
 
 
-def _module(step: DeployChange | RecordTag, resources: Resources) -> DesiredModule:
+def _module(step: DeployChange | RecordChange | RecordTag, resources: Resources) -> DesiredModule:
     for module in resources.desired.modules:
         if module.component == step.component:
             return module

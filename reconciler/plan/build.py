@@ -1,7 +1,7 @@
 """Build the plan of one deployment from its diff: stages of steps, hazards, digests."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from reconciler.diff.model import DatabaseDiff, DatabaseNeed, Diff, ModuleDiff
@@ -17,11 +17,14 @@ from reconciler.plan.steps import (
     DeployChange,
     InstallTracking,
     RecordTag,
+    RenameChange,
     StepKind,
     TakeBaseLine,
 )
+from reconciler.plan.tasks import record_step, revert_steps
 from reconciler.state.desired import DesiredModule, DesiredState
 from reconciler.state.live import LiveDatabase, LiveState
+from reconciler.state.task import ModuleTask
 from reconciler.state.tracked import TrackedDatabase, TrackedState
 
 HAZARD_MESSAGES: Mapping[str, str] = {
@@ -29,6 +32,9 @@ HAZARD_MESSAGES: Mapping[str, str] = {
     HazardCode.REWRITES_TABLE: "its script rewrites a whole table under an exclusive lock",
     HazardCode.NOT_TRANSACTIONAL: "its script cannot run in a transaction",
 }
+
+TOLD_MAX = 3
+_TOLD_TOGETHER = frozenset({StepKind.REVERT_CHANGE, StepKind.RECORD_CHANGE})
 
 RECREATES = "it was managed before and is gone; an empty one would take its place"
 
@@ -48,20 +54,19 @@ def build(
     scope: Scope = Scope.FULL,
     consent: Consent | None = None,
     held: str | None = None,
+    task: ModuleTask | None = None,
 ) -> DeploymentPlan:
-    """Make the plan; the same inputs give the same plan, byte for byte."""
+    """Make the plan; the same inputs give the same plan, byte for byte.
+
+    `task`: what the diff was narrowed to.
+    """
     consent = consent or Consent()
-    steps_by_component = _steps(diff)
+    steps_by_component = _steps(diff, log_only=task is not None and task.log_only)
     stages, waiting = _stages(desired, diff, steps_by_component)
     base = digest.digest(_base(desired, diff, *states))
-    refused = [
-        f"{step.component}: {step.identity}: hazard {hazard.code.value}: {hazard.message}"
-        for steps in steps_by_component.values()
-        for step in steps
-        for hazard in step.hazards
-        if hazard.code in NEEDS_CONSENT and hazard.code.value not in consent.allowed
-    ]
-    body = {
+    every_step = [step for steps in steps_by_component.values() for step in steps]
+    every_step += [step for part in diff.reverts for step in revert_steps(part)]
+    body: dict[str, Any] = {
         "environment": desired.environment,
         "deployment": desired.deployment,
         "commit": desired.commit,
@@ -71,6 +76,8 @@ def build(
             {"name": stage.name, "steps": [step_to_json(step) for step in stage.steps]} for stage in stages
         ],
     }
+    if task is not None:
+        body["task"] = asdict(task)
     return DeploymentPlan(
         name=desired.deployment,
         base=base,
@@ -80,9 +87,26 @@ def build(
         drift=diff.drift,
         diverged=diff.diverged,
         blocked=(*diff.blocked, *waiting),
-        refused=tuple(refused),
+        refused=tuple(_refused(every_step, consent)),
         held=held,
+        task=task,
     )
+
+
+def _refused(steps: Sequence[AnyStep], consent: Consent) -> Iterable[str]:
+    """What nobody consented to; a long row of the same is told once, with how many there are."""
+    rows: dict[tuple[str, StepKind, Hazard], list[str]] = {}
+    for step in steps:
+        for hazard in step.hazards:
+            if hazard.code in NEEDS_CONSENT and hazard.code.value not in consent.allowed:
+                rows.setdefault((step.component, step.kind, hazard), []).append(step.identity)
+    for (component, kind, hazard), identities in rows.items():
+        what = f"hazard {hazard.code.value}: {hazard.message}"
+        if kind in _TOLD_TOGETHER and len(identities) > TOLD_MAX:
+            more = f"{', '.join(identities[:TOLD_MAX])} and {len(identities) - TOLD_MAX} more"
+            yield f"{component}: {more}: {what}"
+            continue
+        yield from (f"{component}: {identity}: {what}" for identity in identities)
 
 
 def unavailable(desired: DesiredState, why: str) -> DeploymentPlan:
@@ -123,7 +147,9 @@ def _stages(
         own = _once(
             (step for component in _component_order(parts) for step in steps.get(component, ())), extended
         )
-        if not parts:
+        reverts = [part for part in diff.reverts if part.stage == name]
+        own += [step for part in reverts for step in revert_steps(part)]
+        if not parts and not reverts:
             stages.append(PlanStage(name=name, steps=(), skipped="no components"))
             continue
         if unfinished is not None:
@@ -132,10 +158,15 @@ def _stages(
             stages.append(PlanStage(name=name, steps=(), skipped=unfinished))
             continue
         stages.append(PlanStage(name=name, steps=tuple(own), skipped=None if own else "nothing to do"))
-        blocked = [part.desired.component for part in parts if part.blocked]
+        blocked = [part.desired.component for part in parts if _is_unfinished(part)]
         if blocked:
             unfinished = f"component '{blocked[0]}' of stage '{name}' is blocked"
     return tuple(stages), waiting
+
+
+def _is_unfinished(part: DatabaseDiff | ModuleDiff) -> bool:
+    """A module that diverged and has all of its plan deployed leaves nothing that later stages could need."""
+    return bool(part.blocked) and (isinstance(part, DatabaseDiff) or bool(part.pending))
 
 
 def _once(steps: Iterable[AnyStep], extended: set[tuple[str, str]]) -> list[AnyStep]:
@@ -179,14 +210,14 @@ def _projects(module: DesiredModule) -> Iterable[str]:
     return seen
 
 
-def _steps(diff: Diff) -> dict[str, tuple[AnyStep, ...]]:
+def _steps(diff: Diff, *, log_only: bool = False) -> dict[str, tuple[AnyStep, ...]]:
     steps: dict[str, tuple[AnyStep, ...]] = {}
     for database in diff.databases:
         if not database.blocked:
             steps[database.desired.component] = tuple(_database_steps(database))
     for module in diff.modules:
         if not module.blocked:
-            steps[module.desired.component] = tuple(_module_steps(module))
+            steps[module.desired.component] = tuple(_module_steps(module, log_only=log_only))
     return steps
 
 
@@ -249,11 +280,25 @@ def _extension_step(component: str, database: str, extension: str) -> CreateExte
     )
 
 
-def _module_steps(part: ModuleDiff) -> Iterable[AnyStep]:
+def _module_steps(part: ModuleDiff, *, log_only: bool) -> Iterable[AnyStep]:
     module = part.desired
     for extension in part.extensions:
         yield _extension_step(module.component, module.database, extension)
+    for rename in part.renames:
+        yield RenameChange(
+            id=f"{module.component}/{StepKind.RENAME_CHANGE.value}/{rename.change.name}",
+            kind=StepKind.RENAME_CHANGE,
+            component=module.component,
+            identity=f"change {rename.change.name}",
+            database=module.database,
+            project=module.project,
+            change_id=rename.change_id,
+            change=rename.change.name,
+        )
     for change in part.deploy:
+        if log_only:
+            yield record_step(part, change)
+            continue
         yield DeployChange(
             id=f"{module.component}/{StepKind.DEPLOY_CHANGE.value}/{change.name}",
             kind=StepKind.DEPLOY_CHANGE,
@@ -266,6 +311,7 @@ def _module_steps(part: ModuleDiff) -> Iterable[AnyStep]:
             script=change.deploy.path,
             script_hash=change.script_hash,
             transaction=module.transaction.value,
+            late=change.change_id in part.late,
             hazards=tuple(
                 Hazard(code=HazardCode(code), message=HAZARD_MESSAGES[code]) for code in change.hazards
             ),
@@ -281,6 +327,7 @@ def _module_steps(part: ModuleDiff) -> Iterable[AnyStep]:
             change_id=change.change_id,
             change=change.name,
             tag=tag,
+            recorded_id=part.recorded_ids.get(change.change_id),
         )
 
 
@@ -290,6 +337,8 @@ def _base(desired: DesiredState, diff: Diff, tracked: TrackedState, live: LiveSt
     So a plan is not made stale by what happens elsewhere on the server.
     """
     touched = {part.desired.database for part in diff.parts if part.pending}
+    reverting = {part.database for part in diff.reverts if part.pending}
+    touched |= reverting
     base: dict[str, Any] = {}
     for name in sorted(touched):
         there = live.databases.get(name, LiveDatabase())
@@ -316,6 +365,11 @@ def _base(desired: DesiredState, diff: Diff, tracked: TrackedState, live: LiveSt
                 if part.desired.database == name and part.pending
             },
         }
+        if name in reverting:
+            base[name]["modules"] = {
+                project: [change.change_id for change in module.changes]
+                for project, module in sorted(recorded.modules.items())
+            }
     return {"deployment": desired.deployment, "databases": base}
 
 

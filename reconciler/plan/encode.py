@@ -14,11 +14,15 @@ from reconciler.plan.steps import (
     CreateExtension,
     DeployChange,
     InstallTracking,
+    RecordChange,
     RecordTag,
+    RenameChange,
+    RevertChange,
     Step,
     StepKind,
     TakeBaseLine,
 )
+from reconciler.state.task import ModuleTask, TaskVerb
 
 _STEP_CLASSES: Mapping[StepKind, type[Step]] = {
     StepKind.CREATE_DATABASE: CreateDatabase,
@@ -28,6 +32,9 @@ _STEP_CLASSES: Mapping[StepKind, type[Step]] = {
     StepKind.CREATE_EXTENSION: CreateExtension,
     StepKind.DEPLOY_CHANGE: DeployChange,
     StepKind.RECORD_TAG: RecordTag,
+    StepKind.RENAME_CHANGE: RenameChange,
+    StepKind.RECORD_CHANGE: RecordChange,
+    StepKind.REVERT_CHANGE: RevertChange,
 }
 
 
@@ -50,6 +57,11 @@ def step_from_json(value: Mapping[str, Any]) -> AnyStep:
     return step
 
 
+def task_from_json(value: Mapping[str, Any] | None) -> ModuleTask | None:
+    """What a plan was asked for; None is everything."""
+    return ModuleTask(**{**value, "verb": TaskVerb(value["verb"])}) if value is not None else None
+
+
 def deployment_to_json(plan: DeploymentPlan) -> dict[str, Any]:
     """The plan of one deployment as a JSON value."""
     return {
@@ -58,6 +70,7 @@ def deployment_to_json(plan: DeploymentPlan) -> dict[str, Any]:
         "base": plan.base,
         "held": plan.held,
         "unavailable": plan.unavailable,
+        "task": asdict(plan.task) if plan.task is not None else None,
         "blocked": list(plan.blocked),
         "refused": list(plan.refused),
         "diverged": [_plain(row) for row in plan.diverged],
@@ -84,6 +97,7 @@ def deployment_from_json(value: Mapping[str, Any]) -> DeploymentPlan:
         base=value["base"],
         held=value["held"],
         unavailable=value["unavailable"],
+        task=task_from_json(value.get("task")),
         blocked=tuple(value["blocked"]),
         refused=tuple(value["refused"]),
         diverged=tuple(

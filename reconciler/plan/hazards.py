@@ -12,6 +12,8 @@ class HazardCode(StrEnum):
     ADOPTS_DATABASE_COPY = "ADOPTS_DATABASE_COPY"
     RECREATES_DATABASE = "RECREATES_DATABASE"
     NOT_TRANSACTIONAL = "NOT_TRANSACTIONAL"
+    REVERTS_CHANGE = "REVERTS_CHANGE"
+    RECORDS_UNSEEN = "RECORDS_UNSEEN"
 
 
 NEEDS_CONSENT = frozenset(
@@ -20,6 +22,8 @@ NEEDS_CONSENT = frozenset(
         HazardCode.REWRITES_TABLE,
         HazardCode.ADOPTS_DATABASE_COPY,
         HazardCode.RECREATES_DATABASE,
+        HazardCode.REVERTS_CHANGE,
+        HazardCode.RECORDS_UNSEEN,
     }
 )
 """The others are only shown."""

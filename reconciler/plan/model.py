@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.diff.model import Divergence, Drift, PendingChange
+from reconciler.diff.model import Divergence, DivergencePolicy, Drift, PendingChange
 from reconciler.plan.hazards import Hazard
 from reconciler.plan.steps import AnyStep
+from reconciler.state.task import ModuleTask
 
 
 class Scope(StrEnum):
@@ -31,7 +32,8 @@ class DeploymentPlan:
     `base` is the digest of the tracked and live state the plan was made from, as far as its steps read or
     touch it; `digest` covers the commit, the scope, the base and every step. `blocked` names what cannot
     go on and why, `refused` the hazards nobody consented to, `held` why no rollout follows by itself;
-    `unavailable` says why the deployment could not be read (then nothing else is known).
+    `unavailable` says why the deployment could not be read (then nothing else is known); `task` is what a
+    person asked of modules in place of everything.
     """
 
     name: str
@@ -45,6 +47,12 @@ class DeploymentPlan:
     refused: tuple[str, ...] = ()
     held: str | None = None
     unavailable: str | None = None
+    task: ModuleTask | None = None
+
+    @property
+    def told_diverged(self) -> tuple[Divergence, ...]:
+        """What counts as diverged; what policy allows is shown, and does not count."""
+        return tuple(row for row in self.diverged if row.policy is not DivergencePolicy.ALLOW)
 
     @property
     def steps(self) -> tuple[AnyStep, ...]:

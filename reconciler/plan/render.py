@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from reconciler.diff.model import Action
+from reconciler.diff.model import Action, DivergencePolicy
 from reconciler.plan.encode import to_json
 from reconciler.plan.model import DeploymentPlan, Plan, Scope
-from reconciler.plan.steps import AnyStep
+from reconciler.plan.steps import AnyStep, DeployChange, RevertChange
 
 __all__ = ["to_json", "to_markdown", "to_text"]
 
@@ -72,7 +72,7 @@ def _notices(deployment: DeploymentPlan) -> Iterable[tuple[str, str]]:
         yield "needs consent", why
     for row in deployment.diverged:
         yield (
-            "diverged",
+            "allowed" if row.policy is DivergencePolicy.ALLOW else "diverged",
             f"{row.component}: {row.identity} {row.sort.value} ({row.policy.value}): {row.detail}",
         )
 
@@ -97,12 +97,19 @@ def _deployment_text(deployment: DeploymentPlan) -> list[str]:
 
 def _step_text(step: AnyStep) -> str:
     hazards = "".join(f"  ! {hazard.code.value}: {hazard.message}" for hazard in step.hazards)
-    return f"+ {step.kind.value:<16} {step.component}  {_line(step.identity)}{hazards}"
+    mark = "-" if isinstance(step, RevertChange) else "+"
+    return f"{mark} {step.kind.value:<16} {step.component}  {_line(step.identity)}{_late(step)}{hazards}"
+
+
+def _late(step: AnyStep) -> str:
+    """What is said of a change that is deployed after changes that follow it in the plan file."""
+    return " (late)" if isinstance(step, DeployChange) and step.late else ""
 
 
 def _deployment_markdown(deployment: DeploymentPlan) -> list[str]:
     steps = [
-        f"| {stage.name} | {step.kind.value} | {_cell(step.component)} | {_cell(step.identity)} | "
+        f"| {stage.name} | {step.kind.value} | {_cell(step.component)} | "
+        f"{_cell(step.identity)}{_late(step)} | "
         f"{', '.join(hazard.code.value for hazard in step.hazards) or '–'} |"  # noqa: RUF001
         for stage in deployment.stages
         for step in stage.steps

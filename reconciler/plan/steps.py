@@ -16,6 +16,9 @@ class StepKind(StrEnum):
     CREATE_EXTENSION = "create-extension"
     DEPLOY_CHANGE = "deploy-change"
     RECORD_TAG = "record-tag"
+    RENAME_CHANGE = "rename-change"
+    RECORD_CHANGE = "record-change"
+    REVERT_CHANGE = "revert-change"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,10 @@ class CreateExtension(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployChange(Step):
-    """Run one change's deploy script, verify it and record it, in one transaction."""
+    """Run one change's deploy script, verify it and record it, in one transaction.
+
+    `late`: it stands before deployed changes in the plan file, and its module allows that.
+    """
 
     project: str
     change_id: str
@@ -72,16 +78,55 @@ class DeployChange(Step):
     script: str
     script_hash: str
     transaction: str
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenameChange(Step):
+    """Give the record of a deployed change the name that the plan file gave the change; nothing is run."""
+
+    project: str
+    change_id: str
+    change: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordTag(Step):
-    """Record a tag that the plan file gained on a change that is deployed already."""
+    """Record a tag that the plan file gained on a change that is deployed already.
+
+    `recorded_id` is the id of the change in the record, where that is not the one of the plan file.
+    """
 
     project: str
     change_id: str
     change: str
     tag: str
+    recorded_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordChange(Step):
+    """Record a change as deployed; nothing is run."""
+
+    project: str
+    change_id: str
+    change: str
+    script: str
+    script_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevertChange(Step):
+    """Run the revert script of a deployed change and remove its record, in one transaction.
+
+    `stored`: the script is the one that was kept when the change was deployed.
+    """
+
+    project: str
+    change_id: str
+    change: str
+    script: str
+    stored: bool
 
 
 AnyStep = (
@@ -92,4 +137,7 @@ AnyStep = (
     | CreateExtension
     | DeployChange
     | RecordTag
+    | RenameChange
+    | RecordChange
+    | RevertChange
 )

@@ -6,7 +6,7 @@ Nothing here writes anywhere. What the plan is, is decided by `diff` and `plan`;
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from reconciler.events import Event, SnapshotRead
 from reconciler.plan.build import Consent
 from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, Scope
+from reconciler.planner import tasks
 from reconciler.planner.reads import StateReader
 from reconciler.planner.shared import Shared
 from reconciler.planner.view import Parsing, Resolving, Restrict, SourceView
@@ -31,6 +32,7 @@ from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.values import SecretReference
 from reconciler.state.desired import DesiredState
+from reconciler.state.task import ModuleTask, TaskVerb, find_module, narrowed
 from reconciler.state.tracked import TrackedState
 from reconciler.tracking.install import TRACKING_VERSION
 
@@ -64,7 +66,8 @@ class PlanRequest:
     `intended` names databases whose creation was begun; `made` tells, when asked, those that operations made
     or adopted before; `resuming` is true for the operation that left base lines moving; `allow_hazards` is
     consent beyond the spec's policy. What was read of a server or a database since `not_before` (monotonic)
-    may serve; None reads anew.
+    may serve; None reads anew. `task` is asked of modules in place of everything, `only` the ids of the
+    changes that were shown to be reverted.
     """
 
     scope: Scope = Scope.FULL
@@ -74,6 +77,8 @@ class PlanRequest:
     allow_hazards: frozenset[str] = frozenset()
     held: str | None = None
     not_before: float | None = None
+    task: ModuleTask | None = None
+    only: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,11 +173,29 @@ class Planner:
         """Do what only computes in threads of our own: those of others may all be waiting for something."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
-    async def desired(self, view: SourceView, environment: str) -> tuple[EnvironmentSpec, list[DesiredState]]:
-        """Spec and desired states of an environment, in rollout order.
+    async def desired(
+        self, view: SourceView, environment: str, *, task: ModuleTask | None = None
+    ) -> tuple[EnvironmentSpec, list[DesiredState]]:
+        """Spec and desired states of an environment, in rollout order; narrowed to what a task is about.
 
         Raises NotFound where the commit does not declare it, SpecError with everything wrong in it.
         """
+        spec, states = await self._whole(view, environment)
+        if task is None or task.verb is not TaskVerb.DEPLOY:
+            return spec, states
+        return spec, await self._in_thread(self._narrowed, view, spec, states, task)
+
+    def _narrowed(
+        self, view: SourceView, spec: EnvironmentSpec, states: Sequence[DesiredState], task: ModuleTask
+    ) -> list[DesiredState]:
+        chosen = states
+        if task.to is not None and task.module is not None:
+            component = find_module(states[0], task.module).component
+            chosen = self._resolving.unkept(view, tasks.with_target(spec, component, task.to))
+            tasks.check_target(states, chosen, task)
+        return [narrowed(state, task) for state in chosen]
+
+    async def _whole(self, view: SourceView, environment: str) -> tuple[EnvironmentSpec, list[DesiredState]]:
         parsed = view.environments.get(environment)
         if parsed is None:
             raise NotFound(f"environment '{environment}' is not declared at commit {view.commit[:12]}")
@@ -243,6 +266,11 @@ class Planner:
             for database in desired.databases
         }
         diff = compare(desired, tracked, live, contexts)
+        try:
+            diff = await self._with_reverts(spec, (desired, tracked), diff, (request, allowed))
+        except ReconcilerError as error:
+            plan = plan_build.unavailable(desired, str(error))
+            return Assessment(desired=desired, plan=plan, tracked=None, diff=None)
         plan = plan_build.build(
             desired,
             diff,
@@ -250,5 +278,22 @@ class Planner:
             scope=request.scope,
             consent=Consent(allowed=allowed),
             held=request.held,
+            task=request.task,
         )
         return Assessment(desired=desired, plan=plan, tracked=tracked, diff=diff)
+
+    async def _with_reverts(
+        self,
+        spec: EnvironmentSpec,
+        states: tuple[DesiredState, TrackedState],
+        diff: Diff,
+        asked: tuple[PlanRequest, frozenset[str]],
+    ) -> Diff:
+        """Add what is taken back: what a person asked for, or what left the spec."""
+        request, allowed = asked
+        read = partial(self._reader.revertible, self.dsn(states[0]))
+        if request.task is not None and request.task.verb is TaskVerb.REVERT:
+            return await tasks.reverting(states, diff, request.task, request.only, read)
+        if request.task is not None:
+            return diff
+        return await tasks.with_left_behind(states, diff, prune=spec.policy.prune, allowed=allowed, read=read)

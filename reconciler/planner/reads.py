@@ -14,9 +14,9 @@ from reconciler.snapshot.probe import ALGORITHM
 from reconciler.snapshot.transaction import read_repeatedly, reading
 from reconciler.state.desired import DesiredState
 from reconciler.state.live import LiveDatabase, LiveState
-from reconciler.state.tracked import TrackedDatabase, TrackedState
+from reconciler.state.tracked import Revertible, TrackedDatabase, TrackedState
 from reconciler.tracking.errors import translate
-from reconciler.tracking.read import TrackedReading, read_base_line_objects
+from reconciler.tracking.read import TrackedReading, read_base_line_objects, read_revertible
 
 KEPT_S = 120.0
 """How long a read may serve at most, whoever asks: longer than a pass over a thousand databases takes."""
@@ -73,8 +73,14 @@ class StateReader:
                 server_major=server.server_major,
                 databases={name: live for name, (_tracked, live) in found.items()},
                 available_extensions=server.available_extensions,
+                lock_capacity=server.lock_capacity,
             ),
         )
+
+    async def revertible(self, dsn: Dsn, database: str) -> Mapping[str, Revertible]:
+        """What is stored in a database for taking changes back; read anew every time."""
+        async with self._connections.borrow(dsn, database=database, self_contained=True) as connection:
+            return await read_revertible(connection)
 
     async def _server(self, dsn: Dsn) -> ServerFacts:
         async with self._connections.borrow(dsn, self_contained=True) as connection:

@@ -21,6 +21,7 @@ from reconciler.rollout.states import OperationState
 from reconciler.rollout.summary import RolloutPolicy
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredState
+from reconciler.state.task import ModuleTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +83,12 @@ class Recorder:
         resuming: frozenset[str] = frozenset(),
         request: PlanRequest | None = None,
         intended: Mapping[str, frozenset[str]] | None = None,
+        tasks: Mapping[str, ModuleTask] | None = None,
     ) -> list[Assessment]:
-        """Plan deployments side by side, within a bound; databases intended are read where None is given."""
+        """Plan deployments side by side, within a bound; databases intended are read where None is given.
+
+        `tasks`, by deployment, is what is asked of modules in place of everything.
+        """
         base = request or PlanRequest()
         slots = asyncio.Semaphore(self._parallel)
         if intended is None:
@@ -105,6 +110,7 @@ class Recorder:
                     allow_hazards=base.allow_hazards,
                     held=held.get(desired.deployment),
                     not_before=base.not_before,
+                    task=base.task if tasks is None else tasks[desired.deployment],
                 )
                 return await self._planner.assess(spec, desired, own)
 

@@ -38,6 +38,7 @@ class ServerFacts:
     is_superuser: bool = False
     in_recovery: bool = False
     available_extensions: frozenset[str] = field(default_factory=frozenset)
+    lock_capacity: int | None = None
 
 
 async def read_server(connection: Connection) -> ServerFacts:
@@ -56,6 +57,7 @@ async def read_server(connection: Connection) -> ServerFacts:
             databases=row[4],
             closed_databases=frozenset(row[5]),
             available_extensions=frozenset(row[6]),
+            lock_capacity=row[7],
         )
 
     return await read_repeatedly(once, "reading what the server is and has")

@@ -25,8 +25,12 @@ class LiveDatabase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveState:
-    """Live state of one deployment, by database name."""
+    """Live state of one deployment, by database name.
+
+    `lock_capacity` is how many locks the server's table surely holds; None where it was not read.
+    """
 
     server_major: int
     databases: Mapping[str, LiveDatabase]
     available_extensions: frozenset[str] = frozenset()
+    lock_capacity: int | None = None

@@ -166,6 +166,12 @@ UPDATE reconciler_control.environment_deployments
 SET applied_commit = %(commit)s, pending = 0, held = NULL
 WHERE environment = %(environment)s AND name = %(deployment)s;
 
+-- name: deployment_left :exec
+-- A person made something else of a deployment than any commit says.
+UPDATE reconciler_control.environment_deployments
+SET applied_commit = NULL, held = %(reason)s
+WHERE environment = %(environment)s AND name = %(deployment)s;
+
 -- name: environment_applied :one
 -- Once all deployments carry the same commit, the environment does; gives a row only when that is news.
 UPDATE reconciler_control.environments AS e

@@ -44,7 +44,8 @@ WHERE o.id = m.id AND o.state = m.before AND o.rollout = r.id
 RETURNING
     o.id, o.rollout, o.environment, o.deployment, r.commit, r.scope, m.before::text AS before,
     m.after::text AS after, o.reason, o.error, o.attempts, o.next_attempt_at,
-    coalesce(o.plan -> 'blocked', '[]') = '[]' AS whole;
+    coalesce(o.plan -> 'blocked', '[]') = '[]' AND coalesce(o.plan -> 'task', 'null') = 'null' AS whole,
+    o.plan -> 'task' ->> 'hold' AS hold;
 
 -- name: operation_state :one
 -- Where an operation stands and who may write for it, to say why a move was refused.

@@ -24,7 +24,7 @@ RETURNING id;
 -- What is not over of an environment, to see what a new rollout repeats and what it replaces.
 SELECT
     o.id, o.rollout, o.deployment, o.state::text AS state, o.plan_digest, r.commit, r.scope,
-    o.superseded_at IS NOT NULL AS superseded
+    o.superseded_at IS NOT NULL AS superseded, coalesce(o.plan -> 'task', 'null') AS task
 FROM reconciler_control.operations AS o
 INNER JOIN reconciler_control.rollouts AS r ON o.rollout = r.id
 WHERE o.environment = %(environment)s AND o.finished_at IS NULL

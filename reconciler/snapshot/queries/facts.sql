@@ -69,4 +69,8 @@ SELECT
         WHERE datistemplate OR NOT datallowconn
     ) AS closed_databases,
     (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_available_extensions
-    ) AS available_extensions;
+    ) AS available_extensions,
+    current_setting('max_locks_per_transaction')::bigint
+    * (
+        current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint
+    ) AS lock_capacity;

@@ -1,0 +1,137 @@
+"""Run the steps of a person's deploys and reverts of modules: in order, a safe point between transactions."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from reconciler.errors import Refused
+from reconciler.execution import reverts
+from reconciler.execution.resources import Resources
+from reconciler.execution.reverts import Steps
+from reconciler.plan.steps import RecordChange, RevertChange
+from reconciler.state.desired import DesiredModule
+
+AnyTaskStep = RecordChange | RevertChange
+
+
+class Stopped(Exception):
+    """Something that runs beside failed, and nothing more is begun; that one's error is told."""
+
+
+class Journal(Protocol):
+    """Where the progress of steps goes."""
+
+    async def started(self, step: AnyTaskStep) -> None:
+        """A step begins."""
+
+    async def finished(self, step: AnyTaskStep, duration_s: float) -> None:
+        """A step is done."""
+
+    async def failed(self, step: AnyTaskStep, duration_s: float, error: BaseException) -> None:
+        """A step failed."""
+
+    async def safe_point(self) -> None:
+        """Nothing is under way."""
+
+
+class _Row:
+    """Steps that are carried out one after the other, and how far that is."""
+
+    def __init__(
+        self,
+        steps: Sequence[AnyTaskStep],
+        resources: Resources,
+        journal: Journal,
+        go_on: Callable[[], None],
+    ) -> None:
+        self._steps = steps
+        self._resources = resources
+        self._journal = journal
+        self._go_on = go_on
+        self._position = 0
+        self._began = time.monotonic()
+
+    async def begin(self) -> None:
+        """The step at hand begins."""
+        step = self._steps[self._position]
+        self._resources.interference.at(f"before {step.id}")
+        self._began = time.monotonic()
+        await self._journal.started(step)
+
+    async def done(self) -> None:
+        """The step at hand is done, and the next one begins."""
+        step = self._steps[self._position]
+        self._resources.interference.at(f"after {step.id}")
+        await self._journal.finished(step, time.monotonic() - self._began)
+        self._position += 1
+        if self._position < len(self._steps):
+            await self.begin()
+
+    async def failed(self, error: Exception) -> None:
+        """The step at hand failed, if there is one."""
+        if self._position < len(self._steps):
+            step = self._steps[self._position]
+            await self._journal.failed(step, time.monotonic() - self._began, error)
+
+    async def safe_point(self) -> None:
+        """Nothing is under way."""
+        await self._journal.safe_point()
+        self._go_on()
+
+    def written(self) -> None:
+        """Script and record are written and not committed yet."""
+        self._resources.interference.at(f"inside {self._steps[self._position].id}")
+
+
+async def run_reverts(
+    steps: Sequence[RevertChange], resources: Resources, journal: Journal, go_on: Callable[[], None]
+) -> None:
+    """Take changes of one database back, of whichever modules, in the order of the steps."""
+    missing = [step.change for step in steps if step.change_id not in resources.reverts]
+    if missing:
+        raise Refused(f"nothing says any more how to revert {', '.join(missing[:20])}; plan again")
+    session = await resources.session(steps[0].database)
+    changes = [resources.reverts[step.change_id] for step in steps]
+
+    async def carry_out(told: Steps) -> None:
+        await reverts.revert(session, changes, resources.actor, told)
+
+    await _carry_out(_Row(steps, resources, journal, go_on), carry_out, resources)
+
+
+async def run_records(
+    steps: Sequence[RecordChange],
+    module: DesiredModule,
+    resources: Resources,
+    journal: Journal,
+    go_on: Callable[[], None],
+) -> None:
+    """Record changes of one module as deployed."""
+    known = {change.change_id: change for change in module.changes}
+    for step in steps:
+        if step.change_id not in known or known[step.change_id].script_hash != step.script_hash:
+            raise Refused(f"the plan records another version of '{step.script}' than the commit holds")
+    session = await resources.session(steps[0].database)
+    changes = [known[step.change_id] for step in steps]
+
+    async def carry_out(told: Steps) -> None:
+        await reverts.record_only(session, module, changes, resources.actor, told)
+
+    await _carry_out(_Row(steps, resources, journal, go_on), carry_out, resources)
+
+
+async def _carry_out(row: _Row, action: Callable[[Steps], Awaitable[None]], resources: Resources) -> None:
+    told = Steps(
+        done=row.done,
+        safe_point=row.safe_point,
+        written=row.written if resources.interference.active else None,
+    )
+    await row.safe_point()
+    await row.begin()
+    try:
+        await action(told)
+    except Stopped:
+        raise
+    except Exception as error:
+        await row.failed(error)
+        raise

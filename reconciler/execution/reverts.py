@@ -1,0 +1,158 @@
+"""Take deployed changes back, and record changes that are deployed already.
+
+A revert script and the removal of its record are one transaction, sent as one pipeline.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+import psycopg
+
+from reconciler.diff.model import ToRevert
+from reconciler.errors import LeaseLost, ReconcilerError, Refused, StepFailed
+from reconciler.execution.changes import (
+    Batch,
+    ScriptFault,
+    place_of,
+    record_of,
+    reset,
+    roll_back,
+    with_lock_retries,
+)
+from reconciler.execution.session import DatabaseSession
+from reconciler.postgres.connection import is_transient, translate
+from reconciler.postgres.queries import Queries
+from reconciler.state.desired import DesiredChange, DesiredModule
+from reconciler.state.program import Purpose, compile_script
+from reconciler.tracking import record
+from reconciler.tracking.errors import translate as translate_record
+from reconciler.tracking.record import Actor, ChangeRecord, Failure, ModuleIdentity
+
+_QUERIES = Queries.load("reconciler.execution")
+RECORDS_AT_ONCE = 200
+"""Changes that are only recorded share a transaction up to this many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """Who is told how far it is: `done` after each change, `safe_point` between two transactions.
+
+    `written` where script and record are sent and not committed yet; it costs a round trip.
+    """
+
+    done: Callable[[], Awaitable[None]]
+    safe_point: Callable[[], Awaitable[None]]
+    written: Callable[[], None] | None = None
+
+
+async def revert(session: DatabaseSession, changes: Sequence[ToRevert], actor: Actor, steps: Steps) -> None:
+    """Take changes back in the order given; each loses its record if and only if its script ran.
+
+    Raises StepFailed with file and line, LockNotAcquired after the last try, or what `steps` raises.
+    """
+    for number, change in enumerate(changes):
+        if number:
+            await steps.safe_point()
+        await with_lock_retries(session, partial(_one, session, change, actor, steps), steps.safe_point)
+        await steps.done()
+
+
+async def _one(session: DatabaseSession, change: ToRevert, actor: Actor, steps: Steps) -> None:
+    if change.script is None:
+        raise Refused(f"change '{change.change.name}' of module '{change.project}' has no revert script")
+    program = compile_script(change.script, purpose=Purpose.REVERT)
+    if not program.transactional:
+        raise Refused(f"{change.script.path} cannot run in a transaction: {'; '.join(program.reasons)}")
+    writer = session.writer
+    batch = Batch(writer)
+    try:
+        async with batch:
+            await writer.execute(_QUERIES["begin_change"])
+            await reset(session)
+            await batch.send(change, program)
+            # Our own record is written with our own settings, whatever the script set.
+            await writer.execute(_QUERIES["reset_role"])
+            await reset(session)
+            name = (change.change.change_id, change.change.name)
+            await record.change_reverted(writer, session.fence, change.project, name, actor)
+            if steps.written is not None:
+                await batch.sync()
+                steps.written()
+            await reset(session)
+            await writer.execute(_QUERIES["commit_change"])
+    except (psycopg.Error, ReconcilerError) as error:
+        await roll_back(session)
+        cause = error if isinstance(error, psycopg.Error) else error.__cause__
+        if not isinstance(cause, psycopg.Error):
+            raise
+        raise await _explain(session, change, batch.fault(cause), actor) from cause
+    except BaseException:
+        await roll_back(session)
+        raise
+
+
+async def _explain(
+    session: DatabaseSession, change: ToRevert, error: ScriptFault | psycopg.Error, actor: Actor
+) -> ReconcilerError:
+    """Turn a driver's error into ours: transient ones to be tried again, the others recorded and final."""
+    cause = error.error if isinstance(error, ScriptFault) else error
+    doing = (
+        f"reverting change '{change.change.name}' of module '{change.project}' in database "
+        f"'{session.database}'"
+    )
+    place = place_of(error)
+    where = f" at {place[0]}:{place[1]}" if place else ""
+    if is_transient(cause) or session.writer.closed:
+        return translate(cause, doing + where)
+    told = (translate if place else translate_record)(cause, doing + where)
+    if isinstance(told, LeaseLost):
+        return told
+    if not isinstance(told, StepFailed):
+        told = StepFailed(
+            told.message,
+            hint=told.hint
+            or "correct the revert script and push a new commit, then ask for the revert again",
+            file=place[0] if place else None,
+            line=place[1] if place else None,
+            sqlstate=cause.sqlstate,
+        )
+    failure = Failure(message=told.message, sqlstate=told.sqlstate, file=told.file, line=told.line)
+    identity = ModuleIdentity(project=change.project, component=change.component)
+    what = ChangeRecord(change_id=change.change.change_id, name=change.change.name)
+    with suppress(psycopg.Error, ReconcilerError):
+        async with session.holder_lock:
+            await record.change_failed(session.holder, session.fence, identity, what, failure, actor)
+    return told
+
+
+async def record_only(
+    session: DatabaseSession,
+    module: DesiredModule,
+    changes: Sequence[DesiredChange],
+    actor: Actor,
+    steps: Steps,
+) -> None:
+    """Record changes as deployed and run nothing, some in each transaction."""
+    identity = ModuleIdentity(project=module.project, component=module.component, uri=module.uri)
+    writer = session.writer
+    for start in range(0, len(changes), RECORDS_AT_ONCE):
+        if start:
+            await steps.safe_point()
+        group = changes[start : start + RECORDS_AT_ONCE]
+        try:
+            async with writer.pipeline():
+                await writer.execute(_QUERIES["begin_change"])
+                for change in group:
+                    await record.change_deployed(writer, session.fence, identity, record_of(change), actor)
+                await writer.execute(_QUERIES["commit_change"])
+        except psycopg.Error as error:
+            await roll_back(session)
+            doing = f"recording changes of module '{module.project}' in database '{session.database}'"
+            raise translate_record(error, doing) from error
+        except BaseException:
+            await roll_back(session)
+            raise
+        for _change in group:
+            await steps.done()

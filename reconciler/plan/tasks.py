@@ -1,0 +1,61 @@
+"""The steps of what a person asks of change modules: reverts, and records of what was not run."""
+
+from collections.abc import Iterable
+
+from reconciler.diff.model import ModuleDiff, Reverts, ToRevert
+from reconciler.plan.hazards import Hazard, HazardCode
+from reconciler.plan.steps import RecordChange, RevertChange, StepKind
+from reconciler.state.desired import DesiredChange
+
+REVERTS = "what it made is taken back"
+DELETES = "its revert script drops or empties something that holds data"
+REWRITES = "its revert script rewrites a whole table under an exclusive lock"
+UNSEEN = "it is recorded as deployed, and nobody looks whether it is"
+_MESSAGES = {HazardCode.DELETES_DATA: DELETES, HazardCode.REWRITES_TABLE: REWRITES}
+
+
+def revert_steps(part: Reverts) -> Iterable[RevertChange]:
+    """A step for each change to take back, newest first."""
+    for one in part.changes:
+        if one.script is None:
+            continue
+        change = one.change
+        yield RevertChange(
+            id=f"{one.component}/{StepKind.REVERT_CHANGE.value}/{one.project}:{change.name}",
+            kind=StepKind.REVERT_CHANGE,
+            component=one.component,
+            identity=f"change {change.name}",
+            database=part.database,
+            project=one.project,
+            change_id=change.change_id,
+            change=change.name,
+            script=one.script.path,
+            stored=one.stored,
+            hazards=tuple(Hazard(code=code, message=message) for code, message in hazards_of_revert(one)),
+        )
+
+
+def hazards_of_revert(one: ToRevert) -> Iterable[tuple[HazardCode, str]]:
+    """Taking a change back is one by itself, whatever its script holds."""
+    yield HazardCode.REVERTS_CHANGE, REVERTS
+    for code, message in _MESSAGES.items():
+        if code.value in one.hazards:
+            yield code, message
+
+
+def record_step(part: ModuleDiff, change: DesiredChange) -> RecordChange:
+    """A step that records a change and runs nothing."""
+    module = part.desired
+    return RecordChange(
+        id=f"{module.component}/{StepKind.RECORD_CHANGE.value}/{change.name}",
+        kind=StepKind.RECORD_CHANGE,
+        component=module.component,
+        identity=f"change {change.name}",
+        database=module.database,
+        project=module.project,
+        change_id=change.change_id,
+        change=change.name,
+        script=change.deploy.path,
+        script_hash=change.script_hash,
+        hazards=(Hazard(code=HazardCode.RECORDS_UNSEEN, message=UNSEEN),),
+    )

@@ -1,0 +1,158 @@
+"""Turns what a person asks of change modules into desired states and reverts; it reads no database itself."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+
+from reconciler.diff import reverts
+from reconciler.diff.model import (
+    DatabaseDiff,
+    DatabaseNeed,
+    Diff,
+    Divergence,
+    DivergencePolicy,
+    DivergenceSort,
+    Reverts,
+)
+from reconciler.diff.reverts import Ground
+from reconciler.errors import Refused
+from reconciler.plan.tasks import hazards_of_revert
+from reconciler.spec.environment import EnvironmentSpec
+from reconciler.state.desired import DesiredDatabase, DesiredState
+from reconciler.state.task import ModuleTask, find_module
+from reconciler.state.tracked import Revertible, TrackedDatabase, TrackedModule, TrackedState
+
+ReadStored = Callable[[str], Awaitable[Mapping[str, Revertible]]]
+"""Gives what is stored in a database for taking changes back."""
+
+_WRITABLE = (None, DatabaseNeed.UPGRADE_TRACKING, DatabaseNeed.TAKE_BASE_LINE)
+
+
+def with_target(spec: EnvironmentSpec, component: str, to: str) -> EnvironmentSpec:
+    """The spec as if one module of it went to another target."""
+    parts = tuple(
+        part.model_copy(update={"to": to}) if part.name == component else part for part in spec.components
+    )
+    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"components": parts})})
+
+
+def check_target(whole: Sequence[DesiredState], chosen: Sequence[DesiredState], task: ModuleTask) -> None:
+    """Raise Refused where a target lies beyond the one that the spec has: a pass would call it diverged."""
+    for before, after in zip(whole, chosen, strict=True):
+        wanted, spec = find_module(after, str(task.module)), find_module(before, str(task.module))
+        if len(wanted.changes) > len(spec.changes):
+            raise Refused(
+                f"'{task.to}' lies beyond '{spec.target}', to which the spec deploys module '{task.module}'",
+                hint="move `to:` in the spec",
+            )
+
+
+def narrows(whole: Sequence[DesiredState], chosen: Sequence[DesiredState], task: ModuleTask) -> bool:
+    """Whether a deploy leaves out changes that the spec wants of its module."""
+    return task.to is not None and any(
+        len(find_module(after, str(task.module)).changes) < len(find_module(before, str(task.module)).changes)
+        for before, after in zip(whole, chosen, strict=True)
+    )
+
+
+async def reverting(
+    states: tuple[DesiredState, TrackedState],
+    diff: Diff,
+    task: ModuleTask,
+    only: frozenset[str] | None,
+    read: ReadStored,
+) -> Diff:
+    """The diff of a revert by hand: what goes, and what its database needs before."""
+    desired, tracked = states
+    found = reverts.find(desired, tracked, str(task.module))
+    if found is None:
+        why = f"the spec declares no module '{task.module}', and nothing of such a one is deployed"
+        nothing = Reverts(
+            component=str(task.module),
+            project=str(task.module),
+            database="",
+            stage=desired.stages[-1],
+            blocked=(why,),
+        )
+        return Diff(databases=(), modules=(), reverts=(nothing,))
+    database, project = found
+    owner = next(part for part in diff.databases if part.desired.database == database.database)
+    recorded = tracked.databases.get(database.database, TrackedDatabase())
+    stored = await read(database.database) if recorded.installed else {}
+    ground = Ground(desired=desired, database=database, tracked=recorded, stored=stored)
+    part = reverts.plan_task(ground, project, task, only)
+    why_not = _why_not(owner)
+    if part.changes and why_not is not None:
+        part = replace(part, changes=(), blocked=(why_not,))
+    owner = replace(owner, need=owner.need if part.changes else None, extensions=(), diverged=(), blocked=())
+    return Diff(databases=(owner,), modules=(), reverts=(part,))
+
+
+def _why_not(owner: DatabaseDiff) -> str | None:
+    if owner.need not in _WRITABLE:
+        return f"database '{owner.desired.database}' cannot be written to as it is: {owner.reason}"
+    return owner.blocked[0] if owner.blocked else None
+
+
+async def with_left_behind(
+    states: tuple[DesiredState, TrackedState],
+    diff: Diff,
+    *,
+    prune: bool,
+    allowed: frozenset[str],
+    read: ReadStored,
+) -> Diff:
+    """Add the modules that left the spec: told of, or taken back where policy and consent say so."""
+    desired, tracked = states
+    told: list[Divergence] = []
+    taken: list[Reverts] = []
+    for database, module in reverts.left_behind(desired, tracked):
+        why, part = f"policy.prune is off; {_BY_HAND}", None
+        if prune and not desired.modules:
+            why = f"the spec declares no module at all, and never is everything pruned; {_BY_HAND}"
+        elif prune:
+            why, part = await _pruned((desired, tracked), (database, module), diff, allowed, read)
+        told.append(_told(module, why))
+        if part is not None:
+            taken.append(part)
+    return replace(diff, reverts=tuple(taken), left_behind=tuple(told)) if told else diff
+
+
+_BY_HAND = "`reconciler module revert` takes it back by hand"
+
+
+async def _pruned(
+    states: tuple[DesiredState, TrackedState],
+    what: tuple[DesiredDatabase, TrackedModule],
+    diff: Diff,
+    allowed: frozenset[str],
+    read: ReadStored,
+) -> tuple[str, Reverts | None]:
+    """Why a module stays, or that it goes and how."""
+    (desired, tracked), (database, module) = states, what
+    ground = Ground(
+        desired=desired,
+        database=database,
+        tracked=tracked.databases[database.database],
+        stored=await read(database.database),
+    )
+    part = reverts.plan_all(ground, module.project)
+    owner = next(each for each in diff.databases if each.desired.database == database.database)
+    reasons = [*part.blocked, *([why] if (why := _why_not(owner)) is not None else [])]
+    codes = {code.value for one in part.changes for code, _message in hazards_of_revert(one)}
+    if missing := sorted(codes - allowed):
+        reasons.append(f"pruning it needs consent to {', '.join(missing)} (policy.allowHazards)")
+    if reasons:
+        return "; ".join(reasons), None
+    return "it is pruned, by its revert scripts", part
+
+
+def _told(module: TrackedModule, why: str) -> Divergence:
+    count = len(module.changes)
+    return Divergence(
+        component=module.component,
+        identity=f"module {module.project}",
+        sort=DivergenceSort.ORPHANED,
+        policy=DivergencePolicy.WARN,
+        detail=f"it left the spec, and {count} change{'' if count == 1 else 's'} of it "
+        f"{'is' if count == 1 else 'are'} deployed: {why}",
+    )

@@ -1,0 +1,63 @@
+"""What a person asks of change modules in place of a whole rollout, and the desired state of that."""
+
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from enum import StrEnum
+
+from reconciler.errors import NotFound
+from reconciler.state.desired import DesiredModule, DesiredState
+
+
+class TaskVerb(StrEnum):
+    """What is to be done with modules."""
+
+    DEPLOY = "deploy"
+    REVERT = "revert"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleTask:
+    """One deploy or revert by hand.
+
+    `module` is a component of the spec, or for a revert the project of a module that left it; None deploys
+    all modules. `to` names the last change to stay deployed; without it a deploy goes to the end that the
+    spec has, and a revert takes back the last change, or all with `everything`. `log_only` records changes
+    as deployed and runs nothing. `hold` says why passes leave the deployment alone after it.
+    """
+
+    verb: TaskVerb
+    module: str | None = None
+    to: str | None = None
+    everything: bool = False
+    with_dependents: bool = False
+    log_only: bool = False
+    hold: str | None = None
+
+
+def narrowed(desired: DesiredState, task: ModuleTask) -> DesiredState:
+    """Leave the modules to deploy and their databases; NotFound where the one asked for is not there."""
+    if task.verb is not TaskVerb.DEPLOY:
+        return desired
+    modules = desired.modules if task.module is None else (find_module(desired, task.module),)
+    needed = {module.database_component for module in modules}
+    return replace(
+        desired,
+        modules=tuple(modules),
+        databases=tuple(part for part in desired.databases if part.component in needed),
+    )
+
+
+def find_module(desired: DesiredState, name: str) -> DesiredModule:
+    """Find a module by its component, else by its project."""
+    for module in desired.modules:
+        if module.component == name:
+            return module
+    for module in desired.modules:
+        if module.project == name:
+            return module
+    names = [module.component for module in desired.modules]
+    near = get_close_matches(name, names, n=1)
+    raise NotFound(
+        f"environment '{desired.environment}' has no module '{name}'",
+        hint=f"did you mean '{near[0]}'?" if near else f"it has: {', '.join(names[:20]) or 'none'}",
+    )

@@ -1,0 +1,281 @@
+"""Deploys and reverts of change modules by hand, as rollouts on real databases."""
+
+from typing import Any
+
+import pytest
+
+from reconciler.errors import NotFound, Refused
+from reconciler.rollout.status import RolloutStatus
+from reconciler.state.task import ModuleTask, TaskVerb
+from tests.plugins.modules import tables
+from tests.plugins.site import Process, Site, holds
+
+ALL = ("t1", "t2", "t3", "t4")
+V1 = {"t2": "v1"}
+CONSENT = frozenset({"REVERTS_CHANGE", "DELETES_DATA"})
+
+
+def deploy(to: str | None = None, **more: Any) -> ModuleTask:
+    return ModuleTask(verb=TaskVerb.DEPLOY, module="shop-schema", to=to, **more)
+
+
+def revert(to: str | None = None, *, module: str = "shop-schema", **more: Any) -> ModuleTask:
+    return ModuleTask(verb=TaskVerb.REVERT, module=module, to=to, **more)
+
+
+async def run(process: Process, task: ModuleTask, *, consent: frozenset[str] = CONSENT) -> list[str] | None:
+    """Ask for a task and wait for its end: states of the operations, None where there was nothing to do."""
+    recorded = await process.parts.reconciler.run_module(
+        "production", task, reason="test", requested_by="ada", allow_hazards=consent
+    )
+    return await ended(process, recorded.id) if recorded is not None else None
+
+
+async def ended(process: Process, rollout: str) -> list[str]:
+    process.worker.wake()
+
+    async def over() -> RolloutStatus | None:
+        status = await process.parts.reconciler.rollout(rollout)
+        return status if status.finished_at is not None else None
+
+    status = await holds(over, "the rollout to end")
+    return [operation.state.value for operation in status.operations]
+
+
+def there(site: Site) -> list[str]:
+    """Tables of the database."""
+    query = "select relname::text from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace"
+    return sorted(row[0] for row in site.rows(query))
+
+
+async def settled(process: Process) -> None:
+    """A pass that finds nothing to do by itself records nothing."""
+    before = len(await process.rollouts())
+    await process.look()
+    assert len(await process.rollouts()) == before
+
+
+async def up(site: Site, files: dict[str, str], *, more: str = "", by_hand: bool = True) -> Process:
+    """A process with a worker at work; nothing is deployed yet where rollouts are recorded by hand only."""
+    process = site.process()
+    policy = "  policy: {mode: observe}\n" if by_hand else ""
+    site.repository.commit({**site.spec(more=policy + more), **files})
+    await process.look()
+    process.work()
+    return process
+
+
+async def test_deploy_goes_to_its_target_and_stays_there(site: Site) -> None:
+    """Twice the same target: the second time nothing is done; passes leave it alone and say why."""
+    process = await up(site, tables(*ALL, tags=V1), by_hand=False)
+    rollout = (await process.rollouts())[0].id
+    assert await ended(process, rollout) == ["completed"]
+    assert await run(process, revert(everything=True)) == ["completed"]
+    assert (site.deployed(), there(site)) == ([], [])
+    assert await run(process, deploy("@v1")) == ["completed"]
+    assert (site.deployed(), there(site)) == (["t1", "t2"], ["t1", "t2"])
+    assert await run(process, deploy("t2")) is None
+    await settled(process)
+    status = (await process.environment()).deployments[0]
+    assert status.held == "module 'shop-schema' was deployed to '@v1' by hand, and not further"
+    assert (status.pending, status.applied_commit) == (2, None)
+    assert await run(process, deploy()) == ["completed"]
+    assert site.deployed() == list(ALL)
+    await process.look()
+    status = (await process.environment()).deployments[0]
+    assert (status.held, status.pending) == (None, 0)
+
+
+async def test_deploy_refuses_targets_it_cannot_reach(site: Site) -> None:
+    """Behind what is deployed, beyond the spec's target, unknown: each is an error, and nothing changes."""
+    process = await up(site, tables(*ALL, tags=V1))
+    assert await run(process, deploy("t3")) == ["completed"]
+    with pytest.raises(Refused, match=r"lies behind what is deployed on 'eu': 't3'.*module revert"):
+        await run(process, deploy("@v1"))
+    for unknown in ("nosuch", "@nosuch"):
+        with pytest.raises(NotFound, match="nosuch"):
+            await run(process, deploy(unknown))
+    with pytest.raises(NotFound, match="did you mean 'shop-schema'"):
+        await run(process, ModuleTask(verb=TaskVerb.DEPLOY, module="shop-shema"))
+    assert site.deployed() == ["t1", "t2", "t3"]
+
+
+async def test_log_only_records_and_runs_nothing(site: Site) -> None:
+    """Consent is needed, for it may lie; a later deploy runs only what is new."""
+    process = await up(site, tables(*ALL, tags=V1))
+    task = deploy("t2", log_only=True)
+    with pytest.raises(Refused, match="RECORDS_UNSEEN"):
+        await run(process, task)
+    assert await run(process, task, consent=frozenset({"RECORDS_UNSEEN"})) == ["completed"]
+    assert (site.deployed(), there(site)) == (["t1", "t2"], [])
+    assert site.rows("select name from reconciler.tags") == [("v1",)]
+    assert site.rows("select count(*) from reconciler.changes where script_hash is null") == [(0,)]
+    assert await run(process, deploy()) == ["completed"]
+    assert there(site) == ["t3", "t4"]
+
+
+async def test_revert_leaves_its_target(site: Site) -> None:
+    """Newest first down to the target; bare, the last change; passes do not put back what was taken."""
+    process = await up(site, tables(*ALL, tags=V1), by_hand=False)
+    assert await ended(process, (await process.rollouts())[0].id) == ["completed"]
+    with pytest.raises(Refused, match=r"needs consent.*REVERTS_CHANGE"):
+        await run(process, revert(), consent=frozenset())
+    assert await run(process, revert()) == ["completed"]
+    assert (site.deployed(), there(site)) == (["t1", "t2", "t3"], ["t1", "t2", "t3"])
+    await settled(process)
+    with pytest.raises(Refused, match="'t4' is not deployed"):
+        await run(process, revert("t4"))
+    with pytest.raises(Refused, match="'nosuch' is not deployed"):
+        await run(process, revert("nosuch"))
+    assert await run(process, revert("t3")) is None
+    assert await run(process, revert("@v1^")) == ["completed"]
+    assert (site.deployed(), there(site)) == (["t1"], ["t1"])
+    log = site.rows("select kind::text, name from reconciler.events order by event_id desc limit 3")
+    assert log == [("revert", "t2"), ("revert", "t3"), ("revert", "t4")]
+    assert site.rows("select moving from reconciler.base_line") == [(False,)]
+    newer = site.repository.commit({"README": "newer"})
+    await process.look()
+    assert (await process.rollouts())[0].commit == newer
+
+
+async def test_revert_uses_the_right_script(site: Site) -> None:
+    """The commit's, where it still is that change's; else the stored one; a missing one stops everything."""
+    process = await up(site, tables(*ALL, without_revert=["t1"]))
+    await run(process, deploy())
+    mended = tables(*ALL, without_revert=["t1"])
+    mended["modules/shop/revert/t4.sql"] = "drop table t4; create table mended ();"
+    mended["modules/shop/deploy/t3.sql"] = "create table other_t3 ();"
+    mended["modules/shop/revert/t3.sql"] = "drop table other_t3;"
+    site.repository.commit(mended)
+    await process.look()
+    plan = await process.parts.reconciler.preview_module("production", revert("t2"))
+    assert [(step.change, step.stored) for step in plan.deployments[0].steps] == [("t4", False), ("t3", True)]
+    with pytest.raises(Refused, match=r"no revert script.*'shop:t1'"):
+        await run(process, revert(everything=True))
+    assert len(site.deployed()) == 4
+    assert await run(process, revert("t2")) == ["completed"]
+    assert there(site) == ["mended", "t1", "t2"]
+
+
+async def test_revert_that_fails_says_where(site: Site) -> None:
+    """What was taken back before it stays so; the failed change keeps its table and its record."""
+    files = tables(*ALL)
+    files["modules/shop/revert/t3.sql"] = "drop table t3;\nselect nosuch;\n"
+    process = await up(site, files)
+    await run(process, deploy())
+    recorded = await process.parts.reconciler.run_module(
+        "production", revert("t1"), reason="", requested_by="ada", allow_hazards=CONSENT
+    )
+    assert recorded is not None
+    assert await ended(process, recorded.id) == ["failed"]
+    operation = (await process.parts.reconciler.rollout(recorded.id)).operations[0]
+    assert operation.error is not None
+    assert operation.error["where"] == "modules/shop/revert/t3.sql:2"
+    assert 'column "nosuch" does not exist' in operation.error["why"]
+    assert (site.deployed(), there(site)) == (["t1", "t2", "t3"], ["t1", "t2", "t3"])
+
+
+COMPONENTS = (
+    "    - {name: app-schema, kind: Module, database: {from: shop-db}, path: modules/app}\n"
+    "    - {name: other-schema, kind: Module, database: {from: shop-db}, path: modules/other}\n"
+)
+
+
+def three_modules(site: Site) -> dict[str, str]:
+    spec = site.spec()
+    name = next(iter(spec))
+    spec[name] += COMPONENTS
+    return {
+        **spec,
+        **tables(*ALL, tags=V1),
+        **tables("a1", "a2", project="app", requires={"a1": "shop:@v1"}),
+        **tables("o1", project="other"),
+    }
+
+
+async def test_dependents_are_refused_or_go_first(site: Site) -> None:
+    """What requires it in other modules is named; on request it goes first; unrelated modules never go."""
+    process = site.process()
+    site.repository.commit(three_modules(site))
+    await process.look()
+    process.work()
+    assert await ended(process, (await process.rollouts())[0].id) == ["completed"]
+    everything = ["a1", "a2", "o1", *ALL]
+    assert there(site) == everything
+    with pytest.raises(Refused, match=r"'app:a1' requires 'shop:t2'.*--with-dependents"):
+        await run(process, revert("t1"))
+    assert there(site) == everything
+    assert await run(process, revert("t2")) == ["completed"]
+    assert there(site) == ["a1", "a2", "o1", "t1", "t2"]
+    plan = await process.parts.reconciler.preview_module("production", revert("t1", with_dependents=True))
+    steps = [step.identity for step in plan.deployments[0].steps]
+    assert set(steps) == {"change a1", "change a2", "change t2"}
+    assert steps.index("change a2") < steps.index("change a1") < steps.index("change t2")
+    assert await run(process, revert("t1", with_dependents=True)) == ["completed"]
+    assert there(site) == ["o1", "t1"]
+
+
+async def test_module_that_left_the_spec_is_told_of_and_pruned_with_consent(site: Site) -> None:
+    """It stays, and is told of, until policy and consent both say that it goes; others' stay."""
+    process = site.process()
+    files = three_modules(site)
+    site.repository.commit(files)
+    await process.look()
+    process.work()
+    assert await ended(process, (await process.rollouts())[0].id) == ["completed"]
+    name = next(file for file in files if file.startswith("environments/"))
+
+    async def without(policy: str) -> str:
+        spec = site.spec(more=policy)[name] + COMPONENTS.split("\n", maxsplit=1)[0] + "\n"
+        site.repository.commit({name: spec})
+        await process.look()
+        plan = await process.parts.reconciler.preview("production")
+        rows = [row for row in plan.deployments[0].diverged if row.sort.value == "orphaned"]
+        assert [row.identity for row in rows] == ["module other"]
+        return rows[0].detail
+
+    assert "policy.prune is off" in await without("")
+    assert "needs consent to DELETES_DATA, REVERTS_CHANGE" in await without("  policy: {prune: true}\n")
+    await settled(process)
+    assert "o1" in there(site)
+    site.rows("update reconciler.modules set environment = 'staging' where project = 'other' returning 1")
+    plan = await process.parts.reconciler.preview("production")
+    assert plan.deployments[0].diverged == ()
+    site.rows("update reconciler.modules set environment = 'production' where project = 'other' returning 1")
+    policy = "  policy: {prune: true, allowHazards: [DELETES_DATA, REVERTS_CHANGE]}\n"
+    site.repository.commit(
+        {name: site.spec(more=policy)[name] + COMPONENTS.split("\n", maxsplit=1)[0] + "\n"}
+    )
+    await process.look()
+    assert await ended(process, (await process.rollouts())[0].id) == ["completed"]
+    assert "o1" not in there(site)
+    assert "a1" in there(site)
+    await settled(process)
+
+
+async def test_nothing_declared_prunes_nothing(site: Site) -> None:
+    """A spec without any module leaves what is deployed alone, whatever policy says."""
+    process = await up(site, tables("t1"), by_hand=False)
+    assert await ended(process, (await process.rollouts())[0].id) == ["completed"]
+    policy = "  policy: {prune: true, allowHazards: [DELETES_DATA, REVERTS_CHANGE]}\n"
+    name, text = next(iter(site.spec(more=policy).items()))
+    site.repository.commit({name: "".join(f"{line}\n" for line in text.splitlines() if "Module" not in line)})
+    await process.look()
+    plan = await process.parts.reconciler.preview("production")
+    assert [row.sort.value for row in plan.deployments[0].diverged] == ["orphaned"]
+    assert (plan.deployments[0].steps, site.deployed()) == ((), ["t1"])
+    assert await run(process, revert(module="shop-schema", everything=True)) == ["completed"]
+    assert there(site) == []
+
+
+async def test_one_transaction_that_needs_too_many_locks_is_refused(site: Site) -> None:
+    """The plan says so with numbers, and nothing runs."""
+    names = [f"t{number}" for number in range(2000)]
+    name, text = next(iter(site.spec().items()))
+    text = text.replace("path: modules/shop}", "path: modules/shop, transaction: module}")
+    process = site.process()
+    site.repository.commit({name: text, **tables(*names)})
+    plan = await process.parts.reconciler.preview("production")
+    blocked = "deploying 2000 changes in one transaction may take 16000 locks, and the server surely has room"
+    assert blocked in plan.deployments[0].blocked[0]
+    assert [step.kind.value for step in plan.deployments[0].steps] == ["create-database"]
