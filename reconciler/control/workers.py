@@ -27,7 +27,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A living worker as the others see it: the sources it can read, and whether its process runs passes."""
+    """A living worker as the others see it: the sources it can read now, and whether it runs passes."""
 
     id: str
     sources: frozenset[str]
@@ -95,6 +95,12 @@ async def heartbeat(connection: Connection, worker: Worker, lease_s: float) -> B
         for peer in row["peers"]
     )
     return Beat(peers=peers, work=row["work"])
+
+
+async def note_readable(connection: Connection, worker: str, source: str, *, readable: bool) -> None:
+    """Tell the others whether a worker has a commit of a source that it may use; else its share is theirs."""
+    with telling(f"noting whether source '{source}' can be read"):
+        await run(connection, "note_readable", worker=worker, source=source, readable=readable)
 
 
 async def release_strays(connection: Connection, worker: Worker, kept: Collection[str]) -> None:

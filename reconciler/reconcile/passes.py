@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from reconciler.control import environments, ownership
+from reconciler.control import environments, ownership, workers
 from reconciler.control.facts import read_many_facts
 from reconciler.control.ownership import Owned
 from reconciler.control.wake import wake_source
@@ -89,6 +89,7 @@ class Passes:
         self._unlooked: set[str] = set()
         self._owed: set[str] = set()
         self._peers: tuple[Peer, ...] = ()
+        self._unread: set[tuple[str, str]] = set()
         self._looks = Looks(
             planner=planner, recorder=recorder, only_look=only_look, emit=emit, ask_work=ask_work
         )
@@ -118,8 +119,10 @@ class Passes:
         try:
             head = await self._heads.fetch(source)
         except ReconcilerError as error:
+            await self._note_readable(source, owner, readable=False)
             await self._tell_nothing_fetched(source, owner, error)
             raise
+        await self._note_readable(source, owner, readable=True)
         view = await self._planner.view(source, head.commit)
         share_ = await self._settle_shares(view, owner)
         if head.error is None and _is_elsewhere(share_, share_.taken, head):
@@ -180,8 +183,29 @@ class Passes:
         """End the passes that are under way."""
         await self._lanes.close()
 
+    async def _note_readable(self, source: str, owner: str | None, *, readable: bool) -> None:
+        """Tell the other daemons when we cannot do our share of a source, and when we can again."""
+        if owner is None or readable is ((owner, source) not in self._unread):
+            return
+        async with self._recorder.connection() as connection:
+            await workers.note_readable(connection, owner, source, readable=readable)
+            if not readable:
+                # Nobody takes what a living worker owns.
+                mine = [
+                    row.name
+                    for row in (await ownership.read_owned(connection, source)).values()
+                    if row.owner == owner
+                ]
+                await ownership.give_up(connection, owner, mine)
+        if readable:
+            self._unread.discard((owner, source))
+        else:
+            self._unread.add((owner, source))
+
     async def _tell_nothing_fetched(self, source: str, owner: str | None, error: ReconcilerError) -> None:
-        """Say on the environments known from before that no commit of their source may be used."""
+        """Say on the environments known from before that nobody has a commit of their source to use."""
+        if any(peer.id != owner and peer.passes and source in peer.sources for peer in self._peers):
+            return
         async with self._recorder.connection() as connection:
             for row in (await ownership.read_owned(connection, source)).values():
                 if owner is not None and row.owner_is_alive and row.owner != owner:

@@ -237,6 +237,25 @@ def test_sources_of_their_own(fleet: Fleet) -> None:
     assert all(count == 1 for count in fleet.rollouts_of_commits().values())
 
 
+def test_daemon_that_cannot_read_the_source_takes_no_share(fleet: Fleet) -> None:
+    """One that never had a commit of a source leaves it to the others, and does its share once it has one."""
+    names = [f"shop-{number}" for number in range(6)]
+    files: dict[str, str] = {}
+    for name in names:
+        files |= fleet.spec(name)
+    commit = fleet.commit({"a": "create table a ();"}, files)
+    elsewhere = fleet.folder / "elsewhere"
+    able, unable = fleet.member(interval="1s"), fleet.member(interval="1s", url=str(elsewhere))
+    fleet.start()
+    fleet.until_applied(commit, names)
+    assert fleet.share(able) == set(names)
+    assert fleet.share(unable) == set()
+    assert fleet.control("select 1 from reconciler_control.environments where error is not null") == []
+    elsewhere.symlink_to(fleet.repository.path, target_is_directory=True)
+    until(lambda: fleet.share(unable), "the other to take its share")
+    assert fleet.share(able) | fleet.share(unable) == set(names)
+
+
 def test_daemon_that_is_behind_brings_nothing_back(fleet: Fleet, serve: Callable[[], GitHost]) -> None:
     """One whose remote hangs knows an older commit only; an environment that it takes over stays as it is."""
     names = [f"shop-{number}" for number in range(6)]

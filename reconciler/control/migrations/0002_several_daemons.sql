@@ -3,14 +3,17 @@
 
 ALTER TABLE reconciler_control.workers
 ADD COLUMN sources text [] NOT NULL DEFAULT '{}',
-ADD COLUMN passes boolean NOT NULL DEFAULT FALSE;
+ADD COLUMN passes boolean NOT NULL DEFAULT FALSE,
+ADD COLUMN unreadable text [] NOT NULL DEFAULT '{}';
+COMMENT ON COLUMN reconciler_control.workers.unreadable IS
+'Sources of which it has no commit that it may use; others pass over their environments.';
 COMMENT ON COLUMN reconciler_control.workers.sources IS
 'Sources it can read; it claims operations of these only.';
 COMMENT ON COLUMN reconciler_control.workers.passes IS
 'Whether its process runs passes, so that it takes a share of the environments.';
 
 CREATE VIEW reconciler_control.living_workers AS
-SELECT w.id, w.name, w.sources, w.passes
+SELECT w.id, w.name, w.sources, w.passes, w.unreadable
 FROM reconciler_control.workers AS w
 WHERE
     w.lease_expires_at >= pg_catalog.clock_timestamp()

@@ -28,17 +28,21 @@ renewed AS (
         heartbeat_at = clock_timestamp(),
         lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
     WHERE id = %(worker)s AND lease_expires_at >= clock_timestamp()
-    RETURNING id, sources, passes
+    RETURNING id, sources, passes, unreadable
 ),
 living AS MATERIALIZED (
-    SELECT id, sources, passes FROM renewed
+    SELECT id, sources, passes, unreadable FROM renewed
     UNION
-    SELECT w.id, w.sources, w.passes FROM reconciler_control.living_workers AS w
+    SELECT w.id, w.sources, w.passes, w.unreadable FROM reconciler_control.living_workers AS w
 )
 SELECT
     (
         SELECT json_agg(
-            json_build_object('id', l.id, 'sources', l.sources, 'passes', l.passes) ORDER BY l.id::text
+            json_build_object(
+                'id', l.id, 'passes', l.passes,
+                'sources', array(SELECT s FROM unnest(l.sources) AS s WHERE NOT s = ANY(l.unreadable) ORDER BY s)
+            )
+            ORDER BY l.id::text
         )
         FROM living AS l
     ) AS peers,
@@ -71,6 +75,16 @@ SELECT
             END
     ) AS work
 FROM renewed AS n;
+
+-- name: note_readable :exec
+-- Says whether a worker has a commit of a source that it may use.
+UPDATE reconciler_control.workers
+SET
+    unreadable = CASE
+        WHEN %(readable)s THEN array_remove(unreadable, %(source)s)
+        ELSE array_append(array_remove(unreadable, %(source)s), %(source)s)
+    END
+WHERE id = %(worker)s;
 
 -- name: extend_lease :one
 -- Makes sure that a worker which claims has a lease worth the name; no row for a stranger or a dead one.
