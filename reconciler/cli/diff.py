@@ -75,6 +75,11 @@ def code_of(plan: Json) -> ExitCode:
     return worst(codes)
 
 
+def show_text(common: Common, plan: Json) -> None:
+    """Print a plan for people."""
+    _print(common, _rendered(plan, markdown=False))
+
+
 def _rendered(plan: Json, *, markdown: bool) -> str:
     from reconciler.plan.encode import deployment_from_json
     from reconciler.plan.model import Plan, Scope

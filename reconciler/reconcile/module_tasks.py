@@ -55,9 +55,11 @@ class ModuleTasks:
         _check_behind(name, task, found)
         return TaskPlans(where=where, found=tuple(found))
 
-    async def preview(self, name: str, task: ModuleTask, *, deployment: str | None) -> Plan:
+    async def preview(
+        self, name: str, task: ModuleTask, *, deployment: str | None, allow_hazards: frozenset[str]
+    ) -> Plan:
         """The dry run of a task; it writes nothing."""
-        made = await self.plan(name, task, deployment=deployment)
+        made = await self.plan(name, task, deployment=deployment, allow_hazards=allow_hazards)
         plans = [item.plan for item in made.found]
         return plan_build.whole(name, made.where.view.commit, Scope.FULL, plans)
 

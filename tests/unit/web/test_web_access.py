@@ -161,7 +161,9 @@ async def test_each_role_may_what_the_table_says(service: MemoryService) -> None
             method, _, template = path.partition(" ")
             if least is None or template == "/v1/events":
                 continue
-            place = template.format(env="production", rollout=service.history[0].id, verb="retry")
+            place = template.format(
+                env="production", module="shop-schema", rollout=service.history[0].id, verb="retry"
+            )
             spec = method == "POST" and place.endswith("/diff")
             kind = "application/yaml" if spec else "application/json"
             body = '{"scope": "provision-only"}' if template.endswith("/rollouts") else ""

@@ -19,6 +19,7 @@ from reconciler.errors import (
 )
 from reconciler.events import DiffServed, Event, TaskFailed
 from reconciler.plan.encode import to_json as plan_to_json
+from reconciler.state.task import ModuleTask, TaskVerb
 from reconciler.web import models
 from reconciler.web.access import Role, Token
 from reconciler.web.app import create_app
@@ -200,6 +201,36 @@ async def test_modules(client: httpx.AsyncClient) -> None:
     assert status["deployments"][0]["modules"][0]["deployed"] == 3
     log = (await client.get("/v1/environments/production/modules/log?limit=5")).json()
     assert log["databases"][0]["events"][0]["change"] == "orders"
+
+
+async def test_modules_by_hand(client: httpx.AsyncClient, service: MemoryService) -> None:
+    """Deploy and revert arrive as tasks, their plans write nothing, what contradicts itself is 422."""
+    path = "/v1/environments/production/modules/shop-schema"
+    body = {"to": "@v1", "with_dependents": True, "allow_hazards": ["REVERTS_CHANGE"], "deployment": "eu"}
+    response = await client.post(f"{path}/revert", json=body)
+    assert response.status_code == 201
+    assert response.headers["location"] == f"/v1/rollouts/{response.json()['rollout']['id']}"
+    task = ModuleTask(verb=TaskVerb.REVERT, module="shop-schema", to="@v1", with_dependents=True)
+    assert service.calls[0] == (
+        "run_module",
+        {
+            "name": "production",
+            "task": task,
+            "deployment": "eu",
+            "reason": "module revert by local",
+            "requested_by": "local",
+            "allow_hazards": frozenset({"REVERTS_CHANGE"}),
+        },
+    )
+    service.calls.clear()
+    shown = await client.post(f"{path}/deploy/plan", json={"log_only": True})
+    assert (shown.status_code, shown.json()["environment"]) == (200, "production")
+    assert service.calls[0][0] == "preview_module"
+    assert service.calls[0][1]["task"] == ModuleTask(
+        verb=TaskVerb.DEPLOY, module="shop-schema", log_only=True
+    )
+    assert_problem(await client.post(f"{path}/revert", json={"all": True, "to": "t1"}), 422)
+    assert_problem(await client.post("/v1/environments/production/modules/deploy", json={"to": "t1"}), 422)
 
 
 async def test_health(client: httpx.AsyncClient, service: MemoryService) -> None:
@@ -401,6 +432,11 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
         "GET /v1/events",
         "GET /v1/environments/{env}/modules",
         "GET /v1/environments/{env}/modules/log",
+        *(
+            f"POST /v1/environments/{{env}}/modules/{which}"
+            for verb in ("deploy", "{module}/deploy", "{module}/revert")
+            for which in (verb, f"{verb}/plan")
+        ),
         "GET /metrics",
         "GET /livez",
         "GET /readyz",

@@ -1,0 +1,137 @@
+"""`reconciler module deploy` and `module revert`, with a daemon and without one."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from reconciler.cli.main import app
+from reconciler.postgres.connection import Dsn
+from reconciler.state.task import ModuleTask, TaskVerb
+from tests.plugins.git import GitRepository
+from tests.plugins.memory_service import MemoryService, rollout, serving
+from tests.plugins.modules import tables
+from tests.plugins.postgres import Server
+
+SPEC = """\
+apiVersion: reconciler/v1
+kind: Environment
+metadata: {name: production}
+spec:
+  deployments:
+    - {name: eu, postgres: {dsn: {env: SHOP_DSN}}}
+  components:
+    - {name: db, kind: Database, database: DATABASE}
+    - {name: shop-schema, kind: Module, database: {from: db}, path: modules/shop}
+"""
+
+
+class Shop:
+    """A config repository, a server and a control database; nobody runs a daemon."""
+
+    def __init__(self, folder: Path, server: Server, control: Dsn) -> None:
+        self.repository = GitRepository(folder / "repository")
+        self.server = server
+        self.database = f"by_hand_{os.urandom(4).hex()}"
+        self.config = folder / "reconciler.yaml"
+        self.config.write_text(
+            f"control: {{dsn: {json.dumps(control.reveal())}}}\n"
+            f"state_dir: {json.dumps(str(folder / 'state'))}\n"
+            "listen: 127.0.0.1:1\n"
+            f"sources: [{{name: shop, url: {json.dumps(str(self.repository.path))}, branch: main}}]\n"
+        )
+        self.repository.commit(
+            {
+                "environments/production.yaml": SPEC.replace("DATABASE", self.database),
+                **tables("t1", "t2", "t3", "t4", tags={"t2": "v1"}),
+            },
+            "Add the shop",
+        )
+
+    def __call__(self, *arguments: str) -> Result:
+        return CliRunner().invoke(
+            app,
+            [*arguments, "--config", str(self.config)],
+            env={"SHOP_DSN": self.server.text()},
+        )
+
+    def deployed(self) -> list[str]:
+        rows = self.server.run(
+            "select name from reconciler.changes order by position", database=self.database
+        )
+        return [str(row[0]) for row in rows]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, postgres_server: Server, control_database: Dsn) -> Iterator[Shop]:
+    made = Shop(tmp_path, postgres_server, control_database)
+    yield made
+    postgres_server.drop_database(made.database)
+
+
+def test_deploy_and_revert_without_a_daemon(shop: Shop) -> None:
+    """To a tag, again, behind it, all back: exit codes and what is there after each."""
+    first = shop("module", "deploy", "production", "shop-schema", "--to", "@v1")
+    assert first.exit_code == 0, first.output
+    assert shop.deployed() == ["t1", "t2"]
+    again = shop("module", "deploy", "production", "shop-schema", "--to", "@v1")
+    assert (again.exit_code, again.stdout) == (0, "production: nothing to do\n")
+    behind = shop("module", "deploy", "production", "shop", "--to", "t1")
+    assert (behind.exit_code, shop.deployed()) == (1, ["t1", "t2"])
+    assert "reconciler module revert production shop --to t1" in behind.stderr
+    for verb in ("deploy", "revert"):
+        unknown = shop("module", verb, "production", "shop-schema", "--to", "nosuch")
+        assert (unknown.exit_code, shop.deployed()) == (1, ["t1", "t2"])
+    assert shop("module", "revert", "production", "shop-schema").exit_code == 1
+    shown = shop("module", "revert", "production", "shop-schema", "--dry-run")
+    assert (shown.exit_code, shop.deployed()) == (0, ["t1", "t2"])
+    assert "- revert-change" in shown.stdout
+    assert "change t2" in shown.stdout
+    back = shop("module", "revert", "production", "shop-schema", "--yes")
+    assert (back.exit_code, shop.deployed()) == (0, ["t1"])
+    everything = shop("module", "revert", "production", "shop-schema", "--all", "--yes")
+    assert (everything.exit_code, shop.deployed()) == (0, [])
+    nothing = shop("module", "revert", "production", "shop-schema", "--all", "--yes")
+    assert (nothing.exit_code, nothing.stdout) == (0, "production: nothing to do\n")
+
+
+def test_what_contradicts_itself_is_a_usage_error(shop: Shop) -> None:
+    """`--all` beside `--to`, and a target without a module."""
+    both = shop("module", "revert", "production", "shop-schema", "--all", "--to", "t1")
+    assert both.exit_code == 2
+    assert shop("module", "deploy", "production", "--to", "t1").exit_code == 2
+
+
+def test_a_daemon_is_asked_the_same() -> None:
+    """What the command line takes arrives as the task that it means."""
+    service = MemoryService()
+    service.next_apply = rollout()
+    with serving(service) as url:
+        asked = ["--deployment", "eu", "--reason", "why", "--server", url]
+        revert = [
+            "module",
+            "revert",
+            "production",
+            "shop-schema",
+            "--to",
+            "@v1",
+            "--with-dependents",
+            "--yes",
+        ]
+        assert CliRunner().invoke(app, [*revert, *asked]).exit_code == 0
+        deploy = ["module", "deploy", "production", "--log-only", "--yes", "--server", url]
+        assert CliRunner().invoke(app, deploy).exit_code == 0
+        shown = CliRunner().invoke(app, [*revert, "--dry-run", "-o", "json", "--server", url])
+        assert shown.exit_code == 0
+        assert json.loads(shown.stdout)["environment"] == "production"
+    runs = [values for name, values in service.calls if name == "run_module"]
+    assert runs[0]["task"] == ModuleTask(
+        verb=TaskVerb.REVERT, module="shop-schema", to="@v1", with_dependents=True
+    )
+    assert runs[0]["allow_hazards"] == {"REVERTS_CHANGE", "DELETES_DATA", "REWRITES_TABLE"}
+    assert (runs[0]["deployment"], runs[0]["reason"]) == ("eu", "why")
+    assert runs[1]["task"] == ModuleTask(verb=TaskVerb.DEPLOY, log_only=True)
+    assert runs[1]["allow_hazards"] == {"RECORDS_UNSEEN"}
