@@ -37,7 +37,7 @@ def compare(
     )
     by_component = {part.desired.component: part for part in found}
     parts = [_module(module, tracked, live, by_component) for module in desired.modules]
-    return Diff(databases=found, modules=requirements.check(parts, tracked, desired.stages))
+    return Diff(databases=found, modules=requirements.check(found, parts, tracked, desired.stages))
 
 
 def _module(
@@ -60,7 +60,8 @@ def _module(
     available = there.available_extensions or live.available_extensions
     blocked = list(part.blocked)
     blocked += [
-        f"extension '{name}', required by module '{module.project}', is not available on the server"
+        f"extension '{name}', required by module '{module.project}', is not available on the server, and no "
+        "module of the environment is called so"
         for name in missing
         if available and name not in available
     ]

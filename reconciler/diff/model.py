@@ -151,6 +151,8 @@ class ModuleDiff:
     recorded_ids: Mapping[str, str] = field(default_factory=dict)
     """Ids that deployed changes are recorded under, by the ids they have in the plan, where these differ."""
     extensions: tuple[str, ...] = ()
+    awaits: tuple[str, ...] = ()
+    """Components that have to deploy something first, for what is pending here requires it."""
     diverged: tuple[Divergence, ...] = ()
     blocked: tuple[str, ...] = ()
 

@@ -5,28 +5,61 @@ A requirement is met by what is deployed in the same database, or by what is abo
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 from reconciler.changes import reference
 from reconciler.changes.reference import Reference
 from reconciler.diff.matching import plain_name
-from reconciler.diff.model import ModuleDiff
+from reconciler.diff.model import DatabaseDiff, ModuleDiff
 from reconciler.state.desired import DesiredModule
-from reconciler.state.tracked import TrackedDatabase, TrackedModule, TrackedState
+from reconciler.state.line import Line, deployed_line, desired_line
+from reconciler.state.order import Cycle, topological
+from reconciler.state.tracked import TrackedDatabase, TrackedState
 
 NAMED_MAX = 50
 """Missing requirements that one message names."""
 
 
 def check(
-    parts: Sequence[ModuleDiff], tracked: TrackedState, stages: Sequence[str]
+    databases: Sequence[DatabaseDiff],
+    parts: Sequence[ModuleDiff],
+    tracked: TrackedState,
+    stages: Sequence[str],
 ) -> tuple[ModuleDiff, ...]:
-    """Block modules whose pending changes miss something or conflict; `stages` are in their order.
+    """Block modules whose pending changes miss something, conflict, or wait for each other.
 
-    What a blocked module has pending is not about to be, so blocking one may block others.
+    `stages` are in their order. What a blocked module has pending is not about to be, so blocking one may
+    block others.
     """
+    places = {name: place for place, name in enumerate(stages)}
+    parts = tuple(parts)
+    while True:
+        ground = _Ground(parts, tracked, places)
+        parts = tuple(replace(part, awaits=tuple(ground.awaited(part))) for part in _met(parts, ground))
+        told = _cycles([*databases, *parts], stages)
+        if not told:
+            return parts
+        parts = tuple(
+            replace(part, blocked=(*part.blocked, told[part.desired.component]))
+            if part.desired.component in told
+            else part
+            for part in parts
+        )
+
+
+def awaited(part: DatabaseDiff | ModuleDiff) -> tuple[str, ...]:
+    """Return the components that come before one: what it is declared after, and what it requires.
+
+    One that is blocked will do nothing, and waits for nothing.
+    """
+    if part.blocked:
+        return ()
+    if isinstance(part, DatabaseDiff):
+        return part.desired.after
+    return (*part.desired.after, part.desired.database_component, *part.awaits)
+
+
+def _met(parts: tuple[ModuleDiff, ...], ground: "_Ground") -> tuple[ModuleDiff, ...]:
     blocked = frozenset(part.desired.component for part in parts if part.blocked)
-    ground = _Ground(parts, tracked, {name: place for place, name in enumerate(stages)})
     while True:
         checked = tuple(
             replace(part, blocked=(*part.blocked, *ground.unmet(part, blocked))) for part in parts
@@ -37,44 +70,22 @@ def check(
         blocked = now
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
-    """Changes of one project in their order: where each name comes first, and where each tag is."""
-
-    names: Mapping[str, int]
-    tags: Mapping[str, int]
-    ids: Mapping[str, int]
-
-    @classmethod
-    def of(cls, rows: Iterable[tuple[str, str, Iterable[str]]]) -> Self:
-        """Make it from (id, name, tags) of each change."""
-        names: dict[str, int] = {}
-        tags: dict[str, int] = {}
-        ids: dict[str, int] = {}
-        for place, (change_id, name, own_tags) in enumerate(rows):
-            names.setdefault(plain_name(name), place)
-            tags.update(dict.fromkeys(own_tags, place))
-            ids[change_id] = place
-        return cls(names=names, tags=tags, ids=ids)
-
-    def place(self, wanted: Reference) -> int | None:
-        """Return where the first of what is meant stands; a change as of a tag is at or before the tag."""
-        if wanted.id is not None:
-            return self.ids.get(wanted.id)
-        if wanted.tag is None:
-            return self.names.get(wanted.name or "")
-        limit = self.tags.get(wanted.tag)
-        if limit is None or wanted.name is None:
-            return limit
-        place = self.names.get(wanted.name)
-        return place if place is not None and place <= limit else None
-
-    def has(self, wanted: Reference) -> bool:
-        """Say whether what is meant is among these."""
-        return self.place(wanted) is not None
-
-
-_NOTHING = _Line(names={}, tags={}, ids={})
+def _cycles(parts: Sequence[DatabaseDiff | ModuleDiff], stages: Sequence[str]) -> dict[str, str]:
+    """Find components of one stage that wait for each other, and say so of each module among them."""
+    told: dict[str, str] = {}
+    for stage in stages:
+        own = [part for part in parts if part.desired.stage == stage]
+        requires = {part.desired.component: awaited(part) for part in own}
+        try:
+            topological(list(requires), requires)
+        except Cycle as cycle:
+            why = (
+                f"these components wait for each other: {' -> '.join(cycle.path)}; "
+                "bring one of them up to a change that the others need first, with `to:`"
+            )
+            modules = {part.desired.component for part in own if isinstance(part, ModuleDiff)}
+            told.update(dict.fromkeys(modules.intersection(cycle.path), why))
+    return told
 
 
 @dataclass(slots=True)
@@ -84,8 +95,8 @@ class _Ground:
     parts: Sequence[ModuleDiff]
     tracked: TrackedState
     stages: Mapping[str, int]
-    _deployed: dict[tuple[str, str], _Line] = field(default_factory=dict)
-    _desired: dict[str, _Line] = field(default_factory=dict)
+    _deployed: dict[tuple[str, str], Line] = field(default_factory=dict)
+    _desired: dict[str, Line] = field(default_factory=dict)
 
     def unmet(self, part: ModuleDiff, blocked: Collection[str]) -> Iterable[str]:
         """Why the pending changes of a module cannot be deployed; nothing for one without any."""
@@ -103,6 +114,19 @@ class _Ground:
             if why is not None:
                 yield f"module '{project}', required by its control file, {why}"
         yield from self._conflicts(part)
+
+    def awaited(self, part: ModuleDiff) -> Iterable[str]:
+        """The components that deploy what the pending changes of a module require and is not deployed yet."""
+        own, foreign = part.desired, tuple(_foreign(part))
+        for other in self.parts if part.deploy else ():
+            theirs = other.desired
+            if not other.deploy or theirs.database != own.database or theirs.project == own.project:
+                continue
+            here = self._recorded(own.database, theirs.project)
+            if theirs.project in own.requires_modules or any(
+                wanted.project == theirs.project and not here.has(wanted) for wanted in foreign
+            ):
+                yield theirs.component
 
     def _missing(self, part: ModuleDiff, need: str, blocked: Collection[str]) -> str | None:
         """Say why a requirement is missing, '' where that is clear; None where it is met."""
@@ -202,22 +226,21 @@ class _Ground:
     def _is_later(self, theirs: DesiredModule, own: DesiredModule) -> bool:
         return self.stages.get(theirs.stage, 0) > self.stages.get(own.stage, 0)
 
-    def _recorded(self, database: str, project: str) -> _Line:
+    def _recorded(self, database: str, project: str) -> Line:
         """What is deployed of a project in a database."""
         found = self._deployed.get((database, project))
         if found is None:
             module = self.tracked.databases.get(database, TrackedDatabase()).modules.get(project)
-            found = self._deployed[database, project] = _NOTHING if module is None else _deployed_line(module)
+            found = self._deployed[database, project] = deployed_line(module)
         return found
 
-    def _line_of(self, module: DesiredModule) -> _Line:
+    def _line_of(self, module: DesiredModule) -> Line:
         found = self._desired.get(module.component)
         if found is None:
-            rows = ((change.change_id, change.name, _tags(change.tags)) for change in module.changes)
-            found = self._desired[module.component] = _Line.of(rows)
+            found = self._desired[module.component] = desired_line(module)
         return found
 
-    def _lines_in(self, database: str) -> Iterable[_Line]:
+    def _lines_in(self, database: str) -> Iterable[Line]:
         """Everything deployed in a database, or desired there."""
         for project in self.tracked.databases.get(database, TrackedDatabase()).modules:
             yield self._recorded(database, project)
@@ -226,9 +249,9 @@ class _Ground:
                 yield self._line_of(part.desired)
 
 
-def _deployed_line(module: TrackedModule) -> _Line:
-    return _Line.of((row.change_id, row.name, row.tags) for row in module.changes)
-
-
-def _tags(tags: Iterable[tuple[str, str]]) -> Iterable[str]:
-    return (name for _id, name in tags)
+def _foreign(part: ModuleDiff) -> Iterable[Reference]:
+    for change in part.deploy:
+        for need in change.requires:
+            wanted = reference.parse(need) if ":" in need else None
+            if wanted is not None:
+                yield wanted

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from reconciler.diff import requirements
 from reconciler.diff.model import DatabaseDiff, DatabaseNeed, Diff, ModuleDiff
-from reconciler.plan import digest, order
+from reconciler.plan import digest
 from reconciler.plan.encode import step_to_json
 from reconciler.plan.hazards import NEEDS_CONSENT, Hazard, HazardCode
 from reconciler.plan.model import DeploymentPlan, Plan, PlanStage, Scope
@@ -22,7 +23,8 @@ from reconciler.plan.steps import (
     TakeBaseLine,
 )
 from reconciler.plan.tasks import record_step, revert_steps
-from reconciler.state.desired import DesiredModule, DesiredState
+from reconciler.state import order
+from reconciler.state.desired import DesiredState
 from reconciler.state.live import LiveDatabase, LiveState
 from reconciler.state.task import ModuleTask
 from reconciler.state.tracked import TrackedDatabase, TrackedState
@@ -183,31 +185,8 @@ def _once(steps: Iterable[AnyStep], extended: set[tuple[str, str]]) -> list[AnyS
 
 def _component_order(parts: Sequence[DatabaseDiff | ModuleDiff]) -> tuple[str, ...]:
     """Inside a stage: after `after` edges, and a module after the modules it requires."""
-    names = [part.desired.component for part in parts]
-    by_project = {
-        part.desired.project: part.desired.component for part in parts if isinstance(part, ModuleDiff)
-    }
-    requires: dict[str, list[str]] = {}
-    for part in parts:
-        needs = list(part.desired.after)
-        if isinstance(part, ModuleDiff):
-            needs.append(part.desired.database_component)
-            needs += [
-                by_project[project]
-                for project in _projects(part.desired)
-                if project in by_project and project != part.desired.project
-            ]
-        requires[part.desired.component] = needs
-    return order.topological(names, requires)
-
-
-def _projects(module: DesiredModule) -> Iterable[str]:
-    seen = dict.fromkeys(module.requires_modules)
-    for change in module.changes:
-        for need in change.requires:
-            if ":" in need:
-                seen[need.split(":", 1)[0]] = None
-    return seen
+    requires = {part.desired.component: requirements.awaited(part) for part in parts}
+    return order.topological(list(requires), requires)
 
 
 def _steps(diff: Diff, *, log_only: bool = False) -> dict[str, tuple[AnyStep, ...]]:

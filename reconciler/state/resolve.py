@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from reconciler.changes.module import ModuleChange, read_module
+from reconciler.changes.plan_model import PlanFile
 from reconciler.changes.psql_lexer import names_in
 from reconciler.changes.specifier import target_index
-from reconciler.errors import InvalidInput, Problem, SpecError
+from reconciler.errors import Conflict, InvalidInput, NotFound, PlanFileError, Problem, SpecError
 from reconciler.spec.environment import EnvironmentSpec, ModuleSpec
 from reconciler.spec.variables import for_deployment
+from reconciler.state.cycles import find_cycle
 from reconciler.state.desired import (
     DesiredChange,
     DesiredDatabase,
@@ -34,6 +36,7 @@ class ModuleContent:
     changes: tuple[DesiredChange, ...]
     beyond_target: tuple[tuple[str, str], ...]
     problems: tuple[Problem, ...] = ()
+    control_name: str | None = None
 
 
 ReadContent = Callable[[str, str | None, Mapping[str, str]], ModuleContent]
@@ -46,7 +49,8 @@ Raises InvalidInput where there is none.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Context:
     databases: Mapping[str, DesiredDatabase]
-    projects: frozenset[str]
+    projects: Mapping[str, str]
+    """Projects by what control files may call them: their name, or their control file's."""
 
 
 def resolve(spec: EnvironmentSpec, deployment: str, commit: str, files: Mapping[str, bytes]) -> DesiredState:
@@ -104,7 +108,7 @@ def read_content(
     `values` are those of the variables that scripts may use.
     """
     module = read_module(path, files)
-    last = target_index(module.plan, target)
+    last = _last(module.plan, target)
     changes: list[DesiredChange] = []
     problems: list[Problem] = []
     for change in module.changes[: last + 1]:
@@ -122,7 +126,16 @@ def read_content(
             (change.change.id, change.change.instance) for change in module.changes[last + 1 :]
         ),
         problems=tuple(problems),
+        control_name=module.control.name if module.control else None,
     )
+
+
+def _last(plan: PlanFile, target: str | None) -> int:
+    try:
+        return target_index(plan, target)
+    except (NotFound, Conflict) as error:
+        problem = Problem(file=plan.file, message=f"target '{target}': {error.message}", hint=error.hint)
+        raise PlanFileError([problem]) from error
 
 
 def _modules(
@@ -141,11 +154,23 @@ def _modules(
         found.append((part, content))
         problems += content.problems
         problems += _not_together(part, content)
-    context = _Context(databases=databases, projects=frozenset(content.project for _part, content in found))
+    context = _Context(databases=databases, projects=_projects([content for _part, content in found]))
     problems += _same_project_twice(found, context)
     if problems:
         raise SpecError(problems)
-    return tuple(_module(spec, part, content, context) for part, content in found)
+    modules = tuple(_module(spec, part, content, context) for part, content in found)
+    cycle = find_cycle(modules)
+    if cycle is not None:
+        message = f"these modules and changes require each other: {' -> '.join(cycle)}"
+        hint = "of two changes of one project in a row, the second stands before the first in its plan file"
+        file = next(content.plan_file for _part, content in found if content.project in cycle[0].split(":"))
+        raise SpecError([Problem(file=file, message=message, hint=hint)])
+    return modules
+
+
+def _projects(contents: Sequence[ModuleContent]) -> dict[str, str]:
+    by_control = {content.control_name: content.project for content in contents if content.control_name}
+    return by_control | {content.project: content.project for content in contents}
 
 
 def script_values(spec: EnvironmentSpec, part: ModuleSpec) -> dict[str, str]:
@@ -211,7 +236,9 @@ def _module(
         changes=content.changes,
         beyond_target=content.beyond_target,
         requires_extensions=tuple(name for name in content.requires if name not in context.projects),
-        requires_modules=tuple(name for name in content.requires if name in context.projects),
+        requires_modules=tuple(
+            dict.fromkeys(context.projects[name] for name in content.requires if name in context.projects)
+        ),
         transaction=TransactionMode(part.transaction),
         after=tuple(part.after),
         divergence=part.divergence.model_dump(),

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 BREACHES = {
-    "layers": ("reconciler/plan/order.py", "import reconciler.worker"),
+    "layers": ("reconciler/state/order.py", "import reconciler.worker"),
     "pure-core": ("reconciler/diff/compare.py", "import os"),
     "acyclic": ("reconciler/plan/digest.py", "import reconciler.plan.build"),
     "git-door": ("reconciler/worker/loop.py", "import git"),

@@ -71,3 +71,15 @@ def test_module_that_needs_what_a_blocked_one_has_pending_waits() -> None:
     assert blocked["app"] == (why.format("base:b2", "base"),)
     assert blocked["top"] == (why.format("app:a1", "app"),)
     assert blocked["other"] == ()
+
+
+def test_every_extension_that_the_server_lacks_is_named_before_anything_runs() -> None:
+    """Extensions of control files are looked for on the server first; what is there is made in their order."""
+    wanted = module(A, requires_extensions=("Pg-Odd", "pg_trgm", "postgis", "citext", "plpgsql"))
+    found = diff(wanted, tracked_database())
+    assert [why.split(",")[0] for why in found.modules[0].blocked] == [
+        "extension 'Pg-Odd'",
+        "extension 'postgis'",
+    ]
+    fine = diff(module(A, requires_extensions=("pg_trgm", "plpgsql", "citext")), tracked_database())
+    assert [row.identity for row in fine.pending] == ["extension pg_trgm", "extension citext", "change a"]

@@ -39,7 +39,7 @@ def checked(
         here = by_project.get(one.project) if one.database == "shop" else None
         part = modules.compare(one, here)
         parts.append(dataclasses.replace(part, blocked=("before",) if one.component in blocked else ()))
-    return {part.desired.component: part.blocked for part in requirements.check(parts, tracked, STAGES)}
+    return {part.desired.component: part.blocked for part in requirements.check((), parts, tracked, STAGES)}
 
 
 @pytest.mark.parametrize("need", ["base:b1", "base:@v1", "base:b1@v1", "base:b1@v2", "base:b3", B2.change_id])
@@ -155,3 +155,26 @@ def test_many_missing_ones_are_cut() -> None:
     (why,) = checked(app(*(f"gone:x{number}" for number in range(80))))["app"]
     assert why.count("gone:x") == requirements.NAMED_MAX
     assert why.endswith("and 30 more")
+
+
+def test_modules_that_wait_for_each_other_are_blocked_with_the_whole_circle() -> None:
+    """Changes that are only interleaved cannot go module by module; what requires these is told as well."""
+    one = module(change("a1", requires=["base:b1"]), change("a2"), component="app", project="app")
+    two = base(B1, change("b2", requires=["app:a1"]))
+    top = module(change("t1", requires=["app:a2"]), component="top", project="top")
+    found = checked(top, one, two)
+    assert found["app"][0] == found["base"][0]
+    assert "these components wait for each other: app -> base -> app" in found["app"][0]
+    assert found["top"] == (
+        "missing required changes: 'app:a2' (component 'app', which deploys it, is blocked)",
+    )
+
+
+def test_an_interleaved_history_holds_nothing_up() -> None:
+    """What is met by what is deployed waits for nothing, and so leaves an order for the rest."""
+    one = module(change("a1", requires=["base:b1"]), component="app", project="app")
+    two = base(B1, change("b2", requires=["app:a1"]))
+    assert set(
+        checked(one, two, deployed=[recorded(B1), recorded(*one.changes, project="app")]).values()
+    ) == {()}
+    assert set(checked(one, two, deployed=[recorded(B1)]).values()) == {()}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reconciler.plan.order import Cycle, topological
+from reconciler.state.order import Cycle, topological
 
 
 def test_requirements_come_first_and_else_the_order_given_stays() -> None:

@@ -1,4 +1,4 @@
-"""Order components so that each comes after what it requires; cycles are named in full."""
+"""Order things so that each comes after what it requires; cycles are named in full."""
 
 from collections.abc import Mapping, Sequence
 
@@ -31,17 +31,18 @@ def topological(names: Sequence[str], requires: Mapping[str, Sequence[str]]) -> 
 
 def _visit(start: str, known: set[str], requires: Mapping[str, Sequence[str]], done: dict[str, None]) -> None:
     """Walk depth first without recursion: a plan may be longer than the interpreter's stack."""
-    path: list[str] = [start]
+    path: dict[str, None] = {start: None}
     pending = [iter(requires.get(start, ()))]
     if start in done:
         return
     while path:
         following = next((need for need in pending[-1] if need in known and need not in done), None)
         if following is None:
-            done[path.pop()] = None
+            done[path.popitem()[0]] = None
             pending.pop()
         elif following in path:
-            raise Cycle([*path[path.index(following) :], following])
+            names = list(path)
+            raise Cycle([*names[names.index(following) :], following])
         else:
-            path.append(following)
+            path[following] = None
             pending.append(iter(requires.get(following, ())))
