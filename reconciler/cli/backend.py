@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from reconciler.state.module_requests import LogRequest, VerifyRequest
+
 Json = dict[str, Any]
 
 
@@ -65,12 +67,24 @@ class Backend(Protocol):
         """Events of an environment by rising id."""
         ...
 
-    def module_status(self, name: str, *, deployment: str | None) -> Json:
+    def module_status(self, name: str, *, deployment: str | None, module: str | None = None) -> Json:
         """What is deployed, pending and diverged of every module."""
         ...
 
-    def module_log(self, name: str, *, deployment: str | None, limit: int) -> Json:
+    def module_log(self, name: str, request: LogRequest, *, deployment: str | None) -> Json:
         """What was deployed and what failed."""
+        ...
+
+    def module_verify(self, name: str, request: VerifyRequest, *, deployment: str | None) -> Json:
+        """Run the verify scripts of what is deployed."""
+        ...
+
+    def module_plan(self, name: str, module: str | None, verb: str, asked: Json) -> Json:
+        """The dry run of a deploy or a revert of a module, or of all; `asked` is the body of the API."""
+        ...
+
+    def module_run(self, name: str, module: str | None, verb: str, asked: Json) -> Json | None:
+        """Record a rollout of one; None where there is nothing to do."""
         ...
 
     def watch(self, rollout: str) -> Iterator[Json]:

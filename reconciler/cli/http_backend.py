@@ -20,6 +20,7 @@ from reconciler.errors import (
     Refused,
     TemporaryError,
 )
+from reconciler.state.module_requests import LogRequest, VerifyRequest
 
 CONNECT_WITHIN_S = 2.0
 ANSWER_WITHIN_S = 150.0
@@ -123,13 +124,39 @@ class HttpBackend:
         found: list[Json] = self._get(f"{_environment(name)}/events", after=after, limit=limit)["events"]
         return found
 
-    def module_status(self, name: str, *, deployment: str | None) -> Json:
+    def module_status(self, name: str, *, deployment: str | None, module: str | None = None) -> Json:
         """What is deployed, pending and diverged of every module."""
-        return self._get(f"{_environment(name)}/modules", deployment=deployment)
+        return self._get(f"{_environment(name)}/modules", deployment=deployment, module=module)
 
-    def module_log(self, name: str, *, deployment: str | None, limit: int) -> Json:
+    def module_log(self, name: str, request: LogRequest, *, deployment: str | None) -> Json:
         """What was deployed and what failed."""
-        return self._get(f"{_environment(name)}/modules/log", deployment=deployment, limit=limit)
+        return self._get(
+            f"{_environment(name)}/modules/log",
+            deployment=deployment,
+            module=request.module,
+            change=request.change,
+            kind=request.kind,
+            limit=request.limit,
+        )
+
+    def module_verify(self, name: str, request: VerifyRequest, *, deployment: str | None) -> Json:
+        """Run the verify scripts of what is deployed."""
+        body = {
+            "deployment": deployment,
+            "module": request.module,
+            "from": request.first,
+            "to": request.last,
+        }
+        return self._post(f"{_environment(name)}/modules/verify", body)
+
+    def module_plan(self, name: str, module: str | None, verb: str, asked: Json) -> Json:
+        """The dry run of a deploy or a revert of a module, or of all."""
+        return self._post(f"{_module_path(name, module, verb)}/plan", asked)
+
+    def module_run(self, name: str, module: str | None, verb: str, asked: Json) -> Json | None:
+        """Record a rollout of one; None where there is nothing to do."""
+        recorded: Json | None = self._post(_module_path(name, module, verb), asked)["rollout"]
+        return recorded
 
     def watch(self, rollout: str) -> Iterator[Json]:
         """The rollout again and again; the daemon carries it out whether or not anybody looks."""
@@ -257,6 +284,11 @@ def _path(path: str, **query: Any) -> str:
 
 def _environment(name: str) -> str:
     return f"/v1/environments/{_encoded(name)}"
+
+
+def _module_path(name: str, module: str | None, verb: str) -> str:
+    which = f"/{_encoded(module)}" if module is not None else ""
+    return f"{_environment(name)}/modules{which}/{verb}"
 
 
 def _encoded(name: str) -> str:

@@ -12,6 +12,8 @@ from reconciler.cli.backend import Json
 from reconciler.daemon.local import Local, open_local
 from reconciler.plan.encode import to_json as plan_to_json
 from reconciler.settings import Settings
+from reconciler.state.module_requests import LogRequest, VerifyRequest
+from reconciler.state.task import ModuleTask, TaskVerb
 from reconciler.web.values import to_json
 
 REQUESTED_BY = "command line"
@@ -122,14 +124,44 @@ class LocalBackend:
             to_json(row) for row in self._run(reconciler.events(environment=name, after=after, limit=limit))
         ]
 
-    def module_status(self, name: str, *, deployment: str | None) -> Json:
+    def module_status(self, name: str, *, deployment: str | None, module: str | None = None) -> Json:
         """What is deployed, pending and diverged of every module."""
-        return _object(self._run(self._local.reconciler.module_status(name, deployment=deployment)))
-
-    def module_log(self, name: str, *, deployment: str | None, limit: int) -> Json:
-        """What was deployed and what failed."""
         reconciler = self._local.reconciler
-        return _object(self._run(reconciler.module_log(name, deployment=deployment, limit=limit)))
+        return _object(self._run(reconciler.module_status(name, deployment=deployment, module=module)))
+
+    def module_log(self, name: str, request: LogRequest, *, deployment: str | None) -> Json:
+        """What was deployed and what failed."""
+        return _object(self._run(self._local.reconciler.module_log(name, request, deployment=deployment)))
+
+    def module_verify(self, name: str, request: VerifyRequest, *, deployment: str | None) -> Json:
+        """Run the verify scripts of what is deployed."""
+        return _object(self._run(self._local.reconciler.module_verify(name, request, deployment=deployment)))
+
+    def module_plan(self, name: str, module: str | None, verb: str, asked: Json) -> Json:
+        """The dry run of a deploy or a revert of a module, or of all."""
+        plan = self._run(
+            self._local.reconciler.preview_module(
+                name,
+                _task(module, verb, asked),
+                deployment=asked["deployment"],
+                allow_hazards=frozenset(asked["allow_hazards"]),
+            )
+        )
+        return plan_to_json(plan)
+
+    def module_run(self, name: str, module: str | None, verb: str, asked: Json) -> Json | None:
+        """Record a rollout of one; None where there is nothing to do."""
+        recorded = self._run(
+            self._local.reconciler.run_module(
+                name,
+                _task(module, verb, asked),
+                deployment=asked["deployment"],
+                reason=asked["reason"] or f"module {verb} on the command line",
+                requested_by=REQUESTED_BY,
+                allow_hazards=frozenset(asked["allow_hazards"]),
+            )
+        )
+        return _object(recorded) if recorded is not None else None
 
     def watch(self, rollout: str) -> Iterator[Json]:
         """Work on the rollout, and show it meanwhile; leaving the loop early hands the work back."""
@@ -172,3 +204,14 @@ class LocalBackend:
 def _object(value: Any) -> Json:
     found: Json = to_json(value)
     return found
+
+
+def _task(module: str | None, verb: str, asked: Json) -> ModuleTask:
+    return ModuleTask(
+        verb=TaskVerb(verb),
+        module=module,
+        to=asked.get("to"),
+        everything=asked.get("all", False),
+        with_dependents=asked.get("with_dependents", False),
+        log_only=asked.get("log_only", False),
+    )

@@ -1,7 +1,7 @@
 """Compare a module's plan with what is recorded as deployed of it."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from reconciler.diff.matching import Pair, pair, plain_name
 from reconciler.diff.model import Divergence, DivergencePolicy, DivergenceSort, ModuleDiff, Rename
@@ -43,7 +43,7 @@ def compare(
         tags = _new_tags(zip(desired.changes, deployed, strict=True))
         return ModuleDiff(desired=desired, tags=tags, extensions=tuple(extensions))
     pairs = pair(desired, deployed)
-    found = _Comparison(desired, pairs)
+    found = _Comparison(desired, pairs, tracked.late if tracked is not None else frozenset())
     policy = policy if policy is not None else policy_of(desired)
     diverged = tuple(found.divergences(policy))
     fatal = [row for row in diverged if row.policy is DivergencePolicy.FAIL]
@@ -88,15 +88,17 @@ def _new_tags(
 class _Comparison:
     """What follows from the pairs: what is pending, out of order, inserted."""
 
-    def __init__(self, desired: DesiredModule, pairs: Sequence[Pair]) -> None:
+    def __init__(self, desired: DesiredModule, pairs: Sequence[Pair], late: Collection[str]) -> None:
         self._desired = desired
         self._pairs = pairs
-        paired = [(one, one.place) for one in pairs if one.place is not None]
+        # What was deployed late by policy has no order of its own.
+        ordered = [one for one in pairs if one.row.change_id not in late]
+        paired = [(one, one.place) for one in ordered if one.place is not None]
         disordered = set(_out_of_order([place for _one, place in paired]))
         self.reordered = frozenset(
             one.row.change_id for number, (one, _place) in enumerate(paired) if number in disordered
         )
-        present = {place for _one, place in paired}
+        present = {one.place for one in pairs}
         self.pending = tuple(place for place in range(len(desired.changes)) if place not in present)
         in_order = [place for number, (_one, place) in enumerate(paired) if number not in disordered]
         self.inserted = self._inserted(in_order)

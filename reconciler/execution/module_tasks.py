@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from reconciler.errors import Refused
@@ -112,7 +113,7 @@ async def run_records(
         if step.change_id not in known or known[step.change_id].script_hash != step.script_hash:
             raise Refused(f"the plan records another version of '{step.script}' than the commit holds")
     session = await resources.session(steps[0].database)
-    changes = [known[step.change_id] for step in steps]
+    changes = [replace(known[step.change_id], late=step.late) for step in steps]
 
     async def carry_out(told: Steps) -> None:
         await reverts.record_only(session, module, changes, resources.actor, told)

@@ -119,7 +119,7 @@ async def _alone(
 async def _in_messages(
     connection: Connection, wanted: Sequence[Verification], found: Verified, ends: float
 ) -> None:
-    position = 0
+    position, at_once = 0, _SCRIPTS_AT_ONCE
     while position < len(wanted):
         if connection.info.transaction_status is not TransactionStatus.IDLE:
             # What a script that failed has left open.
@@ -128,8 +128,12 @@ async def _in_messages(
             why = "there was no time left for it"
             found.unverified += [Unverified(change=one.change, reason=why) for one in wanted[position:]]
             return
-        message = _Message(wanted, position)
+        message = _Message(wanted, position, at_once)
+        failures = len(found.failed) + len(found.unverified)
         position = message.record(await connection.wait(_exchange(connection.pgconn, message.text)), found)
+        # What comes after a failure is sent again: where many fail, little is sent for nothing.
+        passed = failures == len(found.failed) + len(found.unverified)
+        at_once = min(_SCRIPTS_AT_ONCE, 4 * at_once) if passed else 1
     if connection.info.transaction_status is not TransactionStatus.IDLE:
         await connection.execute(_QUERIES["abandon_change"])
 
@@ -144,13 +148,13 @@ class _Answer(NamedTuple):
 class _Message:
     """Scripts in one text, and where their statements are in it."""
 
-    def __init__(self, wanted: Sequence[Verification], first: int) -> None:
+    def __init__(self, wanted: Sequence[Verification], first: int, at_once: int) -> None:
         parts: list[str] = []
         self._statements: list[tuple[int, int, int]] = []
         self._wanted = wanted
         self._length = 0
         self._last = first
-        for number in range(first, min(len(wanted), first + _SCRIPTS_AT_ONCE)):
+        for number in range(first, min(len(wanted), first + at_once)):
             for index, text in self._framed(wanted[number].program):
                 self._statements.append((number, index, self._length))
                 parts.append(text)

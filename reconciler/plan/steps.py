@@ -69,6 +69,7 @@ class CreateExtension(Step):
 class DeployChange(Step):
     """Run one change's deploy script, verify it and record it, in one transaction.
 
+    Not `transactional`: the script runs outside of transactions, and is verified and recorded behind that.
     `late`: it stands before deployed changes in the plan file, and its module allows that.
     """
 
@@ -79,6 +80,7 @@ class DeployChange(Step):
     script_hash: str
     transaction: str
     late: bool = False
+    transactional: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,7 @@ class RecordChange(Step):
     change: str
     script: str
     script_hash: str
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

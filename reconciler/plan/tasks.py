@@ -57,5 +57,6 @@ def record_step(part: ModuleDiff, change: DesiredChange) -> RecordChange:
         change=change.name,
         script=change.deploy.path,
         script_hash=change.script_hash,
+        late=change.change_id in part.late,
         hazards=(Hazard(code=HazardCode.RECORDS_UNSEEN, message=UNSEEN),),
     )

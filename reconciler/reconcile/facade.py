@@ -10,12 +10,15 @@ from reconciler.control import events as control_events
 from reconciler.control.wake import wake, wake_source
 from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
 from reconciler.plan.model import DeploymentPlan, Plan, Scope
-from reconciler.planner.planner import Assessment, Planner, PlanRequest
+from reconciler.planner.planner import Planner, PlanRequest
 from reconciler.postgres.connection import Connections
 from reconciler.reconcile.heads import Heads, no_environment
+from reconciler.reconcile.module_looks import ModuleLooks
+from reconciler.reconcile.module_tasks import ModuleTasks
 from reconciler.reconcile.record import Recorder, RolloutRequest
 from reconciler.rollout.status import EnvironmentStatus, EventRecord, RequestStatus, RolloutStatus
-from reconciler.tracking.read import read_log
+from reconciler.state.module_requests import LogRequest, VerifyRequest
+from reconciler.state.task import ModuleTask
 
 DELIVERY_TAKEN_WITHIN_S = 2.0
 """Senders of webhooks wait a few seconds; what cannot be noted until then wakes this process alone."""
@@ -38,7 +41,8 @@ class Reconciler:
         self._heads = heads
         self._planner = planner
         self._recorder = recorder
-        self._connections = connections
+        self._tasks = ModuleTasks(heads=heads, planner=planner, recorder=recorder)
+        self._looks = ModuleLooks(heads=heads, planner=planner, recorder=recorder, connections=connections)
         self._ask_pass = ask_pass
         self._ask_work = ask_work
 
@@ -96,11 +100,7 @@ class Reconciler:
         async with self._recorder.connection() as connection:
             await environments.claim_name(connection, name, where.view.source)
             known = await environments.read_environments(connection, [name])
-        if known and known[0].suspended:
-            raise Refused(
-                f"environment '{name}' is suspended: nothing of a rollout would be carried out",
-                hint=f"`reconciler resume {name}` first",
-            )
+        _refuse_suspended(name, known)
         chosen = Scope(scope) if scope is not None else Scope(where.spec.policy.scope)
         request = PlanRequest(scope=chosen, allow_hazards=allow_hazards)
         found = await self._recorder.assess(where.spec, where.states, {}, request=request)
@@ -122,6 +122,44 @@ class Reconciler:
             narrowed=deployment is not None,
         )
         rollout = await self._recorder.record(where.view, where.spec, ready, why)
+        self._ask_work()
+        return await self.rollout(rollout)
+
+    async def preview_module(
+        self,
+        name: str,
+        task: ModuleTask,
+        *,
+        deployment: str | None = None,
+        allow_hazards: frozenset[str] = frozenset(),
+    ) -> Plan:
+        """The dry run of a deploy or a revert of modules by hand; nothing is written anywhere."""
+        return await self._tasks.preview(name, task, deployment=deployment, allow_hazards=allow_hazards)
+
+    async def run_module(
+        self,
+        name: str,
+        task: ModuleTask,
+        *,
+        deployment: str | None = None,
+        reason: str,
+        requested_by: str,
+        allow_hazards: frozenset[str] = frozenset(),
+    ) -> RolloutStatus | None:
+        """Record a rollout of a deploy or a revert of modules; None where there is nothing to do.
+
+        Raises Refused where nothing may be done, with every reason.
+        """
+        made = await self._tasks.plan(name, task, deployment=deployment, allow_hazards=allow_hazards)
+        async with self._recorder.connection() as connection:
+            known = await environments.read_environments(connection, [name])
+        _refuse_suspended(name, known)
+        _refuse(name, [item.plan for item in made.found])
+        rollout = await self._tasks.record(
+            made, reason=reason, requested_by=requested_by, allow_hazards=allow_hazards
+        )
+        if rollout is None:
+            return None
         self._ask_work()
         return await self.rollout(rollout)
 
@@ -196,31 +234,23 @@ class Reconciler:
                 connection, environment=environment, rollout=rollout, after=after, limit=limit
             )
 
-    async def module_status(self, name: str, *, deployment: str | None = None) -> dict[str, Any]:
+    async def module_status(
+        self, name: str, *, deployment: str | None = None, module: str | None = None
+    ) -> dict[str, Any]:
         """Per deployment and module: what is deployed, pending and diverged."""
-        where = await self._heads.look_up(name, deployment=deployment)
-        found = await self._recorder.assess(where.spec, where.states, {})
-        return {
-            "environment": name,
-            "commit": where.view.commit,
-            "deployments": [_module_rows(item) for item in found],
-        }
+        return await self._looks.status(name, deployment=deployment, module=module)
 
     async def module_log(
-        self, name: str, *, deployment: str | None = None, limit: int = 100
+        self, name: str, request: LogRequest, *, deployment: str | None = None
     ) -> dict[str, Any]:
         """Per deployment and database: what was deployed, and what failed, newest first."""
-        where = await self._heads.look_up(name, deployment=deployment)
-        rows = []
-        for desired in where.states:
-            for database in desired.databases:
-                dsn = self._planner.dsn(desired)
-                async with self._connections.borrow(dsn, database=database.database) as connection:
-                    log = await read_log(connection, limit=limit)
-                rows.append(
-                    {"deployment": desired.deployment, "database": database.database, "events": list(log)}
-                )
-        return {"environment": name, "commit": where.view.commit, "databases": rows}
+        return await self._looks.log(name, request, deployment=deployment)
+
+    async def module_verify(
+        self, name: str, request: VerifyRequest, *, deployment: str | None = None
+    ) -> dict[str, Any]:
+        """Run the verify scripts of what is deployed; nothing is changed by that."""
+        return await self._looks.verify(name, request, deployment=deployment)
 
     async def ready(self) -> tuple[bool, str]:
         """Whether the control database is reachable and every source was tried once, and why not."""
@@ -240,6 +270,14 @@ class Reconciler:
             await wake(connection, name)
 
 
+def _refuse_suspended(name: str, known: Sequence[EnvironmentStatus]) -> None:
+    if known and known[0].suspended:
+        raise Refused(
+            f"environment '{name}' is suspended: nothing of a rollout would be carried out",
+            hint=f"`reconciler resume {name}` first",
+        )
+
+
 def _refuse(name: str, plans: Sequence[DeploymentPlan]) -> None:
     """Raise where a person asked for a rollout and something may not be done, with every reason."""
     unreadable = [f"{plan.name}: {plan.unavailable}" for plan in plans if plan.unavailable is not None]
@@ -254,29 +292,3 @@ def _refuse(name: str, plans: Sequence[DeploymentPlan]) -> None:
     blocked = [f"{plan.name}: {why}" for plan in plans for why in plan.blocked]
     if blocked and not any(plan.steps for plan in plans):
         raise Refused(f"environment '{name}' is blocked: {'; '.join(blocked)}")
-
-
-def _module_rows(item: Assessment) -> dict[str, Any]:
-    rows = []
-    for module in item.desired.modules:
-        database = item.tracked.databases.get(module.database) if item.tracked else None
-        recorded = database.modules.get(module.project) if database else None
-        deployed = recorded.changes if recorded else ()
-        tags = [tag for change in deployed for tag in change.tags]
-        rows.append(
-            {
-                "component": module.component,
-                "project": module.project,
-                "database": module.database,
-                "deployed": len(deployed),
-                "last": deployed[-1].name if deployed else None,
-                "tag": tags[-1] if tags else None,
-                "pending": [row.identity for row in item.plan.pending if row.component == module.component],
-                "diverged": [
-                    {"identity": row.identity, "sort": row.sort.value, "detail": row.detail}
-                    for row in item.plan.diverged
-                    if row.component == module.component
-                ],
-            }
-        )
-    return {"name": item.desired.deployment, "unavailable": item.plan.unavailable, "modules": rows}

@@ -41,6 +41,8 @@ class DesiredChange:
     script_hash: str
     parse_hash: str
     hazards: tuple[str, ...] = ()
+    late: bool = False
+    """Deployed after changes that follow it, as its plan says."""
     transactional: bool = True
 
 

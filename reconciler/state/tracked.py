@@ -22,7 +22,8 @@ class TrackedChange:
 class TrackedModule:
     """What is deployed of one project, in the order of deployment.
 
-    `environment` and `deployment` are whose it is; None where an older version recorded it.
+    `environment` and `deployment` are whose it is; None where an older version recorded it. `late` are the
+    ids of changes that were deployed after changes that follow them in the plan file.
     """
 
     project: str
@@ -30,6 +31,7 @@ class TrackedModule:
     changes: tuple[TrackedChange, ...]
     environment: str | None = None
     deployment: str | None = None
+    late: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,25 @@ class Revertible:
     script: str | None
     requires: tuple[str, ...] = ()
     requires_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """How far a change outside of transactions is that is not recorded as deployed.
+
+    `done` and `running` are hashes of units of its script, `transaction_id` is what the running one commits
+    as, `there_before` what was there before it began, `words` name it for people.
+    """
+
+    change_id: str
+    project: str
+    name: str
+    script_hash: str | None
+    done: tuple[str, ...] = ()
+    running: str | None = None
+    transaction_id: str | None = None
+    there_before: tuple[str, ...] = ()
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +93,8 @@ class TrackedDatabase:
     modules: Mapping[str, TrackedModule] = field(default_factory=dict)
     base_line: BaseLine | None = None
     busy: bool = False
+    unfinished: Mapping[str, Unfinished] = field(default_factory=dict)
+    """Changes outside of transactions that were begun and are not done, by change id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

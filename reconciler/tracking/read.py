@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,13 +17,14 @@ from reconciler.state.tracked import (
     TrackedChange,
     TrackedDatabase,
     TrackedModule,
+    Unfinished,
 )
 from reconciler.tracking.errors import translate
 from reconciler.tracking.sql import QUERIES
 
 LOG_MOST = 10_000
 _DOING = "reading the tracking schema"
-_NOBODY = (None, None)
+_NOBODY = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +53,10 @@ class LoggedEvent:
 async def read_tracked(connection: Connection) -> TrackedDatabase:
     """Read modules, changes, tags and the base line without its objects, as of one moment."""
     try:
-        if not await _is_installed(connection):
-            return TrackedDatabase()
-        cursor = await connection.execute(QUERIES["read_tracked"])
-        return _tracked(await cursor.fetchall())
+        reading = TrackedReading(connection)
+        await reading.send_first()
+        await reading.send_second()
+        return await reading.finish()
     except psycopg.Error as error:
         raise translate(error, _DOING) from error
 
@@ -134,6 +135,7 @@ class TrackedReading:
         self._connection = connection
         self._found: psycopg.AsyncCursor[tuple[Any, ...]] | None = None
         self._rows: psycopg.AsyncCursor[tuple[Any, ...]] | None = None
+        self._unfinished: psycopg.AsyncCursor[tuple[Any, ...]] | None = None
 
     async def send_first(self) -> None:
         """Ask whether the schema is there."""
@@ -146,10 +148,35 @@ class TrackedReading:
         assert row is not None
         if _is_ours(row, self._connection):
             self._rows = await self._connection.execute(QUERIES["read_tracked"])
+            if row[-1]:
+                self._unfinished = await self._connection.execute(QUERIES["read_unfinished"])
 
     async def finish(self) -> TrackedDatabase:
         """What was found, once everything was sent."""
-        return _tracked(await self._rows.fetchall()) if self._rows is not None else TrackedDatabase()
+        if self._rows is None:
+            return TrackedDatabase()
+        found = _tracked(await self._rows.fetchall())
+        rows = await self._unfinished.fetchall() if self._unfinished is not None else ()
+        return replace(found, unfinished=_unfinished(rows)) if rows else found
+
+
+async def read_unfinished(connection: Connection) -> Mapping[str, Unfinished]:
+    """Read the changes outside of transactions that were begun and are not recorded, by change id."""
+    try:
+        cursor = await connection.execute(QUERIES["read_unfinished"])
+        return _unfinished(await cursor.fetchall())
+    except psycopg.Error as error:
+        raise translate(error, _DOING) from error
+
+
+def _unfinished(rows: Sequence[Sequence[Any]]) -> Mapping[str, Unfinished]:
+    found = (dict(zip(Unfinished.__slots__, row, strict=True)) for row in rows)
+    return {
+        values["change_id"]: Unfinished(
+            **{**values, "done": tuple(values["done"]), "there_before": tuple(values["there_before"])}
+        )
+        for values in found
+    }
 
 
 async def _is_installed(connection: Connection) -> bool:
@@ -161,7 +188,7 @@ async def _is_installed(connection: Connection) -> bool:
 
 
 def _is_ours(row: Sequence[Any], connection: Connection) -> bool:
-    _present, may_use, may_read, is_ours = row
+    _present, may_use, may_read, is_ours, _notes_unfinished = row
     if is_ours and not (may_use and may_read):
         raise Refused(
             f"{_DOING}: this role may not read schema 'reconciler' of database '{connection.info.dbname}'",
@@ -189,7 +216,7 @@ def _tracked(rows: Sequence[Sequence[Any]]) -> TrackedDatabase:
                     tags=tuple(tags) if tags else (),
                 )
             )
-    whose: dict[str, Sequence[str | None]] = json.loads(head[7]) if head and head[7] else {}
+    whose: dict[str, Sequence[Any]] = json.loads(head[7]) if head and head[7] else {}
     return TrackedDatabase(
         installed=True,
         version=int(head[0] or 0),
@@ -200,6 +227,7 @@ def _tracked(rows: Sequence[Sequence[Any]]) -> TrackedDatabase:
                 changes=tuple(changes),
                 environment=whose.get(project, _NOBODY)[0],
                 deployment=whose.get(project, _NOBODY)[1],
+                late=frozenset(whose.get(project, _NOBODY)[2] or ()),
             )
             for project, (component, changes) in sorted(modules.items())
         },

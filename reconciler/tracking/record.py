@@ -7,12 +7,13 @@ synchronises, and translates them with `reconciler.tracking.errors.translate`.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import psycopg
 
 from reconciler.postgres.connection import Connection
+from reconciler.state.tracked import Unfinished
 from reconciler.tracking.errors import translate
 from reconciler.tracking.fence import Fence
 from reconciler.tracking.sql import QUERIES
@@ -57,6 +58,7 @@ class ChangeRecord:
     tags: tuple[TagRecord | tuple[str, str], ...] = ()
     planned_at: str | None = None
     planner: str | None = None
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,18 @@ async def change_deployed(
     """Record a deployed change with its dependencies, tags and event, if the fence is still ours."""
     parameters = {"epoch": fence.epoch, "change": _document(module, change, by)}
     await _send(connection, "record_change", parameters, f"recording change '{change.name}'")
+
+
+async def unfinished_noted(connection: Connection, fence: Fence, noted: Unfinished, by: Actor) -> None:
+    """Note how far a change outside of transactions is, for good, before what cannot be taken back."""
+    document = {
+        **asdict(noted),
+        "actor": by.committer,
+        "commit": by.commit,
+        "operation": by.operation,
+    }
+    parameters = {"epoch": fence.epoch, "change": json.dumps(document, ensure_ascii=False)}
+    await _send(connection, "note_unfinished", parameters, f"noting how far change '{noted.name}' is")
 
 
 async def change_failed(
@@ -199,6 +213,7 @@ def _document(
         "tags": [TagRecord(*tag) for tag in change.tags],
         "planned_at": change.planned_at,
         "planner": change.planner,
+        "late": change.late,
         "actor": by.committer,
         "commit": by.commit,
         "operation": by.operation,

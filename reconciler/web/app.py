@@ -20,7 +20,7 @@ from typing_extensions import override
 from reconciler import __version__
 from reconciler.errors import NotFound, ReconcilerError, Refused
 from reconciler.events import Event
-from reconciler.web import environments, event_stream, health, rollouts, webhooks
+from reconciler.web import environments, event_stream, health, module_looks, module_tasks, rollouts, webhooks
 from reconciler.web.access import Token, check_tokens, is_loopback_name
 from reconciler.web.guard import WRITING, Doorkeeper, Guard
 from reconciler.web.limits import RequestLimits, Turns
@@ -33,6 +33,8 @@ from reconciler.web.webhooks import Webhook, check_webhooks
 PROBLEMS_SHOWN_MAX = 50
 ROUTERS = (
     environments.router,
+    module_looks.router,
+    module_tasks.router,
     rollouts.router,
     event_stream.router,
     webhooks.router,

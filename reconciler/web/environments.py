@@ -17,7 +17,6 @@ from reconciler.web.requests import (
     PROBLEMS,
     WITH_BODY,
     Environment,
-    Limit,
     OneDeployment,
     Operator,
     Reader,
@@ -164,23 +163,3 @@ async def reconcile(
     """Ask for a pass now; it runs after this answer."""
     await reconciler.reconcile(env, requested_by=who.name)
     return answer(await reconciler.environment(env), 202)
-
-
-@router.get("/{env}/modules", response_model=models.ModuleStatus)
-async def modules(
-    reconciler: Reconciling, _who: Reader, env: Environment, deployment: OneDeployment = None
-) -> JSONResponse:
-    """Per deployment and module: what is deployed, pending and diverged."""
-    return answer(await reconciler.module_status(env, deployment=deployment))
-
-
-@router.get("/{env}/modules/log", response_model=models.ModuleLog)
-async def module_log(
-    reconciler: Reconciling,
-    _who: Reader,
-    env: Environment,
-    deployment: OneDeployment = None,
-    limit: Limit = 100,
-) -> JSONResponse:
-    """Per deployment and database: what was deployed and what failed, newest first."""
-    return answer(await reconciler.module_log(env, deployment=deployment, limit=limit))

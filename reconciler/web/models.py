@@ -49,6 +49,25 @@ class ReasonBody(Body):
     reason: Reason = ""
 
 
+ModuleEventKind = Literal["deploy", "revert", "fail", "rename"]
+ChangeName = Annotated[str, Field(min_length=1, max_length=1024, pattern=PRINTABLE)]
+
+
+class VerifyModulesBody(Body):
+    """What to verify; left out: everything that is deployed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+    deployment: DeploymentName | None = None
+    module: Annotated[str, Field(min_length=1, max_length=255, pattern=PRINTABLE)] | None = Field(
+        None, description="only this module: its component, or its project"
+    )
+    first: ChangeName | None = Field(
+        None, alias="from", description="the first change to verify, of the one module"
+    )
+    to: ChangeName | None = Field(None, description="the last change to verify, of the one module")
+
+
 class NoBody(Body):
     """Nothing; an empty object, or no body at all."""
 
@@ -164,6 +183,18 @@ class DivergedRow(Answer):
     detail: str
 
 
+class Task(Answer):
+    """What a person asked of modules in place of everything."""
+
+    verb: Literal["deploy", "revert"]
+    module: str | None
+    to: str | None
+    everything: bool
+    with_dependents: bool
+    log_only: bool
+    hold: str | None
+
+
 class DeploymentDiff(Answer):
     """What differs on one deployment, and what applying does about it."""
 
@@ -172,6 +203,7 @@ class DeploymentDiff(Answer):
     base: str
     held: str | None
     unavailable: str | None
+    task: Task | None
     blocked: list[str]
     refused: list[str]
     diverged: list[DivergedRow]
@@ -199,6 +231,53 @@ class ModuleStatus(Answer):
     environment: str
     commit: str
     deployments: list[dict[str, Any]]
+
+
+class FailedChange(Answer):
+    """A verify script that failed, in the words of the server."""
+
+    change: str
+    message: str
+    sqlstate: str | None
+    file: str | None
+    line: int | None
+
+
+class UnverifiedChange(Answer):
+    """A change of which nobody knows, and why."""
+
+    change: str
+    reason: str
+
+
+class VerifiedModule(Answer):
+    """What came of verifying a module."""
+
+    component: str
+    project: str
+    database: str
+    deployed: int
+    passed: int
+    failed: list[FailedChange]
+    unverified: list[UnverifiedChange]
+    without_script: list[str]
+
+
+class VerifiedDeployment(Answer):
+    """What came of verifying a deployment; `unavailable` says why it could not be read."""
+
+    name: str
+    unavailable: str | None
+    modules: list[VerifiedModule]
+
+
+class ModuleVerify(Answer):
+    """What came of verifying; `ok`: all that is deployed verifies, as far as it has a script."""
+
+    environment: str
+    commit: str
+    ok: bool
+    deployments: list[VerifiedDeployment]
 
 
 class ModuleLog(Answer):

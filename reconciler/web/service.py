@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from reconciler.plan.model import Plan
 from reconciler.rollout.status import EnvironmentStatus, EventRecord, RequestStatus, RolloutStatus
+from reconciler.state.module_requests import LogRequest, VerifyRequest
+from reconciler.state.task import ModuleTask
 
 
 class Service(Protocol):
@@ -44,6 +46,30 @@ class Service(Protocol):
         allow_hazards: frozenset[str] = frozenset(),
     ) -> RolloutStatus | None:
         """Record one rollout now; None where there is nothing to do."""
+        ...
+
+    async def preview_module(
+        self,
+        name: str,
+        task: ModuleTask,
+        *,
+        deployment: str | None = None,
+        allow_hazards: frozenset[str] = frozenset(),
+    ) -> Plan:
+        """The dry run of a deploy or a revert of modules."""
+        ...
+
+    async def run_module(
+        self,
+        name: str,
+        task: ModuleTask,
+        *,
+        deployment: str | None = None,
+        reason: str,
+        requested_by: str,
+        allow_hazards: frozenset[str] = frozenset(),
+    ) -> RolloutStatus | None:
+        """Record a rollout of a deploy or a revert of modules; None where there is nothing to do."""
         ...
 
     async def rollouts(self, name: str, *, limit: int = 20) -> tuple[RolloutStatus, ...]:
@@ -87,14 +113,22 @@ class Service(Protocol):
         """Events in order of their ids: those after `after`, else the newest."""
         ...
 
-    async def module_status(self, name: str, *, deployment: str | None = None) -> dict[str, Any]:
+    async def module_status(
+        self, name: str, *, deployment: str | None = None, module: str | None = None
+    ) -> dict[str, Any]:
         """Per deployment and module: what is deployed, pending and diverged."""
         ...
 
     async def module_log(
-        self, name: str, *, deployment: str | None = None, limit: int = 100
+        self, name: str, request: LogRequest, *, deployment: str | None = None
     ) -> dict[str, Any]:
         """Per deployment and database: what was deployed, and what failed."""
+        ...
+
+    async def module_verify(
+        self, name: str, request: VerifyRequest, *, deployment: str | None = None
+    ) -> dict[str, Any]:
+        """Run the verify scripts of what is deployed."""
         ...
 
     async def ready(self) -> tuple[bool, str]:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +27,8 @@ from reconciler.rollout.status import (
     RolloutStatus,
     StepStatus,
 )
+from reconciler.state.module_requests import LogRequest, VerifyRequest
+from reconciler.state.task import ModuleTask
 from reconciler.web.access import Token
 from reconciler.web.app import create_app
 from reconciler.web.limits import RequestLimits
@@ -244,6 +246,44 @@ class MemoryService:
             self.history.insert(0, self.next_apply)
         return self.next_apply
 
+    async def preview_module(
+        self,
+        name: str,
+        task: ModuleTask,
+        *,
+        deployment: str | None = None,
+        allow_hazards: frozenset[str] = frozenset(),
+    ) -> Plan:
+        await self._called(
+            "preview_module", name=name, task=task, deployment=deployment, allow_hazards=allow_hazards
+        )
+        await self.environment(name)
+        return self.next_plan
+
+    async def run_module(
+        self,
+        name: str,
+        task: ModuleTask,
+        *,
+        deployment: str | None = None,
+        reason: str,
+        requested_by: str,
+        allow_hazards: frozenset[str] = frozenset(),
+    ) -> RolloutStatus | None:
+        await self._called(
+            "run_module",
+            name=name,
+            task=task,
+            deployment=deployment,
+            reason=reason,
+            requested_by=requested_by,
+            allow_hazards=allow_hazards,
+        )
+        await self.environment(name)
+        if self.next_apply is not None:
+            self.history.insert(0, self.next_apply)
+        return self.next_apply
+
     async def rollouts(self, name: str, *, limit: int = 20) -> tuple[RolloutStatus, ...]:
         await self._called("rollouts", name=name, limit=limit)
         await self.environment(name)
@@ -313,27 +353,56 @@ class MemoryService:
         ]
         return tuple(rows[:limit] if after is not None else rows[-limit:])
 
-    async def module_status(self, name: str, *, deployment: str | None = None) -> dict[str, Any]:
-        await self._called("module_status", name=name, deployment=deployment)
-        module = {
+    async def module_status(
+        self, name: str, *, deployment: str | None = None, module: str | None = None
+    ) -> dict[str, Any]:
+        await self._called("module_status", name=name, deployment=deployment, module=module)
+        row = {
             "component": "shop-schema",
             "project": "shop",
             "database": "shop",
+            "target": None,
+            "state": "pending",
             "deployed": 3,
             "last": "orders",
             "tag": "v1.0.0",
             "pending": ["change prices"],
+            "blocked": [],
             "diverged": [],
         }
-        row = {"name": "eu", "unavailable": None, "modules": [module]}
-        return {"environment": name, "commit": COMMIT, "deployments": [row]}
+        place = {"name": "eu", "unavailable": None, "modules": [row]}
+        return {"environment": name, "commit": COMMIT, "deployments": [place]}
 
     async def module_log(
-        self, name: str, *, deployment: str | None = None, limit: int = 100
+        self, name: str, request: LogRequest, *, deployment: str | None = None
     ) -> dict[str, Any]:
-        await self._called("module_log", name=name, deployment=deployment, limit=limit)
+        await self._called("module_log", name=name, deployment=deployment, **asdict(request))
         rows = [{"deployment": "eu", "database": "shop", "events": [{"event": "deploy", "change": "orders"}]}]
         return {"environment": name, "commit": COMMIT, "databases": rows}
+
+    async def module_verify(
+        self, name: str, request: VerifyRequest, *, deployment: str | None = None
+    ) -> dict[str, Any]:
+        await self._called("module_verify", name=name, deployment=deployment, **asdict(request))
+        failed = {
+            "change": "orders",
+            "message": 'relation "orders" does not exist',
+            "sqlstate": "42P01",
+            "file": "modules/shop/verify/orders.sql",
+            "line": 2,
+        }
+        row = {
+            "component": "shop-schema",
+            "project": "shop",
+            "database": "shop",
+            "deployed": 3,
+            "passed": 1,
+            "failed": [failed],
+            "unverified": [],
+            "without_script": ["prices"],
+        }
+        place = {"name": "eu", "unavailable": None, "modules": [row]}
+        return {"environment": name, "commit": COMMIT, "ok": False, "deployments": [place]}
 
     async def ready(self) -> tuple[bool, str]:
         if isinstance(self.fails, ReconcilerError):

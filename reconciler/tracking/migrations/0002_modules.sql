@@ -3,10 +3,13 @@
 ALTER TABLE reconciler.modules
 ADD COLUMN environment pg_catalog.text CHECK (environment <> ''),
 ADD COLUMN deployment pg_catalog.text CHECK (deployment <> ''),
+ADD COLUMN late pg_catalog.text [] NOT NULL DEFAULT '{}',
 ADD CONSTRAINT modules_place_is_whole CHECK ((environment IS NULL) = (deployment IS NULL));
 COMMENT ON COLUMN reconciler.modules.environment IS
 'Environment that deployed to it last; empty where nobody knows, and then it is never pruned.';
 COMMENT ON COLUMN reconciler.modules.deployment IS 'Deployment of that environment.';
+COMMENT ON COLUMN reconciler.modules.late IS
+'Ids of changes that were deployed after changes that follow them in the plan file; their order is no matter.';
 
 
 CREATE OR REPLACE FUNCTION reconciler.record_change(
@@ -71,6 +74,12 @@ BEGIN
     IF p_change -> 'tags' <> '[]' THEN
         PERFORM reconciler.record_tags(p_change);
     END IF;
+    IF p_change -> 'late' = 'true' THEN
+        UPDATE reconciler.modules AS m SET late = pg_catalog.array_append(m.late, v_change_id)
+        WHERE m.project = v_project;
+    END IF;
+    DELETE FROM reconciler.unfinished AS u
+    WHERE u.change_id = v_change_id OR (u.project = v_project AND u.name = v_name);
     PERFORM reconciler.record_event('deploy', p_change);
     RETURN v_position;
 END
@@ -113,6 +122,8 @@ BEGIN
         RAISE EXCEPTION 'change "%" of project "%" is not deployed', v_change_id, p_change ->> 'project'
             USING ERRCODE = 'RC010';
     END IF;
+    UPDATE reconciler.modules AS m SET late = pg_catalog.array_remove(m.late, v_change_id)
+    WHERE v_change_id = ANY(m.late);
     DELETE FROM reconciler.changes AS c WHERE c.change_id = v_change_id;
 END
 $$;
@@ -218,3 +229,77 @@ EXCEPTION WHEN insufficient_privilege THEN
     NULL;
 END
 $$;
+
+
+-- Changes that cannot run in one transaction are noted while they run, so that they are gone on with.
+
+CREATE TABLE reconciler.unfinished (
+    change_id pg_catalog.text PRIMARY KEY CHECK (change_id <> ''),
+    project pg_catalog.text NOT NULL,
+    name pg_catalog.text NOT NULL,
+    script_hash pg_catalog.text,
+    done pg_catalog.text [] NOT NULL DEFAULT '{}',
+    running pg_catalog.text,
+    transaction_id pg_catalog.text,
+    there_before pg_catalog.text [] NOT NULL DEFAULT '{}',
+    words pg_catalog.text NOT NULL DEFAULT '',
+    begun_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    noted_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    actor pg_catalog.text NOT NULL,
+    commit pg_catalog.text NOT NULL,
+    operation pg_catalog.text NOT NULL
+);
+COMMENT ON TABLE reconciler.unfinished IS
+'Changes outside of transactions that were begun and are not recorded as deployed, with how far they are.';
+COMMENT ON COLUMN reconciler.unfinished.change_id IS 'Id of the change.';
+COMMENT ON COLUMN reconciler.unfinished.project IS 'Project of the change.';
+COMMENT ON COLUMN reconciler.unfinished.name IS 'Name of the change.';
+COMMENT ON COLUMN reconciler.unfinished.script_hash IS 'Hash of the bytes of the script that was begun.';
+COMMENT ON COLUMN reconciler.unfinished.done IS
+'Hashes of the statements, or transactions, of the script that are done, in order.';
+COMMENT ON COLUMN reconciler.unfinished.running IS 'Hash of the one that was begun; empty between two of them.';
+COMMENT ON COLUMN reconciler.unfinished.transaction_id IS
+'Transaction that it runs in; whether that committed tells whether it is done.';
+COMMENT ON COLUMN reconciler.unfinished.there_before IS
+'What was there before it began, of the kind that it makes; anything else was left by it.';
+COMMENT ON COLUMN reconciler.unfinished.words IS 'What was begun last, and its place in the script.';
+COMMENT ON COLUMN reconciler.unfinished.begun_at IS 'When the change was begun.';
+COMMENT ON COLUMN reconciler.unfinished.noted_at IS 'When the row was last written.';
+COMMENT ON COLUMN reconciler.unfinished.actor IS 'On whose behalf it is done.';
+COMMENT ON COLUMN reconciler.unfinished.commit IS 'Commit it is done from.';
+COMMENT ON COLUMN reconciler.unfinished.operation IS 'Operation, in the control database, that does it.';
+
+
+CREATE FUNCTION reconciler.note_unfinished(
+    p_epoch pg_catalog.int8, p_change pg_catalog.jsonb
+) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+BEGIN
+    -- What is begun next cannot be taken back, so that a crash must not forget that it was begun.
+    PERFORM pg_catalog.set_config('synchronous_commit', 'on', TRUE);
+    PERFORM reconciler.check_fence(p_epoch);
+    INSERT INTO reconciler.unfinished (
+        change_id, project, name, script_hash, done, running, transaction_id, there_before, words,
+        actor, commit, operation
+    ) VALUES (
+        p_change ->> 'change_id', p_change ->> 'project', p_change ->> 'name', p_change ->> 'script_hash',
+        ARRAY(SELECT pg_catalog.jsonb_array_elements_text(p_change -> 'done')),
+        p_change ->> 'running', p_change ->> 'transaction_id',
+        ARRAY(SELECT pg_catalog.jsonb_array_elements_text(p_change -> 'there_before')),
+        p_change ->> 'words', p_change ->> 'actor', p_change ->> 'commit', p_change ->> 'operation'
+    )
+    ON CONFLICT (change_id) DO UPDATE
+    SET
+        name = excluded.name, script_hash = excluded.script_hash, done = excluded.done,
+        running = excluded.running, transaction_id = excluded.transaction_id,
+        there_before = excluded.there_before, words = excluded.words,
+        noted_at = pg_catalog.clock_timestamp(), actor = excluded.actor, commit = excluded.commit,
+        operation = excluded.operation;
+END
+$$;
+COMMENT ON FUNCTION reconciler.note_unfinished(pg_catalog.int8, pg_catalog.jsonb) IS
+'Checks the fence and notes, for good, how far a change outside of transactions is.';
+
+REVOKE ALL ON TABLE reconciler.unfinished FROM PUBLIC;
+REVOKE ALL ON FUNCTION reconciler.note_unfinished(pg_catalog.int8, pg_catalog.jsonb) FROM PUBLIC;

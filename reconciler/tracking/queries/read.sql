@@ -2,7 +2,8 @@
 -- The linter takes OPERATOR(…) for a function call.
 
 -- name: find_tracking :one
--- Says whether the tracking schema is there, and whether this role may look into it.
+-- Says whether the tracking schema is there, whether this role may look into it, and whether it is of a
+-- version that notes unfinished changes.
 SELECT
     n.oid IS NOT NULL,
     COALESCE(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), FALSE),
@@ -14,7 +15,13 @@ SELECT
             a.attrelid OPERATOR(pg_catalog.=) c.oid
             AND NOT a.attisdropped
             AND a.attname OPERATOR(pg_catalog.=) ANY ('{number,name,sha256,applied_at}'::pg_catalog.name [])
-    ), FALSE)
+    ), FALSE),
+    EXISTS (
+        SELECT FROM pg_catalog.pg_class AS u
+        WHERE
+            u.relnamespace OPERATOR(pg_catalog.=) n.oid
+            AND u.relname OPERATOR(pg_catalog.=) 'unfinished'
+    )
 FROM (SELECT 1) AS always
 LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname OPERATOR(pg_catalog.=) 'reconciler'
 LEFT JOIN pg_catalog.pg_class AS c
@@ -39,7 +46,10 @@ SELECT
         (
             SELECT
                 pg_catalog.jsonb_object_agg(
-                    o.project, pg_catalog.jsonb_build_array(j.whose -> 'environment', j.whose -> 'deployment')
+                    o.project,
+                    pg_catalog.jsonb_build_array(
+                        j.whose -> 'environment', j.whose -> 'deployment', j.whose -> 'late'
+                    )
                 )::pg_catalog.text
             FROM reconciler.modules AS o
             CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(o) AS whose) AS j
@@ -75,6 +85,13 @@ LEFT JOIN (
     GROUP BY g.change_id
 ) AS t ON c.change_id OPERATOR(pg_catalog.=) t.change_id
 ORDER BY 7;
+
+-- name: read_unfinished :many
+-- Reads the changes outside of transactions that were begun and are not recorded as deployed.
+SELECT
+    u.change_id, u.project, u.name, u.script_hash, u.done, u.running, u.transaction_id, u.there_before,
+    u.words
+FROM reconciler.unfinished AS u;
 
 -- name: read_base_line_objects :many
 -- Reads the objects of the base line whole, to say what differs.

@@ -6,6 +6,10 @@ SELECT reconciler.begin_writes(%(epoch)s, %(operation)s);
 -- Checks the fence and records a deployed change with its dependencies, tags and event.
 SELECT reconciler.record_change(%(epoch)s, %(change)s::pg_catalog.jsonb);
 
+-- name: note_unfinished :exec
+-- Checks the fence and notes how far a change outside of transactions is.
+SELECT reconciler.note_unfinished(%(epoch)s, %(change)s::pg_catalog.jsonb);
+
 -- name: record_failure :exec
 -- Checks the fence and appends the failure of a change.
 SELECT reconciler.record_failure(%(epoch)s, %(change)s::pg_catalog.jsonb);

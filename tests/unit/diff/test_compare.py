@@ -74,7 +74,7 @@ def test_module_that_needs_what_a_blocked_one_has_pending_waits() -> None:
 
 
 def test_every_extension_that_the_server_lacks_is_named_before_anything_runs() -> None:
-    """Extensions of control files are looked for on the server first; what is there is made in their order."""
+    """Extensions of control files are looked for first; what is there is made in their order."""
     wanted = module(A, requires_extensions=("Pg-Odd", "pg_trgm", "postgis", "citext", "plpgsql"))
     found = diff(wanted, tracked_database())
     assert [why.split(",")[0] for why in found.modules[0].blocked] == [

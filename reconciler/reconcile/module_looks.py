@@ -1,0 +1,167 @@
+"""What is deployed of change modules, what was done with them, and whether it verifies; writes nothing."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from reconciler.diff.model import DivergencePolicy, ModuleDiff
+from reconciler.errors import Refused
+from reconciler.execution.verify import VerifyLimits
+from reconciler.planner.planner import Assessment, Planner
+from reconciler.postgres.connection import Connections, DatabaseMissing
+from reconciler.reconcile.heads import Found, Heads
+from reconciler.reconcile.record import Recorder
+from reconciler.reconcile.verifying import Verifier
+from reconciler.state.desired import DesiredModule, DesiredState
+from reconciler.state.module_requests import LogRequest, VerifyRequest
+from reconciler.state.task import find_module
+from reconciler.tracking.read import LoggedEvent, read_log
+
+DATABASES_IN_PARALLEL = 4
+
+
+class ModuleLooks:
+    """Status, log and verification of modules at the head of their source."""
+
+    def __init__(
+        self, *, heads: Heads, planner: Planner, recorder: Recorder, connections: Connections
+    ) -> None:
+        self._heads = heads
+        self._planner = planner
+        self._recorder = recorder
+        self._connections = connections
+        self._verifier = Verifier(planner=planner, connections=connections, limits=VerifyLimits())
+
+    async def status(
+        self, name: str, *, deployment: str | None = None, module: str | None = None
+    ) -> dict[str, Any]:
+        """Per deployment and module: what is deployed, pending and diverged."""
+        where = await self._heads.look_up(name, deployment=deployment)
+        for desired in where.states:
+            _chosen(desired, module)
+        found = await self._recorder.assess(where.spec, where.states, {})
+        return {
+            "environment": name,
+            "commit": where.view.commit,
+            "deployments": [
+                {
+                    "name": item.desired.deployment,
+                    "unavailable": item.plan.unavailable,
+                    "modules": [_row(item, part) for part in _chosen(item.desired, module)],
+                }
+                for item in found
+            ],
+        }
+
+    async def log(self, name: str, request: LogRequest, *, deployment: str | None = None) -> dict[str, Any]:
+        """Per deployment and database: what was done, and what failed, newest first."""
+        where = await self._heads.look_up(name, deployment=deployment)
+        slots = asyncio.Semaphore(DATABASES_IN_PARALLEL)
+
+        async def one(desired: DesiredState, database: str) -> dict[str, Any]:
+            own = _chosen(desired, request.module) if request.module is not None else ()
+            async with slots:
+                log = await self._read_log(desired, database, own[0].project if own else None, request)
+            return {"deployment": desired.deployment, "database": database, "events": list(log)}
+
+        rows = await asyncio.gather(
+            *(one(desired, database) for desired, database in _databases(where, request.module))
+        )
+        return {"environment": name, "commit": where.view.commit, "databases": list(rows)}
+
+    async def _read_log(
+        self, desired: DesiredState, database: str, project: str | None, request: LogRequest
+    ) -> tuple[LoggedEvent, ...]:
+        try:
+            async with self._connections.borrow(self._planner.dsn(desired), database=database) as connection:
+                return await read_log(
+                    connection, project, request.limit, change=request.change, kind=request.kind
+                )
+        except DatabaseMissing:
+            # Nothing was done in a database that is not there.
+            return ()
+
+    async def verify(
+        self, name: str, request: VerifyRequest, *, deployment: str | None = None
+    ) -> dict[str, Any]:
+        """Run the verify scripts of what is deployed; all that fail are told, and nothing is changed."""
+        where = await self._heads.look_up(name, deployment=deployment)
+        for desired in where.states:
+            modules = _chosen(desired, request.module)
+            if (request.first or request.last) and len(modules) > 1:
+                raise Refused(
+                    f"'{request.first or request.last}' is a change of one module, and environment '{name}' "
+                    f"has {len(modules)}",
+                    hint="name the module",
+                )
+        found = await self._recorder.assess(where.spec, where.states, {})
+        verified = await self._verifier.deployments(found, request)
+        return {
+            "environment": name,
+            "commit": where.view.commit,
+            "ok": not any(part.unavailable or part.failed or part.unverified for part in verified),
+            "deployments": list(verified),
+        }
+
+
+def _chosen(desired: DesiredState, module: str | None) -> Sequence[DesiredModule]:
+    return desired.modules if module is None else (find_module(desired, module),)
+
+
+def _databases(where: Found, module: str | None) -> list[tuple[DesiredState, str]]:
+    found = []
+    for desired in where.states:
+        names = [database.database for database in desired.databases]
+        if module is not None:
+            names = [find_module(desired, module).database]
+        found += [(desired, name) for name in names]
+    return found
+
+
+def _row(item: Assessment, module: DesiredModule) -> dict[str, Any]:
+    database = item.tracked.databases.get(module.database) if item.tracked else None
+    recorded = database.modules.get(module.project) if database else None
+    deployed = recorded.changes if recorded else ()
+    tags = [tag for change in deployed for tag in change.tags]
+    part = (
+        next((each for each in item.diff.modules if each.desired.component == module.component), None)
+        if item.diff is not None
+        else None
+    )
+    pending = [row.identity for row in item.plan.pending if row.component == module.component]
+    return {
+        "component": module.component,
+        "project": module.project,
+        "database": module.database,
+        "target": module.target,
+        "state": _state(item, part, pending),
+        "deployed": len(deployed),
+        "last": deployed[-1].name if deployed else None,
+        "tag": tags[-1] if tags else None,
+        "pending": pending,
+        "blocked": list(part.blocked) if part is not None else [],
+        "diverged": [
+            {
+                "identity": row.identity,
+                "sort": row.sort.value,
+                "policy": row.policy.value,
+                "detail": row.detail,
+            }
+            for row in item.plan.diverged
+            if row.component == module.component
+        ],
+    }
+
+
+def _state(item: Assessment, part: ModuleDiff | None, pending: Sequence[str]) -> str:
+    """The state of a module in a word or two, the worst first."""
+    if item.plan.unavailable is not None or part is None:
+        return "unknown"
+    policies = {row.policy for row in part.diverged}
+    if DivergencePolicy.FAIL in policies:
+        return "diverged"
+    if part.blocked:
+        return "blocked"
+    if pending:
+        return "pending"
+    return "diverged" if DivergencePolicy.WARN in policies else "in sync"
