@@ -20,6 +20,18 @@ class Danger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a statement that runs outside of transactions works on, to find out later what became of it.
+
+    `name` and `relation` are quoted; `name` is empty where the server chooses one.
+    """
+
+    sort: str
+    name: str = ""
+    relation: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What one statement is and does, as far as its text tells.
 
@@ -36,6 +48,7 @@ class Facts:
     makes: tuple[str, ...] = ()
     sets: str | None = None
     client_data: str | None = None
+    target: Target | None = None
 
 
 NOTHING = Facts()

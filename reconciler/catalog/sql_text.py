@@ -7,10 +7,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from reconciler.catalog import libpg_query, sql_facts, sql_lexer
+from reconciler.catalog import libpg_query, sql_facts, sql_lexer, sql_targets
 from reconciler.catalog.text_cache import TextCache, text_key
 from reconciler.errors import Problem, ScriptError
 
@@ -165,13 +165,16 @@ def _statements(raw: str | bytes, trees: list[dict[str, Any]], *, has_delete: bo
         line += between.count("\n")
         ((node, body),) = tree["stmt"].items()
         stripped = text.rstrip(" \t\n\r\f\v")
+        facts = sql_facts.read(node, body, has_delete=has_delete)
+        if facts.outside_transaction is not None:
+            facts = replace(facts, target=sql_targets.read(node, body))
         yield Statement(
             text=stripped,
             offset=offset,
             line=line,
             kind=_kind(node, body),
             node=node,
-            facts=sql_facts.read(node, body, has_delete=has_delete),
+            facts=facts,
         )
         byte_at = start + len(raw[start : start + length] if length else raw[start:])
         offset += len(text)

@@ -1,45 +1,23 @@
-"""Deploy changes of a module: script, verify script and record in one transaction each.
+"""Deploy changes of a module: script, verify script and record in one transaction each, where that can be."""
 
-Statements are sent one by one, so that an error is placed in its script, and all of a transaction in one
-pipeline, ours included, so that a change costs about one round trip.
-"""
-
-import asyncio
-import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import psycopg
-from psycopg import sql
 
-from reconciler.catalog.sql_text import Statement
-from reconciler.errors import LeaseLost, LockNotAcquired, ReconcilerError, Refused, StepFailed
+from reconciler.errors import ReconcilerError, Refused
+from reconciler.execution import outside
+from reconciler.execution.scripts import Batch, explain, record_of, reset, roll_back, with_lock_retries
 from reconciler.execution.session import DatabaseSession
-from reconciler.postgres.connection import Connection, is_transient, translate
 from reconciler.postgres.queries import Queries
 from reconciler.state.desired import DesiredChange, DesiredModule, TransactionMode
-from reconciler.state.program import Program, Purpose, compile_script, locate
+from reconciler.state.program import Purpose, compile_script
 from reconciler.tracking import record
-from reconciler.tracking.errors import translate as translate_record
-from reconciler.tracking.record import Actor, ChangeRecord, Failure, ModuleIdentity
+from reconciler.tracking.record import Actor, ModuleIdentity
 
 _QUERIES = Queries.load("reconciler.execution")
-_WATCH_AFTER_S = 0.3
-"""How long a change may run before we look who blocks it; most are done long before."""
-_LISTEN_EVERY_S = 0.25
-"""How often somebody who asks to stop is heard between two tries."""
-STATEMENTS_IN_FLIGHT_MAX = 500
-"""Statements sent before we wait for the server; bounds what both sides keep in memory."""
-READ_ONLY = "25006"
-"""In a verify script the sign that it writes; elsewhere that of a standby, and so worth another try."""
-ROWS_AT_ONCE = 1000
-"""Rows of a script's query that are in memory at once; nobody reads them, and they may be many."""
-_ROWS = frozenset({"SelectStmt", "ExecuteStmt", "FetchStmt", "CallStmt"})
-_ROWS_IF_RETURNING = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 LOCKS_PER_STATEMENT = 4
 """Locks one statement that makes an object takes at the most: table, index, sequence, toast."""
 
@@ -49,23 +27,14 @@ class Progress:
     """Who is told how far it is.
 
     `done` after each change; `safe_point` where nothing is under way and changes are left, raising to stop
-    there; `recorded` where script and record are written and not committed yet, which costs a round trip.
+    there; `recorded` where script and record are written and not committed yet, which costs a round trip;
+    `repeats` says whether a person agreed that what may have run already of a change is run again.
     """
 
     done: Callable[[DesiredChange], Awaitable[None]]
     safe_point: Callable[[], Awaitable[None]]
     recorded: Callable[[DesiredChange], None] | None = None
-
-
-class ScriptFault(Exception):
-    """A statement of a script failed: which one of which program; never leaves this module."""
-
-    def __init__(self, change: Any, program: Program, statement: int, error: psycopg.Error) -> None:
-        super().__init__(statement)
-        self.change = change
-        self.program = program
-        self.statement = statement
-        self.error = error
+    repeats: Callable[[DesiredChange], bool] | None = None
 
 
 async def deploy(
@@ -88,8 +57,11 @@ async def deploy(
     for number, group in enumerate(groups):
         if number:
             await progress.safe_point()
-        attempt = partial(_together, session, identity, group, (actor, progress))
-        await with_lock_retries(session, attempt, progress.safe_point)
+        if not group[0].transactional:
+            await _outside(session, identity, group[0], (actor, progress))
+        else:
+            attempt = partial(_together, session, identity, group, (actor, progress))
+            await with_lock_retries(session, attempt, progress.safe_point)
         for change in group:
             await progress.done(change)
 
@@ -114,13 +86,35 @@ async def _together(
                 progress.recorded(change)
 
 
+async def _outside(
+    session: DatabaseSession,
+    identity: ModuleIdentity,
+    change: DesiredChange,
+    context: tuple[Actor, Progress],
+) -> None:
+    """Run a change outside of transactions, then verify and record it in one."""
+    actor, progress = context
+    again = progress.repeats is not None and progress.repeats(change)
+    run = outside.Run(session, identity, change, actor)
+    await run.carry_out(progress.safe_point, again=again)
+
+    async def finish() -> None:
+        async with _transaction(session, identity, lambda: change, actor) as batch:
+            await _verify_and_record(session, identity, change, (actor, batch))
+            if progress.recorded is not None:
+                await batch.sync()
+                progress.recorded(change)
+
+    await with_lock_retries(session, finish, progress.safe_point)
+
+
 @asynccontextmanager
 async def _transaction(
     session: DatabaseSession,
     identity: ModuleIdentity,
     current: Callable[[], DesiredChange],
     actor: Actor,
-) -> AsyncIterator["Batch"]:
+) -> AsyncIterator[Batch]:
     """Open and commit one transaction under the fence; any failure takes it back and is told in full.
 
     The fence is checked where the change is recorded, in the same transaction.
@@ -141,33 +135,26 @@ async def _transaction(
         if not isinstance(cause, psycopg.Error):
             raise
         # In a pipeline a failure may be met by whoever sends next, and told as theirs.
-        raise await _explain(session, identity, current(), batch.fault(cause), actor) from cause
+        raise await explain(session, identity, current(), batch.fault(cause), actor) from cause
     except BaseException:
         await roll_back(session)
         raise
 
 
-async def reset(session: DatabaseSession) -> None:
-    """Undo what a script set, and put our limits in force."""
-    limits = session.limits
-    await session.writer.execute(_QUERIES["reset_settings"])
-    await session.writer.execute(
-        _QUERIES["limit_change"],
-        {
-            "lock_timeout_ms": str(int(limits.lock_timeout_s * 1000)),
-            "statement_timeout_ms": str(int(limits.statement_timeout_s * 1000)),
-            "synchronous_commit": "off",
-        },
-    )
-
-
 async def _run_change(
-    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, context: tuple[Actor, "Batch"]
+    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, context: tuple[Actor, Batch]
+) -> None:
+    _actor, batch = context
+    await reset(session)
+    await batch.send(change, compile_script(change.deploy, purpose=Purpose.DEPLOY))
+    await _verify_and_record(session, identity, change, context)
+
+
+async def _verify_and_record(
+    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, context: tuple[Actor, Batch]
 ) -> None:
     actor, batch = context
     writer = session.writer
-    await reset(session)
-    await batch.send(change, compile_script(change.deploy, purpose=Purpose.DEPLOY))
     if change.verify is not None:
         program = compile_script(change.verify, purpose=Purpose.VERIFY)
         await writer.execute(_QUERIES["begin_verify"])
@@ -179,210 +166,6 @@ async def _run_change(
         await writer.execute(_QUERIES["end_verify"])
         await writer.execute(_QUERIES["release_verify"])
     await record.change_deployed(writer, session.fence, identity, record_of(change), actor)
-
-
-class Batch:
-    """The statements of scripts in one pipeline, which is left and entered anew around what returns rows.
-
-    A pipeline ends at its first error, so the failed statement is the first without a result.
-    """
-
-    def __init__(self, writer: Connection) -> None:
-        self._writer = writer
-        self._sent: list[tuple[Any, Program, int, psycopg.AsyncCursor[Any]]] = []
-        self._stack = AsyncExitStack()
-        self._pipeline: psycopg.AsyncPipeline | None = None
-
-    async def __aenter__(self) -> None:
-        await self._enter()
-
-    async def __aexit__(self, *details: Any) -> None:
-        await self._stack.__aexit__(*details)
-
-    async def _enter(self) -> None:
-        self._pipeline = await self._stack.enter_async_context(self._writer.pipeline())
-
-    async def send(self, change: Any, program: Program) -> None:
-        """Send a script as it stands: no parameters, so nothing in it is taken for a placeholder.
-
-        `change` is whose script it is, to be told with what fails.
-        """
-        for position, statement in enumerate(program.statements):
-            query, cursor = sql.SQL(statement.text), self._writer.cursor()
-            if _returns_rows(statement):
-                await self._leave()
-                self._sent.append((change, program, position, cursor))
-                async for _row in cursor.stream(query, size=ROWS_AT_ONCE):
-                    pass
-                self._sent.clear()
-                await self._enter()
-                # The client library gives the first answer in a pipeline in the way of the last one before
-                # it, in chunks, which no cursor of ours expects; of an empty statement there are none.
-                await self._writer.execute("", prepare=False)
-                continue
-            self._sent.append((change, program, position, cursor))
-            await cursor.execute(query, prepare=False)
-            if len(self._sent) >= STATEMENTS_IN_FLIGHT_MAX:
-                await self.sync()
-
-    async def sync(self) -> None:
-        """Wait for everything sent so far."""
-        assert self._pipeline is not None
-        await self._pipeline.sync()
-        self._sent.clear()
-
-    async def _leave(self) -> None:
-        await self.sync()
-        stack, self._stack = self._stack, AsyncExitStack()
-        await stack.aclose()
-
-    def fault(self, error: psycopg.Error) -> "ScriptFault | psycopg.Error":
-        """The failed statement of a script, or the error itself where it was one of ours."""
-        for change, program, position, cursor in self._sent:
-            if cursor.statusmessage is None:
-                return ScriptFault(change, program, position, error)
-        return error
-
-
-def _returns_rows(statement: Statement) -> bool:
-    return statement.node in _ROWS or (
-        statement.node in _ROWS_IF_RETURNING and "returning" in statement.text.lower()
-    )
-
-
-def record_of(change: DesiredChange) -> ChangeRecord:
-    return ChangeRecord(
-        change_id=change.change_id,
-        name=change.name,
-        script_hash=change.script_hash,
-        parse_hash=change.parse_hash,
-        revert_script=change.revert.text if change.revert else None,
-        verify_script=change.verify.text if change.verify else None,
-        note=change.note,
-        requires=tuple(
-            [("require", need, None) for need in change.requires]
-            + [("conflict", need, None) for need in change.conflicts]
-        ),
-        tags=tuple((tag_id, tag) for tag_id, tag in change.tags),
-        planned_at=change.planned_at,
-        planner=change.planner,
-    )
-
-
-async def roll_back(session: DatabaseSession) -> None:
-    """Take the transaction back; a broken connection has done so already."""
-    try:
-        await session.writer.execute(_QUERIES["abandon_change"])
-    except psycopg.Error:
-        return
-
-
-async def _explain(
-    session: DatabaseSession,
-    identity: ModuleIdentity,
-    change: DesiredChange,
-    error: ScriptFault | psycopg.Error,
-    actor: Actor,
-) -> ReconcilerError:
-    """Turn a driver's error into ours: transient ones to be tried again, the others recorded and final."""
-    cause = error.error if isinstance(error, ScriptFault) else error
-    change = error.change if isinstance(error, ScriptFault) else change
-    doing = (
-        f"deploying change '{change.name}' of module '{identity.project}' to database '{session.database}'"
-    )
-    place = place_of(error)
-    where = f" at {place[0]}:{place[1]}" if place else ""
-    if (is_transient(cause) and not _writes_in_verify(error, cause)) or session.writer.closed:
-        return translate(cause, doing + where)
-    told = (translate if place else translate_record)(cause, doing + where)
-    if isinstance(told, LeaseLost):
-        return told
-    if not isinstance(told, StepFailed):
-        told = StepFailed(
-            told.message,
-            hint=told.hint or "correct the script and push a new commit, or retry once the cause is gone",
-            file=place[0] if place else None,
-            line=place[1] if place else None,
-            sqlstate=cause.sqlstate,
-        )
-    await _record_failure(session, identity, change, told, actor)
-    return told
-
-
-async def _record_failure(
-    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, told: StepFailed, actor: Actor
-) -> None:
-    failure = Failure(message=told.message, sqlstate=told.sqlstate, file=told.file, line=told.line)
-    with suppress(psycopg.Error, ReconcilerError):
-        # The failure itself is what is told; its line in the log of the database is a courtesy.
-        async with session.holder_lock:
-            await record.change_failed(
-                session.holder, session.fence, identity, record_of(change), failure, actor
-            )
-
-
-def _writes_in_verify(error: ScriptFault | psycopg.Error, cause: psycopg.Error) -> bool:
-    return (
-        isinstance(error, ScriptFault)
-        and error.program.purpose is Purpose.VERIFY
-        and cause.sqlstate == READ_ONLY
-    )
-
-
-def place_of(error: ScriptFault | psycopg.Error) -> tuple[str, int] | None:
-    if not isinstance(error, ScriptFault):
-        return None
-    position = error.error.diag.statement_position
-    line, _column = locate(error.program, error.statement, int(position or 1))
-    return error.program.script.path, line
-
-
-async def with_lock_retries(
-    session: DatabaseSession,
-    attempt: Callable[[], Awaitable[None]],
-    safe_point: Callable[[], Awaitable[None]],
-) -> None:
-    """Try again what only lost a race for locks, with growing pauses in which queued traffic drains."""
-    limits = session.limits
-    for number in range(1, limits.lock_attempts + 1):
-        seen: list[str] = []
-        watch = asyncio.create_task(_watch_blockers(session, seen))
-        try:
-            return await attempt()
-        except LockNotAcquired as error:
-            if number == limits.lock_attempts:
-                held = f"; blocked by {seen[0]}" if seen else ""
-                raise LockNotAcquired(
-                    f"{error.message}{held}, after {number} tries of {limits.lock_timeout_s:g} s",
-                    hint="end the blocking transaction, or wait: the operation is tried again by itself",
-                ) from error
-        finally:
-            watch.cancel()
-            await asyncio.wait({watch})
-        pause = min(limits.lock_timeout_s * 1.5**number, 30.0)
-        await _pause(pause * random.uniform(0.5, 1.0), safe_point)  # noqa: S311 - jitter, not a secret
-    raise AssertionError("a change is tried once at the least")
-
-
-async def _pause(seconds: float, safe_point: Callable[[], Awaitable[None]]) -> None:
-    """Wait between two tries; nothing is under way, so whoever asks to stop is heard."""
-    deadline = time.monotonic() + seconds
-    while True:
-        await safe_point()
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return
-        await asyncio.sleep(min(left, _LISTEN_EVERY_S))
-
-
-async def _watch_blockers(session: DatabaseSession, seen: list[str]) -> None:
-    """Remember who blocked the writer last; runs beside a change until it is stopped."""
-    with suppress(psycopg.Error):
-        while True:
-            await asyncio.sleep(min(_WATCH_AFTER_S, session.limits.lock_timeout_s / 4))
-            found = await session.blockers()
-            if found is not None:
-                seen[:] = [found]
 
 
 async def _forecast_locks(

@@ -12,7 +12,7 @@ import psycopg
 
 from reconciler.diff.model import ToRevert
 from reconciler.errors import LeaseLost, ReconcilerError, Refused, StepFailed
-from reconciler.execution.changes import (
+from reconciler.execution.scripts import (
     Batch,
     ScriptFault,
     place_of,
@@ -72,9 +72,6 @@ async def _one(session: DatabaseSession, change: ToRevert, actor: Actor, steps: 
             await writer.execute(_QUERIES["begin_change"])
             await reset(session)
             await batch.send(change, program)
-            # Our own record is written with our own settings, whatever the script set.
-            await writer.execute(_QUERIES["reset_role"])
-            await reset(session)
             name = (change.change.change_id, change.change.name)
             await record.change_reverted(writer, session.fence, change.project, name, actor)
             if steps.written is not None:

@@ -7,12 +7,14 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused
 from reconciler.execution import changes, module_tasks, provision
 from reconciler.execution.module_tasks import Stopped
 from reconciler.execution.resources import Resources
+from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, PlanStage
 from reconciler.plan.steps import (
     AdoptDatabase,
@@ -255,8 +257,17 @@ async def _deploy(steps: Sequence[AnyStep], resources: Resources, journal: Journ
     def inside(change: DesiredChange) -> None:
         resources.interference.at(f"inside {names[change.change_id]}")
 
+    agreed = {
+        step.change_id
+        for step in queue
+        for hazard in step.hazards
+        if hazard.code is HazardCode.REPEATS_STATEMENT
+    }
     progress = changes.Progress(
-        done=done, safe_point=safe_point, recorded=inside if resources.interference.active else None
+        done=done,
+        safe_point=safe_point,
+        recorded=inside if resources.interference.active else None,
+        repeats=lambda change: change.change_id in agreed,
     )
     await begin()
     try:
@@ -279,4 +290,9 @@ def _changes(module: DesiredModule, steps: Sequence[DeployChange | RecordTag]) -
     for step in steps:
         if step.change_id not in known:
             raise Refused(f"change {step.change_id} of component '{module.component}' is not in the commit")
-    return [known[step.change_id] for step in steps]
+    return [
+        replace(known[step.change_id], late=True)
+        if isinstance(step, DeployChange) and step.late
+        else known[step.change_id]
+        for step in steps
+    ]

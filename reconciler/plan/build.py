@@ -24,10 +24,12 @@ from reconciler.plan.steps import (
 )
 from reconciler.plan.tasks import record_step, revert_steps
 from reconciler.state import order
-from reconciler.state.desired import DesiredState
+from reconciler.state.desired import DesiredChange, DesiredModule, DesiredState
 from reconciler.state.live import LiveDatabase, LiveState
+from reconciler.state.program import Purpose, compile_script
 from reconciler.state.task import ModuleTask
 from reconciler.state.tracked import TrackedDatabase, TrackedState
+from reconciler.state.units import left_of, resumption, units
 
 HAZARD_MESSAGES: Mapping[str, str] = {
     HazardCode.DELETES_DATA: "its script drops or empties something that holds data",
@@ -63,7 +65,7 @@ def build(
     `task`: what the diff was narrowed to.
     """
     consent = consent or Consent()
-    steps_by_component = _steps(diff, log_only=task is not None and task.log_only)
+    steps_by_component = _steps(diff, states[0], log_only=task is not None and task.log_only)
     stages, waiting = _stages(desired, diff, steps_by_component)
     base = digest.digest(_base(desired, diff, *states))
     every_step = [step for steps in steps_by_component.values() for step in steps]
@@ -189,14 +191,16 @@ def _component_order(parts: Sequence[DatabaseDiff | ModuleDiff]) -> tuple[str, .
     return order.topological(list(requires), requires)
 
 
-def _steps(diff: Diff, *, log_only: bool = False) -> dict[str, tuple[AnyStep, ...]]:
+def _steps(diff: Diff, tracked: TrackedState, *, log_only: bool = False) -> dict[str, tuple[AnyStep, ...]]:
     steps: dict[str, tuple[AnyStep, ...]] = {}
     for database in diff.databases:
         if not database.blocked:
             steps[database.desired.component] = tuple(_database_steps(database))
     for module in diff.modules:
         if not module.blocked:
-            steps[module.desired.component] = tuple(_module_steps(module, log_only=log_only))
+            steps[module.desired.component] = tuple(
+                _module_steps(module, tracked.databases.get(module.desired.database), log_only=log_only)
+            )
     return steps
 
 
@@ -259,7 +263,20 @@ def _extension_step(component: str, database: str, extension: str) -> CreateExte
     )
 
 
-def _module_steps(part: ModuleDiff, *, log_only: bool) -> Iterable[AnyStep]:
+def _deploy_hazards(
+    module: DesiredModule, change: DesiredChange, there: TrackedDatabase | None
+) -> Iterable[Hazard]:
+    """What its script does, and what running it once more may do where it was interrupted."""
+    yield from (Hazard(code=HazardCode(code), message=HAZARD_MESSAGES[code]) for code in change.hazards)
+    left = left_of(there.unfinished, change, module.project) if there is not None else None
+    if left is not None:
+        program = compile_script(change.deploy, purpose=Purpose.DEPLOY)
+        doubt = resumption(program, units(program), left).doubt
+        if doubt is not None:
+            yield Hazard(code=HazardCode.REPEATS_STATEMENT, message=doubt)
+
+
+def _module_steps(part: ModuleDiff, there: TrackedDatabase | None, *, log_only: bool) -> Iterable[AnyStep]:
     module = part.desired
     for extension in part.extensions:
         yield _extension_step(module.component, module.database, extension)
@@ -273,6 +290,20 @@ def _module_steps(part: ModuleDiff, *, log_only: bool) -> Iterable[AnyStep]:
             project=module.project,
             change_id=rename.change_id,
             change=rename.change.name,
+        )
+    # Before what is new: a rework names the older instance for the tag that stands between.
+    for change, tag in part.tags:
+        yield RecordTag(
+            id=f"{module.component}/{StepKind.RECORD_TAG.value}/@{tag}",
+            kind=StepKind.RECORD_TAG,
+            component=module.component,
+            identity=f"tag @{tag}",
+            database=module.database,
+            project=module.project,
+            change_id=change.change_id,
+            change=change.name,
+            tag=tag,
+            recorded_id=part.recorded_ids.get(change.change_id),
         )
     for change in part.deploy:
         if log_only:
@@ -291,22 +322,8 @@ def _module_steps(part: ModuleDiff, *, log_only: bool) -> Iterable[AnyStep]:
             script_hash=change.script_hash,
             transaction=module.transaction.value,
             late=change.change_id in part.late,
-            hazards=tuple(
-                Hazard(code=HazardCode(code), message=HAZARD_MESSAGES[code]) for code in change.hazards
-            ),
-        )
-    for change, tag in part.tags:
-        yield RecordTag(
-            id=f"{module.component}/{StepKind.RECORD_TAG.value}/@{tag}",
-            kind=StepKind.RECORD_TAG,
-            component=module.component,
-            identity=f"tag @{tag}",
-            database=module.database,
-            project=module.project,
-            change_id=change.change_id,
-            change=change.name,
-            tag=tag,
-            recorded_id=part.recorded_ids.get(change.change_id),
+            transactional=change.transactional,
+            hazards=tuple(_deploy_hazards(module, change, there)),
         )
 
 
