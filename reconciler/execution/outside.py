@@ -159,7 +159,7 @@ class Run:
                 hint="look for DROP SCHEMA, DROP TABLE or DROP OWNED in the script; it was taken back",
             )
         if transaction_id is not None:
-            await self._begin(unit, transaction_id=transaction_id)
+            await self.begin(unit, transaction_id=transaction_id)
         if unit.how is How.WRAPPED:
             await writer.execute(_QUERIES["commit_unit"])
         else:
@@ -169,7 +169,7 @@ class Run:
         writer = self._session.writer
         target = self._program.statements[unit.first].facts.target
         before = await recognise.there(writer, target) if target is not None else ()
-        await self._begin(unit, there_before=before)
+        await self.begin(unit, there_before=before)
         waits = target is not None and target.sort in _CONCURRENTLY and not self._sets("lock_timeout")
         was = await self._wait_for_locks(CONCURRENT_LOCK_WAIT) if waits else None
         await self._send(unit.first)
@@ -211,9 +211,10 @@ class Run:
             if self._noted.running is not None:
                 await self._note(self._between(unit, self._noted.done))
 
-    async def _begin(
+    async def begin(
         self, unit: Unit, *, transaction_id: str | None = None, there_before: tuple[str, ...] = ()
     ) -> None:
+        """Note that a unit is under way from here on."""
         await self._note(
             replace(
                 self._noted,
