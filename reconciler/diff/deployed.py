@@ -1,59 +1,32 @@
-"""Find what people name among the deployed changes of a module; it looks into no plan file."""
+"""Find what people and requirements name among the deployed changes of a module; it reads no plan file."""
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from reconciler.changes import reference
+from reconciler.changes import reference, specifier
+from reconciler.changes.specifier import Instance, Place
+from reconciler.diff.matching import plain_name
+from reconciler.errors import NotFound
 from reconciler.state.tracked import TrackedChange
-
-_STEPS = re.compile(r"(?P<rest>.*?)(?P<mark>\^|~)(?P<count>[0-9]{1,6})?$", re.DOTALL)
-_STEPS_MAX = 20
 
 
 def index_of(deployed: Sequence[TrackedChange], project: str, to: str) -> int | None:
-    """Return the place of a deployed change: name, @tag, name@tag, id, @HEAD, @ROOT; ^ ~ ^N ~N behind it.
+    """Return the place of the deployed change that a specifier means, None where nothing deployed is meant.
 
-    None where nothing deployed is meant.
+    Raises `Conflict` with the candidates for the bare name of several instances.
     """
-    rest, offset = to.strip(), 0
-    for _ in range(_STEPS_MAX):
-        match = _STEPS.fullmatch(rest)
-        if match is None:
-            break
-        count = int(match["count"] or 1)
-        offset += count if match["mark"] == "~" else -count
-        rest = match["rest"]
-    found = _plain(deployed, project, rest)
-    if found is None or not 0 <= found + offset < len(deployed):
-        return None
-    return found + offset
+    place = Place(project=project, where=f"what is deployed of '{project}'")
+    instances = [Instance(id=row.change_id, name=plain_name(row.name), tags=row.tags) for row in deployed]
+    try:
+        return specifier.index(instances, to, place)
+    except NotFound:
+        # An older instance may be recorded under a tag that is not recorded itself.
+        return next((number for number, row in enumerate(deployed) if row.name == to.strip()), None)
 
 
-def _plain(deployed: Sequence[TrackedChange], project: str, name: str) -> int | None:
-    if name in ("HEAD", "@HEAD"):
-        return len(deployed) - 1 if deployed else None
-    if name in ("ROOT", "@ROOT"):
-        return 0 if deployed else None
-    wanted = reference.parse(name)
-    if wanted is None or wanted.project not in (None, project):
-        return None
-    if wanted.id is not None:
-        return _first(deployed, lambda row: row.change_id == wanted.id)
-    exact = _first(deployed, lambda row: row.name == wanted.key)
-    if exact is not None or wanted.tag is None:
-        return exact
-    tagged = _first(deployed, lambda row: wanted.tag in row.tags)
-    if tagged is None or wanted.name is None:
-        return tagged
-    # The instance of a change that stood when the tag was set.
-    return _last(
-        deployed[: tagged + 1], lambda row: row.name == wanted.name or row.name.startswith(f"{wanted.name}@")
-    )
-
-
-def _first(rows: Sequence[TrackedChange], wanted: Callable[[TrackedChange], bool]) -> int | None:
-    return next((place for place, row in enumerate(rows) if wanted(row)), None)
-
-
-def _last(rows: Sequence[TrackedChange], wanted: Callable[[TrackedChange], bool]) -> int | None:
-    return next((place for place in range(len(rows) - 1, -1, -1) if wanted(rows[place])), None)
+def required_index(deployed: Sequence[TrackedChange], project: str, need: str) -> int | None:
+    """Return the place of the deployed change that a requirement means: of several instances the newest."""
+    wanted = reference.parse(need)
+    if wanted is None or wanted.name is None or wanted.tag is not None:
+        return index_of(deployed, project, need)
+    named = (number for number, row in enumerate(deployed) if plain_name(row.name) == wanted.name)
+    return max(named, default=None)

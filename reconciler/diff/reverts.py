@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from reconciler.changes.script import Script
-from reconciler.diff.deployed import index_of
+from reconciler.diff.deployed import index_of, required_index
 from reconciler.diff.matching import pair
 from reconciler.diff.model import Reverts, ToRevert
-from reconciler.errors import InvalidInput
+from reconciler.errors import Conflict, InvalidInput
 from reconciler.state.desired import DesiredChange, DesiredDatabase, DesiredModule, DesiredState
 from reconciler.state.program import Purpose, compile_script
 from reconciler.state.task import ModuleTask
@@ -71,7 +71,10 @@ def plan_task(ground: Ground, project: str, task: ModuleTask, only: frozenset[st
     elif task.to is None:
         first = max(len(deployed) - 1, 0)
     else:
-        found = index_of(deployed, project, task.to)
+        try:
+            found = index_of(deployed, project, task.to)
+        except Conflict as conflict:
+            return _nothing(ground, component, project, (str(conflict),))
         if found is None:
             why = f"'{task.to}' is not deployed: nothing of module '{project}' is taken back"
             return _nothing(ground, component, project, (why,))
@@ -172,7 +175,7 @@ class _Requirements:
             project, colon, rest = need.partition(":")
             if colon and project != own and project in self._modules:
                 changes = self._modules[project].changes
-                place = index_of(changes, project, rest)
+                place = required_index(changes, project, rest)
                 if place is not None:
                     yield changes[place].change_id
 

@@ -191,7 +191,12 @@ class Planner:
         chosen = states
         if task.to is not None and task.module is not None:
             component = find_module(states[0], task.module).component
-            chosen = self._resolving.unkept(view, tasks.with_target(spec, component, task.to))
+            try:
+                chosen = self._resolving.unkept(view, tasks.with_target(spec, component, task.to))
+            except SpecError as error:
+                # Without the target all of it could be resolved.
+                problem = error.problems[0]
+                raise NotFound(f"module '{component}': {problem.message}", hint=problem.hint) from error
             tasks.check_target(states, chosen, task)
         return [narrowed(state, task) for state in chosen]
 
