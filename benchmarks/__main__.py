@@ -5,7 +5,19 @@ import asyncio
 import importlib
 import sys
 
-NAMES = ("latency", "commands", "no_op", "deploy", "snapshot", "wake", "idle", "dry_run", "failover", "many")
+NAMES = (
+    "latency",
+    "commands",
+    "no_op",
+    "deploy",
+    "revert",
+    "snapshot",
+    "wake",
+    "idle",
+    "dry_run",
+    "failover",
+    "many",
+)
 
 
 def main() -> int:

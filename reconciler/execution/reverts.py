@@ -1,12 +1,13 @@
 """Take deployed changes back, and record changes that are deployed already.
 
-A revert script and the removal of its record are one transaction, sent as one pipeline.
+A revert script and the removal of its record are one transaction.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import psycopg
 
@@ -25,12 +26,16 @@ from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.connection import is_transient, translate
 from reconciler.postgres.queries import Queries
 from reconciler.state.desired import DesiredChange, DesiredModule
-from reconciler.state.program import Purpose, compile_script
+from reconciler.state.program import Program, Purpose, compile_script
 from reconciler.tracking import record
 from reconciler.tracking.errors import translate as translate_record
 from reconciler.tracking.record import Actor, ChangeRecord, Failure, ModuleIdentity
 
 _QUERIES = Queries.load("reconciler.execution")
+AT_ONCE_MAX = 16
+"""Transactions under way at once."""
+QUICK_S = 0.1
+"""How long a batch may take for the next one to be larger."""
 RECORDS_AT_ONCE = 200
 """Changes that are only recorded share a transaction up to this many."""
 
@@ -52,42 +57,102 @@ async def revert(session: DatabaseSession, changes: Sequence[ToRevert], actor: A
 
     Raises StepFailed with file and line, LockNotAcquired after the last try, or what `steps` raises.
     """
-    for number, change in enumerate(changes):
-        if number:
+    row = _Row(session, changes, actor, steps)
+    while row.left:
+        if row.begun:
             await steps.safe_point()
-        await with_lock_retries(session, partial(_one, session, change, actor, steps), steps.safe_point)
-        await steps.done()
+        await with_lock_retries(session, row.some, steps.safe_point)
 
 
-async def _one(session: DatabaseSession, change: ToRevert, actor: Actor, steps: Steps) -> None:
+class _Row:
+    """Changes to take back, a transaction each, as many sent at once as are quick.
+
+    While the server writes one transaction to the disk, the next ones are on their way.
+    """
+
+    def __init__(
+        self, session: DatabaseSession, changes: Sequence[ToRevert], actor: Actor, steps: Steps
+    ) -> None:
+        self._session = session
+        self._changes = changes
+        self._actor = actor
+        self._steps = steps
+        self._position = 0
+        self._at_once = 1
+
+    @property
+    def begun(self) -> bool:
+        """Whether any was taken back."""
+        return self._position > 0
+
+    @property
+    def left(self) -> bool:
+        """Whether any is left."""
+        return self._position < len(self._changes)
+
+    async def some(self) -> None:
+        """Take the next ones back; those before one that fails stay so, and it is the next then."""
+        group = self._changes[self._position : self._position + self._at_once]
+        session, batch = self._session, Batch(self._session.writer)
+        ends: list[psycopg.AsyncCursor[Any]] = []
+        began = time.monotonic()
+        try:
+            async with batch:
+                for change in group:
+                    ends.append(await self._send(batch, change))  # noqa: PERF401 - kept where a later one fails
+        except (psycopg.Error, ReconcilerError) as error:
+            await roll_back(session)
+            await self._advance(_committed(ends))
+            self._at_once = 1
+            cause = error if isinstance(error, psycopg.Error) else error.__cause__
+            if not isinstance(cause, psycopg.Error):
+                raise
+            failed, fault = self._changes[self._position], batch.fault(cause)
+            if isinstance(fault, ScriptFault) and fault.change is not failed:
+                fault = cause  # a statement of ours failed, and the scripts after it were not run
+            raise await _explain(session, failed, fault, self._actor) from cause
+        except BaseException:
+            await roll_back(session)
+            raise
+        await self._advance(len(group))
+        quick = time.monotonic() - began < QUICK_S
+        # A batch is between two safe points: where scripts take their time, it is one change.
+        alone = not quick or self._steps.written is not None
+        self._at_once = 1 if alone else min(2 * self._at_once, AT_ONCE_MAX)
+
+    async def _advance(self, count: int) -> None:
+        for _ in range(count):
+            self._position += 1
+            await self._steps.done()
+
+    async def _send(self, batch: Batch, change: ToRevert) -> psycopg.AsyncCursor[Any]:
+        """Send one transaction; gives the cursor of its end."""
+        session, writer = self._session, self._session.writer
+        program = _program(change)
+        await writer.execute(_QUERIES["begin_change"])
+        await reset(session)
+        await batch.send(change, program)
+        name = (change.change.change_id, change.change.name)
+        await record.change_reverted(writer, session.fence, change.project, name, self._actor)
+        if self._steps.written is not None:
+            await batch.sync()
+            self._steps.written()
+        await reset(session)
+        return await writer.execute(_QUERIES["commit_change"])
+
+
+def _program(change: ToRevert) -> Program:
     if change.script is None:
         raise Refused(f"change '{change.change.name}' of module '{change.project}' has no revert script")
     program = compile_script(change.script, purpose=Purpose.REVERT)
     if not program.transactional:
         raise Refused(f"{change.script.path} cannot run in a transaction: {'; '.join(program.reasons)}")
-    writer = session.writer
-    batch = Batch(writer)
-    try:
-        async with batch:
-            await writer.execute(_QUERIES["begin_change"])
-            await reset(session)
-            await batch.send(change, program)
-            name = (change.change.change_id, change.change.name)
-            await record.change_reverted(writer, session.fence, change.project, name, actor)
-            if steps.written is not None:
-                await batch.sync()
-                steps.written()
-            await reset(session)
-            await writer.execute(_QUERIES["commit_change"])
-    except (psycopg.Error, ReconcilerError) as error:
-        await roll_back(session)
-        cause = error if isinstance(error, psycopg.Error) else error.__cause__
-        if not isinstance(cause, psycopg.Error):
-            raise
-        raise await _explain(session, change, batch.fault(cause), actor) from cause
-    except BaseException:
-        await roll_back(session)
-        raise
+    return program
+
+
+def _committed(ends: Sequence[psycopg.AsyncCursor[Any]]) -> int:
+    """How many transactions, from the first, the server said it has committed."""
+    return next((number for number, end in enumerate(ends) if end.statusmessage != "COMMIT"), len(ends))
 
 
 async def _explain(

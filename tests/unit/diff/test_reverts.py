@@ -1,0 +1,201 @@
+"""Which deployed changes are taken back, in which order, by which scripts."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from reconciler.changes.script import Script
+from reconciler.diff import reverts
+from reconciler.diff.deployed import index_of
+from reconciler.diff.model import Reverts
+from reconciler.diff.reverts import Ground
+from reconciler.state.desired import DesiredChange, DesiredModule
+from reconciler.state.task import ModuleTask, TaskVerb
+from reconciler.state.tracked import Revertible, TrackedChange, TrackedDatabase, TrackedModule, TrackedState
+from tests.plugins.states import change, database, desired, module, tracked_database
+
+
+def with_revert(name: str, **more: object) -> DesiredChange:
+    made = change(name, **more)  # type: ignore[arg-type]
+    return replace(made, revert=Script(f"modules/shop/revert/{name}.sql", f"drop table {name}"))
+
+
+def tracked(project: str, *changes: DesiredChange, first: int = 0, **whose: str) -> TrackedModule:
+    return TrackedModule(
+        project=project,
+        component=f"{project}-schema",
+        changes=tuple(
+            TrackedChange(
+                change_id=one.change_id,
+                name=one.name,
+                script_hash=one.script_hash,
+                parse_hash=one.parse_hash,
+                position=first + number,
+                tags=tuple(tag for _id, tag in one.tags),
+            )
+            for number, one in enumerate(changes)
+        ),
+        **whose,
+    )
+
+
+def ground(
+    *modules: DesiredModule, there: TrackedDatabase, stored: dict[str, Revertible] | None = None
+) -> Ground:
+    known = {
+        row.change_id: Revertible(script=None) for each in there.modules.values() for row in each.changes
+    }
+    return Ground(
+        desired=desired(*modules), database=database(), tracked=there, stored={**known, **(stored or {})}
+    )
+
+
+def task(**asked: object) -> ModuleTask:
+    return ModuleTask(verb=TaskVerb.REVERT, module="shop-schema", **asked)  # type: ignore[arg-type]
+
+
+def names(found: Reverts) -> list[str]:
+    assert found.blocked == ()
+    return [f"{one.project}:{one.change.name}" for one in found.changes]
+
+
+A, B, C, D = (
+    with_revert(name, tags=tags) for name, tags in (("a", ()), ("b", ("v1",)), ("c", ()), ("d", ()))
+)
+SHOP = module(A, B, C, D)
+THERE = tracked_database(tracked("shop", A, B, C, D))
+
+
+@pytest.mark.parametrize(
+    ("asked", "gone"),
+    [
+        ({}, "d"),
+        ({"to": "b"}, "dc"),
+        ({"to": "@v1"}, "dc"),
+        ({"to": "b@v1"}, "dc"),
+        ({"to": "@HEAD"}, ""),
+        ({"to": "@HEAD^2"}, "dc"),
+        ({"to": "@v1~"}, "d"),
+        ({"to": "@ROOT"}, "dcb"),
+        ({"to": A.change_id}, "dcb"),
+        ({"to": "shop:a"}, "dcb"),
+        ({"everything": True}, "dcba"),
+    ],
+)
+def test_newest_goes_first_down_to_the_target(asked: dict[str, object], gone: str) -> None:
+    """The target stays, and so does all before it; without one the last change goes."""
+    assert names(reverts.plan_task(ground(SHOP, there=THERE), "shop", task(**asked))) == [
+        f"shop:{name}" for name in gone
+    ]
+
+
+@pytest.mark.parametrize("to", ["nosuch", "@v9", "other:a", "@HEAD~", "@ROOT^", "a^", "f" * 40, "", "^"])
+def test_what_is_not_deployed_is_no_target(to: str) -> None:
+    """Nothing is taken back, least of all everything."""
+    found = reverts.plan_task(ground(SHOP, there=THERE), "shop", task(to=to))
+    assert found.changes == ()
+    assert "is not deployed" in found.blocked[0]
+
+
+def test_instances_of_a_reworked_change_are_told_apart() -> None:
+    """`a@v1` is the instance that stood when the tag was set; the bare name is refused with the candidates."""
+    there = tracked("shop", replace(A, name="a@v1"), replace(B, name="b"), replace(C, name="a"))
+    assert [index_of(there.changes, "shop", name) for name in ("a@v1", "a@HEAD", "b@v1")] == [0, 2, 1]
+    found = reverts.plan_task(ground(there=tracked_database(there)), "shop", task(to="a"))
+    assert found.changes == ()
+    assert "say which: a@HEAD, a@v1" in found.blocked[0]
+
+
+def test_script_of_the_commit_only_for_what_was_deployed() -> None:
+    """Mended revert scripts count; those of another deploy script do not, and a missing one stops all."""
+    mended = replace(D, revert=Script("modules/shop/revert/d.sql", "drop table if exists d"))
+    edited = replace(C, script_hash="e" * 40, parse_hash="pother")
+    stored = {C.change_id: Revertible(script="drop table stored_c")}
+    found = reverts.plan_task(
+        ground(module(A, B, edited, mended), there=THERE, stored=stored), "shop", task(to="b")
+    )
+    scripts = [(one.script.text if one.script else None, one.stored) for one in found.changes]
+    assert scripts == [("drop table if exists d", False), ("drop table stored_c", True)]
+    assert found.changes[0].hazards == ("DELETES_DATA",)
+    missing = reverts.plan_task(ground(there=THERE), "shop", task(everything=True))
+    assert missing.changes == ()
+    assert all(f"'shop:{name}'" in missing.blocked[0] for name in "abcd")
+
+
+def test_script_that_cannot_be_one_transaction_stops_all() -> None:
+    """It is named, and nothing is taken back."""
+    outside = replace(D, revert=Script("revert/d.sql", "drop index concurrently i"))
+    found = reverts.plan_task(ground(module(A, B, C, outside), there=THERE), "shop", task())
+    assert found.changes == ()
+    assert "revert/d.sql cannot run in a transaction" in found.blocked[0]
+
+
+def apps() -> tuple[DesiredModule, DesiredModule, TrackedDatabase, dict[str, Revertible]]:
+    one, two = with_revert("one"), with_revert("two")
+    app = module(one, two, component="app-schema", project="app")
+    other = module(with_revert("o"), component="other-schema", project="other")
+    there = tracked_database(
+        tracked("shop", A, B, C, D),
+        tracked("app", one, two, first=10),
+        tracked("other", *other.changes, first=20),
+    )
+    return app, other, there, {one.change_id: Revertible(script=None, requires=("shop:@v1",))}
+
+
+def test_dependents_stand_in_the_way_or_go_first() -> None:
+    """They go with all that was deployed of their module after them; what nothing requires stays."""
+    app, other, there, stored = apps()
+    place = ground(SHOP, app, other, there=there, stored=stored)
+    assert names(reverts.plan_task(place, "shop", task(to="b"))) == ["shop:d", "shop:c"]
+    refused = reverts.plan_task(place, "shop", task(to="a"))
+    assert refused.changes == ()
+    assert "'app:one' requires 'shop:b'" in refused.blocked[0]
+    assert "other:" not in refused.blocked[0]
+    found = reverts.plan_task(place, "shop", task(to="a", with_dependents=True))
+    assert names(found) == ["app:two", "app:one", "shop:d", "shop:c", "shop:b"]
+
+
+def test_requirement_of_a_control_file_counts_from_when_it_was_deployed() -> None:
+    """What was deployed of a module before is what the other one was built on; what came later is not."""
+    app, other, there, _stored = apps()
+    place = ground(SHOP, replace(app, requires_modules=("shop",)), other, there=there)
+    assert "'app:one' requires" in reverts.plan_task(place, "shop", task()).blocked[0]
+    late = replace(there, modules={**there.modules, "app": tracked("app", *app.changes, first=-10)})
+    assert names(reverts.plan_task(replace(place, tracked=late), "shop", task())) == ["shop:d"]
+
+
+def test_only_what_was_shown_goes() -> None:
+    """What is left of it when some is gone already; nothing where more would have to go."""
+    place = ground(SHOP, there=THERE)
+    shown = frozenset({C.change_id, D.change_id, "gone already"})
+    assert names(reverts.plan_task(place, "shop", task(), shown)) == ["shop:d", "shop:c"]
+    assert names(reverts.plan_task(place, "shop", task(), frozenset({"gone already"}))) == []
+    blocked = reverts.plan_task(place, "shop", task(), frozenset({C.change_id}))
+    assert blocked.changes == ()
+    assert "'shop:d' was deployed since the revert was shown" in blocked.blocked[0]
+
+
+def test_left_behind_is_only_what_is_known_to_be_ours() -> None:
+    """Of this environment and deployment, with changes, and declared by no module of the database."""
+    ours = {"environment": "production", "deployment": "eu"}
+    there = tracked_database(
+        tracked("shop", A, **ours),
+        tracked("gone", B, **ours),
+        tracked("empty", **ours),
+        tracked("unknown", C),
+        tracked("staged", D, environment="staging", deployment="eu"),
+    )
+    found = reverts.left_behind(desired(SHOP), TrackedState(databases={"shop": there}))
+    assert [each.project for _database, each in found] == ["gone"]
+
+
+def test_long_modules_take_no_time() -> None:
+    """Five thousand changes and as many requirements are planned at once, not one against each."""
+    many = [with_revert(f"t{number}") for number in range(5000)]
+    stored = {
+        one.change_id: Revertible(script="drop table t", requires=(before.name,))
+        for before, one in pairwise(many)
+    }
+    place = ground(there=tracked_database(tracked("shop", *many)), stored=stored)
+    assert reverts.plan_task(place, "shop", task(to="t0")).blocked == ()
