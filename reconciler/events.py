@@ -156,6 +156,16 @@ class DriftFound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyFailed:
+    """Verify scripts of what is deployed fail; sent when their number is news, not on every run."""
+
+    environment: str
+    deployment: str
+    failures: int
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseLost:
     """A worker lost the operation it was on; it wrote nothing more."""
 
@@ -275,6 +285,7 @@ Event = (
     | StepFinished
     | CommitApplied
     | DriftFound
+    | VerifyFailed
     | LeaseLost
     | BaseLineRetaken
     | DiffServed

@@ -38,6 +38,7 @@ NAMES: dict[type[Event], str] = {
     events.StepFinished: "step.finished",
     events.CommitApplied: "commit.applied",
     events.DriftFound: "drift.found",
+    events.VerifyFailed: "module.verify_failed",
     events.LeaseLost: "lease.lost",
     events.BaseLineRetaken: "base_line.retaken",
     events.DiffServed: "diff.served",
@@ -220,6 +221,7 @@ class EventLog:
                 | events.WorkerBeat(ok=False)
                 | events.DiffServed(ok=False)
                 | events.DriftFound()
+                | events.VerifyFailed()
                 | events.LeaseLost()
                 | events.HistoryRewritten()
                 | events.BaseLineRetaken()

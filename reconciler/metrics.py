@@ -187,6 +187,7 @@ class Metrics:
                 events.RolloutRecorded()
                 | events.CertificateRenewed()
                 | events.DriftFound()
+                | events.VerifyFailed()
                 | events.DaemonStarted()
                 | events.DaemonStopped()
             ):
@@ -343,13 +344,20 @@ def _deployments(environments: Sequence[EnvironmentGauges]) -> Iterator[Metric]:
     diverged = _family(
         "diverged_changes", "Deployed changes that differ from the plan file at the last pass.", *labels
     )
+    failing = _family(
+        "verify_failures", "Verify scripts of deployed changes that failed when they last ran.", *labels
+    )
+    verified = _family("verified_timestamp_seconds", "When verify scripts last ran.", *labels)
     for environment in environments:
         for deployment in environment.deployments:
             key = [environment.name, deployment.name]
+            if deployment.verified_at is not None:
+                failing.add_metric(key, deployment.verify_failures or 0)
+                verified.add_metric(key, deployment.verified_at.timestamp())
             pending.add_metric(key, deployment.pending)
             drifted.add_metric(key, deployment.drift)
             diverged.add_metric(key, deployment.diverged)
-    yield from (pending, drifted, diverged)
+    yield from (pending, drifted, diverged, failing, verified)
 
 
 def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:

@@ -58,7 +58,8 @@ def code_of(environment: Json) -> ExitCode:
     behind = any(row["pending"] or row["state"] in RUNNING for row in deployments)
     if behind or len(commits) > 1 or environment["observed_commit"] is None:
         return ExitCode.PENDING
-    return ExitCode.DRIFT if any(row["drift"] for row in deployments) else ExitCode.OK
+    drifted = any(row["drift"] or row.get("verify_failures") for row in deployments)
+    return ExitCode.DRIFT if drifted else ExitCode.OK
 
 
 def word_of(environment: Json) -> str:
@@ -76,7 +77,7 @@ def word_of(environment: Json) -> str:
         (_is(environment, "Stalled"), "stalled"),
         (environment["observed_commit"] is None, "not seen yet"),
         (code_of(environment) is ExitCode.PENDING, "pending"),
-        (any(row["drift"] for row in deployments), "drifted"),
+        (code_of(environment) is ExitCode.DRIFT, "drifted"),
     ):
         if is_it:
             return word
@@ -209,10 +210,18 @@ def causes(environment: Json) -> Iterator[str]:
     if _is(environment, "Stalled") and not told:
         stalled = next(row for row in environment["conditions"] if row["type"] == "Stalled")
         yield from _lines("stalled", stalled["message"])
-    drifted = sum(row["drift"] for row in environment["deployments"])
+    yield from _differences(environment["deployments"])
+
+
+def _differences(deployments: list[Json]) -> Iterator[str]:
+    """What is not as it was applied, and stands in nobody's way."""
+    drifted = sum(row["drift"] for row in deployments)
     if drifted:
         yield f"{count(drifted, 'object')} changed by hand"
-    if any(row["diverged"] for row in environment["deployments"]):
+    failing = sum(row.get("verify_failures") or 0 for row in deployments)
+    if failing:
+        yield f"{count(failing, 'verify script')} of what is deployed failed"
+    if any(row["diverged"] for row in deployments):
         yield "deployed changes differ from the plan file"
 
 
@@ -239,6 +248,8 @@ def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
     under_way = next((each for each in rollouts if each["finished_at"] is None), None)
     if under_way is not None:
         yield f"follow what runs with: reconciler show {under_way['id']}"
+    if any(row.get("verify_failures") for row in deployments):
+        yield f"see what fails with: reconciler module verify {name}"
     if any(row["drift"] or row["diverged"] for row in deployments):
         yield f"see what differs with: reconciler diff {name}"
 

@@ -90,6 +90,7 @@ def _environment_facts(facts: Facts) -> EnvironmentFacts:
                 unavailable=deployment["unavailable"],
                 blocked=deployment["blocked"],
                 failed=failed.get(name),
+                verify_failures=row["verifications"].get(name, {}).get("failures", 0),
             )
             for name, deployment in facts.deployments.items()
         ),

@@ -19,6 +19,8 @@ class DeploymentGauges:
     diverged: int
     held: bool
     unavailable: bool
+    verified_at: datetime | None = None
+    verify_failures: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,14 @@ from reconciler.daemon.secrets import Secrets
 from reconciler.events import Event
 from reconciler.execution.interference import Interference
 from reconciler.execution.session import Limits
+from reconciler.execution.verify import VerifyLimits
 from reconciler.planner.planner import Planner, PlannerLimits
 from reconciler.postgres.connection import Connections, Dsn
 from reconciler.reconcile.facade import Reconciler
 from reconciler.reconcile.heads import Heads
 from reconciler.reconcile.passes import Passes
 from reconciler.reconcile.record import Recorder
+from reconciler.reconcile.verifying import Verifier
 from reconciler.settings import Settings, SourceSettings
 from reconciler.source.access import HistoryPolicy, SignaturePolicy, SourceAccess, SourceCredentials
 from reconciler.source.repository import Repository
@@ -118,6 +120,7 @@ def build(
         emit=hooks.emit,
         ask_work=hooks.ask_work,
     )
+    passes.verify_with(Verifier(planner=planner, connections=connections, limits=VerifyLimits()))
     reconciler = Reconciler(
         heads=heads,
         planner=planner,

@@ -29,7 +29,8 @@ def to_verify(
 ) -> tuple[ToVerify, ...]:
     """Deployed changes in order, from `first` to `last`, both inclusive.
 
-    Raises NotFound where one of these is not deployed. Of a reworked change the newest deployed instance: it took the place of those before it.
+    Of a reworked change the newest deployed instance: it took the place of those before it. Raises NotFound
+    where `first` or `last` is not deployed.
     """
     deployed = tracked.changes if tracked is not None else ()
     begin = _index(module, deployed, first, default=0)

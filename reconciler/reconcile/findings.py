@@ -35,6 +35,11 @@ class UnderWay:
     deployments: Mapping[str, frozenset[str]]
     older_by_itself: bool
 
+    @property
+    def everywhere(self) -> frozenset[str]:
+        """Deployments on which anything is under way, of whichever commit."""
+        return frozenset().union(*self.deployments.values())
+
 
 def under_way(facts: Facts | None, commit: str) -> UnderWay:
     """What is not over of an environment, as seen from a commit."""

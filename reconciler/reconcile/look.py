@@ -17,6 +17,7 @@ from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
 from reconciler.planner.view import SourceView
 from reconciler.reconcile import findings
+from reconciler.reconcile.due_verifications import Due, DueVerifications, due_of
 from reconciler.reconcile.findings import BY_ITSELF, Outcome
 from reconciler.reconcile.heads import Head
 from reconciler.reconcile.known import Known
@@ -54,12 +55,14 @@ class Looks:
         planner: Planner,
         recorder: Recorder,
         only_look: bool,
+        verifications: DueVerifications,
         emit: Callable[[Event], None],
         ask_work: Callable[[], None],
     ) -> None:
         self._planner = planner
         self._recorder = recorder
         self._only_look = only_look
+        self._verifications = verifications
         self._emit = emit
         self._ask_work = ask_work
         self._applied: dict[str, str | None] = {}
@@ -193,7 +196,26 @@ class Looks:
         if recorded:
             self._ask_work()
         self._tell_drift(name, plans)
+        if recorded is None:
+            await self._verify(spec, facts, found, round_)
         return findings.outcome_of(plans, recorded)
+
+    async def _verify(
+        self, spec: EnvironmentSpec, facts: Facts | None, found: Sequence[Assessment], round_: Round
+    ) -> None:
+        """Have verify scripts run where the spec asks for it and they are due; no pass waits for them."""
+        if self._only_look:
+            return
+        known = facts.row["verifications"] if facts is not None else {}
+        if spec.policy.verify is None:
+            if known:
+                await self._verifications.forget(spec.name, round_.owner)
+            return
+        busy = findings.under_way(facts, round_.view.commit).everywhere
+        quiet = [item for item in found if item.desired.deployment not in busy]
+        due = due_of(spec.policy.verify.interval_s, known, quiet)
+        commit = round_.view.commit
+        self._verifications.ask(Due(environment=spec.name, commit=commit, found=due, owner=round_.owner))
 
     async def _observe(
         self, facts: Facts | None, observation: environments.Observation, round_: Round

@@ -23,12 +23,14 @@ from reconciler.planner.planner import Planner
 from reconciler.planner.view import SourceView
 from reconciler.postgres.connection import Connection
 from reconciler.reconcile import findings
+from reconciler.reconcile.due_verifications import DueVerifications
 from reconciler.reconcile.heads import Head, Heads
 from reconciler.reconcile.known import Known
 from reconciler.reconcile.lanes import Lanes
 from reconciler.reconcile.look import Looks, Round
 from reconciler.reconcile.record import Recorder
 from reconciler.reconcile.shares import share
+from reconciler.reconcile.verifying import Verifier
 
 PATIENCE_S = 2.0
 """How long a pass of a source waits for its environments. Who takes longer goes on alone, and the next commit
@@ -90,9 +92,19 @@ class Passes:
         self._owed: set[str] = set()
         self._peers: tuple[Peer, ...] = ()
         self._unread: set[tuple[str, str]] = set()
+        self._verifications = DueVerifications(recorder=recorder, emit=emit)
         self._looks = Looks(
-            planner=planner, recorder=recorder, only_look=only_look, emit=emit, ask_work=ask_work
+            planner=planner,
+            recorder=recorder,
+            only_look=only_look,
+            verifications=self._verifications,
+            emit=emit,
+            ask_work=ask_work,
         )
+
+    def verify_with(self, verifier: Verifier) -> None:
+        """Have verify scripts run where specs ask for it; before this is called, nobody runs any."""
+        self._verifications.verifier = verifier
 
     def set_peers(self, me: str | None, peers: Collection[Peer]) -> None:
         """Who is alive, by what this process' worker heard; None while it is not registered."""
@@ -182,6 +194,7 @@ class Passes:
     async def close(self) -> None:
         """End the passes that are under way."""
         await self._lanes.close()
+        await self._verifications.close()
 
     async def _note_readable(self, source: str, owner: str | None, *, readable: bool) -> None:
         """Tell the other daemons when we cannot do our share of a source, and when we can again."""

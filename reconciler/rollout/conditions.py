@@ -23,6 +23,7 @@ class DeploymentFacts:
     unavailable: str | None = None
     blocked: str | None = None
     failed: str | None = None
+    verify_failures: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,10 @@ def _stalled(facts: EnvironmentFacts) -> tuple[str, _What]:
 
 def _drifted(facts: EnvironmentFacts) -> tuple[str, _What]:
     drift = {d.name: d.drift for d in facts.deployments if d.drift}
+    failing = {d.name: d.verify_failures for d in facts.deployments if d.verify_failures}
+    if failing and not drift:
+        found = ", ".join(f"{name}: {count}" for name, count in sorted(failing.items()))
+        return "Drifted", (True, "VerifyFailed", f"verify scripts that fail, by deployment: {found}")
     if not drift:
         return "Drifted", (False, "NoDrift", "what is there is what was applied")
     found = ", ".join(f"{name}: {count}" for name, count in sorted(drift.items()))

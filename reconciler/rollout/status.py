@@ -27,7 +27,10 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentStatus:
-    """One deployment of an environment as the last pass left it."""
+    """One deployment of an environment as the last pass left it.
+
+    `verify_failures` are those of the last run of its verify scripts, where the spec asks for such runs.
+    """
 
     name: str
     applied_commit: str | None
@@ -39,6 +42,8 @@ class DeploymentStatus:
     operation: str | None
     state: OperationState | None
     blocked: str | None = None
+    verified_at: datetime | None = None
+    verify_failures: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,6 +116,11 @@ SourcePath = Annotated[
 ]
 Target = Annotated[str, _follows(text_rules.target, template=True)]
 ShortText = Annotated[str, _follows(text_rules.short_text, template=True)]
+Duration = Annotated[
+    str,
+    _follows(text_rules.duration),
+    Field(json_schema_extra={"pattern": text_rules.DURATION_PATTERN, "examples": ["10m", "1h"]}),
+]
 Secret = Annotated[
     SecretReference,
     PlainValidator(_secret_reference),
@@ -190,6 +195,17 @@ class RolloutSpec(SpecModel):
     )
 
 
+class VerifySpec(SpecModel):
+    """How often what is deployed is verified."""
+
+    interval: Duration = Field(description="How long after one run of the verify scripts the next is due.")
+
+    @property
+    def interval_s(self) -> float:
+        """The interval in seconds."""
+        return text_rules.seconds(self.interval)
+
+
 class PolicySpec(SpecModel):
     """What may happen by itself, and what needs a person."""
 
@@ -205,6 +221,10 @@ class PolicySpec(SpecModel):
     )
     prune: bool = Field(
         default=False, description="Whether what is tracked and no longer declared is removed."
+    )
+    verify: VerifySpec | None = Field(
+        default=None,
+        description="Run the verify scripts of deployed changes again and again, to see drift; else never.",
     )
     allow_hazards: Annotated[tuple[HazardName, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
         default=(), alias="allowHazards", description="Codes of hazards that need no further consent."

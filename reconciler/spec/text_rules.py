@@ -11,6 +11,9 @@ NAME_PATTERN = "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 VARIABLE_PATTERN = "^[A-Za-z_][A-Za-z0-9_-]{0,62}$"
 SCRIPT_VARIABLE_PATTERN = "^[A-Za-z_][A-Za-z0-9_]{0,62}$"
 HAZARD_PATTERN = "^[A-Z][A-Z0-9_]{0,62}$"
+DURATION_PATTERN = "^[0-9]{1,6}(s|m|h|d)$"
+DURATION_S_MIN = 10
+DURATION_S_MAX = 30 * 86400
 IDENTIFIER_BYTES_MAX = 63
 """PostgreSQL cuts longer ones short without an error."""
 PATH_CHARACTERS_MAX = 1024
@@ -23,6 +26,8 @@ DAEMON_PREFIX = "RECONCILER_"
 _NAME = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
 _VARIABLE = re.compile(VARIABLE_PATTERN.removesuffix("$") + r"\Z")
 _HAZARD = re.compile(HAZARD_PATTERN.removesuffix("$") + r"\Z")
+_DURATION = re.compile(DURATION_PATTERN.removesuffix("$") + r"\Z")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _ENVIRONMENT_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _REFERENCE_TEMPLATE = re.compile(r"[A-Za-z0-9_/.${}-]+")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f]")
@@ -121,6 +126,18 @@ def target(text: str) -> Broken | None:
     if len(text) > TARGET_CHARACTERS_MAX or _UNPRINTABLE.search(text) or " " in text:
         return Broken("is not the name of a change or tag", 'write it as in orders or "@v1.2.0"')
     return None
+
+
+def duration(text: str) -> Broken | None:
+    """How long something takes, or until it comes again."""
+    if _DURATION.match(text) and DURATION_S_MIN <= seconds(text) <= DURATION_S_MAX:
+        return None
+    return Broken("is not a duration from 10s to 30d", "write it as in 30s, 10m, 1h or 1d")
+
+
+def seconds(text: str) -> int:
+    """The seconds of a duration that follows its rule."""
+    return int(text[:-1]) * _SECONDS[text[-1]]
 
 
 def short_text(text: str) -> Broken | None:

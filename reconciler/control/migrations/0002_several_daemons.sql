@@ -64,3 +64,29 @@ COMMENT ON COLUMN reconciler_control.deliveries.id IS 'Id that the provider gave
 COMMENT ON COLUMN reconciler_control.deliveries.received_at IS 'When it was first taken.';
 CREATE INDEX deliveries_by_age ON reconciler_control.deliveries (received_at);
 COMMENT ON INDEX reconciler_control.deliveries_by_age IS 'Serves forget_deliveries.';
+
+CREATE TABLE reconciler_control.verifications (
+    environment text NOT NULL,
+    deployment text NOT NULL,
+    verified_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    commit text NOT NULL CHECK (commit <> ''),
+    passed integer NOT NULL CHECK (passed >= 0),
+    failures integer NOT NULL CHECK (failures >= 0),
+    unverified integer NOT NULL CHECK (unverified >= 0),
+    summary text,
+    PRIMARY KEY (environment, deployment),
+    FOREIGN KEY (environment, deployment)
+    REFERENCES reconciler_control.environment_deployments (environment, name) ON DELETE CASCADE,
+    CONSTRAINT verifications_failure_is_told CHECK ((failures > 0) = (summary IS NOT NULL))
+);
+COMMENT ON TABLE reconciler_control.verifications IS
+'What the last run of the verify scripts of each deployment found, where the spec asks for them to be run.';
+COMMENT ON COLUMN reconciler_control.verifications.environment IS 'Environment of the deployment.';
+COMMENT ON COLUMN reconciler_control.verifications.deployment IS 'Deployment whose scripts were run.';
+COMMENT ON COLUMN reconciler_control.verifications.verified_at IS 'When they were run last.';
+COMMENT ON COLUMN reconciler_control.verifications.commit IS 'Commit the scripts are from.';
+COMMENT ON COLUMN reconciler_control.verifications.passed IS 'Scripts that passed.';
+COMMENT ON COLUMN reconciler_control.verifications.failures IS 'Scripts that failed.';
+COMMENT ON COLUMN reconciler_control.verifications.unverified IS
+'Changes of which nobody knows: they waited for others, or there was no time left.';
+COMMENT ON COLUMN reconciler_control.verifications.summary IS 'The first failures, in words.';

@@ -54,6 +54,20 @@ SELECT
         WHERE d.environment = e.name
     ) AS deployments,
     (
+        SELECT
+            coalesce(
+                jsonb_object_agg(
+                    v.deployment,
+                    jsonb_build_object(
+                        'age_s', extract(EPOCH FROM clock_timestamp() - v.verified_at), 'failures', v.failures
+                    )
+                ),
+                '{}'
+            )
+        FROM reconciler_control.verifications AS v
+        WHERE v.environment = e.name
+    ) AS verifications,
+    (
         SELECT coalesce(jsonb_agg(DISTINCT r.state), '[]')
         FROM reconciler_control.rollouts AS r
         WHERE r.environment = e.name AND r.finished_at IS NULL
@@ -232,11 +246,13 @@ ORDER BY name;
 -- The deployments of those environments, each with the operation in flight, or else its newest one.
 SELECT
     d.environment, d.name, d.applied_commit, d.pending, d.drift, d.diverged,
-    coalesce(h.reason, d.held) AS held, d.unavailable, d.blocked, o.id::text AS operation, o.state::text AS state
+    coalesce(h.reason, d.held) AS held, d.unavailable, d.blocked, o.id::text AS operation,
+    o.state::text AS state, v.verified_at, v.failures AS verify_failures
 FROM reconciler_control.environment_deployments AS d
 INNER JOIN reconciler_control.environments AS e ON d.environment = e.name
 LEFT JOIN reconciler_control.holds AS h
     ON d.environment = h.environment AND d.name = h.deployment AND e.observed_commit = h.commit
+LEFT JOIN reconciler_control.verifications AS v ON d.environment = v.environment AND d.name = v.deployment
 LEFT JOIN LATERAL (
     SELECT p.id, p.state
     FROM (

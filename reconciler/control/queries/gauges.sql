@@ -36,10 +36,12 @@ ORDER BY e.name;
 SELECT
     d.environment, d.name, d.pending, d.drift, d.diverged,
     coalesce(h.reason, d.held) IS NOT NULL AS held,
-    d.unavailable IS NOT NULL AS unavailable
+    d.unavailable IS NOT NULL AS unavailable,
+    v.verified_at, v.failures AS verify_failures
 FROM reconciler_control.environment_deployments AS d
 INNER JOIN reconciler_control.environments AS e ON d.environment = e.name
 LEFT JOIN reconciler_control.holds AS h
     ON d.environment = h.environment AND d.name = h.deployment AND e.observed_commit = h.commit
+LEFT JOIN reconciler_control.verifications AS v ON d.environment = v.environment AND d.name = v.deployment
 WHERE e.orphaned_at IS NULL
 ORDER BY d.environment, d.ordinal, d.name;
