@@ -22,7 +22,8 @@ class Resources:
     """Connections and facts of one operation.
 
     `intend` and `forget` note in the control database that a database is being made, and that it is done;
-    `confirm` raises LeaseLost unless the operation is still ours there.
+    `confirm` raises LeaseLost unless the operation is still ours there, `urgent` where what is under way is
+    to be broken off.
     `unprepared` are the databases whose tracking schema has to be installed before the fence can be taken;
     `standing`, by database, drift that stood when this was planned; `planned_from`, by database, what the
     plan takes for deployed; `reverts`, by change id, how changes are taken back.
@@ -40,6 +41,7 @@ class Resources:
     intend: Callable[[str], Awaitable[None]]
     forget: Callable[[str], Awaitable[None]]
     confirm: Callable[[], Awaitable[None]] | None = None
+    urgent: Callable[[], None] | None = None
     interference: Interference = field(default_factory=Interference)
     sessions: dict[str, DatabaseSession] = field(default_factory=dict)
 
@@ -54,6 +56,7 @@ class Resources:
                 install_tracking=database in self.unprepared,
                 confirm=partial(self._confirm, database),
             )
+            session.urgent = self.urgent
             session.standing = self.standing.get(database, {})
             self.sessions[database] = session
         return self.sessions[database]

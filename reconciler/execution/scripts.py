@@ -255,9 +255,15 @@ async def with_lock_retries(
     limits = session.limits
     for number in range(1, limits.lock_attempts + 1):
         seen: list[str] = []
-        watch = asyncio.create_task(_watch_blockers(session, seen))
+        broken: list[Exception] = []
+        watch = asyncio.create_task(_watch(session, seen, broken, asyncio.current_task()))
         try:
             return await attempt()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if broken and task is not None and task.uncancel() == 0:
+                raise broken[0] from None
+            raise
         except LockNotAcquired as error:
             if number == limits.lock_attempts:
                 held = f"; blocked by {seen[0]}" if seen else ""
@@ -284,11 +290,27 @@ async def _pause(seconds: float, safe_point: Callable[[], Awaitable[None]]) -> N
         await asyncio.sleep(min(left, _LISTEN_EVERY_S))
 
 
-async def _watch_blockers(session: DatabaseSession, seen: list[str]) -> None:
-    """Remember who blocked the writer last; runs beside a change until it is stopped."""
+async def _watch(
+    session: DatabaseSession,
+    seen: list[str],
+    broken: list[Exception],
+    task: "asyncio.Task[None] | None",
+) -> None:
+    """Remember who blocked the writer last, and break the change off where somebody asks for that.
+
+    Runs beside a change until it is stopped.
+    """
+    pause = min(_WATCH_AFTER_S, session.limits.lock_timeout_s / 4) or _WATCH_AFTER_S
     with suppress(psycopg.Error):
         while True:
-            await asyncio.sleep(min(_WATCH_AFTER_S, session.limits.lock_timeout_s / 4))
+            await asyncio.sleep(pause)
+            if session.urgent is not None and task is not None:
+                try:
+                    session.urgent()
+                except Exception as error:  # noqa: BLE001 - what is asked for is told by whoever is asked
+                    broken.append(error)
+                    task.cancel()
+                    return
             found = await session.blockers()
             if found is not None:
                 seen[:] = [found]

@@ -58,6 +58,8 @@ class DatabaseSession:
     capacity: int | None = None
     adopts_copy: bool = False
     standing: Mapping[str, Standing] = field(default_factory=dict)
+    urgent: Callable[[], None] | None = None
+    """Raises where even what is under way is to be broken off."""
 
     @property
     def writer_is_idle(self) -> bool:

@@ -326,6 +326,7 @@ class Attempt:
             intend=intend,
             forget=forget,
             confirm=confirm,
+            urgent=self._running.urgent,
             interference=self._tools.interference,
         )
 

@@ -69,6 +69,11 @@ class Running:
         if self.lost or not self.lease.good:
             raise lease_lost(self.claim)
 
+    def urgent(self) -> None:
+        """Raise if what is under way is to be broken off: a change may take for ever."""
+        if self.asked == "cancel":
+            raise Interrupted(self.asked)
+
     def checkpoint(self) -> None:
         """Raise if the operation is not ours any more, or was asked to stop."""
         self.check_lease()
