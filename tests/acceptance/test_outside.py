@@ -1,0 +1,84 @@
+"""A daemon is killed, disconnected or asked to cancel in the middle of what no transaction holds together."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.plugins.daemon import Daemon, World, until
+
+CHANGES = {
+    "t": "create table t (a int); insert into t select generate_series(1, 100);",
+    "i": "create index concurrently t_a on t (a);\nvacuum t;\ninsert into t values (0);",
+    "after": "create table after();",
+}
+INVALID = "select 1 from pg_index where indexrelid = to_regclass('public.t_a') and not indisvalid"
+
+
+@pytest.fixture
+def blocked(world: World) -> Iterator[tuple[Daemon, str, psycopg.Connection[tuple[object, ...]]]]:
+    """A daemon that builds an index, and cannot end before a transaction of somebody else does."""
+    commit = world.repository.commit({**world.spec(), **world.repository.module({"t": CHANGES["t"]})})
+    daemon = world.daemon().start()
+    daemon.until_applied(commit)
+    with psycopg.connect(world.server.text(world.database)) as other:
+        other.execute("lock table t in row exclusive mode")
+        commit = world.repository.commit(world.repository.module(CHANGES))
+        until(lambda: world.rows(INVALID), "the index to be begun")
+        yield daemon, commit, other
+
+
+def settled(world: World, daemon: Daemon, commit: str) -> None:
+    """Everything is there once, and planning again is empty."""
+    daemon.until_applied(commit)
+    assert world.deployed() == list(CHANGES)
+    assert world.rows("select indisvalid from pg_index where indrelid = 't'::regclass") == [(True,)]
+    assert world.rows("select count(*) from t where a = 0") == [(1,)]
+    assert world.rows("select count(*) from reconciler.unfinished") == [(0,)]
+    plan = daemon.plan()
+    assert plan["in_sync"]
+    assert plan["deployments"][0]["drift"] == []
+
+
+def test_killed_while_it_builds_an_index(
+    world: World, blocked: tuple[Daemon, str, psycopg.Connection[tuple[object, ...]]]
+) -> None:
+    """The next daemon drops what is left of it and builds it again; the plan told that it may be so."""
+    daemon, commit, other = blocked
+    stages = daemon.plan()["deployments"][0]["plan"]["stages"]
+    steps = {step["identity"]: step for stage in stages for step in stage["steps"]}
+    assert [steps[name]["transactional"] for name in ("change i", "change after")] == [False, True]
+    daemon.kill()
+    other.rollback()
+    daemon.start()
+    settled(world, daemon, commit)
+
+
+def test_connection_lost_while_it_builds_an_index(
+    world: World, blocked: tuple[Daemon, str, psycopg.Connection[tuple[object, ...]]]
+) -> None:
+    """The same attempt is made again, by itself."""
+    daemon, commit, other = blocked
+    building = "from pg_stat_activity where query ilike 'create index concurrently%'"
+    assert world.rows(f"select pg_terminate_backend(pid) {building}") == [(True,)]
+    other.rollback()
+    settled(world, daemon, commit)
+
+
+def test_cancelled_while_a_script_never_ends(world: World) -> None:
+    """Cancelling does not wait for it; the next commit without it goes through."""
+    first = world.repository.commit(
+        {**world.spec(), **world.repository.module({"t": CHANGES["t"], "endless": "select pg_sleep(3600);"})}
+    )
+    daemon = world.daemon().start()
+    sleeping = "select 1 from pg_stat_activity where query like 'select pg_sleep(3600)%' and state = 'active'"
+    until(lambda: world.server.run(sleeping), "the endless script to run")
+    rollout = daemon.get("/v1/environments/production/rollouts")[1]["rollouts"][0]["id"]
+    assert daemon.call("POST", f"/v1/rollouts/{rollout}/cancel", {})[0] in (200, 202)
+    until(lambda: not world.server.run(sleeping), "the script to be broken off")
+    until(lambda: daemon.get(f"/v1/rollouts/{rollout}")[1]["state"] == "cancelled", "the rollout to end")
+    assert world.deployed() == ["t"]
+    second = world.repository.commit(world.repository.module({"t": CHANGES["t"], "u": "create table u();"}))
+    daemon.until_applied(second)
+    assert first != second
+    assert world.deployed() == ["t", "u"]
