@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from reconciler.changes.psql_meaning import PREFIX
 from reconciler.diff.matching import Pair, pair, plain_name
 from reconciler.diff.model import Divergence, DivergencePolicy, DivergenceSort, ModuleDiff, Rename
 from reconciler.state.desired import DesiredChange, DesiredModule
@@ -71,7 +72,9 @@ def compare(
 def _identical(desired: DesiredModule, deployed: Sequence[TrackedChange]) -> bool:
     """The common case, kept cheap: everything deployed, in order, nothing edited."""
     return len(desired.changes) == len(deployed) and all(
-        row.change_id == change.change_id and row.script_hash == change.script_hash
+        row.change_id == change.change_id
+        and row.script_hash == change.script_hash
+        and not _edited_elsewhere(row, change)
         for row, change in zip(deployed, desired.changes, strict=True)
     )
 
@@ -164,8 +167,18 @@ class _Comparison:
 def _edited(deployed: TrackedChange, change: DesiredChange) -> bool:
     """Meaning changed: another script, and not only another layout."""
     if deployed.script_hash is None or deployed.script_hash == change.script_hash:
-        return False
+        return _edited_elsewhere(deployed, change)
     return deployed.parse_hash is None or deployed.parse_hash != change.parse_hash
+
+
+def _edited_elsewhere(deployed: TrackedChange, change: DesiredChange) -> bool:
+    """The script is the same, and a file that it includes is not; a hash of SQL knows of no other files."""
+    return (
+        change.parse_hash.startswith(PREFIX)
+        and deployed.parse_hash is not None
+        and deployed.parse_hash.startswith(PREFIX)
+        and deployed.parse_hash != change.parse_hash
+    )
 
 
 def _out_of_order(places: Sequence[int]) -> tuple[int, ...]:

@@ -211,6 +211,7 @@ def _compile(source: _Source, purpose: Purpose) -> _Compiled:
     inner = _without_outermost(statements, purpose)
     reasons = tuple(_not_transactional(source, inner if inner is not None else statements, headers))
     if purpose is Purpose.VERIFY:
+        problems += _data_in_verify(source, copies)
         problems += _refused_in_verify(source, inner if inner is not None else statements, headers)
     elif reasons:
         problems += _misplaced_control(source, statements)
@@ -281,6 +282,13 @@ def _data(source: _Source, statements: tuple[Statement, ...]) -> tuple[dict[int,
         message = f"the data of '{_FROM_CLIENT}' are not in the script"
         return {}, [*problems, *(source.problem(each.offset, message, hint=hint) for each in takers)]
     return {taker.offset: each for taker, each in zip(takers, data, strict=True)}, problems
+
+
+def _data_in_verify(source: _Source, copies: Mapping[int, CopyData]) -> Iterator[Problem]:
+    """Refuse to bring data along to where nothing stays."""
+    for offset in copies:
+        message = f"'{_FROM_CLIENT}' cannot stand in a verify script"
+        yield source.problem(offset, message, hint="compare with VALUES (…) instead")
 
 
 def _strings_otherwise(source: _Source, statements: tuple[Statement, ...]) -> Iterator[Problem]:

@@ -190,3 +190,14 @@ def test_defaults_of_the_spec_are_those_of_the_comparison() -> None:
     assert {DivergenceSort(sort): policy for sort, policy in shown.items()} == {
         sort: policy.value for sort, policy in modules.DEFAULT_POLICY.items() if sort.value in shown
     }
+
+
+def test_edit_of_an_included_file_is_an_edit() -> None:
+    """The script itself is the same to the byte; other values of its variables are none."""
+    before, after = (dataclasses.replace(change("a"), parse_hash=f"psql1:{number}") for number in (1, 2))
+    recorded = tracked_of(change("a"))
+    recorded = dataclasses.replace(
+        recorded, changes=(dataclasses.replace(recorded.changes[0], parse_hash="psql1:1"),)
+    )
+    assert sorts(modules.compare(module(before), recorded)) == []
+    assert sorts(modules.compare(module(after), recorded)) == [("change a", "edited", "warn")]

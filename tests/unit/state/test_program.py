@@ -197,6 +197,14 @@ def test_data_belong_to_their_statements() -> None:
     assert program.locate(made, 1) == (6, 1)
 
 
+def test_verify_scripts_bring_no_data() -> None:
+    """Nothing of them would stay."""
+    text = "-- verify: writes\nCOPY t FROM stdin;\n1\n\\.\n"
+    assert problems_of(text, Purpose.VERIFY)[0].startswith(
+        "2:1: 'COPY … FROM stdin' cannot stand in a verify"
+    )
+
+
 def test_variables_without_a_value_are_named() -> None:
     """Nothing is sent with a hole in it; what only looks like a variable is left alone."""
     assert problems_of("SELECT :x")[0].startswith("1:8: unknown variable 'x' (declare it in 'variables'")
