@@ -286,7 +286,19 @@ def test_module_status_and_log(reconciler: Command) -> None:
     shown = reconciler("module", "status", "production").stdout
     assert "shop-schema" in shown
     assert "pending change prices" in shown
+    assert reconciler("module", "status", "production").exit_code == 3
     assert reconciler("module", "log", "production").exit_code == 0
+    assert reconciler("module", "check", "production").exit_code == 0
+
+
+def test_module_verify(reconciler: Command, service: MemoryService) -> None:
+    """Each failure has a line with its place and the words of the server, and the exit code is 4."""
+    found = reconciler("module", "verify", "production", "shop-schema", "--to", "orders")
+    assert found.exit_code == 4, found.output
+    told = 'orders failed at modules/shop/verify/orders.sql:2: relation "orders" does not exist [42P01]'
+    assert told in found.stdout
+    assert "prices has no verify script" in found.stderr
+    assert {"module": "shop-schema", "first": None, "last": "orders"}.items() <= service.calls[-1][1].items()
 
 
 def test_errors_are_told_in_words(reconciler: Command, service: MemoryService) -> None:

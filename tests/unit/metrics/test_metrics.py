@@ -30,7 +30,16 @@ def environment(name: str = "production", **changed: Any) -> EnvironmentGauges:
         "stalled": True,
         "ready": False,
         "deployments": (
-            DeploymentGauges(name="eu", pending=2, drift=1, diverged=0, held=True, unavailable=False),
+            DeploymentGauges(
+                name="eu",
+                pending=2,
+                drift=1,
+                diverged=0,
+                held=True,
+                unavailable=False,
+                verified_at=AT,
+                verify_failures=2,
+            ),
             DeploymentGauges(name="us", pending=0, drift=0, diverged=3, held=False, unavailable=True),
         ),
     }

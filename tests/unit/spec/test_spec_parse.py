@@ -30,7 +30,8 @@ spec:
       postgres: {dsn: {file: /run/secrets/shop-us-dsn}}
       variables: {tier: gold}
   rollout: {order: barrier, promotion: manual, onFailure: pause, maxParallel: 3}
-  policy: {mode: approve, scope: provision-only, drift: heal, prune: true, allowHazards: [DELETES_DATA]}
+  policy: {mode: approve, scope: provision-only, drift: heal, prune: true, allowHazards: [DELETES_DATA],
+    verify: {interval: 1h}}
   variables: {tier: silver}
   components:
     - name: shop-db
@@ -83,7 +84,7 @@ def test_a_full_spec_is_read_as_written() -> None:
     }  # fmt: skip
     assert spec.policy.model_dump() == {
         "mode": "approve", "scope": "provision-only", "drift": "heal", "prune": True,
-        "allowHazards": ("DELETES_DATA",),
+        "verify": {"interval": "1h"}, "allowHazards": ("DELETES_DATA",),
     }  # fmt: skip
     database, module = spec.components
     assert isinstance(database, DatabaseSpec)
@@ -446,3 +447,20 @@ def test_problems_are_limited() -> None:
     messages = told(text)
     assert len(messages) == PROBLEMS_MAX + 1
     assert messages[-1] == "e.yaml: and 100 more problems"
+
+
+@pytest.mark.parametrize("text", ["9s", "31d", "1w", "1.5h", "h", "''", "10"])
+def test_an_interval_of_verifying_is_a_duration_within_bounds(text: str) -> None:
+    """What is no duration, or a useless one, is told with what to write."""
+    (message,) = told(
+        SOUND.replace("  components:", f"  policy: {{verify: {{interval: {text}}}}}\n  components:")
+    )
+    assert "policy.verify.interval" in message
+
+
+def test_divergence_of_a_module_is_read_by_sort() -> None:
+    """Each sort has a policy of its own; what is left out has the default, and other words are told."""
+    spec = sound(FULL.replace("transaction: module", "divergence: {missing: allow}"))
+    assert spec.modules[0].divergence.model_dump() == {
+        "edited": "warn", "missing": "allow", "inserted": "fail", "reordered": "fail", "renamed": "warn",
+    }  # fmt: skip

@@ -203,6 +203,37 @@ async def test_modules(client: httpx.AsyncClient) -> None:
     assert log["databases"][0]["events"][0]["change"] == "orders"
 
 
+async def test_log_of_modules_is_asked_for_by_module_change_and_kind(
+    client: httpx.AsyncClient, service: MemoryService
+) -> None:
+    """The filters arrive, and a kind that nothing can have is refused."""
+    path = "/v1/environments/production/modules/log"
+    await client.get(f"{path}?module=shop&change=a&kind=revert&limit=7")
+    wanted = {"module": "shop", "change": "a", "kind": "revert", "limit": 7}
+    assert service.calls[-1][0] == "module_log"
+    assert wanted.items() <= service.calls[-1][1].items()
+    assert_problem(await client.get(f"{path}?kind=drop"), 422)
+
+
+async def test_verify_of_modules(client: httpx.AsyncClient, service: MemoryService) -> None:
+    """What was asked for is verified, and every failure is answered with its place."""
+    asked = {"module": "shop-schema", "from": "@v1", "to": "orders", "deployment": "eu"}
+    answer = await client.post("/v1/environments/production/modules/verify", json=asked)
+    assert answer.status_code == 200
+    failed = answer.json()["deployments"][0]["modules"][0]["failed"][0]
+    assert (failed["file"], failed["line"], failed["sqlstate"]) == (
+        "modules/shop/verify/orders.sql",
+        2,
+        "42P01",
+    )
+    given = {"module": "shop-schema", "first": "@v1", "last": "orders", "deployment": "eu"}
+    assert given.items() <= service.calls[-1][1].items()
+    nothing = await client.post("/v1/environments/production/modules/verify", json={})
+    assert nothing.status_code == 200
+    misspelt = await client.post("/v1/environments/production/modules/verify", json={"first": "a", "x": 1})
+    assert_problem(misspelt, 422)
+
+
 async def test_modules_by_hand(client: httpx.AsyncClient, service: MemoryService) -> None:
     """Deploy and revert arrive as tasks, their plans write nothing, what contradicts itself is 422."""
     path = "/v1/environments/production/modules/shop-schema"
@@ -432,6 +463,7 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
         "GET /v1/events",
         "GET /v1/environments/{env}/modules",
         "GET /v1/environments/{env}/modules/log",
+        "POST /v1/environments/{env}/modules/verify",
         *(
             f"POST /v1/environments/{{env}}/modules/{which}"
             for verb in ("deploy", "{module}/deploy", "{module}/revert")
