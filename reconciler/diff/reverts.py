@@ -255,11 +255,6 @@ class _Scripts:
         except InvalidInput as error:
             self.problems += [str(problem) for problem in error.problems]
             return ()
-        if not program.transactional:
-            self.problems.append(
-                f"{script.path} cannot run in a transaction ({'; '.join(program.reasons)}), "
-                "and a revert is always one; take that part back by hand"
-            )
         return program.hazards
 
     def _from_commit(self, project: str, row: TrackedChange) -> Script | None:

@@ -14,6 +14,7 @@ from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.queries import Queries
 from reconciler.state.desired import DesiredChange, DesiredModule, TransactionMode
 from reconciler.state.program import Purpose, compile_script
+from reconciler.state.tracked import Unfinished
 from reconciler.tracking import record
 from reconciler.tracking.record import Actor, ModuleIdentity
 
@@ -86,6 +87,25 @@ async def _together(
                 progress.recorded(change)
 
 
+def subject_of(
+    session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, actor: Actor
+) -> outside.Subject:
+    """The deploy script of a change, to be run outside of transactions."""
+    return outside.Subject(
+        program=compile_script(change.deploy, purpose=Purpose.DEPLOY),
+        noted=Unfinished(
+            change_id=change.change_id,
+            project=identity.project,
+            name=change.name,
+            script_hash=change.script_hash,
+        ),
+        whose=change,
+        doing=f"deploying change '{change.name}' of module '{identity.project}' to database "
+        f"'{session.database}'",
+        explain=lambda error: explain(session, identity, change, error, actor),
+    )
+
+
 async def _outside(
     session: DatabaseSession,
     identity: ModuleIdentity,
@@ -95,7 +115,7 @@ async def _outside(
     """Run a change outside of transactions, then verify and record it in one."""
     actor, progress = context
     again = progress.repeats is not None and progress.repeats(change)
-    run = outside.Run(session, identity, change, actor)
+    run = outside.Run(session, subject_of(session, identity, change, actor), actor)
     await run.carry_out(progress.safe_point, again=again)
 
     async def finish() -> None:

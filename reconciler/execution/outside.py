@@ -6,8 +6,9 @@ says that a person has to.
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -19,20 +20,18 @@ from reconciler.execution.scripts import (
     ROWS_AT_ONCE,
     ScriptFault,
     copy_in,
-    explain,
     returns_rows,
     roll_back,
     with_lock_retries,
 )
 from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.queries import Queries
-from reconciler.state.desired import DesiredChange
-from reconciler.state.program import Purpose, compile_script
+from reconciler.state.program import Program
 from reconciler.state.tracked import Unfinished
 from reconciler.state.units import How, Unit, left_of, resumption, settings, units
 from reconciler.tracking import record
 from reconciler.tracking.read import read_unfinished
-from reconciler.tracking.record import Actor, ModuleIdentity
+from reconciler.tracking.record import Actor
 
 _QUERIES = Queries.load("reconciler.execution")
 CONCURRENT_LOCK_WAIT = "1h"
@@ -44,24 +43,30 @@ _GO_ON = (
 )
 
 
-class Run:
-    """The run of one change outside of transactions."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is run: a script of a change, and who says what went wrong with it.
 
-    def __init__(
-        self, session: DatabaseSession, identity: ModuleIdentity, change: DesiredChange, actor: Actor
-    ) -> None:
+    `whose` is told with what fails; `noted` names the change and says nothing yet.
+    """
+
+    program: Program
+    noted: Unfinished
+    whose: Any
+    doing: str
+    explain: Callable[[psycopg.Error | ScriptFault], Awaitable[ReconcilerError]]
+
+
+class Run:
+    """The run of one script outside of transactions."""
+
+    def __init__(self, session: DatabaseSession, subject: Subject, actor: Actor) -> None:
         self._session = session
-        self._identity = identity
-        self._change = change
+        self._subject = subject
         self._actor = actor
-        self._program = compile_script(change.deploy, purpose=Purpose.DEPLOY)
+        self._program = subject.program
         self._units = units(self._program)
-        self._noted = Unfinished(
-            change_id=change.change_id,
-            project=identity.project,
-            name=change.name,
-            script_hash=change.script_hash,
-        )
+        self._noted = subject.noted
 
     async def carry_out(self, safe_point: Callable[[], Awaitable[None]], *, again: bool) -> None:
         """Run what is not done yet; `again`: a person agreed that something may be run twice."""
@@ -78,10 +83,10 @@ class Run:
         """Find the first unit that is not done, and put the session into the state that it expects."""
         async with self._session.holder_lock:
             unfinished = await read_unfinished(self._session.holder)
-        left = left_of(unfinished, self._change, self._identity.project)
+        left = left_of(unfinished, (self._noted.change_id, self._noted.name), self._noted.project)
         where = resumption(self._program, self._units, left)
         if where.doubt is not None and not again:
-            raise Refused(f"{self._doing()}: {where.doubt}", hint=_GO_ON)
+            raise Refused(f"{self._subject.doing}: {where.doubt}", hint=_GO_ON)
         await self._prepare(where.start)
         start = where.start
         if where.running and left is not None and await self._is_done(self._units[start], left):
@@ -117,10 +122,12 @@ class Run:
         status = row[0] if row is not None else None
         last = self._program.statements[unit.last].facts.transaction
         if status == "in progress" and last != "PREPARE TRANSACTION":
-            raise DatabaseUnavailable(f"{self._doing()}: transaction {left.transaction_id} has not ended yet")
+            raise DatabaseUnavailable(
+                f"{self._subject.doing}: transaction {left.transaction_id} has not ended yet"
+            )
         if status is None:
             raise Refused(
-                f"{self._doing()}: nobody knows any more whether {left.words} committed", hint=_GO_ON
+                f"{self._subject.doing}: nobody knows any more whether {left.words} committed", hint=_GO_ON
             )
         return bool(status != "aborted")
 
@@ -155,7 +162,7 @@ class Run:
         if not tracked:
             await roll_back(self._session)
             raise Refused(
-                f"{self._doing()}: {unit.words} would drop the tracking schema 'reconciler'",
+                f"{self._subject.doing}: {unit.words} would drop the tracking schema 'reconciler'",
                 hint="look for DROP SCHEMA, DROP TABLE or DROP OWNED in the script; it was taken back",
             )
         if transaction_id is not None:
@@ -178,9 +185,9 @@ class Run:
         name = await recognise.unusable(writer, target) if target is not None else None
         if name is not None:
             raise StepFailed(
-                f"{self._doing()}: index '{name}' was there before and cannot be used",
+                f"{self._subject.doing}: index '{name}' was there before and cannot be used",
                 hint=f"DROP INDEX CONCURRENTLY {name}, then retry",
-                file=self._change.deploy.path,
+                file=self._program.place(unit.first).file,
                 line=self._program.place(unit.first).line,
             )
 
@@ -251,10 +258,10 @@ class Run:
             else:
                 await cursor.execute(query, prepare=False)
         except psycopg.Error as error:
-            raise ScriptFault(self._change, self._program, index, error) from error
+            raise ScriptFault(self._subject.whose, self._program, index, error) from error
 
     async def _explain(self, error: psycopg.Error | ScriptFault) -> ReconcilerError:
-        told = await explain(self._session, self._identity, self._change, error, self._actor)
+        told = await self._subject.explain(error)
         if isinstance(told, LockNotAcquired | StepFailed) and self._noted.done:
             done = f"{len(self._noted.done)} of {len(self._units)} parts of the script are done and stay"
             told.hint = f"{told.hint}; {done}: the next attempt goes on behind them" if told.hint else done
@@ -265,9 +272,3 @@ class Run:
             if self._session.writer_is_idle:
                 await self._session.writer.execute(_QUERIES["reset_settings"])
                 await self._session.writer.execute(_QUERIES["reset_role"])
-
-    def _doing(self) -> str:
-        return (
-            f"deploying change '{self._change.name}' of module '{self._identity.project}' to database "
-            f"'{self._session.database}'"
-        )

@@ -13,6 +13,7 @@ import psycopg
 
 from reconciler.diff.model import ToRevert
 from reconciler.errors import LeaseLost, ReconcilerError, Refused, StepFailed
+from reconciler.execution import outside
 from reconciler.execution.scripts import (
     Batch,
     ScriptFault,
@@ -27,6 +28,7 @@ from reconciler.postgres.connection import is_transient, translate
 from reconciler.postgres.queries import Queries
 from reconciler.state.desired import DesiredChange, DesiredModule
 from reconciler.state.program import Program, Purpose, compile_script
+from reconciler.state.tracked import Unfinished
 from reconciler.tracking import record
 from reconciler.tracking.errors import translate as translate_record
 from reconciler.tracking.record import Actor, ChangeRecord, Failure, ModuleIdentity
@@ -61,6 +63,9 @@ async def revert(session: DatabaseSession, changes: Sequence[ToRevert], actor: A
     while row.left:
         if row.begun:
             await steps.safe_point()
+        alone = row.outside()
+        if alone is not None:
+            await alone.carry_out(steps.safe_point, again=False)
         await with_lock_retries(session, row.some, steps.safe_point)
 
 
@@ -92,7 +97,7 @@ class _Row:
 
     async def some(self) -> None:
         """Take the next ones back; those before one that fails stay so, and it is the next then."""
-        group = self._changes[self._position : self._position + self._at_once]
+        group = self._together()
         session, batch = self._session, Batch(self._session.writer)
         ends: list[psycopg.AsyncCursor[Any]] = []
         began = time.monotonic()
@@ -120,6 +125,31 @@ class _Row:
         alone = not quick or self._steps.written is not None
         self._at_once = 1 if alone else min(2 * self._at_once, AT_ONCE_MAX)
 
+    def outside(self) -> outside.Run | None:
+        """The run of the next script where it cannot be one transaction; its record is removed behind it."""
+        change = self._changes[self._position]
+        program = _program(change)
+        if program.transactional:
+            return None
+        session, row, actor = self._session, change.change, self._actor
+        subject = outside.Subject(
+            program=program,
+            noted=Unfinished(
+                change_id=row.change_id, project=change.project, name=row.name, script_hash=row.script_hash
+            ),
+            whose=change,
+            doing=f"reverting change '{row.name}' of module '{change.project}' in database "
+            f"'{session.database}'",
+            explain=lambda error: _explain(session, change, error, actor),
+        )
+        return outside.Run(session, subject, actor)
+
+    def _together(self) -> Sequence[ToRevert]:
+        """The next changes whose transactions are sent at once; one outside of them is by itself."""
+        group = self._changes[self._position : self._position + self._at_once]
+        others = (number for number, change in enumerate(group) if not _program(change).transactional)
+        return group[: max(next(others, len(group)), 1)]
+
     async def _advance(self, count: int) -> None:
         for _ in range(count):
             self._position += 1
@@ -131,7 +161,8 @@ class _Row:
         program = _program(change)
         await writer.execute(_QUERIES["begin_change"])
         await reset(session)
-        await batch.send(change, program)
+        if program.transactional:
+            await batch.send(change, program)
         name = (change.change.change_id, change.change.name)
         await record.change_reverted(writer, session.fence, change.project, name, self._actor)
         if self._steps.written is not None:
@@ -144,10 +175,7 @@ class _Row:
 def _program(change: ToRevert) -> Program:
     if change.script is None:
         raise Refused(f"change '{change.change.name}' of module '{change.project}' has no revert script")
-    program = compile_script(change.script, purpose=Purpose.REVERT)
-    if not program.transactional:
-        raise Refused(f"{change.script.path} cannot run in a transaction: {'; '.join(program.reasons)}")
-    return program
+    return compile_script(change.script, purpose=Purpose.REVERT)
 
 
 def _committed(ends: Sequence[psycopg.AsyncCursor[Any]]) -> int:

@@ -268,7 +268,11 @@ def _deploy_hazards(
 ) -> Iterable[Hazard]:
     """What its script does, and what running it once more may do where it was interrupted."""
     yield from (Hazard(code=HazardCode(code), message=HAZARD_MESSAGES[code]) for code in change.hazards)
-    left = left_of(there.unfinished, change, module.project) if there is not None else None
+    left = (
+        left_of(there.unfinished, (change.change_id, change.name), module.project)
+        if there is not None
+        else None
+    )
     if left is not None:
         program = compile_script(change.deploy, purpose=Purpose.DEPLOY)
         doubt = resumption(program, units(program), left).doubt

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.catalog.sql_text import Statement
-from reconciler.state.desired import DesiredChange
 from reconciler.state.program import Program
 from reconciler.state.tracked import Unfinished
 
@@ -66,14 +65,13 @@ def units(program: Program) -> tuple[Unit, ...]:
     return tuple(found)
 
 
-def left_of(unfinished: Mapping[str, Unfinished], change: DesiredChange, project: str) -> Unfinished | None:
-    """What is noted of a change: by its id, else by its name, for the id moves with every line before."""
-    found = unfinished.get(change.change_id)
+def left_of(unfinished: Mapping[str, Unfinished], change: tuple[str, str], project: str) -> Unfinished | None:
+    """What is noted of a change: by its id, else by its name: the id moves with every line before."""
+    change_id, name = change
+    found = unfinished.get(change_id)
     if found is not None or not unfinished:
         return found
-    return next(
-        (left for left in unfinished.values() if (left.project, left.name) == (project, change.name)), None
-    )
+    return next((left for left in unfinished.values() if (left.project, left.name) == (project, name)), None)
 
 
 def resumption(program: Program, parts: Sequence[Unit], left: Unfinished | None) -> Resumption:

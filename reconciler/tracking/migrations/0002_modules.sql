@@ -125,6 +125,7 @@ BEGIN
     UPDATE reconciler.modules AS m SET late = pg_catalog.array_remove(m.late, v_change_id)
     WHERE v_change_id = ANY(m.late);
     DELETE FROM reconciler.changes AS c WHERE c.change_id = v_change_id;
+    DELETE FROM reconciler.unfinished AS u WHERE u.change_id = v_change_id;
 END
 $$;
 COMMENT ON FUNCTION reconciler.revert_change(pg_catalog.int8, pg_catalog.jsonb) IS

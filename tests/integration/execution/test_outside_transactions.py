@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.changes.script import Script
+from reconciler.diff.model import ToRevert
 from reconciler.errors import DatabaseUnavailable, Refused, StepFailed
-from reconciler.execution import changes, outside
+from reconciler.execution import changes, outside, reverts
 from reconciler.execution.changes import Progress
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.postgres.connection import Connection, Dsn, connect
 from reconciler.state.desired import DesiredChange
 from reconciler.state.program import Purpose, compile_script
+from reconciler.state.tracked import TrackedChange
 from reconciler.state.units import units
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.read import read_log, read_tracked, read_unfinished
@@ -136,9 +139,14 @@ async def test_interrupted_index_is_dropped_and_made_again(
         await again.abandon()
 
 
+def begun(session: DatabaseSession, wanted: DesiredChange) -> outside.Run:
+    """The run of a change, as `deploy` makes it."""
+    return outside.Run(session, changes.subject_of(session, IDENTITY, wanted, ACTOR), ACTOR)
+
+
 async def noted_as_begun(session: DatabaseSession, text: str) -> None:
     """Stand where a process stands that dies right after it noted what it begins."""
-    run = outside.Run(session, IDENTITY, script(text), ACTOR)
+    run = begun(session, script(text))
     unit = units(compile_script(script(text).deploy, purpose=Purpose.DEPLOY))[0]
     await run.begin(unit)
 
@@ -179,7 +187,7 @@ async def test_transaction_of_a_script_is_done_or_not(session: DatabaseSession, 
     """Whoever dies at its COMMIT leaves its id: the server tells whether that committed."""
     await deploy(session, change("a", text="create table t (a int)"))
     text = "begin; insert into t values (1); commit; vacuum t; insert into t values (2);"
-    run = outside.Run(session, IDENTITY, script(text), ACTOR)
+    run = begun(session, script(text))
     unit = units(compile_script(script(text).deploy, purpose=Purpose.DEPLOY))[0]
     await session.writer.execute("begin; insert into t values (1)")
     cursor = await session.writer.execute("select pg_current_xact_id()::text")
@@ -307,3 +315,37 @@ async def test_data_of_copy_go_with_their_part(session: DatabaseSession) -> None
     await deploy(session, change("a", text="create table t (a int)"))
     await deploy(session, script("vacuum t;\nCOPY t FROM stdin;\n1\n2\n\\.\n"))
     assert await rows(session, "select a from public.t order by a") == [(1,), (2,)]
+
+
+def to_revert(name: str, text: str) -> ToRevert:
+    row = TrackedChange(
+        change_id=change(name).change_id, name=name, script_hash=None, parse_hash=None, position=1
+    )
+    return ToRevert(
+        component="shop-schema",
+        project="shop",
+        change=row,
+        script=Script(f"modules/shop/revert/{name}.sql", text),
+        stored=False,
+    )
+
+
+async def test_revert_scripts_run_outside_too(session: DatabaseSession) -> None:
+    """What was made concurrently is dropped so; what is interrupted or fails is gone on with."""
+    await deploy(session, change("a", text=TABLE), script(INDEX))
+    told: list[str] = []
+
+    async def done() -> None:
+        told.append("done")
+
+    steps = reverts.Steps(done=done, safe_point=go_on)
+    wanted = [to_revert("i", "drop index concurrently t_b;\nselect 1/0"), to_revert("a", "drop table t")]
+    with pytest.raises(StepFailed, match="division by zero") as caught:
+        await reverts.revert(session, wanted, ACTOR, steps)
+    assert (caught.value.file, caught.value.line) == ("modules/shop/revert/i.sql", 2)
+    assert (await deployed(session), await indexes(session), told) == (["a", "i"], [], [])
+    wanted[0] = to_revert("i", "drop index concurrently t_b;\nselect 1")
+    await reverts.revert(session, wanted, ACTOR, steps)
+    assert (await deployed(session), told) == ([], ["done", "done"])
+    assert await read_unfinished(session.holder) == {}
+    assert await rows(session, "select to_regclass('public.t')") == [(None,)]
