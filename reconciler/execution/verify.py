@@ -5,7 +5,7 @@ says how far the server got. Nothing here decides which scripts there are.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,9 +16,12 @@ from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.waiting import Wait
 
+from reconciler.changes.script import Script
+from reconciler.diff.verifiable import ToVerify
+from reconciler.errors import InvalidInput
 from reconciler.postgres.connection import Connection, translate
 from reconciler.postgres.queries import Queries
-from reconciler.state.program import Program
+from reconciler.state.program import Program, Purpose, compile_script
 from reconciler.tracking.fence import others_held_off
 
 _QUERIES = Queries.load("reconciler.execution")
@@ -74,6 +77,35 @@ class Verified:
     passed: int = 0
     failed: list[Failed] = field(default_factory=list)
     unverified: list[Unverified] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What can be run, what cannot and why, and which changes have no script."""
+
+    wanted: tuple[Verification, ...]
+    broken: tuple[Failed, ...]
+    without_script: tuple[str, ...]
+
+
+def prepare(rows: Iterable[ToVerify], stored: Mapping[str, str]) -> Prepared:
+    """Make programs of verify scripts; `stored` are those that were kept with changes, by change id."""
+    wanted: list[Verification] = []
+    broken: list[Failed] = []
+    without: list[str] = []
+    for row in rows:
+        script = row.script
+        if row.stored and row.change_id in stored:
+            script = Script(f"the stored verify script of {row.change}", stored[row.change_id])
+        if script is None:
+            without.append(row.change)
+            continue
+        try:
+            wanted.append(Verification(row.change, compile_script(script, purpose=Purpose.VERIFY)))
+        except InvalidInput as error:
+            first = error.problems[0]
+            broken.append(Failed(change=row.change, message=first.message, file=first.file, line=first.line))
+    return Prepared(wanted=tuple(wanted), broken=tuple(broken), without_script=tuple(without))
 
 
 async def verify(connection: Connection, wanted: Sequence[Verification], limits: VerifyLimits) -> Verified:

@@ -1,18 +1,16 @@
 """Verify what is deployed: on demand, and in passes as a check for drift; it changes nothing anywhere."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from reconciler.changes.script import Script
 from reconciler.diff.verifiable import ToVerify, to_verify
-from reconciler.errors import InvalidInput, NotFound, ReconcilerError
-from reconciler.execution.verify import Failed, Unverified, Verification, VerifyLimits, verify
+from reconciler.errors import NotFound, ReconcilerError
+from reconciler.execution.verify import Failed, Unverified, VerifyLimits, prepare, verify
 from reconciler.planner.planner import Assessment, Planner
 from reconciler.postgres.connection import Connection, Connections
 from reconciler.state.desired import DesiredModule
 from reconciler.state.module_requests import VerifyRequest
-from reconciler.state.program import Purpose, compile_script
 from reconciler.state.task import find_module
 from reconciler.state.tracked import TrackedModule, TrackedState
 from reconciler.tracking.read import read_verify_scripts
@@ -131,40 +129,18 @@ class Verifier:
     ) -> ModuleVerified:
         stored = [row.change_id for row in rows if row.stored]
         scripts = await read_verify_scripts(connection, stored) if stored else {}
-        ready, broken, without = _programs(rows, scripts)
-        found = await verify(connection, ready, self._limits)
+        ready = prepare(rows, scripts)
+        found = await verify(connection, ready.wanted, self._limits)
         return ModuleVerified(
             component=module.component,
             project=module.project,
             database=module.database,
             deployed=_deployed(tracked, module),
             passed=found.passed,
-            failed=(*broken, *found.failed),
+            failed=(*ready.broken, *found.failed),
             unverified=tuple(found.unverified),
-            without_script=tuple(without),
+            without_script=ready.without_script,
         )
-
-
-def _programs(
-    rows: Iterable[ToVerify], stored: Mapping[str, str]
-) -> tuple[list[Verification], list[Failed], list[str]]:
-    """What can be run, what cannot and why, and what there is no script for."""
-    ready: list[Verification] = []
-    broken: list[Failed] = []
-    without: list[str] = []
-    for row in rows:
-        script = row.script
-        if row.stored and row.change_id in stored:
-            script = Script(f"the stored verify script of {row.change}", stored[row.change_id])
-        if script is None:
-            without.append(row.change)
-            continue
-        try:
-            ready.append(Verification(row.change, compile_script(script, purpose=Purpose.VERIFY)))
-        except InvalidInput as error:
-            first = error.problems[0]
-            broken.append(Failed(change=row.change, message=first.message, file=first.file, line=first.line))
-    return ready, broken, without
 
 
 def _recorded(tracked: TrackedState, module: DesiredModule) -> TrackedModule | None:
