@@ -1,7 +1,8 @@
 """What the steps of one operation may use, passed in explicitly."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from reconciler.catalog.standing import Standing
@@ -44,22 +45,30 @@ class Resources:
     urgent: Callable[[], None] | None = None
     interference: Interference = field(default_factory=Interference)
     sessions: dict[str, DatabaseSession] = field(default_factory=dict)
+    opening: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     async def session(self, database: str) -> DatabaseSession:
-        """The session of a database, opened at its first use."""
-        if database not in self.sessions:
-            session = await open_session(
-                self.dsn,
-                database,
-                self.owner,
-                limits=self.limits,
-                install_tracking=database in self.unprepared,
-                confirm=partial(self._confirm, database),
-            )
-            session.urgent = self.urgent
-            session.standing = self.standing.get(database, {})
-            self.sessions[database] = session
+        """The session of a database, opened at its first use, once for all who ask."""
+        async with self.opening.setdefault(database, asyncio.Lock()):
+            if database not in self.sessions:
+                session = await open_session(
+                    self.dsn,
+                    database,
+                    self.owner,
+                    limits=self.limits,
+                    install_tracking=database in self.unprepared,
+                    confirm=partial(self._confirm, database),
+                )
+                session.urgent = self.urgent
+                session.standing = self.standing.get(database, {})
+                self.sessions[database] = session
         return self.sessions[database]
+
+    async def beside(self, database: str) -> "Resources":
+        """The same resources, but for a writer of one's own to a database."""
+        session = await self.session(database)
+        other = await session.with_writer(self.dsn)
+        return replace(self, sessions={**self.sessions, database: other})
 
     async def _confirm(self, database: str, holder: Connection) -> None:
         if self.confirm is not None:
@@ -85,7 +94,7 @@ class Resources:
             )
 
     def _concerned(self, database: str, recorded: set[str]) -> set[str]:
-        """The projects whose changes the plan depends on: ours, what they require, all where any is reverted."""
+        """The projects the plan depends on: ours, what they require, and all where any is reverted."""
         if self.reverts:
             return recorded
         own = [module for module in self.desired.modules if module.database == database]

@@ -1,4 +1,4 @@
-"""Run the steps of a plan, stage after stage; inside a stage, databases side by side.
+"""Run the steps of a plan, stage after stage; inside a stage, databases and modules side by side.
 
 Which steps there are and in which order was decided by the plan. Between any two steps is a safe point.
 """
@@ -6,12 +6,14 @@ Which steps there are and in which order was decided by the plan. Between any tw
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Protocol
 
 from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused
 from reconciler.execution import changes, module_tasks, provision
+from reconciler.execution.lanes import edges, lanes
 from reconciler.execution.module_tasks import Stopped
 from reconciler.execution.resources import Resources
 from reconciler.plan.hazards import HazardCode
@@ -33,7 +35,9 @@ from reconciler.state.desired import DesiredChange, DesiredModule
 from reconciler.tracking import record
 
 PARALLEL_DATABASES_MAX = 8
-"""Databases written to side by side within one operation; each needs two connections."""
+"""Databases and modules written to side by side within one operation; each database needs two connections."""
+WRITERS_PER_DATABASE_MAX = 4
+"""Modules of one database that are written side by side; each beyond the first needs a connection."""
 
 
 class Journal(Protocol):
@@ -60,12 +64,11 @@ async def run(plan: DeploymentPlan, resources: Resources, journal: Journal) -> N
 
 
 async def _run_stage(stage: PlanStage, resources: Resources, journal: Journal) -> None:
-    lanes: dict[str, list[AnyStep]] = {}
-    for step in stage.steps:
-        lanes.setdefault(step.database, []).append(step)
     turns = _Turns(stage, resources)
+    writers = _Writers(resources)
     results = await asyncio.gather(
-        *(_run_lane(steps, resources, journal, turns) for steps in lanes.values()), return_exceptions=True
+        *(_run_lane(steps, writers, journal, turns) for steps in lanes(stage.steps, resources.desired)),
+        return_exceptions=True,
     )
     errors = [result for result in results if isinstance(result, BaseException)]
     if errors:
@@ -83,11 +86,7 @@ class _Turns:
     """Who of one stage waits for whom: `after` edges between components, and a bound on databases at once."""
 
     def __init__(self, stage: PlanStage, resources: Resources) -> None:
-        desired = resources.desired
-        self._after = {
-            **{part.component: part.after for part in desired.databases},
-            **{part.component: part.after for part in desired.modules},
-        }
+        self._after = edges(stage.steps, resources.desired)
         self._left = {
             component: sum(1 for step in stage.steps if step.component == component)
             for component in {step.component for step in stage.steps}
@@ -125,13 +124,43 @@ class _Turns:
             self._done[component].set()
 
 
-async def _run_lane(steps: Sequence[AnyStep], resources: Resources, journal: Journal, turns: _Turns) -> None:
-    """Run the steps of one stage that go to one database, in order."""
+class _Writers:
+    """Hands out resources to lanes: lanes of one database that run at the same time have a writer each."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._first: set[str] = set()
+        self._free: dict[str, list[Resources]] = {}
+        self._bounds: dict[str, asyncio.Semaphore] = {}
+
+    @asynccontextmanager
+    async def one(self, database: str) -> AsyncIterator[Resources]:
+        """Resources whose writer to a database nobody else uses meanwhile."""
+        bound = self._bounds.setdefault(database, asyncio.Semaphore(WRITERS_PER_DATABASE_MAX))
+        async with bound:
+            own = await self._take(database)
+            try:
+                yield own
+            finally:
+                self._free.setdefault(database, []).append(own)
+
+    async def _take(self, database: str) -> Resources:
+        free = self._free.get(database, [])
+        if free:
+            return free.pop()
+        if database not in self._first:
+            self._first.add(database)
+            return self._resources
+        return await self._resources.beside(database)
+
+
+async def _run_lane(steps: Sequence[AnyStep], writers: _Writers, journal: Journal, turns: _Turns) -> None:
+    """Run the steps of one stage that go to one database, all or those of a module, in order."""
     try:
         for (component, kind), group in itertools.groupby(steps, key=_together):
             run_of_steps = list(group)
             await turns.wait(component)
-            async with turns.slots:
+            async with turns.slots, writers.one(steps[0].database) as resources:
                 turns.go_on()
                 await _run_group(kind, run_of_steps, resources, journal, turns)
             for step in run_of_steps:

@@ -7,7 +7,7 @@ runs; the writer runs scripts. The fence's epoch is checked inside every transac
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -60,12 +60,21 @@ class DatabaseSession:
     standing: Mapping[str, Standing] = field(default_factory=dict)
     urgent: Callable[[], None] | None = None
     """Raises where even what is under way is to be broken off."""
+    beside: list["DatabaseSession"] = field(default_factory=list)
+    """The same session with other writers, for what is written side by side; ended with this one."""
 
     @property
     def writer_is_idle(self) -> bool:
         """Whether all that was sent through the writer is settled, and known to be."""
         status = self.writer.info.transaction_status
         return not self.writer.closed and status is TransactionStatus.IDLE
+
+    async def with_writer(self, dsn: Dsn) -> "DatabaseSession":
+        """The same session with one more writer under the same fence."""
+        writer, backend = await _open_writer(dsn, self.database, self.limits, self.fence)
+        other = replace(self, writer=writer, writer_backend=backend, beside=[])
+        self.beside.append(other)
+        return other
 
     async def blockers(self) -> str | None:
         """Say who holds the locks that the writer waits for; None where nobody does."""
@@ -114,15 +123,15 @@ class DatabaseSession:
         )
 
     async def finish(self) -> None:
-        """Settle the base line, give the fence back and close both connections.
+        """Settle the base line, give the fence back and close all connections.
 
         Where it is not known what the writer still does, the fence is left for a successor, which ends the
         writer first: a late commit must not follow the base line.
         """
         doing = f"settling database '{self.database}' on {self.server}"
         try:
-            if not self.writer_is_idle:
-                raise DatabaseUnavailable(f"{doing}: the connection that writes was lost")
+            if not all(each.writer_is_idle for each in (self, *self.beside)):
+                raise DatabaseUnavailable(f"{doing}: a connection that writes was lost")
             async with asyncio.timeout(SETTLE_TIMEOUT_S):
                 await self.settle()
                 await self.fence.release()
@@ -132,8 +141,8 @@ class DatabaseSession:
             await self.abandon()
 
     async def abandon(self) -> None:
-        """Close both connections as they are; the server takes back what was not committed."""
-        for connection in (self.writer, self.holder):
+        """Close all connections as they are; the server takes back what was not committed."""
+        for connection in (*(other.writer for other in self.beside), self.writer, self.holder):
             with suppress(psycopg.Error, OSError):
                 await asyncio.wait_for(connection.close(), timeout=5)
 
@@ -165,15 +174,8 @@ async def open_session(
         fence = await Fence.acquire(holder, owner, deadline_s=limits.fence_wait_s)
         if confirm is not None:
             await _confirmed(fence, holder, confirm)
-        writer = await connect(
-            dsn, database=database, role="writer", connect_timeout_s=limits.connect_timeout_s
-        )
+        writer, writer_backend = await _open_writer(dsn, database, limits, fence)
         opened.append(writer)
-        # The driver forgets prepared statements at ROLLBACK and DROP, and in a pipeline it learns of those
-        # too late: a statement of ours would be sent by a name that is gone.
-        writer.prepare_threshold = None
-        writer_backend = await _check_writer(writer, database)
-        await fence.enroll(writer)
         await begin_writes(holder, fence)
         return DatabaseSession(
             database=database,
@@ -203,6 +205,22 @@ async def _confirmed(
         with suppress(ReconcilerError):
             await fence.release()
         raise
+
+
+async def _open_writer(dsn: Dsn, database: str, limits: Limits, fence: Fence) -> tuple[Connection, int]:
+    """A connection through which the owner of a fence writes, and the process of the server behind it."""
+    writer = await connect(dsn, database=database, role="writer", connect_timeout_s=limits.connect_timeout_s)
+    try:
+        # The driver forgets prepared statements at ROLLBACK and DROP, and in a pipeline it learns of those
+        # too late: a statement of ours would be sent by a name that is gone.
+        writer.prepare_threshold = None
+        backend = await _check_writer(writer, database)
+        await fence.enroll(writer)
+    except BaseException:
+        with suppress(psycopg.Error, OSError):
+            await asyncio.wait_for(writer.close(), timeout=5)
+        raise
+    return writer, backend
 
 
 async def _check_writer(writer: Connection, database: str) -> int:

@@ -279,3 +279,42 @@ async def test_one_transaction_that_needs_too_many_locks_is_refused(site: Site) 
     blocked = "deploying 2000 changes in one transaction may take 16000 locks, and the server surely has room"
     assert blocked in plan.deployments[0].blocked[0]
     assert [step.kind.value for step in plan.deployments[0].steps] == ["create-database"]
+
+
+MEET = """
+do $$
+begin
+    for tries in 1 .. 1000 loop
+        if (
+            select count(distinct pid) > 1 from pg_locks
+            where locktype = 'advisory' and classid = 4711
+            and database = (select oid from pg_database where datname = current_database())
+        ) then
+            return;
+        end if;
+        perform pg_try_advisory_lock_shared(4711, 1);
+        perform pg_sleep(0.01);
+    end loop;
+    raise exception 'nobody came';
+end
+$$;
+"""
+
+
+async def test_independent_modules_are_deployed_side_by_side(site: Site) -> None:
+    """Two changes that each wait for the other to be under way both end; a third comes after these."""
+    process = site.process()
+    name, text = next(iter(site.spec().items()))
+    files = {**tables("s1"), **tables("a1", project="app"), **tables("o1", project="other")}
+    files["modules/other/sqitch.plan"] = files["modules/other/sqitch.plan"].replace(
+        "o1 ", "o1 [shop:s1 app:a1] "
+    )
+    for project, change in (("shop", "s1"), ("app", "a1")):
+        files[f"modules/{project}/deploy/{change}.sql"] += MEET
+    site.repository.commit({name: text + COMPONENTS, **files})
+    await process.look()
+    process.work()
+    assert await ended(process, (await process.rollouts())[0].id) == ["completed"]
+    assert there(site) == ["a1", "o1", "s1"]
+    assert site.deployed()[-1] == "o1"
+    assert site.rows("select count(*) from reconciler.fence_backends") == [(0,)]
