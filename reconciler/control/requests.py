@@ -106,7 +106,9 @@ async def _retry(connection: Connection, request: Row, whole: Whole, chosen: lis
     """Make what waits for its next attempt due, and let passes try again what failed for good."""
     waiting = [member.id for member in chosen if member.state is OperationState.RETRYING]
     due = await many(connection, "make_due", ids=waiting) if waiting else []
-    over = [member.deployment for member in chosen if member.state in HELD & TERMINAL]
+    # What passes try again is everything: the end of a revert by hand is not to become a deploy.
+    over = [member.deployment for member in chosen if member.state in HELD & TERMINAL and not member.task]
+    by_hand = any(member.state in HELD & TERMINAL and member.task for member in chosen)
     freed: tuple[str, ...] = ()
     if over:
         freed = await free_holds(
@@ -119,6 +121,7 @@ async def _retry(connection: Connection, request: Row, whole: Whole, chosen: lis
     if not due and not freed:
         reason = not_possible(RequestVerb.RETRY, [(member.deployment, member.state) for member in chosen])
         hint = "; nothing is held" if over else ""
+        hint += "; what was asked of modules by hand is asked for anew" if by_hand else ""
         await resolve(connection, request, state="failed", reason=reason + hint)
         return
     done = [f"{len(due)} made due now"] if due else []

@@ -37,11 +37,12 @@ ROUNDS_MAX = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One operation as its rollout sees it."""
+    """One operation as its rollout sees it; `task`: it is of modules by hand, and not of everything."""
 
     id: int
     deployment: str
     state: OperationState
+    task: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ def policy_of(row: Row) -> RolloutPolicy:
 
 
 def _whole(row: Row) -> Whole:
-    members = zip(row["operations"], row["deployments"], row["states"], strict=True)
+    members = zip(row["operations"], row["deployments"], row["states"], row["tasks"], strict=True)
     return Whole(
         id=row["id"],
         environment=row["environment"],
@@ -104,8 +105,8 @@ def _whole(row: Row) -> Whole:
         policy=policy_of(row),
         released=row["released"],
         members=tuple(
-            Member(id=number, deployment=deployment, state=OperationState(state))
-            for number, deployment, state in members
+            Member(id=number, deployment=deployment, state=OperationState(state), task=task)
+            for number, deployment, state, task in members
         ),
     )
 
