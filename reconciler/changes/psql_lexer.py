@@ -40,6 +40,10 @@ _RUN = re.compile(
     rf"(?:{_SPACE}|{_LINE_COMMENT}|{_ESCAPED}|{_STRING}|{_QUOTED}|{_WORD}|{_NUMBER}|{_CAST}|{_OPERATOR}|[(),.])++",
     re.DOTALL,
 )
+_IN_RUN = re.compile(
+    rf"{_SPACE}|{_LINE_COMMENT}|({_ESCAPED}|{_STRING}|{_QUOTED}|\$[^0-9].*)|({_WORD}|{_NUMBER}|{_CAST}|{_OPERATOR}|.)",
+    re.DOTALL,
+)
 _BLANK = re.compile(rf"(?:{_SPACE}|{_LINE_COMMENT})*+")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _FROM_CLIENT = re.compile(r"stdin", re.IGNORECASE)
@@ -64,6 +68,11 @@ def may_need_psql(text: str) -> bool:
 def names_in(text: str) -> frozenset[str]:
     """The names that a text may use as variables, and perhaps others."""
     return frozenset(_NAMES.findall(text))
+
+
+def tokens_of(sql: str) -> list[str]:
+    """The tokens of a piece of SQL, with what is not quoted in small letters."""
+    return [quoted or plain.lower() for quoted, plain in _IN_RUN.findall(sql) if quoted or plain]
 
 
 class Kind(StrEnum):
@@ -113,14 +122,14 @@ class BadArgument(Exception):
 class Scanner:
     """Cuts one text. After a command it stands behind its name: `arguments` reads what follows.
 
-    With `runs`, SQL in which nothing is to be found comes in long pieces.
+    SQL in which nothing is to be found comes in long pieces.
     """
 
-    def __init__(self, text: str, *, runs: bool = True) -> None:
+    def __init__(self, text: str) -> None:
         self.text = text
         self.position = 0
         # Only a text that speaks of it can hold data, and then each word counts.
-        self._runs = runs and _FROM_CLIENT.search(text) is None
+        self._runs = _FROM_CLIENT.search(text) is None
         self._first = self._previous = ""
         self._begun = self._copies = False
 
@@ -139,7 +148,7 @@ class Scanner:
         return self._piece(match)
 
     def _piece(self, match: re.Match[str]) -> Piece:
-        group, end = next(name for name in _GROUPS if match[name] is not None), match.end()
+        group, end = match.lastgroup or "", match.end()
         if group == "space":
             return self._moved(Kind.SPACE, end)
         if group == "comment":
@@ -260,9 +269,6 @@ class Scanner:
         if match["quote"] is not None:
             return _ESCAPE.sub(_unescaped, match["inside"])
         return match[0]
-
-
-_GROUPS = ("space", "comment", "whole", "open", "dollar", "word", "other", "variable", "character")
 
 
 def _unescaped(match: re.Match[str]) -> str:

@@ -5,7 +5,7 @@ import posixpath
 from collections.abc import Iterator, Mapping
 
 from reconciler.changes.expansion import SourceText
-from reconciler.changes.psql_lexer import Kind, Scanner
+from reconciler.changes.psql_lexer import Kind, Scanner, tokens_of
 
 PREFIX = "psql1:"
 """Hashes of another prefix do not compare with these."""
@@ -31,7 +31,7 @@ class _Walk:
         self._root, self._texts, self._left = root, texts, _FILES_MAX
 
     def tokens(self, source: SourceText, within: tuple[str, ...]) -> Iterator[str]:
-        scanner = Scanner(source.text, runs=False)
+        scanner = Scanner(source.text)
         while (piece := scanner.next()) is not None:
             text = source.text[piece.start : piece.end]
             if piece.kind is Kind.COMMAND:
@@ -39,7 +39,7 @@ class _Walk:
                 yield " ".join([text, *written.split()])
                 yield from self._included(piece.name, written, source, within)
             elif piece.kind is Kind.SQL:
-                yield text if text[0] in "\"'$" or text[1:2] in ("'", "&") else text.lower()
+                yield from tokens_of(text)
             elif piece.kind is not Kind.SPACE:
                 yield text
             if piece.kind is Kind.END:
