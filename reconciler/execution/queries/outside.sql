@@ -4,14 +4,14 @@
 -- name: limit_outside :exec
 -- Limit the waits and the time of what runs outside of transactions; milliseconds, 0 for no limit.
 SELECT
-    pg_catalog.set_config('lock_timeout', %(lock_timeout_ms)s, false),
-    pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, false);
+    pg_catalog.set_config('lock_timeout', %(lock_timeout_ms)s, FALSE),
+    pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, FALSE);
 
 -- name: wait_for_locks :exec
 -- Let the next statement wait for locks for so long, and return what it was before.
 SELECT
     pg_catalog.current_setting('lock_timeout') AS before,
-    pg_catalog.set_config('lock_timeout', %(lock_timeout)s, false);
+    pg_catalog.set_config('lock_timeout', %(lock_timeout)s, FALSE);
 
 -- name: begin_unit :exec
 -- Open the transaction of one statement.
