@@ -75,7 +75,10 @@ class SignatureRejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassFinished:
-    """One pass over one environment ended; the counts are over all its deployments."""
+    """One pass over one environment ended; the counts are over all its deployments.
+
+    `unavailable` says of each deployment that could not be read which it is, and why.
+    """
 
     environment: str
     result: PassResult
@@ -86,6 +89,7 @@ class PassFinished:
     drift: int = 0
     diverged: int = 0
     held: int = 0
+    unavailable: tuple[str, ...] = ()
     rollout: str | None = None
     error: str | None = None
 

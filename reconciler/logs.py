@@ -250,13 +250,16 @@ class EventLog:
             event.drift,
             event.diverged,
             event.held,
+            event.unavailable,
             event.error,
         )
         repeated = self._passes.get(event.environment) == said
         self._passes[event.environment] = said
         if repeated:
             return logging.DEBUG
-        return logging.ERROR if event.result is events.PassResult.FAILED else logging.INFO
+        if event.result is events.PassResult.FAILED:
+            return logging.ERROR
+        return logging.WARNING if event.unavailable else logging.INFO
 
 
 def _values(event: Event) -> dict[str, Any]:

@@ -108,15 +108,23 @@ def _command(function: Function, output: Any) -> Callable[..., None]:
 
 
 def _common(ctx: typer.Context, given: dict[str, Any]) -> Common:
-    """The options of this command; those that stood before its name serve where it has none."""
+    """The options of this command, else those that stood before its name; variables come after both."""
     before: dict[str, Any] = ctx.obj if isinstance(ctx.obj, dict) else {}
-    output = given["output"] or before.get("output")
+
+    def option(key: str) -> Any:
+        source = ctx.get_parameter_source(key)
+        first, second = given[key], before.get(key)
+        if source is not None and source.name == "ENVIRONMENT":
+            first, second = second, first
+        return first or second
+
+    output = option("output")
     return Common(
-        config=given["config"] or before.get("config"),
-        server=given["server"] or before.get("server"),
-        ca=given["ca"] or before.get("ca"),
+        config=option("config"),
+        server=option("server"),
+        ca=option("ca"),
         output=str(output.value) if output is not None else "text",
-        screen=Screen(color=not (given["no_color"] or before.get("no_color", False))),
+        screen=Screen(color=not option("no_color")),
     )
 
 

@@ -44,15 +44,18 @@ class _Cause:
     words: str
     why: str
     error: type[ReconcilerError]
+    hint: str | None = None
 
+
+_CREDENTIALS = "check user and password in the connection string; a variable is read when the daemon starts"
 
 _CONNECT_CAUSES = (
     _Cause(r'FATAL: +database ".*" does not exist', "the database does not exist", DatabaseMissing),
     _Cause(r"is not currently accepting connections", "the database accepts no connections", PermanentError),
-    _Cause(r'FATAL: +role ".*" does not exist', "authentication failed", PermanentError),
+    _Cause(r'FATAL: +role ".*" does not exist', "authentication failed", PermanentError, _CREDENTIALS),
     _Cause(r'role ".*" is not permitted to log in', "the role may not log in", PermanentError),
     _Cause(r"authentication failed|no password supplied|authentication method requirement",
-           "authentication failed", PermanentError),
+           "authentication failed", PermanentError, _CREDENTIALS),
     _Cause(r"no pg_hba\.conf entry|pg_hba\.conf rejects", "pg_hba.conf of the server does not let us in",
            PermanentError),
     _Cause(r"permission denied for database", "the role may not connect to the database", PermanentError),
@@ -80,7 +83,7 @@ def connect_failure(error: BaseException, doing: str) -> ReconcilerError:
     text = str(error)
     for cause in _CONNECT_CAUSES:
         if re.search(cause.words, text, re.DOTALL):
-            return cause.error(f"{doing}: {cause.why}")
+            return cause.error(f"{doing}: {cause.why}", hint=cause.hint)
     if isinstance(error, psycopg.ProgrammingError | psycopg.InterfaceError | psycopg.NotSupportedError):
         return PermanentError(f"{doing}: the connection string is not valid")
     return DatabaseUnavailable(f"{doing}: the connection could not be made")

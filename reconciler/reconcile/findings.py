@@ -17,14 +17,14 @@ BY_ITSELF = "reconciler"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a pass over one environment ended; `waited`: somebody did not answer."""
+    """How a pass over one environment ended; `unavailable`: who could not be read, and why."""
 
     result: PassResult
     pending: int = 0
     drift: int = 0
     diverged: int = 0
     held: int = 0
-    waited: bool = False
+    unavailable: tuple[str, ...] = ()
     rollout: str | None = None
 
 
@@ -69,7 +69,9 @@ def outcome_of(plans: Sequence[DeploymentPlan], recorded: str | None) -> Outcome
         drift=sum(len(plan.drift) for plan in plans),
         diverged=sum(len(plan.told_diverged) for plan in plans),
         held=sum(1 for plan in plans if plan.held is not None),
-        waited=any(plan.unavailable is not None for plan in plans),
+        unavailable=tuple(
+            f"{plan.name}: {plan.unavailable}" for plan in plans if plan.unavailable is not None
+        ),
         rollout=recorded,
     )
 

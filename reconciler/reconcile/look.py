@@ -109,7 +109,7 @@ class Looks:
         if failure is not None:
             await self.report(name, round_, failure, path=round_.view.environments[name].file)
         self._finished(name, round_.view, began, outcome, failure)
-        return outcome.waited and time.monotonic() - began > SLOW_S
+        return bool(outcome.unavailable) and time.monotonic() - began > SLOW_S
 
     async def report(self, name: str, round_: Round, why: tuple[str, str], *, path: str) -> None:
         """Record why a pass came to nothing, if the control database lets us; what is applied stays."""
@@ -161,6 +161,7 @@ class Looks:
                 drift=outcome.drift,
                 diverged=outcome.diverged,
                 held=outcome.held,
+                unavailable=outcome.unavailable,
                 rollout=outcome.rollout,
                 error=failure[0] if failure is not None else None,
             )

@@ -182,13 +182,13 @@ class Guard:
                 raise _Rejected(too_many("this token writes too often", wait_s))
 
     def _without_token(self, scope: Scope, headers: Headers) -> JSONResponse:
+        wrong = "authorization" in headers
         response = problem(
             401,
-            "this API asks for a bearer token",
+            "the token that was sent is none of this API's" if wrong else "this API asks for a bearer token",
             hint="send 'Authorization: Bearer …' with a token of the daemon's settings",
             headers={"WWW-Authenticate": 'Bearer realm="reconciler"'},
         )
-        wrong = "authorization" in headers
         return self._doorkeeper.reject(scope, "token", response) if wrong else response
 
     def _report(self, scope: Scope, error: Exception) -> JSONResponse:

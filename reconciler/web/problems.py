@@ -23,7 +23,7 @@ RETRY_AFTER_S = 5
 
 TITLES: Mapping[int, tuple[str, str]] = {
     400: ("bad-request", "The request cannot be understood"),
-    401: ("unauthenticated", "A token is needed"),
+    401: ("unauthenticated", "It is not known who asks"),
     403: ("forbidden", "The request is not allowed"),
     404: ("not-found", "There is no such thing"),
     405: ("method-not-allowed", "The method is not allowed here"),

@@ -137,6 +137,8 @@ async def test_failures_say_why_and_no_secret(
         await connect(Dsn(text), role="test")
     assert SECRET not in shown(caught.value)
     assert "password=" not in shown(caught.value)
+    if words == "authentication failed":
+        assert "check user and password in the connection string" in str(caught.value)
 
 
 def _encoded(text: str) -> str:

@@ -153,3 +153,16 @@ def test_schema(repository: Path) -> None:
     settings = json.loads(run("schema", "settings").stdout)
     assert set(settings["properties"]) == set(Settings.model_fields)
     assert run("schema", "nothing").exit_code == 2
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_option_wins_over_its_variable_wherever_it_stands(
+    before: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable left from other work never decides which daemon is asked where an option names another."""
+    monkeypatch.setenv("RECONCILER_CONFIG", str(tmp_path / "of-the-variable.yaml"))
+    option = ("--config", str(tmp_path / "of-the-option.yaml"))
+    result = run(*option, "status") if before else run("status", *option)
+    assert result.exit_code == 1
+    assert "of-the-option.yaml" in result.stderr
+    assert "of-the-variable.yaml" in run("status").stderr

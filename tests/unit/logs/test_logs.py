@@ -97,6 +97,22 @@ def test_a_pass_that_says_nothing_new_is_silent() -> None:
     assert [line["pending"] for line in lines(stream)] == [0, 1, 0]
 
 
+def test_a_deployment_that_cannot_be_read_is_told_with_the_reason() -> None:
+    """The log alone says which deployment nobody can read, and why; once, and again when it is another."""
+    stream = io.StringIO()
+    logs.configure(stream)
+    log = logs.EventLog()
+    away = ("eu: connecting to db1:5432: authentication failed",)
+    log.observe(finished())
+    log.observe(finished(unavailable=away, result=events.PassResult.PENDING))
+    log.observe(finished(unavailable=away, result=events.PassResult.PENDING))
+    log.observe(finished(unavailable=("eu: away",), result=events.PassResult.PENDING))
+    first, *told = lines(stream)
+    assert "unavailable" not in first
+    assert [line["unavailable"] for line in told] == [list(away), ["eu: away"]]
+    assert [line["level"] for line in told] == ["warning", "warning"]
+
+
 def test_every_event_has_a_name() -> None:
     """No event can be added without a name in the log, and names are dotted."""
     assert set(logs.NAMES) == set(typing.get_args(events.Event))

@@ -402,6 +402,8 @@ async def test_tokens_are_asked_for(service: MemoryService) -> None:
             found = await client.get("/v1/environments", headers=headers)
             assert_problem(found, 401)
             assert found.headers["www-authenticate"].startswith("Bearer")
+            wanted = "none of this API's" if headers else "asks for a bearer token"
+            assert wanted in found.json()["detail"]
         assert_problem(await client.get("/metrics"), 401)
         assert_problem(await client.get("/nowhere"), 401)
         assert_problem(await client.get("/%6Civez"), 401)
