@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from reconciler.errors import Conflict, Refused
+from reconciler.errors import Conflict, PermanentError, Refused
 from reconciler.postgres.connection import Connection
 from reconciler.tracking.errors import translate
 from reconciler.tracking.fence import Fence
@@ -16,6 +16,7 @@ from reconciler.tracking.record import (
     TagRecord,
     change_deployed,
     change_failed,
+    change_renamed,
     tag_recorded,
 )
 
@@ -139,16 +140,32 @@ async def test_a_reworked_change_takes_the_name_over(
 async def test_a_tag_is_recorded_once(
     fence: Fence, connection: Connection, module: ModuleIdentity, actor: Actor
 ) -> None:
-    """A tag that a plan file gained is recorded once; again is nothing, on another change a conflict."""
+    """A tag that a plan file gained is recorded once; again is nothing, on another change it moves there."""
     await change_deployed(connection, fence, module, change("one"), actor)
     await change_deployed(connection, fence, module, change("two"), actor)
     for _ in range(2):
         await tag_recorded(connection, fence, "shop", "id of one", TagRecord("t1", "v1", "note"), actor)
-    with pytest.raises(Conflict):
-        await tag_recorded(connection, fence, "shop", "id of two", ("t2", "v1"), actor)
-
     tracked = await read_tracked(connection)
     assert [item.tags for item in tracked.modules["shop"].changes] == [("v1",), ()]
+    await tag_recorded(connection, fence, "shop", "id of two", ("t2", "v1"), actor)
+    tracked = await read_tracked(connection)
+    assert [item.tags for item in tracked.modules["shop"].changes] == [(), ("v1",)]
+
+
+async def test_a_change_is_renamed_once_and_names_may_change_places(
+    fence: Fence, connection: Connection, module: ModuleIdentity, actor: Actor
+) -> None:
+    """The record takes the new name and tells of it once; two changes may swap theirs."""
+    await change_deployed(connection, fence, module, change("one"), actor)
+    await change_deployed(connection, fence, module, change("two"), actor)
+    for _ in range(2):
+        await change_renamed(connection, fence, "shop", ("id of one", "two"), actor)
+    await change_renamed(connection, fence, "shop", ("id of two", "one"), actor)
+    assert await names(connection) == ["two", "one"]
+    log = await read_log(connection, "shop", kind="rename")
+    assert [(row.change_id, row.name) for row in log] == [("id of two", "one"), ("id of one", "two")]
+    with pytest.raises(PermanentError, match="not deployed"):
+        await change_renamed(connection, fence, "shop", ("id of three", "three"), actor)
 
 
 async def test_modules_share_a_database(

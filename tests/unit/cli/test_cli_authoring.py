@@ -145,3 +145,16 @@ def test_pgpm_scripts_have_no_transaction(tmp_path: Path) -> None:
     text = (tmp_path / "deploy" / "orders.sql").read_text()
     assert text.startswith("-- Deploy: orders\n")
     assert "BEGIN" not in text
+
+
+def test_planner_is_who_git_says(shop: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without --planner it is the user of Git; where Git knows nobody, that is said and nothing done."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    nobody = run("add", "orders", "--module", str(shop))
+    assert "Git does not know who you are" in nobody.stderr
+    assert (shop / "sqitch.plan").read_text() == PLAN
+    (tmp_path / "gitconfig").write_text("[user]\n\tname = Grace\n\temail = grace@example.org\n")
+    assert run("add", "orders", "--module", str(shop)).exit_code == 0
+    assert "Grace <grace@example.org>" in (shop / "sqitch.plan").read_text()
