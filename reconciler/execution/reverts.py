@@ -18,7 +18,6 @@ from reconciler.execution.scripts import (
     Batch,
     ScriptFault,
     place_of,
-    record_of,
     reset,
     roll_back,
     with_lock_retries,
@@ -26,7 +25,7 @@ from reconciler.execution.scripts import (
 from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.connection import is_transient, translate
 from reconciler.postgres.queries import Queries
-from reconciler.state.desired import DesiredChange, DesiredModule
+from reconciler.state.desired import DesiredModule
 from reconciler.state.program import Program, Purpose, compile_script
 from reconciler.state.tracked import Unfinished
 from reconciler.tracking import record
@@ -36,8 +35,8 @@ from reconciler.tracking.record import Actor, ChangeRecord, Failure, ModuleIdent
 _QUERIES = Queries.load("reconciler.execution")
 AT_ONCE_MAX = 16
 """Transactions under way at once."""
-QUICK_S = 0.1
-"""How long a batch may take for the next one to be larger."""
+QUICK_S = 0.3
+"""How long a batch may take for the next one to be larger; whoever asks to stop is heard after it."""
 RECORDS_AT_ONCE = 200
 """Changes that are only recorded share a transaction up to this many."""
 
@@ -121,9 +120,10 @@ class _Row:
             raise
         await self._advance(len(group))
         quick = time.monotonic() - began < QUICK_S
-        # A batch is between two safe points: where scripts take their time, it is one change.
-        alone = not quick or self._steps.written is not None
-        self._at_once = 1 if alone else min(2 * self._at_once, AT_ONCE_MAX)
+        # A batch is between two safe points: where scripts take their time, it is few changes.
+        if self._steps.written is not None:
+            return
+        self._at_once = min(2 * self._at_once, AT_ONCE_MAX) if quick else max(1, self._at_once // 4)
 
     def outside(self) -> outside.Run | None:
         """The run of the next script where it cannot be one transaction; its record is removed behind it."""
@@ -220,22 +220,24 @@ async def _explain(
 async def record_only(
     session: DatabaseSession,
     module: DesiredModule,
-    changes: Sequence[DesiredChange],
+    changes: Sequence[ChangeRecord],
     actor: Actor,
     steps: Steps,
+    *,
+    at_once: int = RECORDS_AT_ONCE,
 ) -> None:
-    """Record changes as deployed and run nothing, some in each transaction."""
+    """Record changes as deployed and run nothing, `at_once` in each transaction."""
     identity = ModuleIdentity(project=module.project, component=module.component, uri=module.uri)
     writer = session.writer
-    for start in range(0, len(changes), RECORDS_AT_ONCE):
+    for start in range(0, len(changes), at_once):
         if start:
             await steps.safe_point()
-        group = changes[start : start + RECORDS_AT_ONCE]
+        group = changes[start : start + at_once]
         try:
             async with writer.pipeline():
                 await writer.execute(_QUERIES["begin_change"])
                 for change in group:
-                    await record.change_deployed(writer, session.fence, identity, record_of(change), actor)
+                    await record.change_deployed(writer, session.fence, identity, change, actor)
                 await writer.execute(_QUERIES["commit_change"])
         except psycopg.Error as error:
             await roll_back(session)
