@@ -2,7 +2,7 @@
 
 import typer
 
-from reconciler.cli import module_edit, module_looks, module_tasks
+from reconciler.cli import module_edit, module_looks, module_tasks, module_test
 
 
 def add(app: typer.Typer) -> None:
@@ -13,4 +13,5 @@ def add(app: typer.Typer) -> None:
     module_looks.add(group)
     module_tasks.add(group)
     module_edit.add(group)
+    module_test.add(group)
     app.add_typer(group, name="module")
