@@ -13,6 +13,7 @@ from reconciler.daemon.local import Local, open_local
 from reconciler.plan.encode import to_json as plan_to_json
 from reconciler.settings import Settings
 from reconciler.state.module_requests import LogRequest, VerifyRequest
+from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
 from reconciler.web.values import to_json
 
@@ -214,4 +215,6 @@ def _task(module: str | None, verb: str, asked: Json) -> ModuleTask:
         everything=asked.get("all", False),
         with_dependents=asked.get("with_dependents", False),
         log_only=asked.get("log_only", False),
+        adopt_from=RegistryKind(asked["adopt_from"]) if "adopt_from" in asked else None,
+        registry=asked.get("registry"),
     )

@@ -1,4 +1,4 @@
-"""`reconciler module deploy` and `module revert`: one rollout of modules alone, by hand."""
+"""`reconciler module deploy`, `module revert` and `module adopt`: one rollout of modules alone, by hand."""
 
 from typing import Annotated
 
@@ -7,6 +7,7 @@ import typer
 from reconciler.cli.backend import Json
 from reconciler.cli.command import Common, register
 from reconciler.cli.exit_codes import ExitCode
+from reconciler.state.registry import RegistryKind
 
 CONSENT_TO_REVERT = ("REVERTS_CHANGE", "DELETES_DATA", "REWRITES_TABLE")
 CONSENT_TO_RECORD = ("RECORDS_UNSEEN",)
@@ -30,6 +31,7 @@ def add(group: typer.Typer) -> None:
     """Add the commands to the group of modules."""
     register(group, "deploy")(deploy)
     register(group, "revert")(revert)
+    register(group, "adopt")(adopt)
 
 
 def deploy(  # noqa: PLR0917 - the options of the command
@@ -95,6 +97,35 @@ def revert(  # noqa: PLR0917 - the options of the command
         "with_dependents": with_dependents,
     }
     return _carry_out(common, (environment, module, "revert"), asked, dry_run, (wait, timeout))
+
+
+def adopt(  # noqa: PLR0917 - the options of the command
+    common: Common,
+    environment: Environment,
+    source: Annotated[RegistryKind, typer.Option("--from", help="Whose registry says what is deployed.")],
+    module: Annotated[
+        str | None, typer.Argument(metavar="[MODULE]", help="Its component or project; else all modules.")
+    ] = None,
+    registry: Annotated[
+        str | None, typer.Option(metavar="SCHEMA", help="Schema of the registry; else the usual one.")
+    ] = None,
+    deployment: Deployment = None,
+    reason: Reason = "",
+    allow_hazard: Allowed = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Consent to recording what was not run.")] = False,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+    timeout: Timeout = None,
+) -> ExitCode:
+    """Record as deployed what Sqitch or pgpm has deployed; nothing is run, and their registry stays."""
+    asked: Json = {
+        "deployment": deployment,
+        "reason": reason,
+        "allow_hazards": [*(allow_hazard or []), *(CONSENT_TO_RECORD if yes else ())],
+        "adopt_from": source.value,
+        "registry": registry,
+    }
+    return _carry_out(common, (environment, module, "adopt"), asked, dry_run, (wait, timeout))
 
 
 def _carry_out(

@@ -83,6 +83,20 @@ class Rename:
     name: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """How another tool's registry, in `schema`, has a change: what is recorded of it beside the plan file's.
+
+    `script_hash` is of what was deployed; `deployed_at` is ISO 8601 text.
+    """
+
+    schema: str
+    recorded_id: str
+    recorded_name: str
+    script_hash: str
+    deployed_at: str
+
+
 class DatabaseNeed(StrEnum):
     """What a database needs before anything else can be done in it."""
 
@@ -153,6 +167,8 @@ class ModuleDiff:
     extensions: tuple[str, ...] = ()
     awaits: tuple[str, ...] = ()
     """Components that have to deploy something first, for what is pending here requires it."""
+    adopted: Mapping[str, Adopted] = field(default_factory=dict)
+    """What another tool's registry says of changes to deploy, by their ids: these are recorded, not run."""
     diverged: tuple[Divergence, ...] = ()
     blocked: tuple[str, ...] = ()
 
@@ -178,6 +194,9 @@ class ModuleDiff:
         )
 
     def _why(self, change: DesiredChange) -> str:
+        if change.change_id in self.adopted:
+            there = self.adopted[change.change_id]
+            return f"deployed at {there.deployed_at} as schema '{there.schema}' has it: to be recorded"
         before = self.late.get(change.change_id)
         late = f"; late: it stands before the deployed change '{before}'" if before is not None else ""
         return f"not deployed{late}"

@@ -9,8 +9,10 @@ from reconciler.errors import Refused
 from reconciler.execution import reverts
 from reconciler.execution.resources import Resources
 from reconciler.execution.reverts import Steps
+from reconciler.execution.scripts import record_of
 from reconciler.plan.steps import RecordChange, RevertChange
-from reconciler.state.desired import DesiredModule
+from reconciler.state.desired import DesiredChange, DesiredModule
+from reconciler.tracking.record import ChangeRecord
 
 AnyTaskStep = RecordChange | RevertChange
 
@@ -113,12 +115,30 @@ async def run_records(
         if step.change_id not in known or known[step.change_id].script_hash != step.script_hash:
             raise Refused(f"the plan records another version of '{step.script}' than the commit holds")
     session = await resources.session(steps[0].database)
-    changes = [replace(known[step.change_id], late=step.late) for step in steps]
+    changes = [_record(known[step.change_id], step) for step in steps]
+    # What is taken over is taken over as a whole: half of it would be deployed once more.
+    at_once = len(changes) if any(step.deployed_at for step in steps) else reverts.RECORDS_AT_ONCE
 
     async def carry_out(told: Steps) -> None:
-        await reverts.record_only(session, module, changes, resources.actor, told)
+        await reverts.record_only(session, module, changes, resources.actor, told, at_once=at_once)
 
     await _carry_out(_Row(steps, resources, journal, go_on), carry_out, resources)
+
+
+def _record(change: DesiredChange, step: RecordChange) -> ChangeRecord:
+    """What is recorded: as the commit has the change, or as another tool's registry has it."""
+    found = replace(record_of(change), late=step.late)
+    if step.deployed_at is None:
+        return found
+    return replace(
+        found,
+        change_id=step.recorded_id or found.change_id,
+        name=step.recorded_name or found.name,
+        script_hash=step.recorded_hash,
+        # Of a script that is not this one, nobody knows what it meant.
+        parse_hash=found.parse_hash if step.recorded_hash == step.script_hash else None,
+        deployed_at=step.deployed_at,
+    )
 
 
 async def _carry_out(row: _Row, action: Callable[[Steps], Awaitable[None]], resources: Resources) -> None:

@@ -310,7 +310,7 @@ def _module_steps(part: ModuleDiff, there: TrackedDatabase | None, *, log_only: 
             recorded_id=part.recorded_ids.get(change.change_id),
         )
     for change in part.deploy:
-        if log_only:
+        if log_only or change.change_id in part.adopted:
             yield record_step(part, change)
             continue
         yield DeployChange(

@@ -22,6 +22,7 @@ from reconciler.plan.steps import (
     StepKind,
     TakeBaseLine,
 )
+from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
 
 _STEP_CLASSES: Mapping[StepKind, type[Step]] = {
@@ -59,7 +60,11 @@ def step_from_json(value: Mapping[str, Any]) -> AnyStep:
 
 def task_from_json(value: Mapping[str, Any] | None) -> ModuleTask | None:
     """What a plan was asked for; None is everything."""
-    return ModuleTask(**{**value, "verb": TaskVerb(value["verb"])}) if value is not None else None
+    if value is None:
+        return None
+    kind = value.get("adopt_from")
+    words = {"verb": TaskVerb(value["verb"]), "adopt_from": RegistryKind(kind) if kind is not None else None}
+    return ModuleTask(**{**value, **words})
 
 
 def deployment_to_json(plan: DeploymentPlan) -> dict[str, Any]:

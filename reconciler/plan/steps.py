@@ -108,7 +108,10 @@ class RecordTag(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordChange(Step):
-    """Record a change as deployed; nothing is run."""
+    """Record a change as deployed; nothing is run.
+
+    The last four are what another tool's registry has of it, where it is taken over from there.
+    """
 
     project: str
     change_id: str
@@ -116,6 +119,10 @@ class RecordChange(Step):
     script: str
     script_hash: str
     late: bool = False
+    recorded_id: str | None = None
+    recorded_name: str | None = None
+    recorded_hash: str | None = None
+    deployed_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

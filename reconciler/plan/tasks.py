@@ -46,6 +46,7 @@ def hazards_of_revert(one: ToRevert) -> Iterable[tuple[HazardCode, str]]:
 def record_step(part: ModuleDiff, change: DesiredChange) -> RecordChange:
     """A step that records a change and runs nothing."""
     module = part.desired
+    adopted = part.adopted.get(change.change_id)
     return RecordChange(
         id=f"{module.component}/{StepKind.RECORD_CHANGE.value}/{change.name}",
         kind=StepKind.RECORD_CHANGE,
@@ -58,5 +59,9 @@ def record_step(part: ModuleDiff, change: DesiredChange) -> RecordChange:
         script=change.deploy.path,
         script_hash=change.script_hash,
         late=change.change_id in part.late,
+        recorded_id=adopted.recorded_id if adopted is not None else None,
+        recorded_name=adopted.recorded_name if adopted is not None else None,
+        recorded_hash=adopted.script_hash if adopted is not None else None,
+        deployed_at=adopted.deployed_at if adopted is not None else None,
         hazards=(Hazard(code=HazardCode.RECORDS_UNSEEN, message=UNSEEN),),
     )

@@ -181,7 +181,7 @@ class Planner:
         Raises NotFound where the commit does not declare it, SpecError with everything wrong in it.
         """
         spec, states = await self._whole(view, environment)
-        if task is None or task.verb is not TaskVerb.DEPLOY:
+        if task is None or task.verb is TaskVerb.REVERT:
             return spec, states
         return spec, await self._in_thread(self._narrowed, view, spec, states, task)
 
@@ -299,6 +299,9 @@ class Planner:
         read = partial(self._reader.revertible, self.dsn(states[0]))
         if request.task is not None and request.task.verb is TaskVerb.REVERT:
             return await tasks.reverting(states, diff, request.task, request.only, read)
+        if request.task is not None and request.task.verb is TaskVerb.ADOPT:
+            look = partial(self._reader.registry, self.dsn(states[0]))
+            return await tasks.adopting(states[1], diff, request.task, look)
         if request.task is not None:
             return diff
         return await tasks.with_left_behind(states, diff, prune=spec.policy.prune, allowed=allowed, read=read)

@@ -11,9 +11,11 @@ from reconciler.planner.shared import Shared
 from reconciler.postgres.connection import Connection, Connections, Dsn
 from reconciler.snapshot.database import Glance, ServerFacts, read_database, read_server
 from reconciler.snapshot.probe import ALGORITHM
+from reconciler.snapshot.registry import read_registry
 from reconciler.snapshot.transaction import read_repeatedly, reading
 from reconciler.state.desired import DesiredState
 from reconciler.state.live import LiveDatabase, LiveState
+from reconciler.state.registry import Registry, RegistryKind
 from reconciler.state.tracked import Revertible, TrackedDatabase, TrackedState
 from reconciler.tracking.errors import translate
 from reconciler.tracking.read import TrackedReading, read_base_line_objects, read_revertible
@@ -81,6 +83,13 @@ class StateReader:
         """What is stored in a database for taking changes back; read anew every time."""
         async with self._connections.borrow(dsn, database=database, self_contained=True) as connection:
             return await read_revertible(connection)
+
+    async def registry(
+        self, dsn: Dsn, database: str, kind: RegistryKind, schema: str | None
+    ) -> Registry | None:
+        """What another tool has deployed in a database; read anew every time."""
+        async with self._connections.borrow(dsn, database=database, self_contained=True) as connection:
+            return await read_registry(connection, kind, schema)
 
     async def _server(self, dsn: Dsn) -> ServerFacts:
         async with self._connections.borrow(dsn, self_contained=True) as connection:

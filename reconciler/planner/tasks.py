@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from reconciler.diff import reverts
+from reconciler.diff import adoption, reverts
+from reconciler.diff.adoption import Sought
 from reconciler.diff.model import (
     DatabaseDiff,
     DatabaseNeed,
@@ -18,11 +19,15 @@ from reconciler.errors import Refused
 from reconciler.plan.tasks import hazards_of_revert
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredDatabase, DesiredState
+from reconciler.state.registry import Registry, RegistryKind
 from reconciler.state.task import ModuleTask, find_module
 from reconciler.state.tracked import Revertible, TrackedDatabase, TrackedModule, TrackedState
 
 ReadStored = Callable[[str], Awaitable[Mapping[str, Revertible]]]
 """Gives what is stored in a database for taking changes back."""
+
+LookUp = Callable[[str, RegistryKind, str | None], Awaitable[Registry | None]]
+"""Gives another tool's registry of a database, in a schema or in its usual one."""
 
 _WRITABLE = (None, DatabaseNeed.UPGRADE_TRACKING, DatabaseNeed.TAKE_BASE_LINE)
 
@@ -85,6 +90,33 @@ async def reverting(
         part = replace(part, changes=(), blocked=(why_not,))
     owner = replace(owner, need=owner.need if part.changes else None, extensions=(), diverged=(), blocked=())
     return Diff(databases=(owner,), modules=(), reverts=(part,))
+
+
+async def adopting(tracked: TrackedState, diff: Diff, task: ModuleTask, look: LookUp) -> Diff:
+    """The diff of an adoption: only what another tool's registry has is recorded, and nothing is run."""
+    if task.adopt_from is None:
+        raise Refused("nothing says whose registry is to be taken over")
+    sought = Sought(kind=task.adopt_from, schema=task.registry, one=task.module is not None)
+    owners = {part.desired.database: part for part in diff.databases}
+    found: dict[str, Registry | None] = {}
+    parts = []
+    for part in diff.modules:
+        name = part.desired.database
+        if name not in found:
+            gone = owners[name].need in (DatabaseNeed.CREATE, DatabaseNeed.RECREATE)
+            found[name] = None if gone else await look(name, task.adopt_from, task.registry)
+        there = tracked.databases.get(name, TrackedDatabase()).modules.get(part.desired.project)
+        parts.append(adoption.adopt(part, owners[name], there, found[name], sought))
+    written = {part.desired.database for part in parts if part.deploy}
+    databases = tuple(
+        replace(
+            part,
+            need=part.need if part.desired.database in written else None,
+            extensions=(),
+        )
+        for part in diff.databases
+    )
+    return replace(diff, databases=databases, modules=tuple(parts))
 
 
 def _why_not(owner: DatabaseDiff) -> str | None:

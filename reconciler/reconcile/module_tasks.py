@@ -53,6 +53,7 @@ class ModuleTasks:
         request = PlanRequest(scope=Scope.FULL, allow_hazards=allow_hazards)
         found = await self._recorder.assess(where.spec, chosen, {}, request=request, tasks=by_deployment)
         _check_behind(name, task, found)
+        _check_adopted(name, task, found)
         return TaskPlans(where=where, found=tuple(found))
 
     async def preview(
@@ -120,6 +121,23 @@ def _why_held(task: ModuleTask) -> str:
         return f"module '{task.module}' was reverted by hand, all of it"
     how = f"to '{task.to}'" if task.to is not None else "by its last change"
     return f"module '{task.module}' was reverted by hand, {how}"
+
+
+def _check_adopted(name: str, task: ModuleTask, found: Sequence[Assessment]) -> None:
+    """An adoption that may not be is no adoption of nothing."""
+    if task.verb is not TaskVerb.ADOPT:
+        return
+    reasons = [
+        f"'{item.plan.name}': {why}"
+        for item in found
+        for why in (*([item.plan.unavailable] if item.plan.unavailable else []), *item.plan.blocked)
+    ]
+    if reasons:
+        raise Refused(
+            f"taking over what is deployed in environment '{name}': {'; '.join(reasons[:10])}",
+            hint="`--registry` names the schema; changes that the plan file lacks must stand in it, and its "
+            "target must not lie before them",
+        )
 
 
 def _check_behind(name: str, task: ModuleTask, found: Sequence[Assessment]) -> None:

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from reconciler.errors import NotFound
 from reconciler.state.desired import DesiredModule, DesiredState
+from reconciler.state.registry import RegistryKind
 
 
 class TaskVerb(StrEnum):
@@ -13,16 +14,18 @@ class TaskVerb(StrEnum):
 
     DEPLOY = "deploy"
     REVERT = "revert"
+    ADOPT = "adopt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleTask:
-    """One deploy or revert by hand.
+    """One deploy, revert or adoption by hand.
 
     `module` is a component of the spec, or for a revert the project of a module that left it; None deploys
     all modules. `to` names the last change to stay deployed; without it a deploy goes to the end that the
     spec has, and a revert takes back the last change, or all with `everything`. `log_only` records changes
     as deployed and runs nothing. `hold` says why passes leave the deployment alone after it.
+    An adoption records what the registry `adopt_from`, in schema `registry` or its usual one, has deployed.
     """
 
     verb: TaskVerb
@@ -32,11 +35,13 @@ class ModuleTask:
     with_dependents: bool = False
     log_only: bool = False
     hold: str | None = None
+    adopt_from: RegistryKind | None = None
+    registry: str | None = None
 
 
 def narrowed(desired: DesiredState, task: ModuleTask) -> DesiredState:
-    """Leave the modules to deploy and their databases; NotFound where the one asked for is not there."""
-    if task.verb is not TaskVerb.DEPLOY:
+    """Leave the modules asked for and their databases; NotFound where the one asked for is not there."""
+    if task.verb is TaskVerb.REVERT:
         return desired
     modules = desired.modules if task.module is None else (find_module(desired, task.module),)
     needed = {module.database_component for module in modules}

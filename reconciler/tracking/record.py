@@ -59,6 +59,8 @@ class ChangeRecord:
     planned_at: str | None = None
     planner: str | None = None
     late: bool = False
+    deployed_at: str | None = None
+    """When it was deployed, as ISO 8601 text; now, where that is None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +216,7 @@ def _document(
         "planned_at": change.planned_at,
         "planner": change.planner,
         "late": change.late,
+        "deployed_at": change.deployed_at,
         "actor": by.committer,
         "commit": by.commit,
         "operation": by.operation,

@@ -186,13 +186,15 @@ class DivergedRow(Answer):
 class Task(Answer):
     """What a person asked of modules in place of everything."""
 
-    verb: Literal["deploy", "revert"]
+    verb: Literal["deploy", "revert", "adopt"]
     module: str | None
     to: str | None
     everything: bool
     with_dependents: bool
     log_only: bool
     hold: str | None
+    adopt_from: Literal["sqitch", "pgpm"] | None
+    registry: str | None
 
 
 class DeploymentDiff(Answer):

@@ -1,4 +1,4 @@
-"""Routes that deploy and revert change modules by hand: each records a rollout, or shows what it would do."""
+"""Routes that deploy, revert and adopt change modules by hand: each records a rollout, or shows its plan."""
 
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 from reconciler.errors import InvalidInput, Problem
 from reconciler.plan.encode import to_json as plan_to_json
 from reconciler.rollout.status import RolloutStatus
+from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
 from reconciler.web import models
 from reconciler.web.access import Caller
@@ -56,6 +57,15 @@ class RevertModuleBody(_TaskBody):
     all: bool = Field(False, description="take back everything")
     with_dependents: bool = Field(
         False, description="take back first what requires it in other modules, instead of refusing"
+    )
+
+
+class AdoptBody(_TaskBody):
+    """Whose registry to take over."""
+
+    adopt_from: RegistryKind = Field(description="the tool whose registry says what is deployed")
+    registry: Annotated[str, Field(min_length=1, max_length=63, pattern=models.PRINTABLE)] | None = Field(
+        None, description="schema of the registry; left out: where the tool keeps it"
     )
 
 
@@ -159,6 +169,56 @@ async def plan_revert(
     """Say what taking a module back would do, and write nothing."""
     asked = body if body is not None else RevertModuleBody()
     return await _show(reconciler, env, _revert(module, asked), asked)
+
+
+@router.post(
+    "/{env}/modules/adopt",
+    response_model=models.Applied,
+    status_code=201,
+    responses=_NOTHING,
+    openapi_extra=WITH_BODY,
+)
+async def adopt_all(
+    reconciler: Reconciling, who: Operator, env: Environment, body: AdoptBody
+) -> JSONResponse:
+    """Record as deployed what another tool's registry has of all modules."""
+    return await _run(reconciler, who, env, _adopt(None, body), body)
+
+
+@router.post("/{env}/modules/adopt/plan", response_model=models.Diff, openapi_extra=WITH_BODY)
+async def plan_adopt_all(
+    reconciler: Reconciling, _who: Reader, env: Environment, body: AdoptBody
+) -> JSONResponse:
+    """Say what taking all modules over would record, and write nothing."""
+    return await _show(reconciler, env, _adopt(None, body), body)
+
+
+@router.post(
+    "/{env}/modules/{module}/adopt",
+    response_model=models.Applied,
+    status_code=201,
+    responses=_NOTHING,
+    openapi_extra=WITH_BODY,
+)
+async def adopt(
+    reconciler: Reconciling, who: Operator, env: Environment, module: Module, body: AdoptBody
+) -> JSONResponse:
+    """Record as deployed what another tool's registry has of a module."""
+    return await _run(reconciler, who, env, _adopt(module, body), body)
+
+
+@router.post("/{env}/modules/{module}/adopt/plan", response_model=models.Diff, openapi_extra=WITH_BODY)
+async def plan_adopt(
+    reconciler: Reconciling, _who: Reader, env: Environment, module: Module, body: AdoptBody
+) -> JSONResponse:
+    """Say what taking a module over would record, and write nothing."""
+    return await _show(reconciler, env, _adopt(module, body), body)
+
+
+def _adopt(module: str | None, asked: AdoptBody) -> ModuleTask:
+    return ModuleTask(
+        verb=TaskVerb.ADOPT, module=module, adopt_from=asked.adopt_from, registry=asked.registry
+    )
 
 
 def _deploy(module: str | None, asked: DeployModulesBody) -> ModuleTask:

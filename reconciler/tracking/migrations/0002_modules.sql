@@ -59,11 +59,12 @@ BEGIN
 
     INSERT INTO reconciler.changes (
         change_id, project, name, script_hash, parse_hash, revert_script, verify_script, note,
-        planned_at, planner, deployed_by, commit, operation
+        planned_at, planner, deployed_at, deployed_by, commit, operation
     ) VALUES (
         v_change_id, v_project, v_name, p_change ->> 'script_hash', p_change ->> 'parse_hash',
         p_change ->> 'revert_script', p_change ->> 'verify_script', p_change ->> 'note',
         (p_change ->> 'planned_at')::pg_catalog.timestamptz, p_change ->> 'planner',
+        COALESCE((p_change ->> 'deployed_at')::pg_catalog.timestamptz, pg_catalog.clock_timestamp()),
         p_change ->> 'actor', p_change ->> 'commit', p_change ->> 'operation'
     ) RETURNING "position" INTO v_position;
     IF p_change -> 'requires' <> '[]' THEN

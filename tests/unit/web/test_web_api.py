@@ -468,7 +468,7 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
         "POST /v1/environments/{env}/modules/verify",
         *(
             f"POST /v1/environments/{{env}}/modules/{which}"
-            for verb in ("deploy", "{module}/deploy", "{module}/revert")
+            for verb in ("deploy", "{module}/deploy", "{module}/revert", "adopt", "{module}/adopt")
             for which in (verb, f"{verb}/plan")
         ),
         "GET /metrics",

@@ -1,0 +1,96 @@
+"""Databases that the real engine of pgpm deployed are taken over, and gone on with by us."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.postgres.connection import Dsn
+from tests.plugins.modules import tables
+from tests.plugins.postgres import PASSWORD, Server
+from tests.plugins.taken_over import TakenOver
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+ENGINE = "@pgpmjs/core@7.27.3"
+ADOPT = ("module", "adopt", "production", "--from", "pgpm", "--yes")
+
+
+def must(*command: str, folder: Path, **more: str) -> None:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **more},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The engine, as npm installs it."""
+    folder = tmp_path_factory.mktemp("engine")
+    (folder / "package.json").write_text('{"private": true}')
+    must("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", ENGINE, folder=folder)
+    return folder
+
+
+@pytest.fixture
+def shop(tmp_path: Path, postgres_server: Server, control_database: Dsn) -> Iterator[TakenOver]:
+    made = TakenOver(tmp_path, postgres_server, control_database)
+    write(made, "t1", "t2", "t3", "t4")
+    yield made
+    postgres_server.drop_database(made.database)
+
+
+def write(shop: TakenOver, *names: str) -> None:
+    """The module as pgpm has it: a plan of its own, and a control file."""
+    for path, text in tables(*names, tags={"t2": "v1"}, requires={"t2": "t1"}).items():
+        file = shop.module / path.removeprefix("modules/shop/").replace("sqitch.plan", "pgpm.plan")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    (shop.module / "shop.control").write_text("default_version = '0.0.1'\n")
+    (shop.module / "package.json").write_text('{"name": "shop", "version": "0.0.1"}')
+
+
+def deploy(shop: TakenOver, engine: Path, *change: str) -> None:
+    script = Path(__file__).with_name("pgpm_deploy.cjs")
+    login = {"PGPORT": str(shop.server.port), "PGPASSWORD": PASSWORD, "PGDATABASE": shop.database}
+    must("node", str(script), str(engine), str(shop.module), *change, folder=shop.module, **login)
+
+
+def test_what_pgpm_deployed_is_taken_over_and_gone_on_with(shop: TakenOver, engine: Path) -> None:
+    """Every change with its time, though hashes and ids are of another kind; then the next one deploys."""
+    deploy(shop, engine)
+    shop.commit()
+    times = shop.rows("select deployed_at from pgpm_migrate.changes order by deployed_at")
+    taken = shop(*ADOPT)
+    assert taken.exit_code == 0, taken.output
+    assert shop.deployed() == ["t1", "t2", "t3", "t4"]
+    assert shop.rows("select deployed_at from reconciler.changes order by position") == times
+    assert shop.rows("select name from reconciler.tags") == [("v1",)]
+    compared = shop("diff", "production")
+    assert (compared.exit_code, "in sync" in compared.stdout) == (0, True), compared.output
+    assert shop(*ADOPT).stdout == "production: nothing to do\n"
+    write(shop, "t1", "t2", "t3", "t4", "t5")
+    shop.commit()
+    assert shop("apply", "production").exit_code == 0
+    assert shop.deployed() == ["t1", "t2", "t3", "t4", "t5"]
+
+
+def test_what_pgpm_half_deployed_goes_on(shop: TakenOver, engine: Path) -> None:
+    """It stopped in the middle, and a script was edited since: that is told, and the rest is run by us."""
+    deploy(shop, engine, "t2")
+    (shop.module / "deploy/t1.sql").write_text("create table t1 (id int);\n")
+    shop.commit()
+    assert shop(*ADOPT).exit_code == 0
+    assert shop.deployed() == ["t1", "t2"]
+    assert "t1.sql differs from what was deployed" in shop("diff", "production").output
+    assert shop("apply", "production").exit_code == 0
+    assert shop.deployed() == ["t1", "t2", "t3", "t4"]
+    assert shop.rows("select count(*) from t4") == [(0,)]
