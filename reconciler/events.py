@@ -229,6 +229,14 @@ class DaemonStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ControlAwaited:
+    """The control database does not answer a daemon that starts and tries for `for_s` seconds."""
+
+    error: str
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStopped:
     """The daemon ended on request; `handed_back` operations are claimable by others."""
 
@@ -296,6 +304,7 @@ Event = (
     | SnapshotRead
     | WorkerBeat
     | DaemonStarted
+    | ControlAwaited
     | DaemonStopped
     | DeliveryReceived
     | CallerRejected

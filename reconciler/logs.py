@@ -45,6 +45,7 @@ NAMES: dict[type[Event], str] = {
     events.SnapshotRead: "snapshot.read",
     events.WorkerBeat: "worker.beat",
     events.DaemonStarted: "daemon.started",
+    events.ControlAwaited: "control.awaited",
     events.DaemonStopped: "daemon.stopped",
     events.DeliveryReceived: "delivery.received",
     events.CallerRejected: "caller.rejected",
@@ -225,6 +226,7 @@ class EventLog:
                 | events.LeaseLost()
                 | events.HistoryRewritten()
                 | events.BaseLineRetaken()
+                | events.ControlAwaited()
             ):
                 return logging.WARNING
             case events.CertificateRenewed(error=str()):

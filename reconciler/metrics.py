@@ -189,6 +189,7 @@ class Metrics:
                 | events.DriftFound()
                 | events.VerifyFailed()
                 | events.DaemonStarted()
+                | events.ControlAwaited()
                 | events.DaemonStopped()
             ):
                 pass  # the tables and the log tell of these

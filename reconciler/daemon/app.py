@@ -27,7 +27,7 @@ from reconciler.daemon.secrets import Secrets
 from reconciler.daemon.service_manager import ServiceManager
 from reconciler.daemon.timers import Timers
 from reconciler.errors import DatabaseUnavailable, PermanentError, ReconcilerError, TemporaryError
-from reconciler.events import DaemonStarted, DaemonStopped, Event, TaskFailed, WakeCause
+from reconciler.events import ControlAwaited, DaemonStarted, DaemonStopped, Event, TaskFailed, WakeCause
 from reconciler.execution.interference import asked_for
 from reconciler.metrics import Metrics
 from reconciler.postgres.connection import Dsn, connect
@@ -78,7 +78,9 @@ class Daemon:
         opened = edge(self._settings, self._secrets, self._emit)
         control = await control_dsn(self._settings, self._secrets, start=True)
         assert control is not None
-        await self._install(control)
+        if not await self._installed(control):
+            self._emit(DaemonStopped(reason="asked to stop"))
+            return
         hooks = self._hooks()
         parts = build(self._settings, self._secrets, control, hooks, fetch_first=False, shared=True)
         self._passes = parts.passes
@@ -149,6 +151,19 @@ class Daemon:
     def _name(self) -> str:
         return f"{socket.gethostname()}/{os.getpid()}"
 
+    async def _installed(self, control: Dsn) -> bool:
+        """Install the control schema, unless we are asked to stop before that can be done."""
+        work, stop = asyncio.create_task(self._install(control)), asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await work
+            return work.done()
+        finally:
+            for task in (work, stop):
+                task.cancel()
+            await asyncio.gather(work, stop, return_exceptions=True)
+
     async def _install(self, control: Dsn) -> None:
         """Install the control schema; the database may still be starting."""
         last: TemporaryError | None = None
@@ -158,6 +173,8 @@ class Daemon:
                     try:
                         connection = await connect(control, role="control")
                     except TemporaryError as error:
+                        if str(last) != str(error):
+                            self._emit(ControlAwaited(error=str(error), for_s=CONTROL_WAIT_S))
                         last = error
                         await asyncio.sleep(0.5)
                         continue
