@@ -13,11 +13,12 @@ import typer
 from reconciler.cli.command import Common, register
 from reconciler.cli.exit_codes import ExitCode, worst
 from reconciler.cli.output import Screen, count, printable, printable_lines, span
-from reconciler.errors import InvalidInput, NotFound, Problem
+from reconciler.errors import InvalidInput, NotFound, Problem, Refused
 
 DEFAULT_FOLDER = "modules"
 JOBS_MAX = 32
 TIMEOUT_S = 600
+TOP = "."
 
 
 def add(group: typer.Typer) -> None:
@@ -59,8 +60,9 @@ def try_out(
     if tree.problems:
         raise InvalidInput(tree.problems)
     wanted = _folders(root, [_below(root, path) for path in paths] if paths else None, tree.files)
-    known = _modules_in(DEFAULT_FOLDER, tree.files)
-    desired = read_workspace(sorted({*wanted, *known}), tree.files, _values(set_ or []))
+    known = {DEFAULT_FOLDER, *(_around(folder) for folder in wanted)}
+    beside = (name for folder in known for name in _modules_in(folder, tree.files))
+    desired = read_workspace(sorted({*wanted, *beside} - {TOP}), tree.files, _values(set_ or []))
     groups = covering(desired, wanted)
     dsn = Dsn(_from_environment(dsn_env)) if dsn_env is not None else None
     if common.output != "json":
@@ -85,8 +87,7 @@ def _below(root: Path, path: Path) -> str:
     full = path.resolve()
     if not full.is_relative_to(root):
         raise NotFound(f"'{path}' is not below '{root}', where the other modules are")
-    name = full.relative_to(root).as_posix()
-    return "" if name == "." else name
+    return full.relative_to(root).as_posix()
 
 
 def _folders(root: Path, named: Sequence[str] | None, files: Mapping[str, bytes]) -> list[str]:
@@ -99,6 +100,11 @@ def _folders(root: Path, named: Sequence[str] | None, files: Mapping[str, bytes]
                 f"there is no module in '{root / name}'",
                 hint="a module is a folder with a sqitch.plan or pgpm.plan; name it or the folder around it",
             )
+        if TOP in inside:
+            raise Refused(
+                f"'{root}' is a module itself, and no spec can name the whole of a source as a module",
+                hint="move the module to a folder below it, such as modules/shop",
+            )
         found.update(dict.fromkeys(inside))
     return list(found)
 
@@ -107,10 +113,15 @@ def _modules_in(folder: str, files: Mapping[str, bytes]) -> list[str]:
     """The folder, where it is a module, else the modules directly in it."""
     from reconciler.cli.validate import PLAN_FILES
 
-    modules = {name.rpartition("/")[0] for name in files if name.rpartition("/")[2] in PLAN_FILES}
+    modules = {name.rpartition("/")[0] or TOP for name in files if name.rpartition("/")[2] in PLAN_FILES}
     if folder in modules:
         return [folder]
-    return sorted(name for name in modules if name and name.rpartition("/")[0] == folder)
+    return sorted(name for name in modules if name != TOP and _around(name) == folder)
+
+
+def _around(folder: str) -> str:
+    """The folder that one is in."""
+    return folder.rpartition("/")[0] or TOP
 
 
 def _values(given: Iterable[str]) -> dict[str, str]:

@@ -51,7 +51,13 @@ def read_workspace(
     Raises InvalidInput with all problems of all modules.
     """
     components = [
-        {"name": name, "kind": "Module", "database": {"from": NAME}, "path": folder}
+        {
+            "name": name,
+            "kind": "Module",
+            "database": {"from": NAME},
+            "path": folder,
+            "variables": dict(values),
+        }
         for name, folder in zip(_names(folders), folders, strict=True)
     ]
     document = {
@@ -59,9 +65,7 @@ def read_workspace(
         "kind": "Environment",
         "metadata": {"name": NAME},
         "spec": {
-            "deployments": [
-                {"name": NAME, "postgres": {"dsn": {"env": "SCRATCH"}}, "variables": dict(values)}
-            ],
+            "deployments": [{"name": NAME, "postgres": {"dsn": {"env": "SCRATCH"}}}],
             "components": [{"name": NAME, "kind": "Database", "database": NAME}, *components],
         },
     }

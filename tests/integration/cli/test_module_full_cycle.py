@@ -291,3 +291,17 @@ def test_variables_of_scripts_are_given(workspace: Workspace) -> None:
     refused = CliRunner().invoke(app, ["module", "test", str(workspace.root)])
     assert refused.exit_code == 1
     assert "there is no module in" in refused.output
+
+
+def test_what_is_beside_a_module_is_found(workspace: Workspace) -> None:
+    """Wherever the module is; a module that is the whole repository is refused, as no spec can name it."""
+    workspace.write({f"extra/{name}": text for name, text in {**BASE, **SHOP}.items()})
+    named = ("module", "test", "--output", "json", "--dsn-env", "TEST_DSN")
+    environ = {"TEST_DSN": workspace.server.text()}
+    beside = CliRunner().invoke(app, [*named, str(workspace.root / "extra/modules/shop")], env=environ)
+    assert beside.exit_code == 0, beside.output
+    assert [row["modules"] for row in json.loads(beside.stdout)["modules"]] == [["base", "shop"]]
+    workspace.write({name.removeprefix("modules/base/"): text for name, text in BASE.items()})
+    whole = CliRunner().invoke(app, [*named, str(workspace.root)], env=environ)
+    assert whole.exit_code == 1
+    assert "is a module itself" in whole.output
