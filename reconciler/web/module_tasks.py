@@ -1,6 +1,6 @@
 """Routes that deploy, revert and adopt change modules by hand: each records a rollout, or shows its plan."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path
 from pydantic import Field
@@ -63,7 +63,7 @@ class RevertModuleBody(_TaskBody):
 class AdoptBody(_TaskBody):
     """Whose registry to take over."""
 
-    adopt_from: RegistryKind = Field(description="the tool whose registry says what is deployed")
+    adopt_from: Literal["sqitch", "pgpm"] = Field(description="the tool whose registry says what is deployed")
     registry: Annotated[str, Field(min_length=1, max_length=63, pattern=models.PRINTABLE)] | None = Field(
         None, description="schema of the registry; left out: where the tool keeps it"
     )
@@ -217,7 +217,7 @@ async def plan_adopt(
 
 def _adopt(module: str | None, asked: AdoptBody) -> ModuleTask:
     return ModuleTask(
-        verb=TaskVerb.ADOPT, module=module, adopt_from=asked.adopt_from, registry=asked.registry
+        verb=TaskVerb.ADOPT, module=module, adopt_from=RegistryKind(asked.adopt_from), registry=asked.registry
     )
 
 

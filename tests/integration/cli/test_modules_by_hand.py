@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from reconciler.cli.main import app
 from reconciler.postgres.connection import Dsn
+from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
 from tests.plugins.git import GitRepository
 from tests.plugins.memory_service import MemoryService, rollout, serving
@@ -124,6 +125,8 @@ def test_a_daemon_is_asked_the_same() -> None:
         assert CliRunner().invoke(app, [*revert, *asked]).exit_code == 0
         deploy = ["module", "deploy", "production", "--log-only", "--yes", "--server", url]
         assert CliRunner().invoke(app, deploy).exit_code == 0
+        adopt = ["module", "adopt", "production", "--from", "pgpm", "--yes", "--server", url]
+        assert CliRunner().invoke(app, adopt).exit_code == 0
         shown = CliRunner().invoke(app, [*revert, "--dry-run", "-o", "json", "--server", url])
         assert shown.exit_code == 0
         assert json.loads(shown.stdout)["environment"] == "production"
@@ -135,3 +138,5 @@ def test_a_daemon_is_asked_the_same() -> None:
     assert (runs[0]["deployment"], runs[0]["reason"]) == ("eu", "why")
     assert runs[1]["task"] == ModuleTask(verb=TaskVerb.DEPLOY, log_only=True)
     assert runs[1]["allow_hazards"] == {"RECORDS_UNSEEN"}
+    assert runs[2]["task"] == ModuleTask(verb=TaskVerb.ADOPT, adopt_from=RegistryKind.PGPM)
+    assert runs[2]["allow_hazards"] == {"RECORDS_UNSEEN"}

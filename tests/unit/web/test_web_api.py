@@ -19,6 +19,7 @@ from reconciler.errors import (
 )
 from reconciler.events import DiffServed, Event, TaskFailed
 from reconciler.plan.encode import to_json as plan_to_json
+from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
 from reconciler.web import models
 from reconciler.web.access import Role, Token
@@ -260,6 +261,22 @@ async def test_modules_by_hand(client: httpx.AsyncClient, service: MemoryService
     assert service.calls[0][1]["task"] == ModuleTask(
         verb=TaskVerb.DEPLOY, module="shop-schema", log_only=True
     )
+    service.calls.clear()
+    asked = {"adopt_from": "sqitch", "registry": "theirs"}
+    assert (await client.post(f"{path}/adopt", json=asked)).status_code == 201
+    assert (await client.post(f"{path}/adopt/plan", json=asked)).status_code == 200
+    assert [values["task"] for _name, values in service.calls if "task" in values] == 2 * [
+        ModuleTask(
+            verb=TaskVerb.ADOPT,
+            module="shop-schema",
+            adopt_from=RegistryKind.SQITCH,
+            registry="theirs",
+        )
+    ]
+    everything = "/v1/environments/production/modules/adopt"
+    assert (await client.post(f"{everything}/plan", json={"adopt_from": "pgpm"})).status_code == 200
+    assert (await client.post(everything, json={"adopt_from": "pgpm"})).status_code == 201
+    assert_problem(await client.post(everything, json={"adopt_from": "flyway"}), 422)
     assert_problem(await client.post(f"{path}/revert", json={"all": True, "to": "t1"}), 422)
     assert_problem(await client.post("/v1/environments/production/modules/deploy", json={"to": "t1"}), 422)
 
