@@ -212,9 +212,10 @@ class HttpBackend:
             if isinstance(error, TimeoutError):
                 raise TemporaryError(f"the daemon at {self._address.url} did not answer in time") from error
             why = str(error) or type(error).__name__
+            plain = "" if self._address.scheme == "https" else "; a daemon with `tls` is asked by https://"
             raise TemporaryError(
                 f"the daemon at {self._address.url} ended the connection: {why}",
-                hint="try again; `reconciler status` shows what was recorded",
+                hint=f"try again; `reconciler status` shows what was recorded{plain}",
             ) from error
         if len(content) > ANSWER_BYTES_MAX:
             raise PermanentError(f"the answer of {self._address.url} is larger than {ANSWER_BYTES_MAX} bytes")

@@ -228,6 +228,13 @@ def test_commands_check_the_name(files: TlsSettings, authority: Authority) -> No
     assert "is not trusted" in result.output
 
 
+def test_commands_without_tls_are_told_how_to_ask(url: str) -> None:
+    """Whoever asks a daemon with TLS by http:// is not left to try again for ever."""
+    result = CliRunner().invoke(app, ["status", "--server", url.replace("https://", "http://")])
+    assert result.exit_code == ExitCode.ERROR
+    assert "a daemon with `tls` is asked by https://" in result.output
+
+
 def test_commands_find_tls_in_the_settings(
     url: str, files: TlsSettings, authority: Authority, tmp_path: Path
 ) -> None:
