@@ -22,8 +22,10 @@ class ExitCode(IntEnum):
     PENDING = 3, "changes are pending (`diff --exit-code`, `status`)"
     DRIFT = (
         4,
-        "drift, and nothing is pending (`diff --exit-code`, `status`); deployed changes differ from their "
-        "plan files or do not verify (`module status`, `check`, `verify`)",
+        (
+            "drift, and nothing is pending (`diff --exit-code`, `status`); deployed changes differ from "
+            "their plan files or do not verify (`module status`, `check`, `verify`)"
+        ),
     )
     FAILED = 5, "a rollout failed or is held, or an environment is stalled"
     CANCELLED = 6, "the rollout was cancelled, stopped or superseded, or waiting for it timed out"

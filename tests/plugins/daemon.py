@@ -94,7 +94,8 @@ class Daemon:
             f"state_dir: {folder / 'state'}\nlisten: 127.0.0.1:{self.port}\n"
             "control: {dsn: {env: RECONCILER_CONTROL_DSN}}\n"
             "sources:\n"
-            f"  - {{name: shop, url: {json.dumps(repository)}, branch: main, interval: 2s, drift_interval: 2s}}\n"
+            f"  - {{name: shop, url: {json.dumps(repository)}, branch: main, interval: 2s,"
+            " drift_interval: 2s}\n"
         )
 
     def start(self, *, wait: bool = True, **environ: str) -> "Daemon":

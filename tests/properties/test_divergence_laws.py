@@ -133,7 +133,7 @@ def longest_run(numbers: Sequence[int]) -> int:
 
 @given(edited_plans())
 def test_every_edit_is_told_as_what_it_is(case: Edited) -> None:
-    """What was edited, renamed, removed or moved is told as that, nothing else is, and notes do not matter."""
+    """What was edited, renamed, removed or moved is told as that, nothing else is; notes do not matter."""
     found = diff_of(case)
     keys, deployed = [line.key for line in case.after], {line.key for line in case.before}
     assert named(case, found, DivergenceSort.EDITED) == case.meant

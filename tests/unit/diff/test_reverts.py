@@ -99,7 +99,7 @@ def test_what_is_not_deployed_is_no_target(to: str) -> None:
 
 
 def test_instances_of_a_reworked_change_are_told_apart() -> None:
-    """`a@v1` is the instance that stood when the tag was set; the bare name is refused with the candidates."""
+    """`a@v1` is the instance that stood when the tag was set; the bare name is refused with candidates."""
     there = tracked("shop", replace(A, name="a@v1"), replace(B, name="b"), replace(C, name="a"))
     assert [index_of(there.changes, "shop", name) for name in ("a@v1", "a@HEAD", "b@v1")] == [0, 2, 1]
     found = reverts.plan_task(ground(there=tracked_database(there)), "shop", task(to="a"))
