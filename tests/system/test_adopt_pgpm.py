@@ -84,8 +84,9 @@ def test_what_pgpm_deployed_is_taken_over_and_gone_on_with(shop: TakenOver, engi
 
 
 def test_what_pgpm_half_deployed_goes_on(shop: TakenOver, engine: Path) -> None:
-    """It stopped in the middle, and a script was edited since: that is told, and the rest is run by us."""
+    """An older one stopped in the middle, and a script was edited since: that is told, the rest is run."""
     deploy(shop, engine, "t2")
+    shop.rows("alter schema pgpm_migrate rename to launchql_migrate")
     (shop.module / "deploy/t1.sql").write_text("create table t1 (id int);\n")
     shop.commit()
     assert shop(*ADOPT).exit_code == 0

@@ -107,10 +107,11 @@ def test_every_change_is_taken_over_and_the_next_one_deploys(shop: TakenOver, sq
 
 
 def test_what_is_half_deployed_goes_on(shop: TakenOver, sqitch: Sqitch) -> None:
-    """Sqitch stopped in the middle; what it has is recorded, and the rest is run by us."""
+    """Sqitch stopped in the middle, its registry in another schema; the rest is run by us."""
     sqitch.deploy("--to", "@v1")
+    shop.rows("alter schema sqitch rename to theirs")
     shop.commit()
-    assert shop(*ADOPT, "--yes").exit_code == 0
+    assert shop(*ADOPT, "--yes", "--registry", "theirs").exit_code == 0
     assert shop.deployed() == ["t1", "f@v1"]
     assert shop("apply", "production").exit_code == 0
     assert shop.deployed() == ["t1", "f@v1", "t3", "f"]
@@ -133,7 +134,7 @@ def test_a_script_that_was_edited_since_is_told(shop: TakenOver, sqitch: Sqitch)
 
 
 def test_what_does_not_fit_is_refused_and_named(shop: TakenOver, sqitch: Sqitch) -> None:
-    """No registry, another schema, another project, a change that the plan lost: nothing is recorded."""
+    """No registry, another schema, another project, a lost change, types of somebody: nothing is recorded."""
     shop.commit()
     none = shop(*ADOPT, "--yes")
     assert none.exit_code == 1
@@ -154,4 +155,6 @@ def test_what_does_not_fit_is_refused_and_named(shop: TakenOver, sqitch: Sqitch)
     other = shop(*ADOPT, "--yes")
     assert other.exit_code == 1
     assert "has no project 'other'; it has: 'shop'" in other.output
+    shop.rows("create type odd as enum (); alter table sqitch.tags add column odd odd")
+    assert "there is no sqitch registry of database" in shop(*ADOPT, "--yes").output
     assert shop.rows("select to_regnamespace('reconciler')::text") == [(None,)]

@@ -1,9 +1,15 @@
 -- name: registry_tables :one
--- How many of the tables that make a registry a schema has; of views and the like it is none.
+-- How many of the tables that make a registry a schema has; views are none, nor are tables with types that
+-- somebody made, for functions of these would run while they are read.
 SELECT count(*)
 FROM pg_class AS c
 INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
-WHERE n.nspname = %(schema)s AND c.relname = ANY(%(tables)s) AND c.relkind = 'r';
+WHERE
+    n.nspname = %(schema)s AND c.relname = ANY(%(tables)s) AND c.relkind = 'r'
+    AND NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384
+    );
 
 -- name: enter_registry :exec
 -- Names without a schema mean those of the registry, for the transaction.
