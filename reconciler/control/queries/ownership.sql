@@ -49,14 +49,14 @@ WITH alive AS MATERIALIZED (
 )
 SELECT
     e.name, e.path, e.head_commit, e.head_commit_at, e.owner::text AS owner,
-    EXISTS (SELECT FROM alive AS a WHERE a.id = e.owner) AS owner_is_alive
+    coalesce(e.owner IN (SELECT a.id FROM alive AS a), FALSE) AS owner_is_alive
 FROM reconciler_control.environments AS e
 WHERE e.source = %(source)s
 ORDER BY e.name;
 
 -- name: settled_environments :many
 -- Those of the named environments whose content is what it was and that were in sync with it.
-SELECT e.name, e.observed_commit IS DISTINCT FROM %(commit)s AS is_behind, e.error
+SELECT e.name, e.error, coalesce(e.observed_commit <> %(commit)s, TRUE) AS is_behind
 FROM unnest(%(environments)s::text [], %(inputs)s::text []) AS n (name, inputs)
 INNER JOIN reconciler_control.environments AS e ON n.name = e.name AND n.inputs = e.inputs
 WHERE

@@ -1,3 +1,6 @@
+-- noqa: disable=LT01
+-- The linter takes EXISTS in a list of columns for a function call.
+
 -- name: next_worker_number :one
 -- The second key of a new worker's session lock.
 SELECT nextval('reconciler_control.worker_numbers');
@@ -40,7 +43,11 @@ SELECT
         SELECT json_agg(
             json_build_object(
                 'id', l.id, 'passes', l.passes,
-                'sources', array(SELECT s FROM unnest(l.sources) AS s WHERE NOT s = ANY(l.unreadable) ORDER BY s)
+                'sources', ARRAY(
+                    SELECT s.name FROM unnest(l.sources) AS s (name)
+                    WHERE NOT s.name = ANY(l.unreadable)
+                    ORDER BY s.name
+                )
             )
             ORDER BY l.id::text
         )
