@@ -13,7 +13,7 @@ import psycopg
 
 from reconciler.diff.model import ToRevert
 from reconciler.errors import LeaseLost, ReconcilerError, Refused, StepFailed
-from reconciler.execution import outside
+from reconciler.execution import at_once, outside
 from reconciler.execution.scripts import (
     Batch,
     ScriptFault,
@@ -33,7 +33,7 @@ from reconciler.tracking.errors import translate as translate_record
 from reconciler.tracking.record import Actor, ChangeRecord, Failure, ModuleIdentity
 
 _QUERIES = Queries.load("reconciler.execution")
-AT_ONCE_MAX = 16
+AT_ONCE_MAX = 32
 """Transactions under way at once."""
 QUICK_S = 0.3
 """How long a batch may take for the next one to be larger; whoever asks to stop is heard after it."""
@@ -97,6 +97,33 @@ class _Row:
     async def some(self) -> None:
         """Take the next ones back; those before one that fails stay so, and it is the next then."""
         group = self._together()
+        programs = [(change, _program(change)) for change in group]
+        if len(group) > 1 and all(at_once.may_share(program) for _change, program in programs):
+            await self._as_one_message(programs)
+        else:
+            await self._one_by_one(group)
+
+    async def _as_one_message(self, programs: Sequence[tuple[ToRevert, Program]]) -> None:
+        """The quick way; what fails in it is found by trying it alone."""
+        began = time.monotonic()
+        gone = await at_once.take_back(self._session, programs, self._actor)
+        await self._advance(gone)
+        self._adapt(time.monotonic() - began if gone == len(programs) else None)
+
+    def _adapt(self, took_s: float | None) -> None:
+        """Choose how many are next: a batch is between two safe points, so few where they take their time.
+
+        None: one of them failed, and is tried alone.
+        """
+        if took_s is None or self._steps.written is not None:
+            self._at_once = 1
+        elif took_s < QUICK_S:
+            self._at_once = min(2 * self._at_once, AT_ONCE_MAX)
+        else:
+            self._at_once = max(1, self._at_once // 4)
+
+    async def _one_by_one(self, group: Sequence[ToRevert]) -> None:
+        """A transaction after the other, each statement by itself, so that what fails has its place."""
         session, batch = self._session, Batch(self._session.writer)
         ends: list[psycopg.AsyncCursor[Any]] = []
         began = time.monotonic()
@@ -107,7 +134,7 @@ class _Row:
         except (psycopg.Error, ReconcilerError) as error:
             await roll_back(session)
             await self._advance(_committed(ends))
-            self._at_once = 1
+            self._adapt(None)
             cause = error if isinstance(error, psycopg.Error) else error.__cause__
             if not isinstance(cause, psycopg.Error):
                 raise
@@ -119,11 +146,7 @@ class _Row:
             await roll_back(session)
             raise
         await self._advance(len(group))
-        quick = time.monotonic() - began < QUICK_S
-        # A batch is between two safe points: where scripts take their time, it is few changes.
-        if self._steps.written is not None:
-            return
-        self._at_once = min(2 * self._at_once, AT_ONCE_MAX) if quick else max(1, self._at_once // 4)
+        self._adapt(time.monotonic() - began)
 
     def outside(self) -> outside.Run | None:
         """The run of the next script where it cannot be one transaction; its record is removed behind it."""
@@ -147,8 +170,15 @@ class _Row:
     def _together(self) -> Sequence[ToRevert]:
         """The next changes whose transactions are sent at once; one outside of them is by itself."""
         group = self._changes[self._position : self._position + self._at_once]
-        others = (number for number, change in enumerate(group) if not _program(change).transactional)
-        return group[: max(next(others, len(group)), 1)]
+        characters = 0
+        for number, change in enumerate(group):
+            program = _program(change)
+            characters += len(program.script.text)
+            if number and (not program.transactional or characters > at_once.CHARACTERS_MAX):
+                return group[:number]
+            if not program.transactional:
+                return group[:1]
+        return group
 
     async def _advance(self, count: int) -> None:
         for _ in range(count):

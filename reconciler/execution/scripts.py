@@ -57,16 +57,18 @@ class ScriptFault(Exception):
 
 async def reset(session: DatabaseSession) -> None:
     """Undo what a script set, and put our limits in force."""
-    limits = session.limits
     await session.writer.execute(_QUERIES["reset_settings"])
-    await session.writer.execute(
-        _QUERIES["limit_change"],
-        {
-            "lock_timeout_ms": str(int(limits.lock_timeout_s * 1000)),
-            "statement_timeout_ms": str(int(limits.statement_timeout_s * 1000)),
-            "synchronous_commit": "off",
-        },
-    )
+    await session.writer.execute(_QUERIES["limit_change"], limits_of(session))
+
+
+def limits_of(session: DatabaseSession) -> dict[str, str]:
+    """What `limit_change` takes."""
+    limits = session.limits
+    return {
+        "lock_timeout_ms": str(int(limits.lock_timeout_s * 1000)),
+        "statement_timeout_ms": str(int(limits.statement_timeout_s * 1000)),
+        "synchronous_commit": "off",
+    }
 
 
 class Batch:

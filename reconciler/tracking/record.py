@@ -141,6 +141,12 @@ async def change_reverted(
     connection: Connection, fence: Fence, project: str, change: tuple[str, str], by: Actor
 ) -> None:
     """Forget a change (id, name) with its tags, and record that it was reverted, if the fence is ours."""
+    parameters = reverted_parameters(fence, project, change, by)
+    await _send(connection, "revert_change", parameters, f"recording that change '{change[1]}' was reverted")
+
+
+def reverted_parameters(fence: Fence, project: str, change: tuple[str, str], by: Actor) -> dict[str, object]:
+    """What `revert_change` takes, for whoever sends it in a message of their own."""
     document = {
         "project": project,
         "change_id": change[0],
@@ -148,8 +154,7 @@ async def change_reverted(
         "commit": by.commit,
         "operation": by.operation,
     }
-    parameters = {"epoch": fence.epoch, "change": json.dumps(document, ensure_ascii=False)}
-    await _send(connection, "revert_change", parameters, f"recording that change '{change[1]}' was reverted")
+    return {"epoch": fence.epoch, "change": json.dumps(document, ensure_ascii=False)}
 
 
 async def change_renamed(

@@ -25,6 +25,13 @@ SELECT
     pg_catalog.set_config('lock_timeout', %(lock_timeout_ms)s, FALSE),
     pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, FALSE);
 
+-- name: limit_session :exec
+-- The same limits for all transactions that follow, until all settings are put back.
+SELECT
+    pg_catalog.set_config('lock_timeout', %(lock_timeout_ms)s, false),
+    pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, false),
+    pg_catalog.set_config('synchronous_commit', %(synchronous_commit)s, false);
+
 -- name: begin_verify :exec
 -- Everything after this is taken back.
 SAVEPOINT reconciler_verify;

@@ -175,6 +175,30 @@ async def test_revert_that_fails_says_where(site: Site) -> None:
     assert (site.deployed(), there(site)) == (["t1", "t2", "t3"], ["t1", "t2", "t3"])
 
 
+async def test_many_reverts_at_once_stop_where_one_fails(site: Site) -> None:
+    """However they are sent: those before it are gone, it and those after it are as they were."""
+    names = [f"t{number}" for number in range(60)]
+    files = tables(*names)
+    files["modules/shop/revert/t5.sql"] += "select * from nosuch;\n"
+    files["modules/shop/revert/t30.sql"] = (
+        "set search_path = nowhere; drop table public.t30; -- with a comment"
+    )
+    files["modules/shop/revert/t31.sql"] += "select 1; -- rows"
+    files["modules/shop/revert/t32.sql"] += (
+        "do $$ begin perform set_config('role', 'pg_monitor', false); end $$"
+    )
+    process = await up(site, files)
+    await run(process, deploy())
+    assert await run(process, revert("t0")) == ["failed"]
+    assert site.deployed() == names[:6]
+    assert there(site) == sorted(names[:6])
+    files["modules/shop/revert/t5.sql"] = "drop table t5"
+    site.repository.commit(files)
+    await process.look()
+    assert await run(process, revert("t0")) == ["completed"]
+    assert there(site) == ["t0"]
+
+
 COMPONENTS = (
     "    - {name: app-schema, kind: Module, database: {from: shop-db}, path: modules/app}\n"
     "    - {name: other-schema, kind: Module, database: {from: shop-db}, path: modules/other}\n"
