@@ -21,6 +21,9 @@ from reconciler.source.repository import Repository
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredState
 
+SILENT_S = 10.0
+"""How long the first fetch of a source may take before readiness no longer waits for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
@@ -62,6 +65,7 @@ class Heads:
         self._emit = emit
         self._fetch_first = fetch_first
         self._heads: dict[str, Head] = {}
+        self._began: dict[str, float] = {}
         self._attempted: set[str] = set()
         self._refused: dict[str, str] = {}
 
@@ -72,17 +76,20 @@ class Heads:
 
     @property
     def tried(self) -> bool:
-        """Every source was fetched once, with whatever outcome."""
-        return self._attempted >= set(self._sources)
+        """Every source was fetched once, with whatever outcome, or does not answer for a while."""
+        silent = {source for source, began in self._began.items() if time.monotonic() - began > SILENT_S}
+        return self._attempted | silent >= set(self._sources)
 
     async def fetch(self, source: str) -> Head:
         """Fetch a source; on failure keep the last good commit. Raises where there never was one."""
         began = time.monotonic()
-        self._attempted.add(source)
+        self._began.setdefault(source, began)
         repository = self._sources[source]
         try:
             result = await repository.fetch()
+            self._attempted.add(source)
         except ReconcilerError as error:
+            self._attempted.add(source)
             self._emit(
                 SourceFetched(source=source, ok=False, duration_s=time.monotonic() - began, error=str(error))
             )

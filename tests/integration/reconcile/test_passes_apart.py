@@ -47,6 +47,31 @@ async def test_source_that_fails_hides_no_environment_of_another(site: Site) -> 
         await process.parts.reconciler.preview("nosuch")
 
 
+async def test_readiness_waits_for_the_first_fetch_of_a_source(site: Site) -> None:
+    """Not ready while the first fetch is under way; a fetch that failed counts as tried."""
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await answer.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    site.commit({"a": "create table a ();"}, site.spec())
+    process = site.process(more_sources=[{"name": "silent", "url": f"http://127.0.0.1:{port}/x.git"}])
+    await process.look()
+    reconciler = process.parts.reconciler
+    fetch = asyncio.create_task(process.parts.passes.pass_source("silent"))
+    await asked.wait()
+    assert await reconciler.ready() == (False, "the first fetch of a source is still under way")
+    answer.set()
+    with pytest.raises(SourceUnavailable):
+        await fetch
+    assert (await reconciler.ready())[0]
+    server.close()
+
+
 async def test_apply_to_a_suspended_environment_is_refused(site: Site) -> None:
     """Nothing of it would be carried out, so nobody is left waiting for it."""
     process = site.process()
