@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def with_revert(name: str, **more: object) -> DesiredChange:
     return replace(made, revert=Script(f"modules/shop/revert/{name}.sql", f"drop table {name}"))
 
 
-def tracked(project: str, *changes: DesiredChange, first: int = 0, **whose: str) -> TrackedModule:
+def tracked(project: str, *changes: DesiredChange, first: int = 0, **whose: Any) -> TrackedModule:
     return TrackedModule(
         project=project,
         component=f"{project}-schema",
@@ -178,7 +179,7 @@ def test_only_what_was_shown_goes() -> None:
 
 def test_left_behind_is_only_what_is_known_to_be_ours() -> None:
     """Of this environment and deployment, with changes, and declared by no module of the database."""
-    ours = {"environment": "production", "deployment": "eu"}
+    ours: dict[str, Any] = {"environment": "production", "deployment": "eu"}
     there = tracked_database(
         tracked("shop", A, **ours),
         tracked("gone", B, **ours),
