@@ -74,7 +74,7 @@ def test_what_cannot_be_apart_is_one_row() -> None:
 
 def test_edges_lead_from_earlier_to_later() -> None:
     """Requirements of changes and of control files, extensions, `after`; never backwards."""
-    steps = (BASE, extension("a", "citext"), *(step(name, "1") for name in "abcd"))
+    steps: tuple[AnyStep, ...] = (BASE, extension("a", "citext"), *(step(name, "1") for name in "abcd"))
     assert edges(steps, state()) == {
         "shop-db": (),
         "a": ("shop-db",),
