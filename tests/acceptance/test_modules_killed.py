@@ -44,7 +44,7 @@ class Shop:
         self.config.write_text(
             f"state_dir: {json.dumps(str(folder / 'state'))}\nlisten: 127.0.0.1:1\n"
             "control: {dsn: {env: RECONCILER_CONTROL_DSN}}\n"
-            "limits: {retry_base: 0.2, retry_ceiling: 1}\n"
+            "limits: {attempts: 60, retry_base: 0.2, retry_ceiling: 1}\n"
             f"sources: [{{name: shop, url: {json.dumps(str(self.repository.path))}, branch: main}}]\n"
         )
 

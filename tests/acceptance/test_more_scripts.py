@@ -41,7 +41,7 @@ def test_scripts_that_change_the_session(world: World) -> None:
         "path": "set search_path = app, pg_catalog; create table by_path();",
         "auth": f"set session authorization {role}; create table app.also();",
         "limits": "set default_transaction_read_only = on; set lock_timeout = 1;",
-        "quoting": "set standard_conforming_strings = off; set client_encoding = sql_ascii;",
+        "quoting": "set backslash_quote = off; set client_encoding = sql_ascii;",
         "plain": f"create table in_public(); comment on table in_public is '{REMARK}';",
     }
     commit = world.repository.commit({**world.spec(), **world.repository.module(changes)})

@@ -1,6 +1,7 @@
 """A running daemon is held to its own OpenAPI document: whatever is sent, the answer is one of its."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,7 +96,8 @@ def test_every_answer_is_one_of_the_document(world: World, daemon: Daemon, tmp_p
     rollout = world.rows("select max(id)::text from reconciler_control.rollouts", world.control)[0][0]
     result = schemathesis(tmp_path, daemon, str(rollout))
     assert result.returncode == 0, result.stdout[-20_000:] + result.stderr
-    assert "18 selected / 19 total" in result.stdout
+    selected, total = re.findall(r"(\d+) selected / (\d+) total", result.stdout)[0]
+    assert int(selected) == int(total) - 1, "all but the stream of events, which has no end"
     assert daemon.process is not None
     assert daemon.process.poll() is None
     failed = [line for line in daemon.log.read_text().splitlines() if "task.failed" in line]
