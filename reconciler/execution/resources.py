@@ -86,7 +86,9 @@ class Resources:
         moved = any(found.modules.get(name) != planned_from.modules.get(name) for name in names)
         # Drift was not to be seen while another wrote, and would be taken for our own doing.
         blind = planned_from.busy and planned_from.base_line is not None and planned_from.base_line.moving
-        if moved or blind:
+        # What stood as drift beside another base line may have been that other writer's doing.
+        stale = bool(self.standing.get(database)) and _stands(found) != _stands(planned_from)
+        if moved or blind or stale:
             raise StateMoved(
                 f"opening database '{database}' on {self.dsn.server} for writing: another writer"
                 " was at it since this was planned",
@@ -121,6 +123,12 @@ class Resources:
         for session in self.sessions.values():
             await session.abandon()
         self.sessions.clear()
+
+
+def _stands(tracked: TrackedDatabase) -> tuple[str, bool] | None:
+    """What tells a base line from the one before it."""
+    base_line = tracked.base_line
+    return (base_line.probe, base_line.moving) if base_line is not None else None
 
 
 def _foreign(change: DesiredChange) -> tuple[str, ...]:

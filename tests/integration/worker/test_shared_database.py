@@ -66,7 +66,8 @@ async def test_a_neighbour_that_writes_causes_no_rollout_and_no_failed_attempt(s
     await holds(settled, "both to be applied")
     for name in ("one", "two"):
         for rollout in await process.rollouts(name):
-            assert [operation.attempts for operation in rollout.operations] == [1]
+            # One that a newer commit replaced before its turn came has none.
+            assert all(operation.attempts <= 1 for operation in rollout.operations)
     assert sorted(site.deployed("eu", "shared")) == ["a", "b", "behind", "gate"]
 
 
