@@ -183,8 +183,6 @@ def build_worker(
         passes=passes,
         hooks=WorkerHooks(
             emit=hooks.emit,
-            # The end of an operation wakes whoever passes over its environment, through the database.
-            settled=lambda _source, _environment: None,
             on_peers=on_peers,
             interference=hooks.interference,
         ),

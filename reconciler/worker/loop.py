@@ -37,13 +37,11 @@ SHUN_MOST_S = 60.0
 class WorkerHooks:
     """What a worker tells.
 
-    `settled(source, environment)` is called when an operation ended, to ask for the next pass;
     `on_peers(id, peers)` once when the worker registered and whenever others came or went, and with
     `(None, ())` when its registration ended.
     """
 
     emit: Callable[[Event], None]
-    settled: Callable[[str, str], None]
     on_peers: Callable[[str | None, tuple[Peer, ...]], None] | None = None
     interference: Interference = field(default_factory=Interference)
 
@@ -256,7 +254,6 @@ class Worker:
         finally:
             self._strays = self._strays or not recorded
             self._running.discard(running)
-            self._hooks.settled(running.claim.source, running.claim.environment)
             self._wake.set()
 
     async def _next(self, beat: "asyncio.Task[None]", pause_s: float) -> None:
