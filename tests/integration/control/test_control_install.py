@@ -27,11 +27,9 @@ async def test_ten_installs_at_once_make_one_schema(control_database: Dsn) -> No
 
 
 async def test_second_install_writes_nothing(control: Control) -> None:
-    """Installing again takes no transaction id: it reads only."""
-    before = await control.rows("SELECT pg_current_xact_id()::text::bigint")
+    """Installing again reads only: a session that may not write can do it."""
+    await control.connection.execute("SET default_transaction_read_only = on")
     assert await install.install(control.connection) == install.CONTROL_VERSION
-    after = await control.rows("SELECT pg_current_xact_id()::text::bigint")
-    assert after[0][0] == before[0][0] + 1
 
 
 async def labels(control: Control, name: str) -> list[str]:
