@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import pgpm
 from reconciler.postgres.connection import Dsn
 from tests.plugins.modules import tables
 from tests.plugins.postgres import PASSWORD, Server
@@ -14,7 +15,6 @@ from tests.plugins.taken_over import TakenOver
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
-ENGINE = "@pgpmjs/core@7.27.3"
 ADOPT = ("module", "adopt", "production", "--from", "pgpm", "--yes")
 
 
@@ -34,10 +34,7 @@ def must(*command: str, folder: Path, **more: str) -> None:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The engine, as npm installs it."""
-    folder = tmp_path_factory.mktemp("engine")
-    (folder / "package.json").write_text('{"private": true}')
-    must("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", ENGINE, folder=folder)
-    return folder
+    return pgpm.install(tmp_path_factory.mktemp("engine"))
 
 
 @pytest.fixture
@@ -59,9 +56,8 @@ def write(shop: TakenOver, *names: str) -> None:
 
 
 def deploy(shop: TakenOver, engine: Path, *change: str) -> None:
-    script = Path(__file__).with_name("pgpm_deploy.cjs")
     login = {"PGPORT": str(shop.server.port), "PGPASSWORD": PASSWORD, "PGDATABASE": shop.database}
-    must("node", str(script), str(engine), str(shop.module), *change, folder=shop.module, **login)
+    must(*pgpm.command(engine, shop.module, "deploy", *change), folder=shop.module, **login)
 
 
 def test_what_pgpm_deployed_is_taken_over_and_gone_on_with(shop: TakenOver, engine: Path) -> None:
