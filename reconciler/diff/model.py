@@ -204,7 +204,10 @@ class ModuleDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToRevert:
-    """A deployed change to take back, and the script that does it; `stored`: the one kept at deployment."""
+    """A deployed change to take back, and the script that does it; `stored`: the one kept at deployment.
+
+    `doubt` says why a person decides whether a script that was interrupted is gone on with.
+    """
 
     component: str
     project: str
@@ -212,6 +215,7 @@ class ToRevert:
     script: Script | None
     stored: bool
     hazards: tuple[str, ...] = ()
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

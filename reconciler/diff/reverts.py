@@ -15,9 +15,10 @@ from reconciler.diff.matching import pair
 from reconciler.diff.model import Reverts, ToRevert
 from reconciler.errors import Conflict, InvalidInput
 from reconciler.state.desired import DesiredChange, DesiredDatabase, DesiredModule, DesiredState
-from reconciler.state.program import Purpose, compile_script
+from reconciler.state.program import Program, Purpose, compile_script
 from reconciler.state.task import ModuleTask
 from reconciler.state.tracked import Revertible, TrackedChange, TrackedDatabase, TrackedModule, TrackedState
+from reconciler.state.units import left_of, resumption, units
 
 NAMED_MAX = 20
 """Changes that one message names."""
@@ -237,25 +238,28 @@ class _Scripts:
             text = self._ground.stored.get(row.change_id, Revertible(script=None)).script
             stored = text is not None
             script = Script(f"{project}:revert/{row.name}.sql (stored)", text) if text is not None else None
-        hazards: tuple[str, ...] = ()
-        if script is not None:
-            hazards = self._judged(script)
+        program = self._compiled(script) if script is not None else None
         return ToRevert(
             component=_component(self._ground, project),
             project=project,
             change=row,
             script=script,
             stored=stored,
-            hazards=hazards,
+            hazards=program.hazards if program is not None else (),
+            doubt=self._doubt(project, row, program) if program is not None else None,
         )
 
-    def _judged(self, script: Script) -> tuple[str, ...]:
+    def _compiled(self, script: Script) -> Program | None:
         try:
-            program = compile_script(script, purpose=Purpose.REVERT)
+            return compile_script(script, purpose=Purpose.REVERT)
         except InvalidInput as error:
             self.problems += [str(problem) for problem in error.problems]
-            return ()
-        return program.hazards
+            return None
+
+    def _doubt(self, project: str, row: TrackedChange, program: Program) -> str | None:
+        """Why nobody but a person knows where to go on, where an earlier revert was interrupted."""
+        left = left_of(self._ground.tracked.unfinished, (row.change_id, row.name), project)
+        return resumption(program, units(program), left).doubt if left is not None else None
 
     def _from_commit(self, project: str, row: TrackedChange) -> Script | None:
         if project not in self._in_plan:

@@ -19,6 +19,10 @@ from reconciler.tracking import record
 from reconciler.tracking.record import Actor, ModuleIdentity
 
 _QUERIES = Queries.load("reconciler.execution")
+_WAY_OUT = (
+    "look at the database; then run it again with --allow-hazard REPEATS_STATEMENT, or, if all of the change"
+    " is there, record it as deployed with `reconciler module deploy --log-only`"
+)
 LOCKS_PER_STATEMENT = 4
 """Locks one statement that makes an object takes at the most: table, index, sequence, toast."""
 
@@ -102,6 +106,7 @@ def subject_of(
         whose=change,
         doing=f"deploying change '{change.name}' of module '{identity.project}' to database "
         f"'{session.database}'",
+        way_out=_WAY_OUT,
         explain=lambda error: explain(session, identity, change, error, actor),
     )
 

@@ -97,7 +97,7 @@ async def run_reverts(
     changes = [resources.reverts[step.change_id] for step in steps]
 
     async def carry_out(told: Steps) -> None:
-        await reverts.revert(session, changes, resources.actor, told)
+        await reverts.revert(session, changes, resources.actor, told, again=resources.repeats)
 
     await _carry_out(_Row(steps, resources, journal, go_on), carry_out, resources)
 

@@ -37,23 +37,21 @@ _QUERIES = Queries.load("reconciler.execution")
 CONCURRENT_LOCK_WAIT = "1h"
 """How long a statement that works concurrently waits for each of those before it; nobody queues behind it."""
 _CONCURRENTLY = frozenset({"create-index", "drop-index", "reindex", "detach"})
-_GO_ON = (
-    "look at the database; then run it again with --allow-hazard REPEATS_STATEMENT, or, if all of the change"
-    " is there, record it as deployed with `reconciler module deploy --log-only`"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """What is run: a script of a change, and who says what went wrong with it.
 
-    `whose` is told with what fails; `noted` names the change and says nothing yet.
+    `whose` is told with what fails; `noted` names the change and says nothing yet; `way_out` tells a person
+    what to do where nobody knows what an interrupted script has done.
     """
 
     program: Program
     noted: Unfinished
     whose: Any
     doing: str
+    way_out: str
     explain: Callable[[psycopg.Error | ScriptFault], Awaitable[ReconcilerError]]
 
 
@@ -86,10 +84,14 @@ class Run:
         left = left_of(unfinished, (self._noted.change_id, self._noted.name), self._noted.project)
         where = resumption(self._program, self._units, left)
         if where.doubt is not None and not again:
-            raise Refused(f"{self._subject.doing}: {where.doubt}", hint=_GO_ON)
+            raise Refused(f"{self._subject.doing}: {where.doubt}", hint=self._subject.way_out)
         await self._prepare(where.start)
         start = where.start
-        if where.running and left is not None and await self._is_done(self._units[start], left):
+        if (
+            where.running
+            and left is not None
+            and await self._is_done(self._units[start], left, again=again)
+        ):
             start += 1
             await self._prepare(start)
         self._noted = replace(self._noted, done=tuple(unit.hash for unit in self._units[:start]))
@@ -111,8 +113,11 @@ class Run:
         for index in settings(self._program, before):
             await self._send(index)
 
-    async def _is_done(self, unit: Unit, left: Unfinished) -> bool:
-        """What became of the unit that was under way when an earlier attempt ended."""
+    async def _is_done(self, unit: Unit, left: Unfinished, *, again: bool) -> bool:
+        """What became of the unit that was under way when an earlier attempt ended.
+
+        What nobody knows is run `again` where a person agreed to that.
+        """
         writer = self._session.writer
         if left.transaction_id is None:
             target = self._program.statements[unit.first].facts.target
@@ -125,11 +130,12 @@ class Run:
             raise DatabaseUnavailable(
                 f"{self._subject.doing}: transaction {left.transaction_id} has not ended yet"
             )
-        if status is None:
+        if status is None and not again:
             raise Refused(
-                f"{self._subject.doing}: nobody knows any more whether {left.words} committed", hint=_GO_ON
+                f"{self._subject.doing}: nobody knows any more whether {left.words} committed",
+                hint=self._subject.way_out,
             )
-        return bool(status != "aborted")
+        return status not in (None, "aborted")
 
     async def _unit(self, number: int) -> None:
         unit = self._units[number]

@@ -27,7 +27,8 @@ class Resources:
     to be broken off.
     `unprepared` are the databases whose tracking schema has to be installed before the fence can be taken;
     `standing`, by database, drift that stood when this was planned; `planned_from`, by database, what the
-    plan takes for deployed; `reverts`, by change id, how changes are taken back.
+    plan takes for deployed; `reverts`, by change id, how changes are taken back. `repeats`: somebody agreed
+    that what may have run already of an interrupted script is run again.
     """
 
     dsn: Dsn
@@ -39,6 +40,7 @@ class Resources:
     standing: Mapping[str, Mapping[str, Standing]]
     planned_from: Mapping[str, TrackedDatabase]
     reverts: Mapping[str, ToRevert] = field(default_factory=dict)
+    repeats: bool = False
     intend: Callable[[str], Awaitable[None]]
     forget: Callable[[str], Awaitable[None]]
     confirm: Callable[[], Awaitable[None]] | None = None

@@ -37,6 +37,10 @@ AT_ONCE_MAX = 32
 """Transactions under way at once."""
 QUICK_S = 0.3
 """How long a batch may take for the next one to be larger; whoever asks to stop is heard after it."""
+_WAY_OUT = (
+    "look at the database; then ask for the revert again with --allow-hazard REPEATS_STATEMENT, and where the"
+    " script cannot run twice, correct it first"
+)
 RECORDS_AT_ONCE = 200
 """Changes that are only recorded share a transaction up to this many."""
 
@@ -53,10 +57,18 @@ class Steps:
     written: Callable[[], None] | None = None
 
 
-async def revert(session: DatabaseSession, changes: Sequence[ToRevert], actor: Actor, steps: Steps) -> None:
+async def revert(
+    session: DatabaseSession,
+    changes: Sequence[ToRevert],
+    actor: Actor,
+    steps: Steps,
+    *,
+    again: bool = False,
+) -> None:
     """Take changes back in the order given; each loses its record if and only if its script ran.
 
-    Raises StepFailed with file and line, LockNotAcquired after the last try, or what `steps` raises.
+    `again`: a person agreed that what may have run already of an interrupted script is run again. Raises
+    StepFailed with file and line, LockNotAcquired after the last try, or what `steps` raises.
     """
     row = _Row(session, changes, actor, steps)
     while row.left:
@@ -64,7 +76,7 @@ async def revert(session: DatabaseSession, changes: Sequence[ToRevert], actor: A
             await steps.safe_point()
         alone = row.outside()
         if alone is not None:
-            await alone.carry_out(steps.safe_point, again=False)
+            await alone.carry_out(steps.safe_point, again=again)
         await with_lock_retries(session, row.some, steps.safe_point)
 
 
@@ -163,6 +175,7 @@ class _Row:
             whose=change,
             doing=f"reverting change '{row.name}' of module '{change.project}' in database "
             f"'{session.database}'",
+            way_out=_WAY_OUT,
             explain=lambda error: _explain(session, change, error, actor),
         )
         return outside.Run(session, subject, actor)

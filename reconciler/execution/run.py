@@ -16,7 +16,6 @@ from reconciler.execution import changes, module_tasks, provision
 from reconciler.execution.lanes import edges, lanes
 from reconciler.execution.module_tasks import Stopped
 from reconciler.execution.resources import Resources
-from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, PlanStage
 from reconciler.plan.steps import (
     AdoptDatabase,
@@ -286,17 +285,11 @@ async def _deploy(steps: Sequence[AnyStep], resources: Resources, journal: Journ
     def inside(change: DesiredChange) -> None:
         resources.interference.at(f"inside {names[change.change_id]}")
 
-    agreed = {
-        step.change_id
-        for step in queue
-        for hazard in step.hazards
-        if hazard.code is HazardCode.REPEATS_STATEMENT
-    }
     progress = changes.Progress(
         done=done,
         safe_point=safe_point,
         recorded=inside if resources.interference.active else None,
-        repeats=lambda change: change.change_id in agreed,
+        repeats=lambda _change: resources.repeats,
     )
     await begin()
     try:

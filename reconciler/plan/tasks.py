@@ -41,6 +41,8 @@ def hazards_of_revert(one: ToRevert) -> Iterable[tuple[HazardCode, str]]:
     for code, message in _MESSAGES.items():
         if code.value in one.hazards:
             yield code, message
+    if one.doubt is not None:
+        yield HazardCode.REPEATS_STATEMENT, one.doubt
 
 
 def record_step(part: ModuleDiff, change: DesiredChange) -> RecordChange:

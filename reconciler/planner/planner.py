@@ -83,12 +83,16 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """A deployment's plan with what it was made from; all of that is None where it could not be read."""
+    """A deployment's plan with what it was made from; all of that is None where it could not be read.
+
+    `allowed` are the hazards that somebody consented to, by policy or for this rollout.
+    """
 
     desired: DesiredState
     plan: DeploymentPlan
     tracked: TrackedState | None
     diff: Diff | None
+    allowed: frozenset[str] = frozenset()
 
 
 class Planner:
@@ -192,7 +196,7 @@ class Planner:
         if task.to is not None and task.module is not None:
             component = find_module(states[0], task.module).component
             try:
-                chosen = self._resolving.unkept(view, tasks.with_target(spec, component, task.to))
+                chosen = self._resolving.unkept(view, spec, target=(component, task.to))
             except SpecError as error:
                 # Without the target all of it could be resolved.
                 problem = error.problems[0]
@@ -234,7 +238,10 @@ class Planner:
         spec = parsed[0].spec if parsed else None
         if problems or spec is None:
             raise SpecError(problems)
-        return spec, self._resolving.unkept(view, spec)
+        try:
+            return spec, self._resolving.unkept(view, spec)
+        except SpecError as error:
+            raise SpecError(parsed[0].placed(error.problems)) from error
 
     async def assess(self, spec: EnvironmentSpec, desired: DesiredState, request: PlanRequest) -> Assessment:
         """Read the states of one deployment and plan it; one that cannot be read says so in its plan."""
@@ -285,7 +292,7 @@ class Planner:
             held=request.held,
             task=request.task,
         )
-        return Assessment(desired=desired, plan=plan, tracked=tracked, diff=diff)
+        return Assessment(desired=desired, plan=plan, tracked=tracked, diff=diff, allowed=allowed)
 
     async def _with_reverts(
         self,

@@ -18,6 +18,7 @@ from reconciler.execution.resources import Resources
 from reconciler.execution.run import run
 from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
+from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.plan.steps import InstallTracking, RevertChange
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
@@ -258,7 +259,9 @@ class Attempt:
             raise Refused(
                 "the state moved since the plan was made, and it now needs consent: "
                 + "; ".join(fresh.refused),
-                hint="look at the diff again, then apply with --allow-hazard",
+                hint="look at the diff again, then "
+                + ("ask for the same" if recorded.task is not None else "apply")
+                + " with --allow-hazard",
             )
         if not fresh.steps and fresh.blocked:
             raise Refused("; ".join(fresh.blocked), hint="look at the diff again")
@@ -323,6 +326,7 @@ class Attempt:
                 for part in (assessment.diff.reverts if assessment.diff is not None else ())
                 for one in part.changes
             },
+            repeats=HazardCode.REPEATS_STATEMENT.value in assessment.allowed,
             intend=intend,
             forget=forget,
             confirm=confirm,

@@ -82,3 +82,69 @@ def test_cancelled_while_a_script_never_ends(world: World) -> None:
     daemon.until_applied(second)
     assert first != second
     assert world.deployed() == ["t", "u"]
+
+
+WORKS = """
+create table done (what text);
+create procedure work(what text) language plpgsql as $$
+begin
+    insert into done values (what || ' begun'); commit;
+    perform pg_advisory_xact_lock(4712);
+    insert into done values (what || ' ended');
+end $$;
+"""
+TOLD = "CALL at modules/shop/{}/c.sql:2 was interrupted, and may have done its work"
+
+
+def killed_at_work(world: World, daemon: Daemon, other: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Kill it in the middle of a procedure of which nothing shows how far it came; then start it again."""
+    waiting = (
+        "select pid from pg_locks where locktype = 'advisory' and objid = 4712 and not granted"
+        " and database = (select oid from pg_database where datname = current_database())"
+    )
+    ((pid,),) = until(lambda: world.rows(waiting), "the procedure to be in its middle")
+    daemon.kill()
+    world.rows(f"select pg_terminate_backend({pid}, 30000)")
+    other.rollback()
+    daemon.start()
+
+
+def test_killed_where_nothing_shows_what_was_done(world: World) -> None:
+    """Deploy or revert: it is held and says so, runs again only with consent, and is done then."""
+    files = world.repository.module({"t": WORKS, "c": "-- transaction: none\ncall work('deploy')"})
+    first = world.repository.commit({**world.spec(), **world.repository.module({"t": WORKS})})
+    daemon = world.daemon().start()
+    daemon.until_applied(first)
+
+    def done() -> list[object]:
+        return [row[0] for row in world.rows("select what from done")]
+
+    def why_held() -> str:
+        return str(daemon.environment()["deployments"][0]["held"] or "")
+
+    with psycopg.connect(world.server.text(world.database)) as other:
+        other.execute("select pg_advisory_xact_lock(4712)")
+        commit = world.repository.commit(
+            {**files, "modules/shop/revert/c.sql": "-- transaction: none\ncall work('revert')"}
+        )
+        killed_at_work(world, daemon, other)
+        until(lambda: TOLD.format("deploy") in why_held(), "the deploy to be held")
+        assert (world.deployed(), done()) == (["t"], ["deploy begun"])
+        daemon.run("apply", "production", "--allow-hazard", "REPEATS_STATEMENT", "--timeout", "50")
+        daemon.until_applied(commit)
+        assert done() == ["deploy begun", "deploy begun", "deploy ended"]
+
+        other.execute("select pg_advisory_xact_lock(4712)")
+        revert = ("module", "revert", "production", "shop-schema", "--yes")
+        daemon.run(*revert)
+        killed_at_work(world, daemon, other)
+    rollout = daemon.get("/v1/environments/production/rollouts")[1]["rollouts"][0]["id"]
+    until(lambda: daemon.get(f"/v1/rollouts/{rollout}")[1]["state"] == "failed", "the revert to be held")
+    assert world.deployed() == ["t", "c"]
+    again = daemon.run(*revert, check=False)
+    assert again.returncode != 0
+    assert f"REPEATS_STATEMENT: {TOLD.format('revert')}" in again.stdout + again.stderr
+    daemon.run(*revert, "--allow-hazard", "REPEATS_STATEMENT", "--timeout", "50")
+    assert world.deployed() == ["t"]
+    assert done()[3:] == ["revert begun", "revert begun", "revert ended"]
+    assert world.rows("select count(*) from reconciler.unfinished") == [(0,)]

@@ -36,7 +36,13 @@ SELECT
 
 -- name: transaction_status :one
 -- What became of a transaction: committed, aborted, in progress, or nothing where that is long ago.
-SELECT pg_catalog.pg_xact_status(%(transaction_id)s::pg_catalog.xid8) AS status;
+-- Nor of one that is yet to come: the database was restored from a dump of another server.
+SELECT CASE
+    WHEN
+        %(transaction_id)s::pg_catalog.xid8
+        OPERATOR(pg_catalog.<) pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())
+        THEN pg_catalog.pg_xact_status(%(transaction_id)s::pg_catalog.xid8)
+END AS status;
 
 -- name: indexes_of_table :many
 -- The indexes of a table: number, schema, name, whether it can be used.

@@ -8,14 +8,14 @@ import pytest
 
 from reconciler.changes.script import Script
 from reconciler.diff.model import ToRevert
-from reconciler.errors import DatabaseUnavailable, Refused, StepFailed
+from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused, StepFailed
 from reconciler.execution import changes, outside, reverts
 from reconciler.execution.changes import Progress
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.postgres.connection import Connection, Dsn, connect
 from reconciler.state.desired import DesiredChange
 from reconciler.state.program import Purpose, compile_script
-from reconciler.state.tracked import TrackedChange
+from reconciler.state.tracked import TrackedChange, Unfinished
 from reconciler.state.units import units
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.read import read_log, read_tracked, read_unfinished
@@ -349,3 +349,51 @@ async def test_revert_scripts_run_outside_too(session: DatabaseSession) -> None:
     assert (await deployed(session), told) == ([], ["done", "done"])
     assert await read_unfinished(session.holder) == {}
     assert await rows(session, "select to_regclass('public.t')") == [(None,)]
+
+
+async def noted(session: DatabaseSession, wanted: ToRevert, transaction_id: str | None = None) -> None:
+    """Stand where a process stands that dies in the first part of a revert script."""
+    assert wanted.script is not None
+    program = compile_script(wanted.script, purpose=Purpose.REVERT)
+    row = wanted.change
+    left = Unfinished(change_id=row.change_id, project="shop", name=row.name, script_hash=None)
+    subject = outside.Subject(
+        program=program, noted=left, whose=wanted, doing="", way_out="", explain=explained
+    )
+    await outside.Run(session, subject, ACTOR).begin(units(program)[0], transaction_id=transaction_id)
+
+
+async def explained(_error: object) -> ReconcilerError:
+    return ReconcilerError("not asked for here")
+
+
+@pytest.mark.parametrize(
+    ("text", "transaction_id", "told"),
+    [
+        (
+            "-- transaction: none\ncall p()",
+            None,
+            "CALL at .*revert/i.sql:2 was interrupted, and may have done its work",
+        ),
+        ("insert into t values (1); vacuum t", "9000000000000", "nobody knows any more whether INSERT at"),
+    ],
+)
+async def test_revert_that_nobody_can_judge_waits_for_a_person(
+    session: DatabaseSession, text: str, transaction_id: str | None, told: str
+) -> None:
+    """Its record stays, the message says the way out, and with consent it is run again and done."""
+    make = (
+        "create table t (a int); create procedure p() language plpgsql as "
+        "$$ begin insert into t values (1); commit; end $$"
+    )
+    await deploy(session, change("a", text=make), change("i", text="select 1"))
+    wanted = to_revert("i", text)
+    await noted(session, wanted, transaction_id)
+    steps = reverts.Steps(done=go_on, safe_point=go_on)
+    with pytest.raises(Refused, match=told) as caught:
+        await reverts.revert(session, [wanted], ACTOR, steps)
+    assert "ask for the revert again with --allow-hazard REPEATS_STATEMENT" in str(caught.value)
+    assert (await deployed(session), await rows(session, "select a from public.t")) == (["a", "i"], [])
+    await reverts.revert(session, [wanted], ACTOR, steps, again=True)
+    assert (await deployed(session), await rows(session, "select a from public.t")) == (["a"], [(1,)])
+    assert await read_unfinished(session.holder) == {}

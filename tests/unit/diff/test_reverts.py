@@ -11,9 +11,19 @@ from reconciler.diff import reverts
 from reconciler.diff.deployed import index_of
 from reconciler.diff.model import Reverts
 from reconciler.diff.reverts import Ground
+from reconciler.plan.tasks import hazards_of_revert
 from reconciler.state.desired import DesiredChange, DesiredModule
+from reconciler.state.program import Purpose, compile_script
 from reconciler.state.task import ModuleTask, TaskVerb
-from reconciler.state.tracked import Revertible, TrackedChange, TrackedDatabase, TrackedModule, TrackedState
+from reconciler.state.tracked import (
+    Revertible,
+    TrackedChange,
+    TrackedDatabase,
+    TrackedModule,
+    TrackedState,
+    Unfinished,
+)
+from reconciler.state.units import units
 from tests.plugins.states import change, database, desired, module, tracked_database
 
 
@@ -200,3 +210,20 @@ def test_long_modules_take_no_time() -> None:
     }
     place = ground(there=tracked_database(tracked("shop", *many)), stored=stored)
     assert reverts.plan_task(place, "shop", task(to="t0")).blocked == ()
+
+
+def test_interrupted_revert_says_what_a_person_has_to_decide() -> None:
+    """What the database cannot show is a hazard that needs consent; what it can show is none."""
+    call = replace(D, revert=Script("modules/shop/revert/d.sql", "call p();\nvacuum t"))
+    assert call.revert is not None
+    parts = units(compile_script(call.revert, purpose=Purpose.REVERT))
+
+    def codes(**noted: Any) -> list[tuple[str, str]]:
+        left = Unfinished(change_id=D.change_id, project="shop", name="d", script_hash=None, **noted)
+        there = replace(THERE, unfinished={D.change_id: left})
+        found = reverts.plan_task(ground(module(A, B, C, call), there=there), "shop", task())
+        return [(code.value, message) for code, message in hazards_of_revert(found.changes[0])][1:]
+
+    told = "CALL at modules/shop/revert/d.sql:1 was interrupted, and may have done its work"
+    assert codes(running=parts[0].hash, words=parts[0].words) == [("REPEATS_STATEMENT", told)]
+    assert codes(done=(parts[0].hash,), running=parts[1].hash, words=parts[1].words) == []
