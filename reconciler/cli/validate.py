@@ -1,7 +1,7 @@
 """`reconciler validate`: check specs and modules in a work tree, offline, and name all that is wrong."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,6 +75,7 @@ class Findings:
 
 def check(root: Path, environments: str) -> Findings:
     """Check a whole source as the daemon would see it, were everything committed."""
+    from reconciler.changes.folders import module_folders
     from reconciler.spec.parse import parse_tree
 
     tree = read_tree(root)
@@ -91,11 +92,12 @@ def check(root: Path, environments: str) -> Findings:
         problems.append(Problem(message=message, hint="name their folder with --path"))
     parsed = parse_tree(specs)
     modules: set[str] = set()
+    folders = module_folders(tree.files)
     for item in parsed:
         problems += item.problems
         if item.spec is not None:
-            modules |= {module.path.strip("/") for module in item.spec.modules}
-            problems += _resolved(item.spec, tree.files)
+            modules |= _declared(item.spec, folders)
+            problems += item.placed(_resolved(item.spec, tree.files))
     beside = [path for path in _module_folders(tree.files) if path not in modules]
     for path in beside:
         problems += _module(path, tree.files)
@@ -104,6 +106,16 @@ def check(root: Path, environments: str) -> Findings:
         modules=tuple(sorted(modules | set(beside))),
         problems=_once(problems),
     )
+
+
+def _declared(spec: Any, folders: Iterable[str]) -> set[str]:
+    """The folders of the modules that a spec names or that its globs find, on any of its deployments."""
+    from reconciler.changes.folders import matches
+    from reconciler.spec.variables import module_globs, module_paths
+
+    globs = module_globs(spec)
+    found = {folder for folder in folders if any(matches(glob, folder) for glob in globs)}
+    return found | {path.strip("/") for path in module_paths(spec)}
 
 
 def _resolved(spec: Any, files: Mapping[str, bytes]) -> Iterator[Problem]:

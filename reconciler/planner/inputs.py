@@ -4,12 +4,14 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 
+from reconciler.changes.folders import matches, module_folders
 from reconciler.changes.module import module_places
 from reconciler.source.tree import SourceTree
+from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment
-from reconciler.spec.variables import module_paths
+from reconciler.spec.variables import module_globs, module_paths
 
-_MADE_BY = b"inputs 2"
+_MADE_BY = b"inputs 3"
 """To be changed with what a desired state is made from, so that no digest of before counts as equal."""
 _AFTER_SLASH = chr(ord("/") + 1)
 
@@ -30,6 +32,8 @@ class TreeInputs:
         self._paths = sorted(tree.files)
         self._places: dict[str, bytes] = {}
         self._modules: dict[str, bytes] = {}
+        self._folders: Mapping[str, str] | None = None
+        self._matching: dict[str, tuple[str, ...]] = {}
 
     def module(self, path: str) -> bytes:
         """A digest of all files that the module of a folder is read from."""
@@ -45,13 +49,36 @@ class TreeInputs:
         below = (file for place in self._module_places(path) for file in self._below(place))
         return {file: self._files[file] for file in below}
 
+    def module_folders(self) -> Mapping[str, str]:
+        """The folders with plan files, with the projects these name."""
+        if self._folders is None:
+            self._folders = module_folders(self._files)
+        return self._folders
+
+    def matching(self, glob: str) -> tuple[str, ...]:
+        """The folders with plan files that a glob means; many environments share their globs."""
+        known = self._matching.get(glob)
+        if known is None:
+            known = tuple(folder for folder in self.module_folders() if matches(glob, folder))
+            self._matching[glob] = known
+        return known
+
     def environment(self, parsed: ParsedEnvironment, declared: bytes) -> str:
         """A digest of everything an environment is made from at this commit."""
-        modules = module_paths(parsed.spec) if parsed.spec is not None else ()
+        modules = self._named(parsed.spec) if parsed.spec is not None else ()
         digest = hashlib.sha256(_MADE_BY)
         for part in (declared, *(self.module(path) for path in modules)):
             digest.update(part)
         return digest.hexdigest()
+
+    def _named(self, spec: EnvironmentSpec) -> Sequence[str]:
+        """The folders of all modules of a spec, also of those that its globs find."""
+        paths, globs = module_paths(spec), module_globs(spec)
+        if not globs:
+            return paths
+        # Where none is found, what may be said of it are the folders there are.
+        known = self.module_folders() if any(not self.matching(glob) for glob in globs) else ()
+        return sorted({*paths, *known, *(folder for glob in globs for folder in self.matching(glob))})
 
     def _module_places(self, path: str) -> tuple[str, ...]:
         return module_places(path, self._files)

@@ -17,7 +17,6 @@ from reconciler.diff.model import (
 from reconciler.diff.reverts import Ground
 from reconciler.errors import Refused
 from reconciler.plan.tasks import hazards_of_revert
-from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredDatabase, DesiredState
 from reconciler.state.registry import Registry, RegistryKind
 from reconciler.state.task import ModuleTask, find_module
@@ -30,14 +29,6 @@ LookUp = Callable[[str, RegistryKind, str | None], Awaitable[Registry | None]]
 """Gives another tool's registry of a database, in a schema or in its usual one."""
 
 _WRITABLE = (None, DatabaseNeed.UPGRADE_TRACKING, DatabaseNeed.TAKE_BASE_LINE)
-
-
-def with_target(spec: EnvironmentSpec, component: str, to: str) -> EnvironmentSpec:
-    """The spec as if one module of it went to another target."""
-    parts = tuple(
-        part.model_copy(update={"to": to}) if part.name == component else part for part in spec.components
-    )
-    return spec.model_copy(update={"spec": spec.spec.model_copy(update={"components": parts})})
 
 
 def check_target(whole: Sequence[DesiredState], chosen: Sequence[DesiredState], task: ModuleTask) -> None:

@@ -133,7 +133,7 @@ class Resolving:
             kept = self._known(view, spec.name, place.name)
             if kept is None:
                 return None
-            found.append(_usable(kept, view))
+            found.append(_usable(kept, view, spec))
         return found
 
     def states(self, view: SourceView, spec: EnvironmentSpec) -> list[DesiredState]:
@@ -144,13 +144,18 @@ class Resolving:
             if kept is None:
                 kept = _Kept(view.inputs[spec.name], self._resolve(view, spec, place.name))
                 self._keep((view.source, spec.name, place.name), kept)
-            found.append(_usable(kept, view))
+            found.append(_usable(kept, view, spec))
         return found
 
-    def unkept(self, view: SourceView, spec: EnvironmentSpec) -> list[DesiredState]:
-        """The same of a spec that stands in no commit, against the files of one; only modules are kept."""
-        resolved = [self._resolve(view, spec, place.name) for place in spec.deployments]
-        return [_usable(_Kept("", each), view) for each in resolved]
+    def unkept(
+        self, view: SourceView, spec: EnvironmentSpec, *, target: tuple[str, str] | None = None
+    ) -> list[DesiredState]:
+        """The same of a spec that stands in no commit, against the files of one; only modules are kept.
+
+        `target` puts another one in for a component.
+        """
+        resolved = [self._resolve(view, spec, place.name, target) for place in spec.deployments]
+        return [_usable(_Kept("", each), view, spec) for each in resolved]
 
     def _known(self, view: SourceView, environment: str, deployment: str) -> "_Kept | None":
         key = (view.source, environment, deployment)
@@ -168,13 +173,17 @@ class Resolving:
                 self._states.popitem(last=False)
 
     def _resolve(
-        self, view: SourceView, spec: EnvironmentSpec, deployment: str
+        self,
+        view: SourceView,
+        spec: EnvironmentSpec,
+        deployment: str,
+        target: tuple[str, str] | None = None,
     ) -> DesiredState | tuple[Problem, ...]:
         def read(path: str, target: str | None, values: Mapping[str, str]) -> ModuleContent:
             return self._module(view, path, target, values)
 
         try:
-            return resolve_with(spec, deployment, view.commit, read)
+            return resolve_with(spec, deployment, view.commit, read, view.tree.module_folders, target=target)
         except SpecError as error:
             return error.problems
 
@@ -217,11 +226,16 @@ class _Kept:
     state: DesiredState | tuple[Problem, ...]
 
 
-def _usable(kept: _Kept, view: SourceView) -> DesiredState:
-    """What is kept, at a commit. An error is made anew: one that is raised again and again would grow."""
+def _usable(kept: _Kept, view: SourceView, spec: EnvironmentSpec) -> DesiredState:
+    """What is kept, at a commit. An error is made anew: one that is raised again and again would grow.
+
+    Lines of the spec are put in here: they may move where nothing else does.
+    """
     state = kept.state
     if not isinstance(state, DesiredState):
-        raise SpecError(state)
+        parsed = view.environments.get(spec.name)
+        mine = parsed is not None and parsed.spec is spec
+        raise SpecError(parsed.placed(state) if parsed is not None and mine else state)
     return state if state.commit == view.commit else replace(state, commit=view.commit)
 
 

@@ -27,6 +27,7 @@ def check(outline: Outline) -> list[Finding]:
         _cycles(outline),
         _variables(outline),
         _same_targets(outline),
+        _module_places(outline),
     )
     found = (finding for findings in checks for finding in findings)
     return list(islice(found, PROBLEMS_MAX + 1))
@@ -247,6 +248,23 @@ def _same_targets(outline: Outline) -> Iterator[Finding]:
                 continue
             told.add(part.path)
             yield _same(part, other, target, where)
+
+
+def _module_places(outline: Outline) -> Iterator[Finding]:
+    """A Module says where it stands or which globs find it; what they find goes to the ends of its plans."""
+    for part in outline.components:
+        if part.kind != "Module":
+            continue
+        if {"path", "modules"} <= part.places:
+            hint = "leave one out: `path` names one module, `modules` has globs for several"
+            yield Finding((*part.path, "modules"), "a Module has `path` or `modules`, not both", hint)
+        elif not part.places & {"path", "modules"}:
+            yield Finding(part.path, "key 'path' is missing", "or write `modules` with globs for several")
+        if {"modules", "to"} <= part.places:
+            hint = "give the module that is to stop there a component of its own, with `path` and `to`"
+            yield Finding(
+                (*part.path, "to"), "a target is one module's, and `modules` may find several", hint
+            )
 
 
 def _target(part: ComponentOutline, values: Mapping[str, str]) -> tuple[str, ...] | None:

@@ -1,19 +1,23 @@
 """The models of an environment spec, strict and frozen; what one value says of another is `check`'s part."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
     PlainValidator,
     ValidationInfo,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from reconciler.spec import text_rules
 from reconciler.spec.text_rules import Broken, Rule
@@ -59,6 +63,19 @@ def _follows(rule: Rule, *, template: bool = False) -> AfterValidator:
         return text
 
     return AfterValidator(validate)
+
+
+@dataclass(frozen=True, slots=True)
+class _OrText:
+    """In the JSON Schema, a text may stand in the place of a value too."""
+
+    text: str
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Say that either may stand here."""
+        return {"anyOf": [{"type": "string", "description": self.text}, handler(schema)]}
 
 
 def _secret_reference(value: object, info: ValidationInfo) -> SecretReference:
@@ -113,6 +130,15 @@ Identifier = Annotated[str, _follows(text_rules.identifier, template=True)]
 DatabaseName = Annotated[str, _follows(text_rules.database, template=True)]
 SourcePath = Annotated[
     str, _follows(text_rules.path, template=True), AfterValidator(lambda path: path.removesuffix("/"))
+]
+SourceGlob = Annotated[
+    str, _follows(text_rules.glob, template=True), AfterValidator(lambda glob: glob.removesuffix("/"))
+]
+SourceGlobs = Annotated[
+    tuple[SourceGlob, ...],
+    Field(strict=False, min_length=1, max_length=LIST_ITEMS_MAX),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    _OrText("One glob."),
 ]
 Target = Annotated[str, _follows(text_rules.target, template=True)]
 ShortText = Annotated[str, _follows(text_rules.short_text, template=True)]
@@ -287,11 +313,22 @@ class DivergenceSpec(SpecModel):
 
 
 class ModuleSpec(_Component):
-    """A change module that is deployed to a database in the order of its plan file."""
+    """A change module that is deployed to a database in the order of its plan file, or several by globs."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["path"]}, {"required": ["modules"]}]}
+    )
 
     kind: Literal["Module"] = Field(description="Kind of the component.")
     database: ComponentReference = Field(description="The Database component it is deployed to.")
-    path: SourcePath = Field(description="Folder of the module, relative to the root of the source.")
+    path: SourcePath | None = Field(
+        default=None, description="Folder of the module, relative to the root of the source."
+    )
+    modules: SourceGlobs | None = Field(
+        default=None,
+        description="In place of `path`: globs for folders with plan files, each of which becomes a module "
+        "of its own that has the name of its project.",
+    )
     to: Target | None = Field(
         default=None, description="Change or tag it is deployed to; left out: the end of the plan."
     )

@@ -19,6 +19,8 @@ from reconciler.spec.words import Path
 _NAMES = frozenset({"name", "stage", "kind", "after", "from"})
 """Keys of names, in which variables are refused already."""
 
+_PLACES = ("path", "modules", "to")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentOutline:
@@ -33,6 +35,8 @@ class ComponentOutline:
     reference: str | None = None
     database: str | None = None
     module_path: str | None = None
+    places: frozenset[str] = frozenset()
+    """Which of `path`, `modules` and `to` a Module has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +103,7 @@ def _component(position: int, part: Mapping[str, object]) -> ComponentOutline:
         reference=_name(reference) if kind == "Module" else None,
         database=_text(part.get("database")) if kind == "Database" else None,
         module_path=_text(part.get("path")) if kind == "Module" else None,
+        places=frozenset(key for key in _PLACES if kind == "Module" and part.get(key) is not None),
     )
 
 

@@ -1,7 +1,7 @@
 """From the text of spec files to models, with every problem at its place; bad input never raises."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from reconciler.errors import Problem
 from reconciler.spec import text_rules, variables, yaml_text
 from reconciler.spec.check import PLACES_MAX, check
-from reconciler.spec.environment import API_VERSION, RESOLVED, EnvironmentSpec
+from reconciler.spec.environment import API_VERSION, RESOLVED, EnvironmentSpec, ModuleSpec
 from reconciler.spec.outline import outline
 from reconciler.spec.problems import PROBLEMS_MAX, Finding, findings_of, hidden, problems_of
 from reconciler.spec.variables import BadVariable
-from reconciler.spec.words import did_you_mean, shown
+from reconciler.spec.words import Path, did_you_mean, path_text, shown
 from reconciler.spec.yaml_text import Document, Mark
 
 SUFFIXES = (".yaml", ".yml")
@@ -32,6 +32,20 @@ class ParsedEnvironment:
     file: str
     spec: EnvironmentSpec | None
     problems: tuple[Problem, ...] = ()
+    globs: Mapping[str, Mark] = field(default_factory=dict, compare=False)
+    """Where the globs of modules stand, by path: what they find is known only with a commit."""
+
+    def placed(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
+        """Give those problems their place that were found in what this document says, beside a commit."""
+        return tuple(self._placed(problem) for problem in problems)
+
+    def _placed(self, problem: Problem) -> Problem:
+        if problem.file is not None or problem.path is None:
+            return problem
+        mark = self.globs.get(problem.path) or self.globs.get(problem.path.rpartition("[")[0])
+        if mark is None:
+            return replace(problem, file=self.file)
+        return replace(problem, file=self.file, line=mark.line, column=mark.column)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +130,24 @@ def _parse(file: str, document: Document) -> ParsedEnvironment:
         *hidden(document.problems, document.root, _SECRET_KEYS),
         *problems_of(findings, document, file, secret_keys=_SECRET_KEYS),
     )
-    return ParsedEnvironment(name=_name(data), file=file, spec=None if problems else spec, problems=problems)
+    return ParsedEnvironment(
+        name=_name(data),
+        file=file,
+        spec=None if problems else spec,
+        problems=problems,
+        globs=_globs(spec, document) if spec is not None and not problems else {},
+    )
+
+
+def _globs(spec: EnvironmentSpec, document: Document) -> dict[str, Mark]:
+    """Where globs stand in a sound document."""
+    found: dict[str, Mark] = {}
+    for position, part in enumerate(spec.components):
+        globs = part.modules if isinstance(part, ModuleSpec) and part.modules is not None else ()
+        places: list[Path] = [("spec", "components", position, "modules")] if globs else []
+        places += [(*places[0], number) for number in range(len(globs))]
+        found.update((path_text(place), document.mark(place)) for place in places)
+    return found
 
 
 def _name(data: Any) -> str | None:

@@ -119,6 +119,13 @@ def path(text: str) -> Broken | None:
     return None
 
 
+def glob(text: str) -> Broken | None:
+    """Globs for folders relative to the root of the source."""
+    if text.startswith("!"):
+        return Broken("a glob cannot be negated", "give a module a component of its own, with `path`")
+    return path(text)
+
+
 def target(text: str) -> Broken | None:
     """A change or tag of a plan file."""
     if not text:

@@ -1,7 +1,7 @@
 """Variables: `${name}` in the strings of a spec, `$${` for a literal `${`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from pydantic import ValidationError
@@ -92,7 +92,15 @@ def for_deployment(spec: EnvironmentSpec, deployment: str) -> EnvironmentSpec:
 
 def module_paths(spec: EnvironmentSpec) -> tuple[str, ...]:
     """Return the folders of the modules of a spec in all of its deployments, each once, in order."""
-    written = {part.path for part in spec.modules}
+    return _put_in(spec, {part.path for part in spec.modules if part.path is not None})
+
+
+def module_globs(spec: EnvironmentSpec) -> tuple[str, ...]:
+    """Return the globs of the modules of a spec in all of its deployments, each once, in order."""
+    return _put_in(spec, {glob for part in spec.modules for glob in part.modules or ()})
+
+
+def _put_in(spec: EnvironmentSpec, written: Set[str]) -> tuple[str, ...]:
     found = {path for path in written if "${" not in path}
     for place in spec.deployments if written - found else ():
         values = values_for(spec.name, place.name, spec.variables, place.variables)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from reconciler.changes.folders import module_folders
 from reconciler.changes.module import ModuleChange, read_module
 from reconciler.changes.plan_model import PlanFile
 from reconciler.changes.psql_lexer import names_in
@@ -19,6 +20,7 @@ from reconciler.state.desired import (
     DesiredState,
     TransactionMode,
 )
+from reconciler.state.globs import expanded
 from reconciler.state.program import Purpose, compile_script
 
 
@@ -45,6 +47,9 @@ ReadContent = Callable[[str, str | None, Mapping[str, str]], ModuleContent]
 Raises InvalidInput where there is none.
 """
 
+Folders = Callable[[], Mapping[str, str]]
+"""Gives the folders with plan files, with the projects these name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Context:
@@ -59,13 +64,25 @@ def resolve(spec: EnvironmentSpec, deployment: str, commit: str, files: Mapping[
     `files` are the files of the source by path. Raises SpecError with all problems of all modules.
     """
     return resolve_with(
-        spec, deployment, commit, lambda path, target, values: read_content(path, target, files, values)
+        spec,
+        deployment,
+        commit,
+        lambda path, target, values: read_content(path, target, files, values),
+        lambda: module_folders(files),
     )
 
 
-def resolve_with(spec: EnvironmentSpec, deployment: str, commit: str, read: ReadContent) -> DesiredState:
-    """The same, with the modules taken from elsewhere."""
-    own = for_deployment(spec, deployment)
+def resolve_with(
+    spec: EnvironmentSpec,
+    deployment: str,
+    commit: str,
+    read: ReadContent,
+    folders: Folders,
+    *,
+    target: tuple[str, str] | None = None,
+) -> DesiredState:
+    """The same, with the modules taken from elsewhere; `target` puts another one in for a component."""
+    own = _by_paths(for_deployment(spec, deployment), folders, target, len(spec.deployments))
     place = next(part for part in own.deployments if part.name == deployment)
     databases = {
         part.name: DesiredDatabase(
@@ -86,6 +103,21 @@ def resolve_with(spec: EnvironmentSpec, deployment: str, commit: str, read: Read
         databases=tuple(databases.values()),
         modules=_modules(own, databases, read),
     )
+
+
+def _by_paths(
+    own: EnvironmentSpec, folders: Folders, target: tuple[str, str] | None, deployments: int
+) -> EnvironmentSpec:
+    """The spec of one deployment with every module by its path."""
+    if any(part.modules for part in own.modules):
+        own = expanded(own, folders(), deployments=deployments)
+    if target is None:
+        return own
+    component, to = target
+    parts = tuple(
+        part.model_copy(update={"to": to}) if part.name == component else part for part in own.components
+    )
+    return own.model_copy(update={"spec": own.spec.model_copy(update={"components": parts})})
 
 
 def variable_names(files: Mapping[str, bytes]) -> frozenset[str]:
@@ -147,7 +179,7 @@ def _modules(
     found: list[tuple[ModuleSpec, ModuleContent]] = []
     for part in spec.modules:
         try:
-            content = read(part.path, part.to, script_values(spec, part))
+            content = read(part.path or "", part.to, script_values(spec, part))
         except InvalidInput as error:
             problems += error.problems
             continue
@@ -229,7 +261,7 @@ def _module(
         stage=spec.stage_of(part),
         database_component=database.component,
         database=database.database,
-        path=part.path,
+        path=part.path or "",
         project=content.project,
         uri=content.uri,
         target=part.to,

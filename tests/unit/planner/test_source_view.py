@@ -262,3 +262,38 @@ def test_permissions_hold_for_each_source() -> None:
     free = view(files())
     assert found.inputs["shop"] != free.inputs["shop"]
     assert found.inputs["blog"] == free.inputs["blog"]
+
+
+GLOB_SPEC = SPEC.replace('path: "modules/${{tier}}"', 'modules: "modules/*"')
+
+
+def test_a_module_that_appears_or_goes_changes_who_finds_it() -> None:
+    """An environment with globs is made anew where they find another folder, and no other environment is."""
+    found = files(**{"environments/blog.yaml": GLOB_SPEC.format(name="blog", tier="gold", dsn="SHOP_DSN")})
+    third = {
+        "modules/third/pgpm.plan": PLAN.format(name="third"),
+        "modules/third/deploy/one.sql": "SELECT 1;",
+    }
+    before, after = view(found), view(found | third, "2")
+    assert before.inputs["blog"] != after.inputs["blog"]
+    assert before.inputs["shop"] == after.inputs["shop"]
+    resolving = Resolving()
+    names = [
+        [module.component for module in resolving.states(each, spec_of(each, "blog"))[0].modules]
+        for each in (before, after, before)
+    ]
+    assert names == [["gold", "silver"], ["gold", "silver", "third"], ["gold", "silver"]]
+
+
+def test_what_globs_do_not_find_is_told_where_they_stand_now() -> None:
+    """A spec that moved in its file tells its problem at the new line, though nothing was resolved anew."""
+    text = GLOB_SPEC.replace("modules/*", "nothing/*").format(name="blog", tier="gold", dsn="SHOP_DSN")
+    resolving, lines = Resolving(), []
+    for blanks in ("", "# moved\n\n"):
+        each = view(files(**{"environments/blog.yaml": blanks + text}))
+        with pytest.raises(SpecError) as caught:
+            resolving.states(each, spec_of(each, "blog"))
+        (problem,) = caught.value.problems
+        assert problem.file == "environments/blog.yaml"
+        lines.append(problem.line)
+    assert lines == [14, 16]
