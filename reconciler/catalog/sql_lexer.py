@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+# Letters of names by what they are not: a range up to the last character takes milliseconds to compile.
+_START = r"[^\x00-@\[-^`{-\x7f]"
 _TOKEN = re.compile(
-    r"""
+    rf"""
       (?P<space>[ \t\n\r\f\v]++)
     | (?P<line_comment>--[^\n]*+)
     | (?P<block_comment>/\*)
     | (?P<escaped>[eE]'(?:[^'\\]++|\\.|'')*+'?)
     | (?P<string>'[^']*+'?)
     | (?P<quoted>"[^"]*+"?)
-    | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*+)?\$)
-    | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*+)
+    | (?P<dollar>\$(?:{_START}[^\x00-/:-@\[-^`{{-\x7f]*+)?\$)
+    | (?P<word>{_START}[^\x00-#%-/:-@\[-^`{{-\x7f]*+)
     | (?P<number>\$?[0-9][A-Za-z0-9_.]*+)
     | (?P<cast>::)
     | (?P<operator>(?:(?!--|/\*)[-+*/<>=~!@#%^&|`?])+)

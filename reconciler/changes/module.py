@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from reconciler.changes import control_file, plan_file, sqitch_config
 from reconciler.changes.plan_model import Change, Flavor, PlanFile
 from reconciler.changes.psql import Surroundings, expand
+from reconciler.changes.psql_lexer import may_need_psql
 from reconciler.changes.reference import closest
 from reconciler.changes.script import Script
 from reconciler.changes.sqitch_config import ScriptPlaces
@@ -52,6 +53,9 @@ class Module:
 
     def with_values(self, change: "ModuleChange", values: Mapping[str, str]) -> "ModuleChange":
         """A change with its scripts turned into SQL; `values` go before those of `sqitch.conf`."""
+        scripts = (change.deploy, change.revert, change.verify)
+        if not any(script is not None and may_need_psql(script.text) for script in scripts):
+            return change
 
         def made(kind: str, script: Script) -> Script:
             merged = {**self.variables.get(kind, {}), **values}
