@@ -78,17 +78,34 @@ def _busy_seconds() -> float:
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
 
+@dataclass(slots=True)
+class Others:
+    """How busy other programs kept this machine, in cores."""
+
+    cores: float = 0.0
+
+
 @contextmanager
-def alone(server_pid: int) -> Iterator[None]:
-    """Print how busy other programs kept this machine while the block ran: figures are of what they left."""
-    ours = (os.getpid(), server_pid)
+def others_beside(server_pid: int) -> Iterator[Others]:
+    """See how busy other programs keep this machine while the block runs: figures are of what they left."""
+    ours, found = (os.getpid(), server_pid), Others()
     busy, own, began = _busy_seconds(), sum(map(cpu_seconds, ours)), time.perf_counter()
     try:
-        yield
+        yield found
     finally:
         elapsed = time.perf_counter() - began
-        others = max(0.0, _busy_seconds() - busy - (sum(map(cpu_seconds, ours)) - own)) / elapsed
-        tell("other programs meanwhile", f"{others:.1f} of {psutil.cpu_count()} cores")
+        found.cores = max(0.0, _busy_seconds() - busy - (sum(map(cpu_seconds, ours)) - own)) / elapsed
+
+
+@contextmanager
+def alone(server_pid: int) -> Iterator[None]:
+    """Print how busy other programs kept this machine while the block ran."""
+    found = Others()
+    try:
+        with others_beside(server_pid) as found:
+            yield
+    finally:
+        tell("other programs meanwhile", f"{found.cores:.1f} of {psutil.cpu_count()} cores")
 
 
 def resident(pid: int) -> tuple[int, int]:
