@@ -117,16 +117,32 @@ class _Ground:
 
     def awaited(self, part: ModuleDiff) -> Iterable[str]:
         """The components that deploy what the pending changes of a module require and is not deployed yet."""
-        own, foreign = part.desired, tuple(_foreign(part))
+        own, foreign = part.desired, tuple(self._foreign(part))
         for other in self.parts if part.deploy else ():
             theirs = other.desired
             if not other.deploy or theirs.database != own.database or theirs.project == own.project:
                 continue
             here = self._recorded(own.database, theirs.project)
             if theirs.project in own.requires_modules or any(
-                wanted.project == theirs.project and not here.has(wanted) for wanted in foreign
+                self._may_mean(wanted, theirs) and not here.has(wanted) for wanted in foreign
             ):
                 yield theirs.component
+
+    def _foreign(self, part: ModuleDiff) -> Iterable[Reference]:
+        """What pending changes require of other modules; an id is that of whoever has it."""
+        own = self._line_of(part.desired)
+        for change in part.deploy:
+            for need in change.requires:
+                wanted = reference.parse(need)
+                if wanted is None or (wanted.project is None and (wanted.id is None or own.has(wanted))):
+                    continue
+                yield wanted
+
+    def _may_mean(self, wanted: Reference, theirs: DesiredModule) -> bool:
+        """Whether what is required is a change of a module, as far as the reference tells."""
+        if wanted.project is not None:
+            return wanted.project == theirs.project
+        return self._line_of(theirs).has(wanted)
 
     def _missing(self, part: ModuleDiff, need: str, blocked: Collection[str]) -> str | None:
         """Say why a requirement is missing, '' where that is clear; None where it is met."""
@@ -135,9 +151,10 @@ class _Ground:
         if wanted is None:
             return ""
         if wanted.project in (None, own.project):
-            lines = [self._line_of(own), self._recorded(own.database, own.project)]
-            lines += self._lines_in(own.database) if wanted.id is not None else ()
-            return None if any(line.has(wanted) for line in lines) else ""
+            lines = (self._line_of(own), self._recorded(own.database, own.project))
+            if any(line.has(wanted) for line in lines):
+                return None
+            return self._missing_id(part, wanted, blocked) if wanted.project is None else ""
         database = own.database
         if self._recorded(database, wanted.project or "").has(wanted):
             return None
@@ -152,6 +169,22 @@ class _Ground:
         if other is None:
             return f" (no module here deploys project '{wanted.project}' to database '{database}')"
         return self._not_coming(part, other, wanted, blocked)
+
+    def _missing_id(self, part: ModuleDiff, wanted: Reference, blocked: Collection[str]) -> str | None:
+        """Say why a change that the module itself lacks is missing: by its id it may be another module's."""
+        if wanted.id is None:
+            return ""
+        if self._has_deployed(part.desired.database, part.desired.project, wanted):
+            return None
+        for other in self.parts:
+            theirs = other.desired
+            if theirs.database != part.desired.database or theirs.project == part.desired.project:
+                continue
+            if self._line_of(theirs).has(wanted):
+                return self._not_coming(part, other, wanted, blocked)
+            if any(wanted.id == beyond for beyond, _name in theirs.beyond_target):
+                return f" (component '{theirs.component}' goes only up to its target '{theirs.target}')"
+        return " (no module here has a change of this id)"
 
     def _not_coming(
         self, part: ModuleDiff, other: ModuleDiff, wanted: Reference, blocked: Collection[str]
@@ -239,19 +272,3 @@ class _Ground:
         if found is None:
             found = self._desired[module.component] = desired_line(module)
         return found
-
-    def _lines_in(self, database: str) -> Iterable[Line]:
-        """Everything deployed in a database, or desired there."""
-        for project in self.tracked.databases.get(database, TrackedDatabase()).modules:
-            yield self._recorded(database, project)
-        for part in self.parts:
-            if part.desired.database == database:
-                yield self._line_of(part.desired)
-
-
-def _foreign(part: ModuleDiff) -> Iterable[Reference]:
-    for change in part.deploy:
-        for need in change.requires:
-            wanted = reference.parse(need) if ":" in need else None
-            if wanted is not None:
-                yield wanted

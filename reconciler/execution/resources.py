@@ -1,6 +1,7 @@
 """What the steps of one operation may use, passed in explicitly."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,6 +17,8 @@ from reconciler.state.tracked import TrackedDatabase
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.read import read_tracked
 from reconciler.tracking.record import Actor
+
+_ID = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,6 +105,10 @@ class Resources:
         if self.reverts:
             return recorded
         own = [module for module in self.desired.modules if module.database == database]
+        if any(
+            _ID.fullmatch(need) for module in own for change in module.changes for need in change.requires
+        ):
+            return recorded  # an id may be of any module's change
         named = (name for module in own for change in module.changes for name in _foreign(change))
         return {*(module.project for module in own), *named}
 

@@ -85,7 +85,7 @@ def test_everything_missing_is_listed_with_why() -> None:
     assert why == (
         "missing required changes: 'app:a1' (component 'app', which deploys it, is blocked), "
         "'gone:@v1' (no module here deploys project 'gone' to database 'shop'), "
-        f"'{'d' * 40}'"
+        f"'{'d' * 40}' (no module here has a change of this id)"
     )
     assert found["base"] == ()
 
@@ -178,3 +178,29 @@ def test_an_interleaved_history_holds_nothing_up() -> None:
         checked(one, two, deployed=[recorded(B1), recorded(*one.changes, project="app")]).values()
     ) == {()}
     assert set(checked(one, two, deployed=[recorded(B1)]).values()) == {()}
+
+
+def test_an_id_waits_for_the_module_that_has_it() -> None:
+    """A requirement by id alone orders modules like one by name, and what is missing is told before."""
+    tracked = TrackedState(databases={"shop": tracked_database()})
+
+    def awaits(need: str, deployed: Sequence[TrackedModule] = ()) -> tuple[str, ...]:
+        found = TrackedState(databases={"shop": tracked_database(*deployed)}) if deployed else tracked
+        by_project = {one.project: one for one in deployed}
+        parts = [modules.compare(one, by_project.get(one.project)) for one in (app(need), base())]
+        return requirements.check((), parts, found, STAGES)[0].awaits
+
+    assert awaits(B2.change_id) == ("base",)
+    assert awaits(f"base:{B2.change_id}") == ("base",)
+    assert awaits(B1.change_id, [recorded(B1)]) == ()
+    assert awaits("d" * 40) == ()
+    up_to_v1 = base(B1, B2, target="@v1", beyond_target=((B3.change_id, "b3"),))
+    for other, why in (
+        (base(stage="later"), "(component 'base' deploys it in the later stage 'later')"),
+        (up_to_v1, "(component 'base' goes only up to its target '@v1')"),
+        (base(database="other"), "(no module here has a change of this id)"),
+    ):
+        (told,) = checked(app(B3.change_id), other)["app"]
+        assert told == f"missing required changes: '{B3.change_id}' {why}"
+    (told,) = checked(app(B3.change_id), base(), blocked=["base"])["app"]
+    assert told.endswith("(component 'base', which deploys it, is blocked)")
