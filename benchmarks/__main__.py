@@ -1,4 +1,7 @@
-"""Run benchmarks by name, all of them where none is named: `python -m benchmarks [NAME…] [--quick]`."""
+"""Run benchmarks by name, all of them where none is named: `python -m benchmarks [NAME…] [--quick]`.
+
+Where one is named, its own options may follow; they win over those of `--quick`.
+"""
 
 import argparse
 import asyncio
@@ -17,6 +20,8 @@ NAMES = (
     "dry_run",
     "failover",
     "many",
+    "modules",
+    "rollout",
 )
 
 
@@ -24,13 +29,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], default=list(NAMES))
     parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer runs")
-    options = parser.parse_args()
+    options, own = parser.parse_known_args()
+    if own and len(options.names) != 1:
+        parser.error(f"options of one benchmark, and not of all: {' '.join(own)}")
+    failed = False
     for name in options.names or NAMES:
         module = importlib.import_module(f"benchmarks.{name}")
-        arguments = module.QUICK if options.quick else []
-        asyncio.run(module.main(arguments))
+        arguments = [*module.QUICK, *own] if options.quick else own
+        failed |= bool(asyncio.run(module.main(arguments)))
         print(flush=True)
-    return 0
+    return int(failed)
 
 
 if __name__ == "__main__":
