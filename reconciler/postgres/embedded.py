@@ -25,7 +25,7 @@ from psycopg import conninfo
 from reconciler.errors import DatabaseUnavailable, PermanentError
 from reconciler.postgres import postmaster
 from reconciler.postgres.dsn import Dsn
-from reconciler.postgres.embedded_record import FOLDER, Record, choose_home, read_record, write_record
+from reconciler.postgres.embedded_record import FOLDER, Record, chosen_home, read_record, write_record
 from reconciler.postgres.programs import Account, Outcome, account_for, find_binaries, run, runnable, tail
 from reconciler.postgres.queries import Queries
 
@@ -148,9 +148,9 @@ class EmbeddedServer:
 
     def _new_record(self) -> Record:
         account = account_for(self._folder / "server" / "data")
-        home, note = choose_home(self._state_dir, account, self._elsewhere)
-        record = Record(home=home, port=_free_port(), password=secrets.token_urlsafe(24), note=note)
-        write_record(self._folder, record)
+        with chosen_home(self._state_dir, account, self._elsewhere) as (home, note):
+            record = Record(home=home, port=_free_port(), password=secrets.token_urlsafe(24), note=note)
+            write_record(self._folder, record)
         return record
 
     def _bring_up(self, record: Record) -> Record:

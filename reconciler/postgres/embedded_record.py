@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,29 +97,52 @@ def write_record(folder: Path, record: Record) -> None:
         raise
 
 
-def choose_home(state_dir: Path, account: Account | None, elsewhere: Path | None) -> tuple[Path, str | None]:
-    """Where the server's folder goes, with a note where that is not in the state directory."""
+@contextmanager
+def chosen_home(
+    state_dir: Path, account: Account | None, elsewhere: Path | None
+) -> Iterator[tuple[Path, str | None]]:
+    """Where the server's folder goes, with a note where that is not in the state directory.
+
+    What was made for it is gone again where anything fails within the block.
+    """
     inside = state_dir / FOLDER
     if account is None or may_enter(inside, account):
-        return inside, None
-    home = _outside(state_dir, elsewhere)
+        yield inside, None
+        return
+    made: list[Path] = []
+    try:
+        home = _outside(state_dir, elsewhere, made)
+        _check_within_reach(home, inside, account)
+        yield home, f"its data is in '{home}': user '{account.name}' cannot reach '{state_dir}'"
+    except BaseException:
+        for folder in reversed(made):
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _check_within_reach(home: Path, inside: Path, account: Account) -> None:
     if not may_enter(home, account):
         raise PermanentError(
-            f"making the embedded PostgreSQL: user '{account.name}' can reach neither '{inside}' nor"
-            f" '{home}'",
+            f"making the embedded PostgreSQL: user '{account.name}' can reach neither '{inside}'"
+            f" nor '{home}'",
             hint="use a state directory that every user may pass through, such as /var/lib/reconciler",
         )
-    return home, f"its data is in '{home}': user '{account.name}' cannot reach '{state_dir}'"
 
 
-def _outside(state_dir: Path, elsewhere: Path | None) -> Path:
-    """A folder of ours that everybody may pass through; it lives as long as the state directory may."""
+def _outside(state_dir: Path, elsewhere: Path | None, made: list[Path]) -> Path:
+    """A folder of ours that everybody may pass through; it lives as long as the state directory may.
+
+    `made` gains each folder that was not there before.
+    """
     temporary = Path(tempfile.gettempdir()).resolve()
     if elsewhere is None and state_dir.resolve().is_relative_to(temporary):
         home = Path(tempfile.mkdtemp(prefix="pg-reconciler-", dir=temporary))
+        made.append(home)
         home.chmod(0o711)
         return home
     parent = elsewhere or _ELSEWHERE
+    made += [folder for folder in reversed((parent, *parent.parents)) if not folder.exists()]
     parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     facts = parent.lstat()
     if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
@@ -126,6 +151,8 @@ def _outside(state_dir: Path, elsewhere: Path | None) -> Path:
             hint="it must belong to the user who runs this, and be writable by nobody else",
         )
     home = parent / hashlib.sha256(os.fsencode(state_dir.resolve())).hexdigest()[:16]
+    if not home.exists():
+        made.append(home)
     home.mkdir(mode=0o711, exist_ok=True)
     home.chmod(0o711)
     return home
