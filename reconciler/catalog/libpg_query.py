@@ -52,7 +52,7 @@ def _parser() -> Callable[[bytes], bytes]:
         )
 
     try:
-        library = ctypes.CDLL(_library_file())
+        library = ctypes.CDLL(library_file())
         parse, free = library.pg_query_parse, library.pg_query_free_parse_result
     except (OSError, AttributeError) as error:
         raise PermanentError(
@@ -78,7 +78,8 @@ def _parser() -> Callable[[bytes], bytes]:
     return call
 
 
-def _library_file() -> str:
+def library_file() -> str:
+    """Where the library is."""
     from importlib.util import find_spec
 
     found = find_spec("postgast")

@@ -6,8 +6,10 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from reconciler import logs
+from reconciler.daemon import verdict_file
 from reconciler.daemon.control_server import control_dsn
 from reconciler.daemon.parts import Hooks, Parts, build, build_worker
 from reconciler.daemon.secrets import Secrets
@@ -92,11 +94,13 @@ async def open_local(
         ask_work=lambda: None,
         interference=Interference(),
     )
-    parts = build(settings, secrets, control, hooks, fetch_first=True)
+    known = verdict_file.load(Path(settings.state_dir))
+    parts = build(settings, secrets, control, hooks, fetch_first=True, verdicts=known)
     try:
         yield Local(settings=settings, parts=parts, control=control, hooks=hooks)
     finally:
         await parts.close()
+        verdict_file.save(Path(settings.state_dir), known)
 
 
 async def _install(control: Dsn) -> None:

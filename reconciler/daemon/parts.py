@@ -23,6 +23,7 @@ from reconciler.source.access import HistoryPolicy, SignaturePolicy, SourceAcces
 from reconciler.source.repository import Repository
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.permissions import restrict
+from reconciler.state.verdicts import Verdicts
 from reconciler.worker import Worker, WorkerHooks, WorkerLimits
 
 CONTROL_CONNECTIONS = 8
@@ -69,8 +70,12 @@ def build(
     *,
     fetch_first: bool,
     shared: bool = False,
+    verdicts: Verdicts | None = None,
 ) -> Parts:
-    """Build everything but the worker; opens nothing yet. `shared`: passes wait to be told of peers."""
+    """Build everything but the worker; opens nothing yet. `shared`: passes wait to be told of peers.
+
+    `verdicts` are what is known of scripts from before, and take in what is found.
+    """
     connections = Connections(
         per_database=settings.limits.connections_per_database,
         per_server=settings.limits.connections_per_server,
@@ -95,6 +100,7 @@ def build(
             full_read_interval_s=settings.limits.full_read_interval_s,
         ),
         emit=hooks.emit,
+        verdicts=verdicts,
     )
     heads = Heads(
         sources=repositories,

@@ -34,6 +34,7 @@ from reconciler.spec.values import SecretReference
 from reconciler.state.desired import DesiredState
 from reconciler.state.task import ModuleTask, TaskVerb, find_module, narrowed
 from reconciler.state.tracked import TrackedState
+from reconciler.state.verdicts import Verdicts
 from reconciler.tracking.install import TRACKING_VERSION
 
 VERSIONS = Versions(tracking=TRACKING_VERSION, fingerprint_algorithm=ALGORITHM)
@@ -108,11 +109,12 @@ class Planner:
         resolve_secret: Callable[[SecretReference], str],
         limits: PlannerLimits,
         emit: Callable[[Event], None],
+        verdicts: Verdicts | None = None,
     ) -> None:
         self._sources = sources
         self._paths = paths
         self._parsing = Parsing(restrict=restrict or (lambda _source, parsed: parsed))
-        self._resolving = Resolving()
+        self._resolving = Resolving(verdicts=verdicts)
         self._resolve_secret = resolve_secret
         self._limits = limits
         self._emit = emit

@@ -17,6 +17,7 @@ from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment, ParsedFile, parse_spec_file, put_together
 from reconciler.state.desired import DesiredState
 from reconciler.state.resolve import ModuleContent, read_content, resolve_with, variable_names
+from reconciler.state.verdicts import Verdicts
 
 SPEC_SUFFIXES = (".yaml", ".yml")
 SLICE_FILES = 50
@@ -119,7 +120,15 @@ class Parsing:
 class Resolving:
     """Resolves environments, each content once; modules are shared between those that deploy them."""
 
-    def __init__(self, *, weight_max: int = 64 * 1024 * 1024, states_max: int = STATES_MAX) -> None:
+    def __init__(
+        self,
+        *,
+        weight_max: int = 64 * 1024 * 1024,
+        states_max: int = STATES_MAX,
+        verdicts: Verdicts | None = None,
+    ) -> None:
+        """`verdicts` are what is known of scripts from before, where anything is."""
+        self._verdicts = verdicts
         self._modules: TextCache[ModuleContent | tuple[Problem, ...]] = TextCache(weight_max=weight_max)
         self._names: TextCache[frozenset[str]] = TextCache(weight_max=weight_max // 16)
         self._states: OrderedDict[tuple[str, str, str], list[_Kept]] = OrderedDict()
@@ -199,7 +208,7 @@ class Resolving:
         if found is None:
             files = view.tree.module_files(path)
             try:
-                found = read_content(path, target, files, values)
+                found = read_content(path, target, files, values, self._verdicts)
             except InvalidInput as error:
                 found = tuple(error.problems)
             changes = len(found.changes) if isinstance(found, ModuleContent) else 0

@@ -17,6 +17,7 @@ from reconciler.changes.psql import Surroundings, expand
 from reconciler.changes.psql_lexer import may_need_psql
 from reconciler.changes.script import Script
 from reconciler.errors import Problem, ScriptError
+from reconciler.state.verdicts import Verdict, Verdicts
 
 DELETES_DATA = "DELETES_DATA"
 REWRITES_TABLE = "REWRITES_TABLE"
@@ -165,6 +166,28 @@ def compile_script(script: Script, *, purpose: Purpose) -> Program:
         expansion=expansion,
         copies=made.copies,
     )
+
+
+def judge(script: Script, *, purpose: Purpose, verdicts: Verdicts | None = None) -> Verdict:
+    """Say what a script is; one that cannot run raises a `ScriptError` with every problem.
+
+    Plain SQL is always the same for the same text, so what is known of that is not looked at again.
+    """
+    key = None
+    if verdicts is not None and script.expansion is None:
+        key = text_key(script.text, purpose.value).hex()
+        known = verdicts.get(key)
+        if known is not None:
+            return known
+    program = compile_script(script, purpose=purpose)
+    verdict = Verdict(
+        parse_hash=program.parse_hash if purpose is Purpose.DEPLOY else "",
+        hazards=tuple(program.hazards),
+        transactional=program.transactional,
+    )
+    if verdicts is not None and key is not None and program.expansion is None:
+        verdicts.put(key, verdict)
+    return verdict
 
 
 def _known(script: Script, purpose: Purpose) -> _Compiled:

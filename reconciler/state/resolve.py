@@ -21,7 +21,8 @@ from reconciler.state.desired import (
     TransactionMode,
 )
 from reconciler.state.globs import expanded
-from reconciler.state.program import Purpose, compile_script
+from reconciler.state.program import Purpose, judge
+from reconciler.state.verdicts import Verdicts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +135,11 @@ def read_content(
     target: str | None,
     files: Mapping[str, bytes],
     values: Mapping[str, str] = MappingProxyType({}),
+    verdicts: Verdicts | None = None,
 ) -> ModuleContent:
-    """Read a module and compile the scripts its target reaches; raises InvalidInput where it is broken.
+    """Read a module and judge the scripts its target reaches; raises InvalidInput where it is broken.
 
-    `values` are those of the variables that scripts may use.
+    `values` are those of the variables that scripts may use, `verdicts` what is known of scripts already.
     """
     module = read_module(path, files)
     last = _last(module.plan, target)
@@ -145,7 +147,7 @@ def read_content(
     problems: list[Problem] = []
     for change in module.changes[: last + 1]:
         try:
-            changes.append(_change(module.with_values(change, values)))
+            changes.append(_change(module.with_values(change, values), verdicts))
         except InvalidInput as error:
             problems += error.problems
     return ModuleContent(
@@ -277,15 +279,15 @@ def _module(
     )
 
 
-def _change(change: ModuleChange) -> DesiredChange:
+def _change(change: ModuleChange, verdicts: Verdicts | None) -> DesiredChange:
     problems: list[Problem] = []
     if change.verify is not None:
         try:
-            compile_script(change.verify, purpose=Purpose.VERIFY)
+            judge(change.verify, purpose=Purpose.VERIFY, verdicts=verdicts)
         except InvalidInput as error:
             problems += error.problems
     try:
-        program = compile_script(change.deploy, purpose=Purpose.DEPLOY)
+        found = judge(change.deploy, purpose=Purpose.DEPLOY, verdicts=verdicts)
     except InvalidInput as error:
         raise SpecError([*error.problems, *problems]) from error
     if problems:
@@ -304,7 +306,7 @@ def _change(change: ModuleChange) -> DesiredChange:
         revert=change.revert,
         verify=change.verify,
         script_hash=change.script_hash,
-        parse_hash=program.parse_hash,
-        hazards=tuple(program.hazards),
-        transactional=program.transactional,
+        parse_hash=found.parse_hash,
+        hazards=found.hazards,
+        transactional=found.transactional,
     )
