@@ -28,7 +28,8 @@ Interruption = Literal["cancel", "stop", "superseded"]
 class Claim:
     """The right to work on one operation; every write for it names `lease_token`.
 
-    `first`: it was never claimed before, so its plan has to be checked against what is there.
+    `first`: it was never claimed before, so its plan has to be checked against what is there. `approved`: the
+    digest of the plan that a person agreed to, where somebody had to.
     """
 
     operation: str
@@ -45,6 +46,7 @@ class Claim:
     lease_token: int
     policy: RolloutPolicy
     allow_hazards: tuple[str, ...]
+    approved: str | None = None
 
 
 async def claim(
@@ -182,6 +184,7 @@ def _claim(row: Row, *, first: bool) -> Claim:
         lease_token=row["lease_token"],
         policy=policy_of(row),
         allow_hazards=tuple(row["allow_hazards"]),
+        approved=row["approved"],
     )
 
 

@@ -103,6 +103,10 @@ async def write_down(connection: Connection, moved: Sequence[Moved]) -> None:
     left_flight = [item.id for item in moved if item.after not in IN_FLIGHT]
     if left_flight:
         await run(connection, "settle_steps", ids=left_flight)
+    given_up = [item for item in moved if item.after in _ENDS_APPROVALS]
+    for reason in dict.fromkeys(item.reason for item in given_up):
+        ids = [item.id for item in given_up if item.reason == reason]
+        await run(connection, "void_approvals", operations=ids, reason=reason or "it ended")
     for item in moved:
         await _write_hold(connection, item)
         if item.after is OperationState.COMPLETED and item.scope == FULL_SCOPE and item.whole:
@@ -139,6 +143,9 @@ async def _write_hold(connection: Connection, item: Moved) -> None:
             commit=item.commit,
         )
 
+
+_ENDS_APPROVALS = frozenset({OperationState.CANCELLED, OperationState.SUPERSEDED})
+"""States after which nobody has agreed any more to a plan that never began."""
 
 _KINDS: Mapping[OperationState, str] = {
     OperationState.RUNNING: "operation.resumed",

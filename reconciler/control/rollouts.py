@@ -1,12 +1,13 @@
 """Records rollouts and reads them for people; carrying them out is in claims and transitions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from reconciler.control import approvals
 from reconciler.control.environments import free_holds
 from reconciler.control.events import NewEvent, append_all
 from reconciler.control.moves import Moved, Why, move
@@ -89,12 +90,41 @@ async def record(connection: Connection, new: NewRollout) -> str:
             return str(covering)
         await _check_not_done(connection, new)
         await _settle_holds(connection, new)
-        rollout = await _insert(connection, new)
         replaced = [row for row in unfinished if _is_replaced(row, new)]
+        ended = await _ended(connection, new)
+        rollout = await _insert(connection, _asking_anew(new, [*ended, *_still_asked(new, replaced)]))
+        await approvals.replace(connection, [row["id"] for row in ended], rollout)
         reason = f"rollout {rollout} at {new.commit[:12]} takes its place"
         superseded = await _supersede(connection, replaced, rollout, reason)
         await settle(connection, new.environment, superseded, rollouts=[rollout])
         return str(rollout)
+
+
+def _asking(new: NewRollout) -> list[str]:
+    """The deployments whose plans wait for approval."""
+    waits = OperationState.WAITING_FOR_APPROVAL
+    return [item.deployment for item in new.operations if item.initial is waits]
+
+
+async def _ended(connection: Connection, new: NewRollout) -> list[Row]:
+    """Plans for the same commit that nobody carries out any more, for the state moved."""
+    names = _asking(new)
+    return await approvals.ended(connection, new.environment, new.commit, names) if names else []
+
+
+def _still_asked(new: NewRollout, replaced: Sequence[Row]) -> list[Row]:
+    """Plans for the same commit that still wait, for what was there before the state moved."""
+    names, waits = _asking(new), OperationState.WAITING_FOR_APPROVAL.value
+    return [
+        {**row, "approved_by": None}
+        for row in replaced
+        if row["state"] == waits and row["commit"] == new.commit and row["deployment"] in names
+    ]
+
+
+def _asking_anew(new: NewRollout, before: Sequence[Row]) -> NewRollout:
+    why = approvals.asks_anew(before)
+    return new if why is None else replace(new, reason=f"{new.reason}; {why}")
 
 
 async def _check_not_done(connection: Connection, new: NewRollout) -> None:
@@ -137,6 +167,25 @@ async def supersede(
         moved = await _supersede(connection, older, None, f"commit {commit[:12]} is newer: {reason}")
         await settle(connection, environment, moved)
         return len(older)
+
+
+async def supersede_moved(
+    connection: Connection, environment: str, commit: str, deployments: Sequence[str], *, owner: str | None
+) -> int:
+    """End what waits for approval where the state moved and nothing of the plan is left; gives how many."""
+    async with changing(connection, f"ending plans that wait for approval in environment '{environment}'"):
+        await lock_owned(connection, environment, owner)
+        rows = await many(connection, "unfinished_operations", environment=environment)
+        waits = OperationState.WAITING_FOR_APPROVAL.value
+        gone = [
+            row
+            for row in rows
+            if row["state"] == waits and row["commit"] == commit and row["deployment"] in deployments
+        ]
+        if gone:
+            reason = "the state moved since it was planned, and nothing of the plan is left to be done"
+            await settle(connection, environment, await _supersede(connection, gone, None, reason))
+        return len(gone)
 
 
 def _covers(row: Row, new: NewRollout) -> bool:

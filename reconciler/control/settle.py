@@ -29,7 +29,7 @@ from reconciler.rollout.summary import (
     derive,
     halted,
 )
-from reconciler.rollout.verbs import EVENTS, RequestVerb, answer
+from reconciler.rollout.verbs import EVENTS, INTERRUPTING, RequestVerb, Seen, answer
 
 ROUNDS_MAX = 20
 """A move may lead to others, such as a halt; each round moves operations on, so a few rounds are enough."""
@@ -37,12 +37,16 @@ ROUNDS_MAX = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One operation as its rollout sees it; `task`: it is of modules by hand, and not of everything."""
+    """One operation as its rollout sees it.
+
+    `task`: it is of modules by hand, and not of everything. `replaced`: something newer takes its place.
+    """
 
     id: int
     deployment: str
     state: OperationState
     task: bool = False
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +69,7 @@ class Whole:
 
     @property
     def named(self) -> tuple[tuple[str, OperationState], ...]:
-        """The operations as `rollout.next` and `rollout.verbs` take them."""
+        """The operations as `rollout.next` takes them."""
         return tuple((member.deployment, member.state) for member in self.members)
 
     def after(self, moved: Sequence[Moved]) -> "Whole":
@@ -95,7 +99,9 @@ def policy_of(row: Row) -> RolloutPolicy:
 
 
 def _whole(row: Row) -> Whole:
-    members = zip(row["operations"], row["deployments"], row["states"], row["tasks"], strict=True)
+    members = zip(
+        row["operations"], row["deployments"], row["states"], row["tasks"], row["replaced"], strict=True
+    )
     return Whole(
         id=row["id"],
         environment=row["environment"],
@@ -105,8 +111,10 @@ def _whole(row: Row) -> Whole:
         policy=policy_of(row),
         released=row["released"],
         members=tuple(
-            Member(id=number, deployment=deployment, state=OperationState(state), task=task)
-            for number, deployment, state, task in members
+            Member(
+                id=number, deployment=deployment, state=OperationState(state), task=task, replaced=replaced
+            )
+            for number, deployment, state, task, replaced in members
         ),
     )
 
@@ -126,7 +134,11 @@ async def settle(
     for _ in range(ROUNDS_MAX):
         await write_down(connection, fresh)
         wholes = await read_wholes(connection, touched)
-        fresh = await _halt(connection, wholes) or await _carry_out(connection, wholes)
+        fresh = (
+            await _halt(connection, wholes)
+            or await _carry_out(connection, wholes)
+            or await _end_replaced(connection, wholes)
+        )
         everything += fresh
         if not fresh:
             break
@@ -173,24 +185,28 @@ async def _halt(connection: Connection, wholes: Sequence[Whole]) -> list[Moved]:
 
 
 async def _carry_out(connection: Connection, wholes: Sequence[Whole]) -> list[Moved]:
-    """Do what requests that wait ask of operations no worker holds, and settle those that are through."""
+    """Do what requests that wait ask of operations no worker holds, and settle those that are through.
+
+    Only stop and cancel ever wait; what else is asked has its answer before it is acknowledged.
+    """
     moved: list[Moved] = []
     known = {whole.id: whole for whole in wholes}
     for request in await many(connection, "pending_requests", rollouts=sorted(known)):
         verb = RequestVerb(request["verb"])
-        if verb not in EVENTS:
+        if verb not in INTERRUPTING:
             continue
         whole = known[request["rollout"]]
         chosen = [member for member in whole.members if request["deployment"] in (None, member.deployment)]
         found = answer(
             verb,
-            whole.named,
-            [member.deployment for member in chosen],
+            [Seen(name=member.deployment, state=member.state) for member in whole.members],
+            {member.deployment for member in chosen},
             whole.policy,
             released=whole.released,
         )
         ids = [member.id for member in chosen if member.deployment in found.move]
-        why = Why(reason=f"asked for by {request['requested_by']} (request {request['id']})")
+        words = f": {request['why']}" if request["why"] else ""
+        why = Why(reason=f"asked for by {request['requested_by']} (request {request['id']}){words}")
         done = await move(connection, ids, EVENTS[verb], why)
         moved += done
         known[whole.id] = whole.after(done)
@@ -200,6 +216,18 @@ async def _carry_out(connection: Connection, wholes: Sequence[Whole]) -> list[Mo
     return moved
 
 
+async def _end_replaced(connection: Connection, wholes: Sequence[Whole]) -> list[Moved]:
+    """End what a worker let go of while something newer was to take its place: nobody goes on with it."""
+    takes = targets(OperationEvent.SUPERSEDE)
+    ids = [
+        member.id
+        for whole in wholes
+        for member in whole.members
+        if member.replaced and member.state in takes and member.state not in IN_FLIGHT
+    ]
+    return await move(connection, ids, OperationEvent.SUPERSEDE, Why(reason="something newer took its place"))
+
+
 async def _resolve(
     connection: Connection, request: Row, chosen: Sequence[Member], refusal: str | None
 ) -> None:
@@ -207,7 +235,7 @@ async def _resolve(
     effect = set(targets(EVENTS[RequestVerb(request["verb"])]).values())
     reached = [member.deployment for member in chosen if member.state in effect]
     missed = [f"'{m.deployment}' is {m.state.value}" for m in chosen if m.state not in effect]
-    if refusal is not None and not (reached and request["verb"] in ("stop", "cancel")):
+    if refusal is not None and not reached:
         await resolve(connection, request, state="failed", reason=refusal)
     elif reached:
         rest = f"; {', '.join(missed)}" if missed else ""

@@ -144,7 +144,11 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestStatus:
-    """What an operator asked of a rollout: `pending`, `completed` or `failed` with a reason."""
+    """What an operator asked of a rollout: `pending`, `completed` or `failed` with a reason.
+
+    `why` are the words of whoever asked, `digest` what they agreed to. `already`: the same was asked before
+    and still waits; this is that request.
+    """
 
     id: str
     rollout: str
@@ -155,3 +159,6 @@ class RequestStatus:
     requested_by: str
     created_at: datetime
     resolved_at: datetime | None
+    why: str | None = None
+    digest: str | None = None
+    already: bool = False

@@ -97,7 +97,11 @@ WHERE
 RETURNING
     o.id::text AS operation, o.rollout::text AS rollout, o.environment, r.source, o.deployment, r.commit,
     r.scope, o.plan, o.plan_digest, o.attempts, o.lease_token, r.allow_hazards, r.ordering, r.on_failure,
-    r.max_parallel, r.promotion;
+    r.max_parallel, r.promotion,
+    (
+        SELECT a.plan_digest FROM reconciler_control.approvals AS a
+        WHERE a.operation = o.id AND a.void_at IS NULL
+    ) AS approved;
 
 -- name: hand_back :one
 -- Lets anyone resume an operation at once; the token moves, so that the one before cannot write.

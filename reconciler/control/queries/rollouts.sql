@@ -62,7 +62,8 @@ SELECT
     array_agg(o.id ORDER BY o.ordinal) AS operations,
     array_agg(o.deployment ORDER BY o.ordinal) AS deployments,
     array_agg(o.state::text ORDER BY o.ordinal) AS states,
-    array_agg(coalesce(o.plan -> 'task', 'null') <> 'null' ORDER BY o.ordinal) AS tasks
+    array_agg(coalesce(o.plan -> 'task', 'null') <> 'null' ORDER BY o.ordinal) AS tasks,
+    array_agg(o.superseded_at IS NOT NULL ORDER BY o.ordinal) AS replaced
 FROM reconciler_control.rollouts AS r
 INNER JOIN reconciler_control.operations AS o ON r.id = o.rollout
 WHERE r.id = ANY(%(ids)s)

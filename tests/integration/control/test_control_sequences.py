@@ -148,6 +148,7 @@ class World:
             verb=verb.value,
             deployment=deployment if deployment in names else None,
             requested_by="ada",
+            digest="sha256:1" if verb is RequestVerb.APPROVE else None,
         )
 
     async def check(self) -> None:

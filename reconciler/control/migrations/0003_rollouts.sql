@@ -1,0 +1,72 @@
+-- Rollouts with an operator in control: why something was asked for, who agreed to which plan, what replaced what.
+
+ALTER TABLE reconciler_control.requests
+ADD COLUMN why text CHECK (why <> ''),
+ADD COLUMN digest text CHECK (digest <> '');
+COMMENT ON COLUMN reconciler_control.requests.why IS 'Why, in the words of whoever asked.';
+COMMENT ON COLUMN reconciler_control.requests.digest IS 'Digest of the plan that is agreed to; approve only.';
+
+CREATE TABLE reconciler_control.approvals (
+    operation bigint PRIMARY KEY REFERENCES reconciler_control.operations (id),
+    request bigint NOT NULL REFERENCES reconciler_control.requests (id),
+    plan_digest text NOT NULL CHECK (plan_digest <> ''),
+    approved_by text NOT NULL,
+    approved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    used_at timestamptz,
+    void_at timestamptz,
+    void_reason text CHECK (void_reason <> ''),
+    CONSTRAINT approvals_void_says_why CHECK ((void_at IS NULL) = (void_reason IS NULL))
+);
+COMMENT ON TABLE reconciler_control.approvals IS
+'Who agreed to the plan of an operation, and what became of that; an operation is approved once.';
+COMMENT ON COLUMN reconciler_control.approvals.operation IS 'Operation whose plan was agreed to.';
+COMMENT ON COLUMN reconciler_control.approvals.request IS 'Request that agreed to it.';
+COMMENT ON COLUMN reconciler_control.approvals.plan_digest IS 'Digest of that plan; no other one is carried out.';
+COMMENT ON COLUMN reconciler_control.approvals.approved_by IS 'Who agreed.';
+COMMENT ON COLUMN reconciler_control.approvals.approved_at IS 'When.';
+COMMENT ON COLUMN reconciler_control.approvals.used_at IS
+'When a worker found the plan to be what still is to be done, and began.';
+COMMENT ON COLUMN reconciler_control.approvals.void_at IS 'Since when it no longer counts.';
+COMMENT ON COLUMN reconciler_control.approvals.void_reason IS 'Why it no longer counts.';
+CREATE INDEX approvals_of_request ON reconciler_control.approvals (request);
+COMMENT ON INDEX reconciler_control.approvals_of_request IS 'Serves the foreign key.';
+
+CREATE INDEX operations_superseded_by ON reconciler_control.operations (superseded_by)
+WHERE superseded_by IS NOT NULL;
+COMMENT ON INDEX reconciler_control.operations_superseded_by IS
+'Serves read_replaced, which tells what a rollout took the place of, and the foreign key.';
+CREATE INDEX requests_of_rollout ON reconciler_control.requests (rollout, id);
+COMMENT ON INDEX reconciler_control.requests_of_rollout IS 'Serves read_requests.';
+
+
+-- Rollouts over many deployments: a limit for each server, and what a claim reads is as much as it takes.
+
+CREATE TABLE reconciler_control.servers (
+    name text PRIMARY KEY CHECK (name <> '')
+);
+COMMENT ON TABLE reconciler_control.servers IS
+'Servers that operations write to; whoever claims for one takes its row, so that the limit for it holds.';
+COMMENT ON COLUMN reconciler_control.servers.name IS 'Host and port, as connection strings name them.';
+
+ALTER TABLE reconciler_control.operations
+ADD COLUMN server text CHECK (server <> ''),
+ADD COLUMN waits integer NOT NULL DEFAULT 0 CHECK (waits >= 0);
+COMMENT ON COLUMN reconciler_control.operations.server IS
+'Server of the deployment, where it was known; operations in flight are limited for each.';
+COMMENT ON COLUMN reconciler_control.operations.waits IS
+'How often in a row it gave its worker back because another was at work in its database; costs no attempt.';
+CREATE INDEX operations_by_state ON reconciler_control.operations (rollout, state, ordinal);
+COMMENT ON INDEX reconciler_control.operations_by_state IS
+'Serves rollout_briefs, candidates and claimable: what is there and what is next, without counting all.';
+CREATE INDEX operations_in_order ON reconciler_control.operations (rollout, ordinal)
+WHERE finished_at IS NULL;
+COMMENT ON INDEX reconciler_control.operations_in_order IS
+'Serves candidates and claimable: the first that those after it wait for.';
+CREATE INDEX operations_replaced ON reconciler_control.operations (rollout)
+WHERE finished_at IS NULL AND superseded_at IS NOT NULL;
+COMMENT ON INDEX reconciler_control.operations_replaced IS 'Serves rollout_briefs.';
+CREATE INDEX operations_on_server ON reconciler_control.operations (server)
+WHERE state IN ('running', 'promoting', 'reverting');
+COMMENT ON INDEX reconciler_control.operations_on_server IS 'Serves claim_operations.';
+CREATE INDEX rollouts_of_source_under_way ON reconciler_control.rollouts (source) WHERE finished_at IS NULL;
+COMMENT ON INDEX reconciler_control.rollouts_of_source_under_way IS 'Serves candidates.';
