@@ -34,7 +34,18 @@ from benchmarks.figures import INSIDE, Book, as_json, as_text
 from benchmarks.fleet import Fleet, fleet
 from benchmarks.meters import others_beside
 
-QUICK = ["--changes", "50", "--rounds", "1", "--side-changes", "100", "--side-rounds", "1"]
+QUICK = [
+    "--changes",
+    "50",
+    "--rounds",
+    "1",
+    "--side-by-side",
+    "2",
+    "--side-changes",
+    "100",
+    "--side-rounds",
+    "1",
+]
 PEERS = ("sqitch", "pgpm")
 ENGINE_FOLDER = Path(__file__).resolve().parents[1] / ".tools" / "pgpm-engine"
 SQITCH_CHANGES_MAX = 500
@@ -56,8 +67,9 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--full", action="store_true", help="Sqitch also beyond 500 changes, and in every round"
     )
     parser.add_argument(
-        "--side-changes", type=int, default=250, help="changes of each of 2 and 4 modules; 0: none"
+        "--side-by-side", type=_sizes, default=(2, 4), metavar="N,N…", help="modules at once; 0: none"
     )
+    parser.add_argument("--side-changes", type=int, default=250, help="changes of each of those modules")
     parser.add_argument("--side-rounds", type=int, default=3)
     parser.add_argument("--output", choices=("text", "json"), default="text")
     return parser.parse_args(arguments)
@@ -161,8 +173,11 @@ def about(made: Fleet) -> dict[str, Any]:
 
 
 def measure(made: Fleet, options: argparse.Namespace, book: Book) -> None:
-    """All sizes, all rounds."""
+    """All sizes, all rounds, after one that is not counted: it makes the control schema, and reads programs."""
     engine = None if "pgpm" in options.without else pgpm.install(ENGINE_FOLDER)
+    warm_up = Chain(project="chain2", changes=2)
+    everybody = contestants(made, warm_up, engine, sqitch="sqitch" not in options.without)
+    take_turns(made, everybody, warm_up.changes, 0, Book())
     for changes in options.changes:
         chain = Chain(project=f"chain{changes}", changes=changes)
         everybody = contestants(made, chain, engine, sqitch="sqitch" not in options.without)
@@ -172,8 +187,8 @@ def measure(made: Fleet, options: argparse.Namespace, book: Book) -> None:
 
 
 def measure_side_by_side(made: Fleet, options: argparse.Namespace, book: Book) -> None:
-    """Two and four modules at once and in a row."""
-    for modules in (2, 4) if options.side_changes else ():
+    """Several modules at once and in a row."""
+    for modules in filter(None, options.side_by_side):
         chains = side_by_side.chains(modules, options.side_changes)
         everybody = side_by_side.contestants(made, chains)
         for number in range(options.side_rounds):
