@@ -87,11 +87,7 @@ class Run:
             raise Refused(f"{self._subject.doing}: {where.doubt}", hint=self._subject.way_out)
         await self._prepare(where.start)
         start = where.start
-        if (
-            where.running
-            and left is not None
-            and await self._is_done(self._units[start], left, again=again)
-        ):
+        if where.running and left is not None and await self._is_done(self._units[start], left, again=again):
             start += 1
             await self._prepare(start)
         self._noted = replace(self._noted, done=tuple(unit.hash for unit in self._units[:start]))

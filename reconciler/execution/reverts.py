@@ -4,24 +4,20 @@ A revert script and the removal of its record are one transaction.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from itertools import takewhile
 
 import psycopg
 
 from reconciler.diff.model import ToRevert
 from reconciler.errors import LeaseLost, ReconcilerError, Refused, StepFailed
-from reconciler.execution import at_once, outside
-from reconciler.execution.scripts import (
-    Batch,
-    ScriptFault,
-    place_of,
-    reset,
-    roll_back,
-    with_lock_retries,
-)
+from reconciler.execution import outside
+from reconciler.execution.messages import Chapter, Exchange, Piece
+from reconciler.execution.pace import Pace, fitting
+from reconciler.execution.phrases import Phrases, is_quiet
+from reconciler.execution.scripts import ScriptFault, place_of, roll_back, with_lock_retries
 from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.connection import is_transient, translate
 from reconciler.postgres.queries import Queries
@@ -33,10 +29,6 @@ from reconciler.tracking.errors import translate as translate_record
 from reconciler.tracking.record import Actor, ChangeRecord, Failure, ModuleIdentity
 
 _QUERIES = Queries.load("reconciler.execution")
-AT_ONCE_MAX = 32
-"""Transactions under way at once."""
-QUICK_S = 0.3
-"""How long a batch may take for the next one to be larger; whoever asks to stop is heard after it."""
 _WAY_OUT = (
     "look at the database; then ask for the revert again with --allow-hazard REPEATS_STATEMENT, and where the"
     " script cannot run twice, correct it first"
@@ -81,10 +73,7 @@ async def revert(
 
 
 class _Row:
-    """Changes to take back, a transaction each, as many sent at once as are quick.
-
-    While the server writes one transaction to the disk, the next ones are on their way.
-    """
+    """Changes to take back, a transaction each, as many sent at once as are quick."""
 
     def __init__(
         self, session: DatabaseSession, changes: Sequence[ToRevert], actor: Actor, steps: Steps
@@ -93,8 +82,11 @@ class _Row:
         self._changes = changes
         self._actor = actor
         self._steps = steps
+        self._phrases = Phrases(session, actor)
+        self._pace = Pace(alone=steps.written is not None)
         self._position = 0
-        self._at_once = 1
+        self._watched = True
+        """Whether event triggers may be there; they may read what was sent, so that each statement is."""
 
     @property
     def begun(self) -> bool:
@@ -109,56 +101,75 @@ class _Row:
     async def some(self) -> None:
         """Take the next ones back; those before one that fails stay so, and it is the next then."""
         group = self._together()
-        programs = [(change, _program(change)) for change in group]
-        if len(group) > 1 and all(at_once.may_share(program) for _change, program in programs):
-            await self._as_one_message(programs)
-        else:
-            await self._one_by_one(group)
-
-    async def _as_one_message(self, programs: Sequence[tuple[ToRevert, Program]]) -> None:
-        """The quick way; what fails in it is found by trying it alone."""
+        if self._steps.written is not None:
+            return await self._one_told(group[0])
+        chapters = list(self._chapters(group))
+        exchange = Exchange(chapters, self._phrases.watched)
         began = time.monotonic()
-        gone = await at_once.take_back(self._session, programs, self._actor)
-        await self._advance(gone)
-        self._adapt(time.monotonic() - began if gone == len(programs) else None)
+        if await self._carry(exchange, group, commits=True):
+            self._watched = exchange.value != b"f"
+            self._pace.took(time.monotonic() - began)
+        return None
 
-    def _adapt(self, took_s: float | None) -> None:
-        """Choose how many are next: a batch is between two safe points, so few where they take their time.
+    def _chapters(self, group: Sequence[ToRevert]) -> Iterator[Chapter]:
+        """A transaction of each; one that surely leaves the session as it is needs nothing around it."""
+        phrases, clean, before = self._phrases, not self._watched, self._phrases.fresh
+        for change in group:
+            program = _program(change)
+            quiet = clean = clean and is_quiet(program)
+            pieces = (*before, phrases.begin, *self._pieces(change, quiet=quiet), phrases.commit)
+            yield Chapter(change, pieces, () if quiet else phrases.fresh)
+            before = ()
 
-        None: one of them failed, and is tried alone.
-        """
-        if took_s is None or self._steps.written is not None:
-            self._at_once = 1
-        elif took_s < QUICK_S:
-            self._at_once = min(2 * self._at_once, AT_ONCE_MAX)
-        else:
-            self._at_once = max(1, self._at_once // 4)
+    def _pieces(self, change: ToRevert, *, quiet: bool) -> Iterator[Piece]:
+        """Script and the removal of the record of a change."""
+        program, name = _program(change), (change.change.change_id, change.change.name)
+        if program.transactional:
+            yield from self._phrases.script(program, apart=self._watched)
+        yield from self._phrases.reverted(change.project, name, quiet=quiet, apart=self._watched)
 
-    async def _one_by_one(self, group: Sequence[ToRevert]) -> None:
-        """A transaction after the other, each statement by itself, so that what fails has its place."""
-        session, batch = self._session, Batch(self._session.writer)
-        ends: list[psycopg.AsyncCursor[Any]] = []
-        began = time.monotonic()
+    async def _one_told(self, change: ToRevert) -> None:
+        """Take one change back, and tell before it commits."""
+        phrases, told = self._phrases, self._steps.written
+        assert told is not None
+        pieces = (*phrases.fresh, phrases.begin, *self._pieces(change, quiet=False))
+        await self._carry(Exchange([Chapter(change, pieces)]), [change], commits=False)
         try:
-            async with batch:
-                for change in group:
-                    ends.append(await self._send(batch, change))  # noqa: PERF401 - kept where a later one fails
-        except (psycopg.Error, ReconcilerError) as error:
-            await roll_back(session)
-            await self._advance(_committed(ends))
-            self._adapt(None)
-            cause = error if isinstance(error, psycopg.Error) else error.__cause__
-            if not isinstance(cause, psycopg.Error):
-                raise
-            failed, fault = self._changes[self._position], batch.fault(cause)
-            if isinstance(fault, ScriptFault) and fault.change is not failed:
-                fault = cause  # a statement of ours failed, and the scripts after it were not run
-            raise await _explain(session, failed, fault, self._actor) from cause
+            told()
         except BaseException:
-            await roll_back(session)
+            await roll_back(self._session)
             raise
-        await self._advance(len(group))
-        self._adapt(time.monotonic() - began)
+        await self._carry(Exchange([Chapter(change, (phrases.commit,))]), [change], commits=True)
+
+    async def _carry(self, exchange: Exchange, group: Sequence[ToRevert], *, commits: bool) -> bool:
+        """Send, and take back what failed; whether all of it came through.
+
+        Where `commits`, what was done before stays, and is told as done.
+        """
+        lost: psycopg.Error | None = None
+        whole = False
+        try:
+            await exchange.run(self._session.writer)
+            whole = not exchange.failed
+        except psycopg.Error as error:
+            lost = error
+        finally:
+            if not whole:
+                await roll_back(self._session)
+            if commits:
+                await self._advance(exchange.finished)
+        if whole:
+            return True
+        self._pace.failed()
+        if commits and exchange.unread:
+            return False
+        found = exchange.fault()
+        if found is None and lost is not None:
+            found = group[min(exchange.finished, len(group) - 1)], lost
+        if found is None:
+            return False
+        whose, cause = found
+        raise await _explain(self._session, whose, cause, self._actor) from cause
 
     def outside(self) -> outside.Run | None:
         """The run of the next script where it cannot be one transaction; its record is removed behind it."""
@@ -181,49 +192,24 @@ class _Row:
         return outside.Run(session, subject, actor)
 
     def _together(self) -> Sequence[ToRevert]:
-        """The next changes whose transactions are sent at once; one outside of them is by itself."""
-        group = self._changes[self._position : self._position + self._at_once]
-        characters = 0
-        for number, change in enumerate(group):
-            program = _program(change)
-            characters += len(program.script.text)
-            if number and (not program.transactional or characters > at_once.CHARACTERS_MAX):
-                return group[:number]
-            if not program.transactional:
-                return group[:1]
-        return group
+        """The next changes that are sent at once; what runs outside of transactions is by itself."""
+        first = self._changes[self._position]
+        if self._watched or not _program(first).transactional:
+            return [first]
+        following = self._changes[self._position : self._position + self._pace.at_once]
+        group = list(takewhile(lambda change: _program(change).transactional, following))
+        return group[: fitting([_program(change) for change in group])]
 
     async def _advance(self, count: int) -> None:
         for _ in range(count):
             self._position += 1
             await self._steps.done()
 
-    async def _send(self, batch: Batch, change: ToRevert) -> psycopg.AsyncCursor[Any]:
-        """Send one transaction; gives the cursor of its end."""
-        session, writer = self._session, self._session.writer
-        program = _program(change)
-        await writer.execute(_QUERIES["begin_change"])
-        await reset(session)
-        if program.transactional:
-            await batch.send(change, program)
-        name = (change.change.change_id, change.change.name)
-        await record.change_reverted(writer, session.fence, change.project, name, self._actor)
-        if self._steps.written is not None:
-            await batch.sync()
-            self._steps.written()
-        await reset(session)
-        return await writer.execute(_QUERIES["commit_change"])
-
 
 def _program(change: ToRevert) -> Program:
     if change.script is None:
         raise Refused(f"change '{change.change.name}' of module '{change.project}' has no revert script")
     return compile_script(change.script, purpose=Purpose.REVERT)
-
-
-def _committed(ends: Sequence[psycopg.AsyncCursor[Any]]) -> int:
-    """How many transactions, from the first, the server said it has committed."""
-    return next((number for number, end in enumerate(ends) if end.statusmessage != "COMMIT"), len(ends))
 
 
 async def _explain(

@@ -1,14 +1,12 @@
-"""Send scripts of changes and say what went wrong with them, in the words of the server and at their place.
-
-Statements are sent one by one, so that an error is placed in its script, and all of a transaction in one
-pipeline, ours included, so that a change costs about one round trip.
+"""Say what went wrong with scripts of changes, in the words of the server and at their place, and try again
+what only lost a race for locks. It sends no script itself.
 """
 
 import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -18,7 +16,7 @@ from reconciler.catalog.sql_text import Statement
 from reconciler.changes.expansion import CopyData
 from reconciler.errors import LeaseLost, LockNotAcquired, ReconcilerError, StepFailed
 from reconciler.execution.session import DatabaseSession
-from reconciler.postgres.connection import Connection, is_transient, translate
+from reconciler.postgres.connection import is_transient, translate
 from reconciler.postgres.queries import Queries
 from reconciler.state.desired import DesiredChange
 from reconciler.state.program import Program, Purpose
@@ -31,8 +29,6 @@ _WATCH_AFTER_S = 0.3
 """How long a change may run before we look who blocks it; most are done long before."""
 _LISTEN_EVERY_S = 0.25
 """How often somebody who asks to stop is heard between two tries."""
-STATEMENTS_IN_FLIGHT_MAX = 500
-"""Statements sent before we wait for the server; bounds what both sides keep in memory."""
 READ_ONLY = "25006"
 """In a verify script the sign that it writes; elsewhere that of a standby, and so worth another try."""
 ROWS_AT_ONCE = 1000
@@ -47,99 +43,16 @@ _ROWS_IF_RETURNING = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "Merge
 class ScriptFault(Exception):
     """A statement of a script failed: which one of which program; never leaves this module."""
 
-    def __init__(self, change: Any, program: Program, statement: int, error: psycopg.Error) -> None:
+    def __init__(
+        self, change: Any, program: Program, statement: int, error: psycopg.Error, position: int | None = None
+    ) -> None:
         super().__init__(statement)
         self.change = change
         self.program = program
         self.statement = statement
         self.error = error
-
-
-async def reset(session: DatabaseSession) -> None:
-    """Undo what a script set, and put our limits in force."""
-    await session.writer.execute(_QUERIES["reset_settings"])
-    await session.writer.execute(_QUERIES["limit_change"], limits_of(session))
-
-
-def limits_of(session: DatabaseSession) -> dict[str, str]:
-    """What `limit_change` takes."""
-    limits = session.limits
-    return {
-        "lock_timeout_ms": str(int(limits.lock_timeout_s * 1000)),
-        "statement_timeout_ms": str(int(limits.statement_timeout_s * 1000)),
-        "synchronous_commit": "off",
-    }
-
-
-class Batch:
-    """The statements of scripts in one pipeline, which is left and entered anew around what returns rows.
-
-    A pipeline ends at its first error, so the failed statement is the first without a result.
-    """
-
-    def __init__(self, writer: Connection) -> None:
-        self._writer = writer
-        self._sent: list[tuple[Any, Program, int, psycopg.AsyncCursor[Any]]] = []
-        self._stack = AsyncExitStack()
-        self._pipeline: psycopg.AsyncPipeline | None = None
-
-    async def __aenter__(self) -> None:
-        await self._enter()
-
-    async def __aexit__(self, *details: Any) -> None:
-        await self._stack.__aexit__(*details)
-
-    async def _enter(self) -> None:
-        self._pipeline = await self._stack.enter_async_context(self._writer.pipeline())
-
-    async def send(self, change: Any, program: Program) -> None:
-        """Send a script as it stands: no parameters, so nothing in it is taken for a placeholder.
-
-        `change` is whose script it is, to be told with what fails.
-        """
-        for position, statement in enumerate(program.statements):
-            query, cursor = sql.SQL(statement.text), self._writer.cursor()
-            data = program.data_of(position)
-            if data is not None:
-                await self._leave()
-                self._sent.append((change, program, position, cursor))
-                await copy_in(cursor, query, data)
-                self._sent.clear()
-                await self._enter()
-                continue
-            if returns_rows(statement):
-                await self._leave()
-                self._sent.append((change, program, position, cursor))
-                async for _row in cursor.stream(query, size=ROWS_AT_ONCE):
-                    pass
-                self._sent.clear()
-                await self._enter()
-                # The client library gives the first answer in a pipeline in the way of the last one before
-                # it, in chunks, which no cursor of ours expects; of an empty statement there are none.
-                await self._writer.execute("", prepare=False)
-                continue
-            self._sent.append((change, program, position, cursor))
-            await cursor.execute(query, prepare=False)
-            if len(self._sent) >= STATEMENTS_IN_FLIGHT_MAX:
-                await self.sync()
-
-    async def sync(self) -> None:
-        """Wait for everything sent so far."""
-        assert self._pipeline is not None
-        await self._pipeline.sync()
-        self._sent.clear()
-
-    async def _leave(self) -> None:
-        await self.sync()
-        stack, self._stack = self._stack, AsyncExitStack()
-        await stack.aclose()
-
-    def fault(self, error: psycopg.Error) -> "ScriptFault | psycopg.Error":
-        """The failed statement of a script, or the error itself where it was one of ours."""
-        for change, program, position, cursor in self._sent:
-            if cursor.statusmessage is None:
-                return ScriptFault(change, program, position, error)
-        return error
+        self.position = position
+        """Where in the statement, from 1; None where the error itself says so."""
 
 
 async def copy_in(cursor: psycopg.AsyncCursor[Any], query: sql.SQL, data: CopyData) -> None:
@@ -178,7 +91,9 @@ def record_of(change: DesiredChange) -> ChangeRecord:
 
 
 async def roll_back(session: DatabaseSession) -> None:
-    """Take the transaction back; a broken connection has done so already."""
+    """Take the transaction back, if there is one; a broken connection has done so already."""
+    if session.writer_is_idle:
+        return
     try:
         await session.writer.execute(_QUERIES["abandon_change"])
     except psycopg.Error:
@@ -244,7 +159,8 @@ def place_of(error: ScriptFault | psycopg.Error) -> tuple[str, int] | None:
     data = error.program.data_of(error.statement)
     place = data.place(error.error.diag.context) if data is not None else None
     if place is None:
-        place = error.program.place(error.statement, int(error.error.diag.statement_position or 1))
+        position = error.position or int(error.error.diag.statement_position or 1)
+        place = error.program.place(error.statement, position)
     return place.file, place.line
 
 

@@ -101,8 +101,15 @@ async def change_deployed(
     by: Actor,
 ) -> None:
     """Record a deployed change with its dependencies, tags and event, if the fence is still ours."""
-    parameters = {"epoch": fence.epoch, "change": _document(module, change, by)}
+    parameters = deployed_parameters(fence, module, change, by)
     await _send(connection, "record_change", parameters, f"recording change '{change.name}'")
+
+
+def deployed_parameters(
+    fence: Fence, module: ModuleIdentity, change: ChangeRecord, by: Actor
+) -> dict[str, object]:
+    """What `record_change` takes, for whoever sends it in a message of their own."""
+    return {"epoch": fence.epoch, "change": _document(module, change, by)}
 
 
 async def unfinished_noted(connection: Connection, fence: Fence, noted: Unfinished, by: Actor) -> None:

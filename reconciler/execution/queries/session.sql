@@ -1,3 +1,6 @@
+-- noqa: disable=LT01
+-- The linter takes OPERATOR(…) for a function call.
+
 -- name: begin_change :exec
 -- Open the transaction of one change.
 BEGIN ISOLATION LEVEL READ COMMITTED; -- noqa: PRS
@@ -19,18 +22,44 @@ SELECT
     pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, true),
     pg_catalog.set_config('synchronous_commit', %(synchronous_commit)s, true);
 
+-- name: fresh_session :exec
+-- Be who the connection is, with our limits for all transactions that follow, and let go of locks that a
+-- script took for the session; milliseconds, 0 for no limit.
+SELECT
+    pg_catalog.set_config('session_authorization', NULL, FALSE),
+    pg_catalog.set_config('role', NULL, FALSE),
+    pg_catalog.set_config('lock_timeout', %(lock_timeout_ms)s, FALSE),
+    pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, FALSE),
+    pg_catalog.set_config('synchronous_commit', %(synchronous_commit)s, FALSE),
+    pg_catalog.pg_advisory_unlock_all();
+
+-- name: close_cursors :exec
+-- Forget cursors that outlived their transaction.
+CLOSE ALL;
+
+-- name: forget_prepared :exec
+-- Forget the statements that a script prepared.
+DEALLOCATE ALL; -- noqa: PRS
+
+-- name: stop_listening :exec
+-- Hear nothing more of what a script listened for.
+UNLISTEN *; -- noqa: PRS
+
+-- name: drop_temporary :exec
+-- Drop the temporary tables of a script, which would stand before those of their name.
+DISCARD TEMP;
+
+-- name: has_event_triggers :one
+-- Whether code of somebody's runs beside every statement that defines something.
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_event_trigger AS t WHERE t.evtenabled OPERATOR(pg_catalog.<>) 'D'
+) AS found;
+
 -- name: limit_verify :exec
 -- Limit the waits and the time of statements until the session is reset; milliseconds, 0 for no limit.
 SELECT
     pg_catalog.set_config('lock_timeout', %(lock_timeout_ms)s, FALSE),
     pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, FALSE);
-
--- name: limit_session :exec
--- The same limits for all transactions that follow, until all settings are put back.
-SELECT
-    pg_catalog.set_config('lock_timeout', %(lock_timeout_ms)s, false),
-    pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, false),
-    pg_catalog.set_config('synchronous_commit', %(synchronous_commit)s, false);
 
 -- name: begin_verify :exec
 -- Everything after this is taken back.
