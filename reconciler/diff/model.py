@@ -206,7 +206,8 @@ class ModuleDiff:
 class ToRevert:
     """A deployed change to take back, and the script that does it; `stored`: the one kept at deployment.
 
-    `doubt` says why a person decides whether a script that was interrupted is gone on with.
+    `doubt` says why a person decides whether a script that was interrupted is gone on with. `verify` is the
+    script that said that the change is there.
     """
 
     component: str
@@ -216,11 +217,15 @@ class ToRevert:
     stored: bool
     hazards: tuple[str, ...] = ()
     doubt: str | None = None
+    verify: Script | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reverts:
-    """Changes to take back in one database, newest first, over modules; or why none of them may go."""
+    """Changes to take back in one database, newest first, over modules; or why none of them may go.
+
+    `verify`: what remains is verified behind them, also where an earlier attempt has taken all of them back.
+    """
 
     component: str
     project: str
@@ -228,6 +233,7 @@ class Reverts:
     stage: str
     changes: tuple[ToRevert, ...] = ()
     blocked: tuple[str, ...] = ()
+    verify: bool = False
 
     @property
     def pending(self) -> tuple[PendingChange, ...]:

@@ -118,7 +118,7 @@ def _as_shown(ground: Ground, component: str, project: str, only: frozenset[str]
         for row in recorded.changes
         if row.change_id in only
     }
-    found = _with_dependents(ground, (component, project), chosen, others=True)
+    found = replace(_with_dependents(ground, (component, project), chosen, others=True), verify=bool(only))
     more = [f"'{one.project}:{one.change.name}'" for one in found.changes if one.change.change_id not in only]
     if not more:
         return found
@@ -143,7 +143,9 @@ def _with_dependents(ground: Ground, named: tuple[str, str], chosen: set[str], *
     missing = [f"'{one.project}:{one.change.name}'" for one in changes if one.script is None]
     blocked = [f"no revert script, neither in the commit nor stored: {', '.join(missing)}"] if missing else []
     blocked += scripts.problems
-    return replace(base, changes=() if blocked else changes, blocked=tuple(blocked))
+    if blocked:
+        return replace(base, blocked=tuple(blocked))
+    return replace(base, changes=changes, verify=bool(changes))
 
 
 class _Requirements:
@@ -233,11 +235,15 @@ class _Scripts:
 
     def of(self, project: str, row: TrackedChange) -> ToRevert:
         """The change with its script; without one where there is none."""
-        script, stored = self._from_commit(project, row), False
-        if script is None:
-            text = self._ground.stored.get(row.change_id, Revertible(script=None)).script
-            stored = text is not None
-            script = Script(f"{project}:revert/{row.name}.sql (stored)", text) if text is not None else None
+        change = self._from_commit(project, row)
+        kept = self._ground.stored.get(row.change_id, Revertible(script=None))
+        script, verify, stored = None, None, False
+        if change is not None:
+            script, verify = change.revert, change.verify
+        elif kept.verify is not None:
+            verify = Script(f"{project}:verify/{row.name}.sql (stored)", kept.verify)
+        if script is None and kept.script is not None:
+            script, stored = Script(f"{project}:revert/{row.name}.sql (stored)", kept.script), True
         program = self._compiled(script) if script is not None else None
         return ToRevert(
             component=_component(self._ground, project),
@@ -247,6 +253,7 @@ class _Scripts:
             stored=stored,
             hazards=program.hazards if program is not None else (),
             doubt=self._doubt(project, row, program) if program is not None else None,
+            verify=verify,
         )
 
     def _compiled(self, script: Script) -> Program | None:
@@ -261,11 +268,12 @@ class _Scripts:
         left = left_of(self._ground.tracked.unfinished, (row.change_id, row.name), project)
         return resumption(program, units(program), left).doubt if left is not None else None
 
-    def _from_commit(self, project: str, row: TrackedChange) -> Script | None:
+    def _from_commit(self, project: str, row: TrackedChange) -> DesiredChange | None:
+        """The change as the commit has it, where that is what was deployed."""
         if project not in self._in_plan:
             self._in_plan[project] = self._paired(project)
         change = self._in_plan[project].get(row.change_id)
-        return change.revert if change is not None and _same_script(row, change) else None
+        return change if change is not None and _same_script(row, change) else None
 
     def _paired(self, project: str) -> dict[str, DesiredChange]:
         module, recorded = self._ground.module(project), self._ground.tracked.modules.get(project)

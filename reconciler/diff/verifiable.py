@@ -1,5 +1,6 @@
 """Choose what is verified of a module: which deployed changes, by which scripts; it runs nothing."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,11 @@ from reconciler.diff.deployed import index_of
 from reconciler.diff.matching import pair, plain_name
 from reconciler.errors import NotFound
 from reconciler.state.desired import DesiredModule
+from reconciler.state.program import Program
 from reconciler.state.tracked import TrackedChange, TrackedModule
+
+_LOOKS_AT_NOTHING = frozenset({"SelectStmt", "VariableSetStmt", "VariableShowStmt"})
+_LOOKS = re.compile(r"\b(?:from|table)\b|\(|::", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,3 +68,25 @@ def _index(
             hint="`reconciler module status` shows what is",
         )
     return found
+
+
+def stored_alone(tracked: TrackedModule) -> tuple[ToVerify, ...]:
+    """The same of a module that the commit does not have: all by the scripts stored with them."""
+    newest = {plain_name(row.name): row for row in tracked.changes}
+    return tuple(
+        ToVerify(change=row.name, change_id=row.change_id, script=None, stored=True)
+        for row in tracked.changes
+        if newest[plain_name(row.name)] is row
+    )
+
+
+def can_tell(program: Program) -> bool:
+    """Whether a verify script could fail for want of what it looks for: `SELECT 1` never does.
+
+    One that only selects, from nothing and calling nothing, looks at nothing.
+    """
+    return any(
+        statement.node not in _LOOKS_AT_NOTHING
+        or (statement.node == "SelectStmt" and _LOOKS.search(statement.text) is not None)
+        for statement in program.statements
+    )

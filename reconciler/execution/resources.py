@@ -31,7 +31,8 @@ class Resources:
     `unprepared` are the databases whose tracking schema has to be installed before the fence can be taken;
     `standing`, by database, drift that stood when this was planned; `planned_from`, by database, what the
     plan takes for deployed; `reverts`, by change id, how changes are taken back. `repeats`: somebody agreed
-    that what may have run already of an interrupted script is run again.
+    that what may have run already of an interrupted script is run again. `remarks` gains what people are told
+    of an operation that was done.
     """
 
     dsn: Dsn
@@ -44,6 +45,7 @@ class Resources:
     planned_from: Mapping[str, TrackedDatabase]
     reverts: Mapping[str, ToRevert] = field(default_factory=dict)
     repeats: bool = False
+    remarks: list[str] = field(default_factory=list)
     intend: Callable[[str], Awaitable[None]]
     forget: Callable[[str], Awaitable[None]]
     confirm: Callable[[], Awaitable[None]] | None = None

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused
-from reconciler.execution import changes, module_tasks, provision
+from reconciler.execution import after_revert, changes, module_tasks, provision
 from reconciler.execution.lanes import edges, lanes
 from reconciler.execution.module_tasks import Stopped
 from reconciler.execution.resources import Resources
@@ -29,6 +29,7 @@ from reconciler.plan.steps import (
     RenameChange,
     RevertChange,
     TakeBaseLine,
+    VerifyRemaining,
 )
 from reconciler.state.desired import DesiredChange, DesiredModule
 from reconciler.tracking import record
@@ -223,6 +224,8 @@ async def _carry_out(step: AnyStep, resources: Resources) -> None:
             # Opening the session installs the schema, and ending it takes the base line.
             session = await resources.session(step.database)
             session.adopts_copy = step.copy
+        case VerifyRemaining():
+            await after_revert.verify_remaining(step, resources)
         case InstallTracking() | TakeBaseLine():
             await resources.session(step.database)
         case CreateExtension():

@@ -108,11 +108,13 @@ def prepare(rows: Iterable[ToVerify], stored: Mapping[str, str]) -> Prepared:
     return Prepared(wanted=tuple(wanted), broken=tuple(broken), without_script=tuple(without))
 
 
-async def verify(connection: Connection, wanted: Sequence[Verification], limits: VerifyLimits) -> Verified:
+async def verify(
+    connection: Connection, wanted: Sequence[Verification], limits: VerifyLimits, *, fenced: bool = False
+) -> Verified:
     """Run scripts in the order given; a failure ends none of the others.
 
-    Those that ask to write keep other writers off the database while they run, as they take locks. Raises
-    DatabaseUnavailable and the like where the connection is lost.
+    Those that ask to write keep other writers off the database while they run, as they take locks; `fenced`:
+    the caller does so already. Raises DatabaseUnavailable and the like where the connection is lost.
     """
     found = Verified()
     ends = time.monotonic() + limits.total_s
@@ -127,7 +129,9 @@ async def verify(connection: Connection, wanted: Sequence[Verification], limits:
         )
         await _in_messages(connection, [one for one in wanted if not one.program.writes], found, ends)
         writing = [one for one in wanted if one.program.writes]
-        if writing:
+        if writing and fenced:
+            await _in_messages(connection, writing, found, ends)
+        elif writing:
             await _alone(connection, writing, found, ends)
     except psycopg.Error as error:
         raise translate(error, f"verifying changes in database '{connection.info.dbname}'") from error

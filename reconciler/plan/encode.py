@@ -21,6 +21,7 @@ from reconciler.plan.steps import (
     Step,
     StepKind,
     TakeBaseLine,
+    VerifyRemaining,
 )
 from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
@@ -36,6 +37,7 @@ _STEP_CLASSES: Mapping[StepKind, type[Step]] = {
     StepKind.RENAME_CHANGE: RenameChange,
     StepKind.RECORD_CHANGE: RecordChange,
     StepKind.REVERT_CHANGE: RevertChange,
+    StepKind.VERIFY_REMAINING: VerifyRemaining,
 }
 
 

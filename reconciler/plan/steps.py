@@ -19,6 +19,7 @@ class StepKind(StrEnum):
     RENAME_CHANGE = "rename-change"
     RECORD_CHANGE = "record-change"
     REVERT_CHANGE = "revert-change"
+    VERIFY_REMAINING = "verify-remaining"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +140,16 @@ class RevertChange(Step):
     stored: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRemaining(Step):
+    """Run the verify scripts of what is still deployed in a database from which changes were taken back.
+
+    It reads only. `project` is the module that was reverted.
+    """
+
+    project: str
+
+
 AnyStep = (
     CreateDatabase
     | AdoptDatabase
@@ -150,4 +161,5 @@ AnyStep = (
     | RenameChange
     | RecordChange
     | RevertChange
+    | VerifyRemaining
 )

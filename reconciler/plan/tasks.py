@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from reconciler.diff.model import ModuleDiff, Reverts, ToRevert
 from reconciler.plan.hazards import Hazard, HazardCode
-from reconciler.plan.steps import RecordChange, RevertChange, StepKind
+from reconciler.plan.steps import RecordChange, RevertChange, StepKind, VerifyRemaining
 from reconciler.state.desired import DesiredChange
 
 REVERTS = "what it made is taken back"
@@ -14,8 +14,8 @@ UNSEEN = "it is recorded as deployed, and nobody looks whether it is"
 _MESSAGES = {HazardCode.DELETES_DATA: DELETES, HazardCode.REWRITES_TABLE: REWRITES}
 
 
-def revert_steps(part: Reverts) -> Iterable[RevertChange]:
-    """A step for each change to take back, newest first."""
+def revert_steps(part: Reverts) -> Iterable[RevertChange | VerifyRemaining]:
+    """A step for each change to take back, newest first; behind them one that verifies what remains."""
     for one in part.changes:
         if one.script is None:
             continue
@@ -32,6 +32,15 @@ def revert_steps(part: Reverts) -> Iterable[RevertChange]:
             script=one.script.path,
             stored=one.stored,
             hazards=tuple(Hazard(code=code, message=message) for code, message in hazards_of_revert(one)),
+        )
+    if part.verify:
+        yield VerifyRemaining(
+            id=f"{part.component}/{StepKind.VERIFY_REMAINING.value}/{part.project}",
+            kind=StepKind.VERIFY_REMAINING,
+            component=part.component,
+            identity=f"what remains in database {part.database}",
+            database=part.database,
+            project=part.project,
         )
 
 

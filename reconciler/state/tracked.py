@@ -36,12 +36,13 @@ class TrackedModule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revertible:
-    """What is stored of a deployed change for taking it back: its revert script, and what it required.
+    """What is stored of a deployed change for taking it back: its scripts, and what it required.
 
     `requires` is as the plan file wrote it, `requires_ids` the changes that met it, as far as they are known.
     """
 
     script: str | None
+    verify: str | None = None
     requires: tuple[str, ...] = ()
     requires_ids: tuple[str, ...] = ()
 

@@ -83,8 +83,10 @@ async def read_revertible(connection: Connection) -> Mapping[str, Revertible]:
             return {}
         cursor = await connection.execute(QUERIES["read_revertible"])
         return {
-            change_id: Revertible(script=script, requires=tuple(requires), requires_ids=tuple(ids))
-            for change_id, script, requires, ids in await cursor.fetchall()
+            change_id: Revertible(
+                script=script, verify=verify, requires=tuple(requires), requires_ids=tuple(ids)
+            )
+            for change_id, script, verify, requires, ids in await cursor.fetchall()
         }
     except psycopg.Error as error:
         raise translate(error, _DOING) from error

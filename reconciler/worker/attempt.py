@@ -94,6 +94,7 @@ class Attempt:
         self._claim = running.claim
         self._tools = tools
         self._journal = Journal(running, tools.control, tools.emit)
+        self._remarks: list[str] = []
 
     async def run(self) -> bool:
         """Do it. False where nobody recorded what became of it, and it may still be ours.
@@ -135,11 +136,8 @@ class Attempt:
             return _Outcome(event=None, reason=str(away.why))
         except Exception as error:  # noqa: BLE001 - the boundary of an operation
             return self._judge(error)
-        if plan.blocked:
-            return _Outcome(
-                event=OperationEvent.DONE, reason=f"done as far as may be: {'; '.join(plan.blocked)}"
-            )
-        return _Outcome(event=OperationEvent.DONE, reason="all stages done")
+        done = f"done as far as may be: {'; '.join(plan.blocked)}" if plan.blocked else "all stages done"
+        return _Outcome(event=OperationEvent.DONE, reason="; ".join([done, *self._remarks]))
 
     def _judge(self, error: Exception) -> _Outcome:
         """Whether a failed attempt is made again, and what people are told."""
@@ -197,6 +195,7 @@ class Attempt:
             await self._reopen(assessment, resources)
             await run(plan, resources, self._journal)
             await resources.finish()
+            self._remarks = resources.remarks
         except (LeaseLost, asyncio.CancelledError):
             raise
         except Exception:

@@ -122,9 +122,9 @@ FROM reconciler.changes AS c
 WHERE c.change_id OPERATOR(pg_catalog.=) ANY (%(ids)s::pg_catalog.text []) AND c.verify_script IS NOT NULL;
 
 -- name: read_revertible :many
--- Reads the revert scripts of deployed changes and what the changes required, to plan what may be taken back.
+-- Reads the scripts of deployed changes and what the changes required, to plan what may be taken back.
 SELECT
-    c.change_id, c.revert_script,
+    c.change_id, c.revert_script, c.verify_script,
     ARRAY(
         SELECT d.dependency FROM reconciler.dependencies AS d
         WHERE d.change_id OPERATOR(pg_catalog.=) c.change_id AND d.kind OPERATOR(pg_catalog.=) 'require'

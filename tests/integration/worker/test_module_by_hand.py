@@ -234,7 +234,8 @@ async def test_dependents_are_refused_or_go_first(site: Site) -> None:
     assert await run(process, revert("t2")) == ["completed"]
     assert there(site) == ["a1", "a2", "o1", "t1", "t2"]
     plan = await process.parts.reconciler.preview_module("production", revert("t1", with_dependents=True))
-    steps = [step.identity for step in plan.deployments[0].steps]
+    *steps, last = [step.identity for step in plan.deployments[0].steps]
+    assert last == f"what remains in database {site.database()}"
     assert set(steps) == {"change a1", "change a2", "change t2"}
     assert steps.index("change a2") < steps.index("change a1") < steps.index("change t2")
     assert await run(process, revert("t1", with_dependents=True)) == ["completed"]
@@ -344,3 +345,43 @@ async def test_independent_modules_are_deployed_side_by_side(site: Site) -> None
     assert there(site) == ["a1", "o1", "s1"]
     assert site.deployed()[-1] == "o1"
     assert site.rows("select count(*) from reconciler.fence_backends") == [(0,)]
+
+
+def verified(*names: str) -> dict[str, str]:
+    return {f"modules/shop/verify/{name}.sql": f"select id from {name} where false;\n" for name in names}
+
+
+async def newest(process: Process) -> Any:
+    return (await process.rollouts())[0].operations[0]
+
+
+async def test_what_remains_is_verified_behind_a_revert(site: Site) -> None:
+    """A revert that took too much fails as such, stays, and is held with what it broke."""
+    files = {**tables(*ALL), **verified(*ALL)}
+    files["modules/shop/revert/t4.sql"] = "drop table t4, t2, t1;\n"
+    process = await up(site, files)
+    await run(process, deploy())
+    assert await run(process, revert()) == ["failed"]
+    assert (site.deployed(), there(site)) == (["t1", "t2", "t3"], ["t3"])
+    error = (await newest(process)).error
+    assert error["what"] == f"verify-remaining what remains in database {site.database()}"
+    assert "2 of 3 verify scripts fail: 'shop:t1' at modules/shop/verify/t1.sql:1: relation" in error["why"]
+    assert "what was taken back stays so" in error["next"]
+    await settled(process)
+    held = (await process.environment()).deployments[0].held
+    assert held is not None
+    assert "2 of 3 verify scripts fail" in held
+
+
+async def test_what_was_taken_back_and_is_there_still_is_remarked(site: Site) -> None:
+    """By its own verify script, where that looks at anything; nothing of it is an error for the server."""
+    files = {**tables(*ALL), **verified("t2", "t3", "t4")}
+    files["modules/shop/verify/t1.sql"] = "select 1;"
+    files["modules/shop/verify/t4.sql"] = "set search_path = nowhere; do $$ begin assert true; end $$;"
+    files |= dict.fromkeys((f"modules/shop/revert/{name}.sql" for name in ("t1", "t3")), "select 1;")
+    process = await up(site, files)
+    await run(process, deploy())
+    assert await run(process, revert(everything=True)) == ["completed"]
+    assert (site.deployed(), there(site)) == ([], ["t1", "t3"])
+    told = "taken back, and there still by their verify scripts: 'shop:t4', 'shop:t3'"
+    assert (await newest(process)).reason == f"all stages done; {told}"

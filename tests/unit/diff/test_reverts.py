@@ -11,7 +11,8 @@ from reconciler.diff import reverts
 from reconciler.diff.deployed import index_of
 from reconciler.diff.model import Reverts
 from reconciler.diff.reverts import Ground
-from reconciler.plan.tasks import hazards_of_revert
+from reconciler.diff.verifiable import can_tell, stored_alone
+from reconciler.plan.tasks import hazards_of_revert, revert_steps
 from reconciler.state.desired import DesiredChange, DesiredModule
 from reconciler.state.program import Purpose, compile_script
 from reconciler.state.task import ModuleTask, TaskVerb
@@ -227,3 +228,57 @@ def test_interrupted_revert_says_what_a_person_has_to_decide() -> None:
     told = "CALL at modules/shop/revert/d.sql:1 was interrupted, and may have done its work"
     assert codes(running=parts[0].hash, words=parts[0].words) == [("REPEATS_STATEMENT", told)]
     assert codes(done=(parts[0].hash,), running=parts[1].hash, words=parts[1].words) == []
+
+
+def test_what_remains_is_verified_behind_a_revert() -> None:
+    """As a step of its own, also for who goes on where all was taken back; never where nothing is to go."""
+
+    def kinds(only: frozenset[str] | None = None, **asked: object) -> list[str]:
+        found = reverts.plan_task(ground(SHOP, there=THERE), "shop", task(**asked), only)
+        return [step.kind.value for step in revert_steps(found)]
+
+    assert kinds() == ["revert-change", "verify-remaining"]
+    assert kinds(frozenset({D.change_id})) == ["revert-change", "verify-remaining"]
+    assert kinds(frozenset({"e" * 40})) == ["verify-remaining"]
+    assert kinds(to="d") == []
+    assert kinds(to="nosuch") == []
+
+
+def test_verify_script_of_what_goes_is_that_of_what_was_deployed() -> None:
+    """The commit's where it has the change, else the stored one."""
+    looks = replace(D, verify=Script("modules/shop/verify/d.sql", "table d"))
+    stored = {D.change_id: Revertible(script="drop table d", verify="table stored_d")}
+
+    def verifies(*changes: DesiredChange) -> str:
+        found = reverts.plan_task(ground(module(*changes), there=THERE, stored=stored), "shop", task())
+        (one,) = found.changes
+        return one.verify.text if one.verify is not None else ""
+
+    assert verifies(A, B, C, looks) == "table d"
+    assert verifies(A, B, C) == "table stored_d"
+
+
+@pytest.mark.parametrize(
+    ("text", "can"),
+    [
+        ("", False),
+        ("select 1", False),
+        ("select true; -- from nothing\nSELECT 'x' AS y", False),
+        ("set search_path = shop; select 1", False),
+        ("begin; select 1; rollback", False),
+        ("select id from shop.t where false", True),
+        ("select has_schema_privilege('shop', 'usage')", True),
+        ("select 'shop.t'::regclass", True),
+        ("table t", True),
+        ("do $$ begin assert false; end $$", True),
+    ],
+)
+def test_who_looks_at_nothing_cannot_tell(text: str, *, can: bool) -> None:
+    """A verify script that passes whatever is there says nothing when it passes behind a revert."""
+    assert can_tell(compile_script(Script("verify/x.sql", text), purpose=Purpose.VERIFY)) is can
+
+
+def test_of_a_module_that_left_the_commit_the_newest_instances_are_verified() -> None:
+    """By the scripts that were stored with them."""
+    there = tracked("shop", replace(A, name="a@v1"), B, replace(C, name="a"))
+    assert [(row.change, row.stored) for row in stored_alone(there)] == [("b", True), ("a", True)]
