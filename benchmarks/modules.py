@@ -116,7 +116,7 @@ def series(made: Fleet, contestant: Contestant, changes: int, book: Book) -> Non
     for task in contestant.tasks:
         taken = run(task)
         if taken.failed:
-            if contestant.name.startswith("us"):
+            if contestant.name.startswith(("us", "psql")):
                 raise RuntimeError(f"{contestant.name}, {task.verb}: {taken.failed}")
             book.fail(changes, contestant.name, task.verb, taken.failed)
             continue
