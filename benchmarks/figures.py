@@ -79,6 +79,8 @@ GOALS = (
     Goal(verbs=("deploy", "revert"), who="us, change", against=("sqitch",), limit=25.0, ahead=True),
     Goal(verbs=("no-op", "status", "verify"), who="us, change", against=("sqitch",), ahead=True),
 )
+GOALS_FROM = 2000
+"""Changes from which on ratios are held to goals: with few, all that is seen is what it takes to start."""
 SECONDS = {"verify": 1.0, "no-op": 0.5, "status": 0.5}
 """What whole commands of ours may take, in seconds."""
 GROWTH = 1.25
@@ -142,7 +144,7 @@ def _ratio(goal: Goal, mine: Figure, theirs: Figure) -> Ratio:
         changes=mine.changes,
         times=above.median / below.median,
         best=min(above.seconds) / min(below.seconds),
-        limit=goal.limit,
+        limit=goal.limit if mine.changes >= GOALS_FROM else None,
         ahead=goal.ahead,
     )
 

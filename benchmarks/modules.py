@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,8 @@ def measure(made: Fleet, options: argparse.Namespace, book: Book) -> None:
     engine = None if "pgpm" in options.without else pgpm.install(ENGINE_FOLDER)
     warm_up = Chain(project="chain2", changes=2)
     everybody = contestants(made, warm_up, engine, sqitch="sqitch" not in options.without)
-    take_turns(made, everybody, warm_up.changes, 0, Book())
+    first = [replace(one, tasks=one.tasks[:1]) for one in everybody]
+    take_turns(made, first, warm_up.changes, 0, Book())
     for changes in options.changes:
         chain = Chain(project=f"chain{changes}", changes=changes)
         everybody = contestants(made, chain, engine, sqitch="sqitch" not in options.without)

@@ -85,8 +85,17 @@ def test_ratios_are_of_medians_against_the_fastest() -> None:
     made.fail(12, "sqitch", "deploy", "out of memory")
     found = {ratio.against: ratio for ratio in ratios(made.figures)}
     assert found.keys() == {"psql, change", "pgpm, fast"}
-    assert (found["psql, change"].times, found["psql, change"].within) == (2.0, False)
-    assert (found["pgpm, fast"].times, found["pgpm, fast"].within) == (2.0, True)
+    assert (found["psql, change"].times, found["psql, change"].best) == (2.0, 1.0)
+    assert (found["pgpm, fast"].times, found["pgpm, fast"].best) == (2.0, 4.0)
+
+
+@pytest.mark.parametrize(("changes", "within"), [(500, [True, True]), (2000, [False, True])])
+def test_goals_are_for_many_changes(changes: int, within: list[bool]) -> None:
+    """With few, starting takes most of the time, and nothing is over."""
+    made = Book()
+    for who, seconds in (("us, change", 2.0), ("psql, change", 1.0), ("sqitch", 50.0)):
+        made.add(changes, who, "deploy", seconds)
+    assert [ratio.within for ratio in ratios(made.figures)] == within
 
 
 def test_every_goal_is_about_somebody_who_is_measured() -> None:
