@@ -6,6 +6,7 @@ from dataclasses import replace
 from reconciler.diff import databases, modules, requirements
 from reconciler.diff.databases import DatabaseContext
 from reconciler.diff.model import DatabaseDiff, Diff, ModuleDiff
+from reconciler.diff.roles import with_roles
 from reconciler.state.desired import DesiredModule, DesiredState, TransactionMode
 from reconciler.state.live import LiveDatabase, LiveState
 from reconciler.state.locks import forecast
@@ -21,17 +22,21 @@ def compare(
 ) -> Diff:
     """Say what is pending, drifting and diverged; `contexts` are by database name."""
     found = tuple(
-        databases.compare(
-            database,
-            tracked.databases.get(database.database, TrackedDatabase()),
-            live.databases.get(database.database, LiveDatabase()),
-            contexts[database.database],
-            required=[
-                name
-                for module in desired.modules
-                if module.database == database.database
-                for name in module.requires_extensions
-            ],
+        with_roles(
+            databases.compare(
+                database,
+                tracked.databases.get(database.database, TrackedDatabase()),
+                live.databases.get(database.database, LiveDatabase()),
+                contexts[database.database],
+                required=[
+                    name
+                    for module in desired.modules
+                    if module.database == database.database
+                    for name in module.requires_extensions
+                ],
+            ),
+            live.roles,
+            drift=contexts[database.database].drift != "ignore",
         )
         for database in desired.databases
     )

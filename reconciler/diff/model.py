@@ -7,7 +7,7 @@ from enum import StrEnum
 from reconciler.catalog.model import CatalogObject
 from reconciler.catalog.standing import Standing
 from reconciler.changes.script import Script
-from reconciler.state.desired import DesiredChange, DesiredDatabase, DesiredModule
+from reconciler.state.desired import DesiredChange, DesiredDatabase, DesiredModule, DesiredRole
 from reconciler.state.tracked import TrackedChange
 
 
@@ -124,6 +124,8 @@ class DatabaseDiff:
     reason: str = ""
     extensions: tuple[tuple[str, str], ...] = ()
     """(extension, why it is missing)."""
+    roles: tuple[DesiredRole, ...] = ()
+    """Declared roles that the server does not have."""
     drift: tuple[Drift, ...] = ()
     diverged: tuple[Divergence, ...] = ()
     blocked: tuple[str, ...] = ()
@@ -139,6 +141,7 @@ class DatabaseDiff:
             makes = self.need in (DatabaseNeed.CREATE, DatabaseNeed.RECREATE)
             action = Action.ADD if makes else Action.CHANGE
             rows.append(self._row(f"database {self.desired.database}", action, self.reason))
+        rows += [self._row(f"role {role.name}", Action.ADD, "not on the server") for role in self.roles]
         rows += [self._row(f"extension {name}", Action.ADD, why) for name, why in self.extensions]
         return tuple(rows)
 

@@ -11,6 +11,7 @@ from reconciler.plan.hazards import HazardCode
 from reconciler.plan.steps import (
     AnyStep,
     CreateExtension,
+    CreateRole,
     DeployChange,
     RecordChange,
     RecordTag,
@@ -68,25 +69,39 @@ def edges(steps: Sequence[AnyStep], desired: DesiredState) -> Mapping[str, tuple
         for step in reversed(steps)
         if isinstance(step, CreateExtension)
     }
+    makers = {step.role: step.component for step in reversed(steps) if isinstance(step, CreateRole)}
+    roles = {
+        part.component: [makers[role.name] for role in part.roles if role.name in makers]
+        for part in desired.databases
+    }
     after = {
         **{part.component: tuple(part.after) for part in desired.databases},
         **{part.component: tuple(part.after) for part in desired.modules},
     }
     found = {component: after.get(component, ()) for component in order}
+    for component, needs in roles.items():
+        if component in found:
+            found[component] = _with(found[component], needs, order[: order.index(component)])
     for module in desired.modules:
         if module.component not in found:
             continue
-        earlier = set(order[: order.index(module.component)])
         needs = [*_required(module, desired), module.database_component]
+        needs += roles.get(module.database_component, [])
         needs += [
             extensions[module.database, name]
             for name in module.requires_extensions
             if (module.database, name) in extensions
         ]
-        known = found[module.component]
-        more = (need for need in dict.fromkeys(needs) if need in earlier and need not in known)
-        found[module.component] = (*known, *more)
+        found[module.component] = _with(
+            found[module.component], needs, order[: order.index(module.component)]
+        )
     return found
+
+
+def _with(known: tuple[str, ...], needs: Iterable[str], earlier: Sequence[str]) -> tuple[str, ...]:
+    """What a component waits for, with what of its needs stands before it."""
+    more = (need for need in dict.fromkeys(needs) if need in set(earlier) and need not in known)
+    return (*known, *more)
 
 
 def _required(module: DesiredModule, desired: DesiredState) -> Iterable[str]:

@@ -12,6 +12,7 @@ from reconciler.errors import StateMoved
 from reconciler.execution.interference import Interference
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.postgres.connection import Connection, Dsn
+from reconciler.spec.values import SecretReference
 from reconciler.state.desired import DesiredChange, DesiredState
 from reconciler.state.tracked import TrackedDatabase
 from reconciler.tracking.fence import FenceOwner
@@ -29,6 +30,7 @@ class Resources:
     `confirm` raises LeaseLost unless the operation is still ours there, `urgent` where what is under way is
     to be broken off.
     `unprepared` are the databases whose tracking schema has to be installed before the fence can be taken;
+    `secret` gives what a reference of the spec leads to;
     `standing`, by database, drift that stood when this was planned; `planned_from`, by database, what the
     plan takes for deployed; `reverts`, by change id, how changes are taken back. `repeats`: somebody agreed
     that what may have run already of an interrupted script is run again. `remarks` gains what people are told
@@ -50,6 +52,7 @@ class Resources:
     forget: Callable[[str], Awaitable[None]]
     confirm: Callable[[], Awaitable[None]] | None = None
     urgent: Callable[[], None] | None = None
+    secret: Callable[[SecretReference], str] | None = None
     interference: Interference = field(default_factory=Interference)
     sessions: dict[str, DatabaseSession] = field(default_factory=dict)
     opening: dict[str, asyncio.Lock] = field(default_factory=dict)

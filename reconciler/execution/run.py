@@ -16,12 +16,14 @@ from reconciler.execution import after_revert, changes, module_tasks, provision
 from reconciler.execution.lanes import edges, lanes
 from reconciler.execution.module_tasks import Stopped
 from reconciler.execution.resources import Resources
+from reconciler.execution.roles import NewRole, create_role
 from reconciler.plan.model import DeploymentPlan, PlanStage
 from reconciler.plan.steps import (
     AdoptDatabase,
     AnyStep,
     CreateDatabase,
     CreateExtension,
+    CreateRole,
     DeployChange,
     InstallTracking,
     RecordChange,
@@ -228,6 +230,8 @@ async def _carry_out(step: AnyStep, resources: Resources) -> None:
             await after_revert.verify_remaining(step, resources)
         case InstallTracking() | TakeBaseLine():
             await resources.session(step.database)
+        case CreateRole():
+            await _create_role(step, resources)
         case CreateExtension():
             await provision.create_extension(await resources.session(step.database), step.extension)
         case RecordTag():
@@ -239,6 +243,19 @@ async def _carry_out(step: AnyStep, resources: Resources) -> None:
             )
         case DeployChange() | RecordChange() | RevertChange():
             raise AssertionError("changes are carried out in runs, not one by one")
+
+
+async def _create_role(step: CreateRole, resources: Resources) -> None:
+    """The password is looked up now and kept nowhere."""
+    password = None
+    if step.with_password:
+        known = (role for part in resources.desired.databases for role in part.roles)
+        reference = next((role.password for role in known if role.name == step.role), None)
+        if reference is None or resources.secret is None:
+            raise Refused(f"the commit says of no password for role '{step.role}'")
+        password = resources.secret(reference)
+    wanted = NewRole(name=step.role, attributes=step.attributes, member_of=step.member_of)
+    await create_role(await resources.session(step.database), resources.dsn, wanted, password=password)
 
 
 async def _record_tag(step: RecordTag, resources: Resources) -> None:

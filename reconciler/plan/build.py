@@ -15,6 +15,7 @@ from reconciler.plan.steps import (
     AnyStep,
     CreateDatabase,
     CreateExtension,
+    CreateRole,
     DeployChange,
     InstallTracking,
     RecordTag,
@@ -24,9 +25,10 @@ from reconciler.plan.steps import (
 )
 from reconciler.plan.tasks import record_step, revert_steps
 from reconciler.state import order
-from reconciler.state.desired import DesiredChange, DesiredModule, DesiredState
+from reconciler.state.desired import DesiredChange, DesiredModule, DesiredRole, DesiredState
 from reconciler.state.live import LiveDatabase, LiveState
 from reconciler.state.program import Purpose, compile_script
+from reconciler.state.roles import PRIVILEGED
 from reconciler.state.task import ModuleTask
 from reconciler.state.tracked import TrackedDatabase, TrackedState
 from reconciler.state.units import left_of, resumption, units
@@ -68,7 +70,7 @@ def build(
     steps_by_component = _steps(diff, states[0], log_only=task is not None and task.log_only)
     stages, waiting = _stages(desired, diff, steps_by_component)
     base = digest.digest(_base(desired, diff, *states))
-    every_step = [step for steps in steps_by_component.values() for step in steps]
+    every_step = _once((step for steps in steps_by_component.values() for step in steps), set())
     every_step += [step for part in diff.reverts for step in revert_steps(part)]
     body: dict[str, Any] = {
         "environment": desired.environment,
@@ -174,9 +176,13 @@ def _is_unfinished(part: DatabaseDiff | ModuleDiff) -> bool:
 
 
 def _once(steps: Iterable[AnyStep], extended: set[tuple[str, str]]) -> list[AnyStep]:
-    """Leave out extensions that an earlier step makes: several modules may require the same one."""
+    """Leave out what an earlier step makes: extensions that several modules require, roles of the server."""
     own = []
     for step in steps:
+        if isinstance(step, CreateRole):
+            if ("", step.role) in extended:
+                continue
+            extended.add(("", step.role))
         if isinstance(step, CreateExtension):
             if (step.database, step.extension) in extended:
                 continue
@@ -248,8 +254,32 @@ def _database_steps(part: DatabaseDiff) -> Iterable[AnyStep]:
             )
         case None:
             pass
+    for role in part.roles:
+        yield _role_step(component, database, role)
     for extension, _why in part.extensions:
         yield _extension_step(component, database, extension)
+
+
+def _role_step(component: str, database: str, role: DesiredRole) -> CreateRole:
+    attributes = tuple(name for name, wanted in role.attributes if wanted)
+    gets = [name for name in attributes if name in PRIVILEGED]
+    gets += [f"membership of '{group}'" for group in role.outside]
+    hazard = Hazard(
+        code=HazardCode.PRIVILEGED_ROLE,
+        message=f"it gets what reaches beyond its database: {', '.join(gets)}",
+    )
+    return CreateRole(
+        id=f"{component}/{StepKind.CREATE_ROLE.value}/{role.name}",
+        kind=StepKind.CREATE_ROLE,
+        component=component,
+        identity=f"role {role.name}",
+        database=database,
+        role=role.name,
+        attributes=attributes,
+        member_of=role.member_of,
+        with_password=role.password is not None,
+        hazards=(hazard,) if gets else (),
+    )
 
 
 def _extension_step(component: str, database: str, extension: str) -> CreateExtension:
@@ -349,6 +379,7 @@ def _base(desired: DesiredState, diff: Diff, tracked: TrackedState, live: LiveSt
         wanted.update(
             need for part in diff.modules if part.desired.database == name for need in part.extensions
         )
+        roles = [role.name for part in diff.databases if part.desired.database == name for role in part.roles]
         identity = there.identity
         base[name] = {
             "exists": there.exists,
@@ -365,6 +396,8 @@ def _base(desired: DesiredState, diff: Diff, tracked: TrackedState, live: LiveSt
                 if part.desired.database == name and part.pending
             },
         }
+        if roles:
+            base[name]["roles"] = sorted(roles)
         if name in reverting:
             base[name]["modules"] = {
                 project: [change.change_id for change in module.changes]

@@ -12,6 +12,7 @@ from reconciler.plan.steps import (
     AnyStep,
     CreateDatabase,
     CreateExtension,
+    CreateRole,
     DeployChange,
     InstallTracking,
     RecordChange,
@@ -31,6 +32,7 @@ _STEP_CLASSES: Mapping[StepKind, type[Step]] = {
     StepKind.ADOPT_DATABASE: AdoptDatabase,
     StepKind.INSTALL_TRACKING: InstallTracking,
     StepKind.TAKE_BASE_LINE: TakeBaseLine,
+    StepKind.CREATE_ROLE: CreateRole,
     StepKind.CREATE_EXTENSION: CreateExtension,
     StepKind.DEPLOY_CHANGE: DeployChange,
     StepKind.RECORD_TAG: RecordTag,
@@ -56,7 +58,11 @@ def step_from_json(value: Mapping[str, Any]) -> AnyStep:
     hazards = tuple(
         Hazard(code=HazardCode(hazard["code"]), message=hazard["message"]) for hazard in value["hazards"]
     )
-    step: AnyStep = _STEP_CLASSES[kind](**{**value, "kind": kind, "hazards": hazards})  # type: ignore[assignment]
+    # JSON knows no tuples.
+    plain: dict[str, Any] = {
+        key: tuple(each) if isinstance(each, list) else each for key, each in value.items()
+    }
+    step: AnyStep = _STEP_CLASSES[kind](**(plain | {"kind": kind, "hazards": hazards}))  # type: ignore[assignment]
     return step
 
 

@@ -15,6 +15,7 @@ class HazardCode(StrEnum):
     REPEATS_STATEMENT = "REPEATS_STATEMENT"
     REVERTS_CHANGE = "REVERTS_CHANGE"
     RECORDS_UNSEEN = "RECORDS_UNSEEN"
+    PRIVILEGED_ROLE = "PRIVILEGED_ROLE"
 
 
 NEEDS_CONSENT = frozenset(
@@ -26,6 +27,7 @@ NEEDS_CONSENT = frozenset(
         HazardCode.REPEATS_STATEMENT,
         HazardCode.REVERTS_CHANGE,
         HazardCode.RECORDS_UNSEEN,
+        HazardCode.PRIVILEGED_ROLE,
     }
 )
 """The others are only shown."""

@@ -13,6 +13,7 @@ class StepKind(StrEnum):
     ADOPT_DATABASE = "adopt-database"
     INSTALL_TRACKING = "install-tracking"
     TAKE_BASE_LINE = "take-base-line"
+    CREATE_ROLE = "create-role"
     CREATE_EXTENSION = "create-extension"
     DEPLOY_CHANGE = "deploy-change"
     RECORD_TAG = "record-tag"
@@ -57,6 +58,19 @@ class InstallTracking(Step):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeBaseLine(Step):
     """Take the base line anew: it is missing, was left moving, or is another server version's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateRole(Step):
+    """Make a role of the server; one that is there by then is left as it is.
+
+    `attributes` are those it gets. A password is taken from where the spec says it stands.
+    """
+
+    role: str
+    attributes: tuple[str, ...] = ()
+    member_of: tuple[str, ...] = ()
+    with_password: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +169,7 @@ AnyStep = (
     | AdoptDatabase
     | InstallTracking
     | TakeBaseLine
+    | CreateRole
     | CreateExtension
     | DeployChange
     | RecordTag

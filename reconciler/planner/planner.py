@@ -134,6 +134,10 @@ class Planner:
         """The connection string of a deployment; raises NotFound without quoting anything of it."""
         return Dsn(self._resolve_secret(desired.postgres))
 
+    def secret(self, reference: SecretReference) -> str:
+        """A secret that a spec refers to; raises NotFound without quoting anything of it."""
+        return self._resolve_secret(reference)
+
     async def view(self, source: str, commit: str) -> SourceView:
         """A commit, read and parsed once; fetched first where another daemon was quicker to have it."""
         key = (source, commit)

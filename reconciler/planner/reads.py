@@ -12,9 +12,10 @@ from reconciler.postgres.connection import Connection, Connections, Dsn
 from reconciler.snapshot.database import Glance, ServerFacts, read_database, read_server
 from reconciler.snapshot.probe import ALGORITHM
 from reconciler.snapshot.registry import read_registry
+from reconciler.snapshot.roles import read_roles
 from reconciler.snapshot.transaction import read_repeatedly, reading
 from reconciler.state.desired import DesiredState
-from reconciler.state.live import LiveDatabase, LiveState
+from reconciler.state.live import LiveDatabase, LiveRole, LiveState
 from reconciler.state.registry import Registry, RegistryKind
 from reconciler.state.tracked import Revertible, TrackedDatabase, TrackedState
 from reconciler.tracking.errors import translate
@@ -46,6 +47,9 @@ class StateReader:
         self._servers: Shared[Dsn, ServerFacts] = Shared(
             keep_s=KEPT_S, weight_max=ROWS_KEPT, weigh=lambda facts: 10 + len(facts.databases)
         )
+        self._roles: Shared[tuple[Dsn, frozenset[str]], Mapping[str, LiveRole]] = Shared(
+            keep_s=KEPT_S, weight_max=ROWS_KEPT, weigh=lambda roles: 10 + len(roles)
+        )
         self._databases: Shared[tuple[Dsn, str], _Read] = Shared(
             keep_s=KEPT_S, weight_max=ROWS_KEPT, weigh=_rows
         )
@@ -65,6 +69,14 @@ class StateReader:
                     (dsn, name), lambda: self._database(dsn, name), not_before=not_before
                 )
 
+        wanted = frozenset(
+            name for part in desired.databases for role in part.roles for name in (role.name, *role.member_of)
+        )
+        roles: Mapping[str, LiveRole] = {}
+        if wanted:
+            roles = await self._roles.get(
+                (dsn, wanted), lambda: self._named_roles(dsn, wanted), not_before=not_before
+            )
         names = [database.database for database in desired.databases]
         found: Mapping[str, _Read] = dict(
             zip(names, await asyncio.gather(*(one(name) for name in names)), strict=True)
@@ -76,6 +88,7 @@ class StateReader:
                 databases={name: live for name, (_tracked, live) in found.items()},
                 available_extensions=server.available_extensions,
                 lock_capacity=server.lock_capacity,
+                roles=roles,
             ),
         )
 
@@ -94,6 +107,10 @@ class StateReader:
     async def _server(self, dsn: Dsn) -> ServerFacts:
         async with self._connections.borrow(dsn, self_contained=True) as connection:
             return await read_server(connection)
+
+    async def _named_roles(self, dsn: Dsn, names: frozenset[str]) -> Mapping[str, LiveRole]:
+        async with self._connections.borrow(dsn, self_contained=True) as connection:
+            return await read_roles(connection, names)
 
     async def _database(self, dsn: Dsn, database: str) -> _Read:
         borrow = partial(self._connections.borrow, dsn, database=database, self_contained=True)

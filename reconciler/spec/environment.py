@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +15,7 @@ from pydantic import (
     PlainValidator,
     ValidationInfo,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
@@ -127,6 +128,8 @@ HazardName = Annotated[
     str, _follows(text_rules.hazard), Field(json_schema_extra={"pattern": text_rules.HAZARD_PATTERN})
 ]
 Identifier = Annotated[str, _follows(text_rules.identifier, template=True)]
+RoleName = Annotated[str, _follows(text_rules.role, template=True)]
+GroupName = Annotated[str, _follows(text_rules.group, template=True)]
 DatabaseName = Annotated[str, _follows(text_rules.database, template=True)]
 SourcePath = Annotated[
     str, _follows(text_rules.path, template=True), AfterValidator(lambda path: path.removesuffix("/"))
@@ -273,13 +276,51 @@ class _Component(SpecModel):
     )
 
 
+class RoleSpec(SpecModel):
+    """A role of the server that modules expect; it is made where it is missing, and else left as it is."""
+
+    name: RoleName = Field(description="Name of the role on the server.")
+    login: bool | None = Field(
+        default=None, description="Whether it may connect; left out: a new one may not."
+    )
+    member_of: Annotated[tuple[GroupName, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
+        default=(), alias="memberOf", description="Roles that a new one is made a member of."
+    )
+    password: Secret | None = Field(
+        default=None, description="Where the password stands that a new one gets; needs `login: true`."
+    )
+    bypassrls: bool | None = Field(
+        default=None, description="Whether row security does not hold for it; needs consent."
+    )
+    createdb: bool | None = Field(default=None, description="Whether it may make databases; needs consent.")
+    createrole: bool | None = Field(default=None, description="Whether it may make roles; needs consent.")
+    replication: bool | None = Field(default=None, description="Whether it may replicate; needs consent.")
+
+    @model_validator(mode="after")
+    def _password_needs_login(self) -> Self:
+        if self.password is not None and not self.login:
+            hint = "add login: true, or leave the password out"
+            raise broken_rule(Broken("has a password and may not log in", hint))
+        return self
+
+
+Role = Annotated[
+    RoleSpec,
+    BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value),
+    _OrText("Name of a role that can do nothing by itself."),
+]
+
+
 class DatabaseSpec(_Component):
-    """A database on the server of each deployment, with its extensions."""
+    """A database on the server of each deployment, with its extensions and the roles its modules expect."""
 
     kind: Literal["Database"] = Field(description="Kind of the component.")
     database: DatabaseName = Field(description="Name of the database on the server.")
     extensions: Annotated[tuple[Identifier, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
         default=(), description="Extensions that are made in it."
+    )
+    roles: Annotated[tuple[Role, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
+        default=(), description="Roles that its modules expect on the server, made before any of them runs."
     )
 
 

@@ -19,6 +19,7 @@ from reconciler.spec.words import Path
 _NAMES = frozenset({"name", "stage", "kind", "after", "from"})
 """Keys of names, in which variables are refused already."""
 
+_SECRETS = frozenset({"dsn", "password"})
 _PLACES = ("path", "modules", "to")
 
 
@@ -129,18 +130,19 @@ def _strings(path: Path, value: object) -> Iterator[tuple[Path, str]]:
         case dict():
             for key, item in value.items():
                 is_name = key in _NAMES and path[-1] != "variables"
-                if not (is_name or (key == "dsn" and _holds_secret(item))):
+                is_secret = key in _SECRETS and path[-1] != "variables" and _holds_secret(item)
+                if not (is_name or is_secret):
                     yield from _strings((*path, key), item)
         case _:
             return
 
 
-def _holds_secret(dsn: object) -> bool:
-    """Whether something else than a reference stands under a `dsn`: refused, and nothing of it is told."""
-    if not isinstance(dsn, dict):
+def _holds_secret(value: object) -> bool:
+    """Whether something else than a reference stands for a secret: refused, and nothing of it is told."""
+    if not isinstance(value, dict):
         return True
     return any(
-        not isinstance(text, str) or text_rules.secret_template(text) is not None for text in dsn.values()
+        not isinstance(text, str) or text_rules.secret_template(text) is not None for text in value.values()
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from reconciler.errors import Problem
 from reconciler.spec import text_rules, variables, yaml_text
 from reconciler.spec.check import PLACES_MAX, check
-from reconciler.spec.environment import API_VERSION, RESOLVED, EnvironmentSpec, ModuleSpec
+from reconciler.spec.environment import API_VERSION, RESOLVED, DatabaseSpec, EnvironmentSpec, ModuleSpec
 from reconciler.spec.outline import outline
 from reconciler.spec.problems import PROBLEMS_MAX, Finding, findings_of, hidden, problems_of
 from reconciler.spec.variables import BadVariable
@@ -18,7 +18,7 @@ from reconciler.spec.yaml_text import Document, Mark
 
 SUFFIXES = (".yaml", ".yml")
 DOCUMENT_KINDS = ("Environment",)
-_SECRET_KEYS = frozenset({"dsn"})
+_SECRET_KEYS = frozenset({"dsn", "password"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +32,8 @@ class ParsedEnvironment:
     file: str
     spec: EnvironmentSpec | None
     problems: tuple[Problem, ...] = ()
-    globs: Mapping[str, Mark] = field(default_factory=dict, compare=False)
-    """Where the globs of modules stand, by path: what they find is known only with a commit."""
+    marks: Mapping[str, Mark] = field(default_factory=dict, compare=False)
+    """Where things stand that are judged only with all of a deployment, or with a commit, by path."""
 
     def placed(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
         """Give those problems their place that were found in what this document says, beside a commit."""
@@ -42,7 +42,7 @@ class ParsedEnvironment:
     def _placed(self, problem: Problem) -> Problem:
         if problem.file is not None or problem.path is None:
             return problem
-        mark = self.globs.get(problem.path) or self.globs.get(problem.path.rpartition("[")[0])
+        mark = self.marks.get(problem.path) or self.marks.get(problem.path.rpartition("[")[0])
         if mark is None:
             return replace(problem, file=self.file)
         return replace(problem, file=self.file, line=mark.line, column=mark.column)
@@ -135,19 +135,21 @@ def _parse(file: str, document: Document) -> ParsedEnvironment:
         file=file,
         spec=None if problems else spec,
         problems=problems,
-        globs=_globs(spec, document) if spec is not None and not problems else {},
+        marks=_marks(spec, document) if spec is not None and not problems else {},
     )
 
 
-def _globs(spec: EnvironmentSpec, document: Document) -> dict[str, Mark]:
-    """Where globs stand in a sound document."""
-    found: dict[str, Mark] = {}
+def _marks(spec: EnvironmentSpec, document: Document) -> dict[str, Mark]:
+    """Where globs and roles stand in a sound document."""
+    places: list[Path] = []
     for position, part in enumerate(spec.components):
-        globs = part.modules if isinstance(part, ModuleSpec) and part.modules is not None else ()
-        places: list[Path] = [("spec", "components", position, "modules")] if globs else []
-        places += [(*places[0], number) for number in range(len(globs))]
-        found.update((path_text(place), document.mark(place)) for place in places)
-    return found
+        here: Path = ("spec", "components", position)
+        if isinstance(part, ModuleSpec) and part.modules is not None:
+            places.append((*here, "modules"))
+            places += [(*here, "modules", number) for number in range(len(part.modules))]
+        elif isinstance(part, DatabaseSpec) and part.roles:
+            places.append((*here, "roles"))
+    return {path_text(place): document.mark(place) for place in places}
 
 
 def _name(data: Any) -> str | None:

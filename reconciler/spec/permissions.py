@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from reconciler.errors import Problem
 from reconciler.settings import AllowSettings, OwnSecrets
-from reconciler.spec.environment import EnvironmentSpec
+from reconciler.spec.environment import DatabaseSpec, EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.values import SecretReference
 from reconciler.spec.variables import for_deployment
@@ -48,6 +48,23 @@ def _secrets(spec: EnvironmentSpec, allow: AllowSettings, own: OwnSecrets) -> It
         if not _permitted(reference, allow, own):
             message = f"this source may not refer to the secret of deployment '{place.name}'"
             yield f"spec.deployments[{position}].postgres.dsn", message
+    yield from _passwords(spec, allow, own)
+
+
+def _passwords(spec: EnvironmentSpec, allow: AllowSettings, own: OwnSecrets) -> Iterator[tuple[str, str]]:
+    """Passwords of roles, in any deployment."""
+    if not any(role.password is not None for part in spec.databases for role in part.roles):
+        return
+    told: set[str] = set()
+    for place in spec.deployments:
+        components = for_deployment(spec, place.name).components
+        for position, part in enumerate(components):
+            for number, role in enumerate(part.roles if isinstance(part, DatabaseSpec) else ()):
+                path = f"spec.components[{position}].roles[{number}].password"
+                if role.password is None or path in told or _permitted(role.password, allow, own):
+                    continue
+                told.add(path)
+                yield path, f"this source may not refer to the password of role '{role.name}'"
 
 
 def _permitted(reference: SecretReference, allow: AllowSettings, own: OwnSecrets) -> bool:

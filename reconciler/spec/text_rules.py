@@ -22,6 +22,8 @@ TEXT_CHARACTERS_MAX = 1024
 
 RESERVED_VARIABLES = frozenset({"environment", "deployment"})
 DAEMON_PREFIX = "RECONCILER_"
+TRACKING_ROLE = "reconciler_tracking"
+"""May read and write the tracking schemas; membership of it is not for a spec to give."""
 
 _NAME = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
 _VARIABLE = re.compile(VARIABLE_PATTERN.removesuffix("$") + r"\Z")
@@ -92,6 +94,20 @@ def identifier(text: str) -> Broken | None:
     if size > IDENTIFIER_BYTES_MAX:
         return Broken(f"is {size} bytes long; PostgreSQL takes {IDENTIFIER_BYTES_MAX} at most", "shorten it")
     return None
+
+
+def role(text: str) -> Broken | None:
+    """Names of roles that a spec may declare."""
+    if text.startswith("pg_") or text in ("public", "none", "current_user", "session_user", TRACKING_ROLE):
+        return Broken("is a name that the server or this program keeps", "name another role")
+    return identifier(text)
+
+
+def group(text: str) -> Broken | None:
+    """Names of roles that another may be made a member of."""
+    if text in ("public", "none", TRACKING_ROLE):
+        return Broken("is no role that a spec can make another a member of", "name another role")
+    return identifier(text)
 
 
 def database(text: str) -> Broken | None:

@@ -70,14 +70,30 @@ class DesiredModule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredRole:
+    """A role that modules expect on the server; `attributes` are those that the spec speaks of.
+
+    `outside` are those of `member_of` that no component declares. The password is used when it is made.
+    """
+
+    name: str
+    attributes: tuple[tuple[str, bool], ...] = ()
+    member_of: tuple[str, ...] = ()
+    password: SecretReference | None = None
+    outside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredDatabase:
-    """A `Database` component: a database on the deployment's server, with its extensions."""
+    """A `Database` component: a database on the deployment's server, with its extensions and roles."""
 
     component: str
     stage: str
     database: str
     extensions: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    roles: tuple[DesiredRole, ...] = ()
+    """In an order in which they can be made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

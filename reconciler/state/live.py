@@ -24,13 +24,24 @@ class LiveDatabase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRole:
+    """What a role of the server is: its attributes by their names in specs, and what it is a member of."""
+
+    superuser: bool = False
+    attributes: Mapping[str, bool] = field(default_factory=dict)
+    member_of: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveState:
     """Live state of one deployment, by database name.
 
     `lock_capacity` is how many locks the server's table surely holds; None where it was not read.
+    `roles` are those of the server that anything here names.
     """
 
     server_major: int
     databases: Mapping[str, LiveDatabase]
     available_extensions: frozenset[str] = frozenset()
     lock_capacity: int | None = None
+    roles: Mapping[str, LiveRole] = field(default_factory=dict)

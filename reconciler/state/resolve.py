@@ -22,6 +22,7 @@ from reconciler.state.desired import (
 )
 from reconciler.state.globs import expanded
 from reconciler.state.program import Purpose, judge
+from reconciler.state.roles import desired_roles
 from reconciler.state.verdicts import Verdicts
 
 
@@ -83,7 +84,9 @@ def resolve_with(
     target: tuple[str, str] | None = None,
 ) -> DesiredState:
     """The same, with the modules taken from elsewhere; `target` puts another one in for a component."""
-    own = _by_paths(for_deployment(spec, deployment), folders, target, len(spec.deployments))
+    written = for_deployment(spec, deployment)
+    roles = desired_roles(written)
+    own = _by_paths(written, folders, target, len(spec.deployments))
     place = next(part for part in own.deployments if part.name == deployment)
     databases = {
         part.name: DesiredDatabase(
@@ -92,6 +95,7 @@ def resolve_with(
             database=part.database,
             extensions=tuple(dict.fromkeys(part.extensions)),
             after=tuple(part.after),
+            roles=roles[part.name],
         )
         for part in own.databases
     }

@@ -8,7 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.control import claims, environments, transitions
+from reconciler.control import approvals, claims, environments, transitions
+from reconciler.control.approvals import Approval
+from reconciler.control.claims import Claim
 from reconciler.control.install import control_id
 from reconciler.errors import LeaseLost, NotFound, PermanentError, Refused, StateMoved, TemporaryError
 from reconciler.events import Event, OperationMoved, TaskFailed
@@ -86,6 +88,10 @@ class _CommitAway(Exception):
         self.why = why
 
 
+class _NotApproved(Exception):
+    """What is to be done is not what a person agreed to; never leaves this module."""
+
+
 class Attempt:
     """One attempt; made for one claim and used once."""
 
@@ -94,6 +100,7 @@ class Attempt:
         self._claim = running.claim
         self._tools = tools
         self._journal = Journal(running, tools.control, tools.emit)
+        self._approval: Approval | None = None
         self._remarks: list[str] = []
 
     async def run(self) -> bool:
@@ -129,6 +136,8 @@ class Attempt:
             raise
         except Interrupted as asked:
             return _INTERRUPTIONS[asked.why]
+        except _NotApproved as moved:
+            return _Outcome(event=OperationEvent.SUPERSEDE, reason=str(moved))
         except _CommitAway as away:
             # Our trouble, not the operation's: whoever has the commit goes on, and no attempt is spent.
             if not self._tools.leave_to_others(self._claim.source):
@@ -241,7 +250,7 @@ class Attempt:
             intended=intended,
             made=made,
             resuming=not claim.first,
-            allow_hazards=frozenset(claim.allow_hazards),
+            allow_hazards=frozenset(claim.allow_hazards) | _approved_hazards(claim, asked),
             task=asked.task,
             only=_shown_reverts(asked),
         )
@@ -254,6 +263,8 @@ class Attempt:
         """The plan to carry out: the recorded one if it still holds, else the one made from what is there."""
         claim = self._claim
         recorded, fresh = deployment_from_json(claim.plan), assessment.plan
+        if claim.approved is not None:
+            return await self._agree_as_approved(recorded, fresh)
         if fresh.refused:
             raise Refused(
                 "the state moved since the plan was made, and it now needs consent: "
@@ -278,6 +289,31 @@ class Attempt:
                 await transitions.replace_plan(
                     connection, claim, deployment_to_json(fresh), fresh.digest, steps_of(fresh)
                 )
+        return fresh
+
+    async def _agree_as_approved(self, recorded: DeploymentPlan, fresh: DeploymentPlan) -> DeploymentPlan:
+        """Exactly the plan that a person agreed to, or the rest of it; what else is to be done asks anew."""
+        claim, control = self._claim, self._tools.control
+        if self._approval is None:
+            async with control.connection() as connection:
+                self._approval = await approvals.read(connection, claim.operation)
+        approval = self._approval
+        same = fresh.digest == approval.plan_digest
+        if approval.used:
+            # It began before. Whole steps are compared: a danger that came since was not agreed to.
+            same = same or not fresh.steps or recorded.steps[-len(fresh.steps) :] == fresh.steps
+        if not same or fresh.blocked != recorded.blocked:
+            raise _NotApproved(
+                f"the state moved since {approval.approved_by} approved {approval.plan_digest}: "
+                + (
+                    f"what is to be done now is {fresh.digest}, which asks for approval"
+                    if fresh.steps
+                    else "nothing of that plan is left to be done"
+                )
+            )
+        if not approval.used:
+            async with control.connection() as connection:
+                await approvals.use(connection, claim.operation, claim.lease_token)
         return fresh
 
     async def _resources(self, assessment: Assessment) -> Resources:
@@ -330,6 +366,7 @@ class Attempt:
             forget=forget,
             confirm=confirm,
             urgent=self._running.urgent,
+            secret=self._tools.planner.secret,
             interference=self._tools.interference,
         )
 
@@ -390,6 +427,13 @@ class Attempt:
                 reason=outcome.reason,
             )
         )
+
+
+def _approved_hazards(claim: Claim, plan: DeploymentPlan) -> frozenset[str]:
+    """The hazards that a person agreed to with the plan; that it is that plan is seen to before it begins."""
+    if claim.approved is None:
+        return frozenset()
+    return frozenset(hazard.code.value for hazard in plan.hazards)
 
 
 def _shown_reverts(plan: DeploymentPlan) -> frozenset[str] | None:

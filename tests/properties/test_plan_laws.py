@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,19 +20,28 @@ from reconciler.plan.steps import (
     AnyStep,
     CreateDatabase,
     CreateExtension,
+    CreateRole,
     DeployChange,
     InstallTracking,
     RecordTag,
     TakeBaseLine,
 )
-from reconciler.state.desired import DesiredChange, DesiredModule, DesiredState
-from reconciler.state.live import LiveDatabase, LiveState
+from reconciler.spec.values import SecretReference
+from reconciler.state.desired import DesiredChange, DesiredModule, DesiredRole, DesiredState
+from reconciler.state.live import LiveDatabase, LiveRole, LiveState
 from reconciler.state.tracked import TrackedChange, TrackedDatabase, TrackedModule, TrackedState
 from tests.plugins.states import base_line, change, database, desired, live_database, module, tracked_database
 
 Both = tuple[TrackedState, LiveState]
 CONTEXT = DatabaseContext(versions=Versions(tracking=2, fingerprint_algorithm=1), drift="warn")
 EVERYTHING = frozenset(code.value for code in HazardCode)
+READERS = DesiredRole(name="readers")
+WRITER = DesiredRole(
+    name='wr"iter',
+    attributes=(("login", True), ("createdb", True)),
+    member_of=("readers",),
+    password=SecretReference(env="WRITER"),
+)
 STAGES = ("databases", "first", "second")
 HAZARDS = st.sampled_from([(), (), ("DELETES_DATA",), ("REWRITES_TABLE", "NOT_TRANSACTIONAL")])
 WORDS = st.sampled_from(["a", "b", "c", "d", 'we"ird', "Ünï", "e f"])
@@ -69,6 +79,7 @@ def wanted_states(draw: st.DrawFn) -> DesiredState:
             component=f"db{number}",
             database=f"db{number}",
             extensions=draw(st.sampled_from([(), ("citext",), ("pg_trgm", "citext")])),
+            roles=draw(st.sampled_from([(), (READERS,), (READERS, WRITER)])),
         )
         for number in (0, 1)
     ]
@@ -99,7 +110,8 @@ def situations(draw: st.DrawFn) -> tuple[DesiredState, Both]:
                 )
                 found = ours, live_database()
         tracked[part.database], live[part.database] = found
-    return wanted, (TrackedState(databases=tracked), LiveState(server_major=18, databases=live))
+    roles = {"readers": LiveRole()} if draw(st.booleans()) else {}
+    return wanted, (TrackedState(databases=tracked), LiveState(server_major=18, databases=live, roles=roles))
 
 
 def _record(one: DesiredModule, count: int) -> TrackedModule:
@@ -128,7 +140,7 @@ def plan_of(wanted: DesiredState, both: Both, allowed: frozenset[str] = EVERYTHI
 
 def applied(wanted: DesiredState, both: Both, steps: tuple[AnyStep, ...]) -> Both:
     """What steps leave behind, as the real ones do."""
-    tracked, live = dict(both[0].databases), dict(both[1].databases)
+    tracked, live, roles = dict(both[0].databases), dict(both[1].databases), dict(both[1].roles)
     changes = {item.change_id: item for one in wanted.modules for item in one.changes}
     for step in steps:
         name = step.database
@@ -141,6 +153,12 @@ def applied(wanted: DesiredState, both: Both, steps: tuple[AnyStep, ...]) -> Bot
             case CreateExtension():
                 more = {**live[name].extensions, step.extension: "1.0"}
                 live[name] = dataclasses.replace(live[name], extensions=more)
+            case CreateRole():
+                assert all(group in roles for group in step.member_of)
+                made = LiveRole(
+                    attributes=dict.fromkeys(step.attributes, True), member_of=frozenset(step.member_of)
+                )
+                roles.setdefault(step.role, made)
             case DeployChange():
                 old = tracked[name].modules.get(step.project)
                 before = old.changes if old else ()
@@ -154,7 +172,7 @@ def applied(wanted: DesiredState, both: Both, steps: tuple[AnyStep, ...]) -> Bot
                     for row in tracked[name].modules[step.project].changes
                 )
                 tracked[name] = _with(tracked[name], step.project, rows)
-    return TrackedState(databases=tracked), LiveState(server_major=18, databases=live)
+    return TrackedState(databases=tracked), LiveState(server_major=18, databases=live, roles=roles)
 
 
 def _with(found: TrackedDatabase, project: str, rows: tuple[TrackedChange, ...]) -> TrackedDatabase:
@@ -192,7 +210,7 @@ def test_same_inputs_in_any_order_give_the_same_bytes(
     """The order in which states were read decides nothing."""
     wanted, (tracked, live) = situation
 
-    def mixed(found: dict[str, object]) -> dict[str, object]:
+    def mixed(found: dict[str, Any]) -> dict[str, Any]:
         items = list(found.items())
         shuffle.shuffle(items)
         return dict(items)
@@ -200,11 +218,11 @@ def test_same_inputs_in_any_order_give_the_same_bytes(
     other = (
         TrackedState(
             databases={
-                name: dataclasses.replace(value, modules=mixed(dict(value.modules)))  # type: ignore[arg-type, type-var]
+                name: dataclasses.replace(value, modules=mixed(dict(value.modules)))
                 for name, value in mixed(dict(tracked.databases)).items()
             }
         ),
-        LiveState(server_major=18, databases=mixed(dict(live.databases))),  # type: ignore[arg-type]
+        dataclasses.replace(live, databases=mixed(dict(live.databases)), roles=mixed(dict(live.roles))),
     )
     first, second = plan_of(wanted, (tracked, live)), plan_of(wanted, other)
     assert json.dumps(encode.deployment_to_json(first)) == json.dumps(encode.deployment_to_json(second))

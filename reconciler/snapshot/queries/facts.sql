@@ -74,3 +74,22 @@ SELECT
     * (
         current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint
     ) AS lock_capacity;
+
+-- name: roles :many
+-- What some roles are and what they are members of; passwords are not to be seen.
+SELECT
+    r.rolname::text AS name,
+    r.rolsuper,
+    r.rolcanlogin,
+    r.rolbypassrls,
+    r.rolcreatedb,
+    r.rolcreaterole,
+    r.rolreplication,
+    ARRAY(
+        SELECT g.rolname::text
+        FROM pg_auth_members AS m
+        INNER JOIN pg_roles AS g ON m.roleid = g.oid
+        WHERE m.member = r.oid
+    ) AS member_of
+FROM pg_roles AS r
+WHERE r.rolname::text = ANY(%(names)s::text []);

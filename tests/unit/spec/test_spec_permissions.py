@@ -47,6 +47,21 @@ def test_what_is_not_allowed_breaks_the_environment(
     assert parsed.name == "shop-production"
 
 
+def test_passwords_of_roles_are_secrets_too() -> None:
+    """Each is judged in every deployment, as connection strings are; the daemon's own are never allowed."""
+    roles = "[reader, {name: w, login: true, password: {env: 'W_${deployment}'}}]"
+    text = TEXT.replace("database: shop}", f"database: shop, roles: {roles}}}")
+    own = OwnSecrets(variables=frozenset({"W_us"}), files=frozenset())
+    for allow, mine, expected in (
+        ({}, NONE, []),
+        ({"secrets": ["SHOP_*", "W_*"]}, NONE, []),
+        ({"secrets": ["SHOP_*"]}, NONE, ["spec.components[0].roles[1].password"]),
+        ({}, own, ["spec.components[0].roles[1].password"]),
+    ):
+        (parsed,) = restrict(parse_file("e.yaml", text.encode()), AllowSettings.model_validate(allow), mine)
+        assert [problem.path for problem in parsed.problems] == expected
+
+
 def test_broken_environments_stay_as_they_are() -> None:
     """Permissions add nothing to what could not be read."""
     broken = parse_file("e.yaml", b"kind: Environment\n")
