@@ -1,11 +1,21 @@
 """Who agreed to which plan, and what became of it; whether it still is that plan, workers find out."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from reconciler.control.sql import Row, many, one, run, telling
-from reconciler.errors import LeaseLost
+from reconciler.errors import LeaseLost, NotFound
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.verbs import approval_digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """Who agreed to which plan; `used`: a worker found it to be what is to be done, and began."""
+
+    plan_digest: str
+    approved_by: str
+    used: bool
 
 
 async def waiting(
@@ -26,6 +36,15 @@ async def give(connection: Connection, request: Row, operations: Sequence[int]) 
         approved_by=request["requested_by"],
         operations=list(operations),
     )
+
+
+async def read(connection: Connection, operation: str) -> Approval:
+    """The approval of an operation that has one."""
+    with telling(f"reading who approved the plan of operation {operation}"):
+        row = await one(connection, "read_approval", operation=int(operation))
+    if row is None:
+        raise NotFound(f"nobody approved the plan of operation {operation}")
+    return Approval(**row)
 
 
 async def use(connection: Connection, operation: str, lease_token: int) -> None:

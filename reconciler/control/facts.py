@@ -10,8 +10,8 @@ from psycopg.types.json import Jsonb
 from reconciler.control.sql import Row, many, run, telling
 from reconciler.errors import NotFound
 from reconciler.postgres.connection import Connection
-from reconciler.rollout.conditions import DeploymentFacts, EnvironmentFacts, conditions
-from reconciler.rollout.states import RolloutState
+from reconciler.rollout.conditions import Asking, DeploymentFacts, EnvironmentFacts, conditions
+from reconciler.rollout.states import OperationState, RolloutState
 from reconciler.rollout.status import Condition
 
 
@@ -95,6 +95,18 @@ def _environment_facts(facts: Facts) -> EnvironmentFacts:
             for name, deployment in facts.deployments.items()
         ),
         rollouts=tuple(RolloutState(state) for state in row["rollouts"]),
+        asking=_asking(row["under_way"]),
+    )
+
+
+def _asking(under_way: Collection[Row]) -> tuple[Asking, ...]:
+    found: dict[int, tuple[str, list[str]]] = {}
+    for item in under_way:
+        if item["state"] == OperationState.WAITING_FOR_APPROVAL.value:
+            found.setdefault(item["rollout"], (item["reason"], []))[1].append(item["deployment"])
+    return tuple(
+        Asking(rollout=rollout, reason=reason, deployments=tuple(names))
+        for rollout, (reason, names) in sorted(found.items())
     )
 
 

@@ -175,12 +175,28 @@ class Reconciler:
             return await rollouts.read_rollout(connection, rollout, steps=True)
 
     async def request(
-        self, rollout: str, verb: str, *, deployment: str | None, requested_by: str
+        self,
+        rollout: str,
+        verb: str,
+        *,
+        deployment: str | None,
+        requested_by: str,
+        reason: str = "",
+        digest: str | None = None,
     ) -> RequestStatus:
-        """Note what an operator asks of a rollout; durable before this returns."""
+        """Note what an operator asks of a rollout; durable before this returns.
+
+        `digest` names the plan that is agreed to; approve needs it.
+        """
         async with self._recorder.connection() as connection:
             status = await requests.submit(
-                connection, rollout=rollout, verb=verb, deployment=deployment, requested_by=requested_by
+                connection,
+                rollout=rollout,
+                verb=verb,
+                deployment=deployment,
+                requested_by=requested_by,
+                why=reason,
+                digest=digest,
             )
             about = await rollouts.read_rollout(connection, rollout, steps=False)
         self._ask_work()

@@ -10,6 +10,7 @@ from reconciler.events import PassResult
 from reconciler.plan.model import DeploymentPlan
 from reconciler.planner.view import SourceView
 from reconciler.reconcile.heads import Head
+from reconciler.rollout.states import OperationState
 
 BY_ITSELF = "reconciler"
 """Who asked for a rollout that nobody asked for by hand."""
@@ -30,10 +31,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderWay:
-    """Operations of an environment that are not over: deployments by commit, and whether passes began any."""
+    """Operations of an environment that are not over: deployments by commit, and whether passes began any.
+
+    `waiting`: the digests of the plans of the commit that wait for approval, by deployment.
+    """
 
     deployments: Mapping[str, frozenset[str]]
     older_by_itself: bool
+    waiting: Mapping[str, str]
 
     @property
     def everywhere(self) -> frozenset[str]:
@@ -50,7 +55,21 @@ def under_way(facts: Facts | None, commit: str) -> UnderWay:
     return UnderWay(
         deployments={key: frozenset(names) for key, names in deployments.items()},
         older_by_itself=any(row["commit"] != commit and row["requested_by"] == BY_ITSELF for row in rows),
+        waiting={
+            row["deployment"]: row["digest"]
+            for row in rows
+            if row["commit"] == commit and row["state"] == OperationState.WAITING_FOR_APPROVAL.value
+        },
     )
+
+
+def outdated(plans: Sequence[DeploymentPlan], waiting: Mapping[str, str]) -> list[str]:
+    """Deployments whose plan waits for approval and has nothing left to do, for somebody else did it."""
+    return [
+        plan.name
+        for plan in plans
+        if plan.name in waiting and plan.unavailable is None and not plan.steps and not plan.refused
+    ]
 
 
 def intended(facts: Facts | None) -> dict[str, frozenset[str]]:
@@ -150,8 +169,9 @@ def failed(view: SourceView, head: Head | None, name: str, why: tuple[str, str],
     )
 
 
-def observed(plan: DeploymentPlan, active: Collection[str]) -> DeploymentObservation:
-    """One deployment as its plan shows it."""
+def observed(plan: DeploymentPlan, active: Collection[str], mode: str) -> DeploymentObservation:
+    """One deployment as its plan shows it; where plans are approved, their hazards are too."""
+    refused = () if mode == "approve" and plan.steps else plan.refused
     return DeploymentObservation(
         name=plan.name,
         pending=len(plan.pending),
@@ -159,7 +179,7 @@ def observed(plan: DeploymentPlan, active: Collection[str]) -> DeploymentObserva
         diverged=len(plan.told_diverged),
         held=plan.held,
         unavailable=plan.unavailable,
-        blocked="; ".join((*plan.blocked, *plan.refused)) or None,
+        blocked="; ".join((*plan.blocked, *refused)) or None,
         in_sync=not plan.pending
         and not plan.blocked
         and plan.unavailable is None

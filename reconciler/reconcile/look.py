@@ -182,17 +182,19 @@ class Looks:
             spec,
             states,
             held,
-            resuming=active,
+            # What waits for approval has left nothing moving.
+            resuming=active - under_way.waiting.keys(),
             request=PlanRequest(scope=Scope(spec.policy.scope), not_before=round_.not_before),
             intended=findings.intended(facts),
         )
-        recorded = await self._record_pending(spec, found, active, round_)
+        await self._end_outdated(name, found, under_way, round_)
+        recorded = await self._record_pending(spec, found, under_way, round_)
         if recorded is None and under_way.older_by_itself and not self._only_look:
             # What is under way for older commits ends, where this one needs no rollout of its own.
             async with self._recorder.connection() as connection:
                 await rollouts.supersede(connection, name, view.commit, owner=round_.owner)
         plans = [item.plan for item in found]
-        deployments = tuple(findings.observed(plan, active) for plan in plans)
+        deployments = tuple(findings.observed(plan, active, spec.policy.mode) for plan in plans)
         await self._observe(facts, findings.planned(view, head, name, spec.policy.mode, deployments), round_)
         if recorded:
             self._ask_work()
@@ -227,23 +229,40 @@ class Looks:
         async with self._recorder.connection() as connection:
             await environments.observe(connection, observation, owner=round_.owner)
 
+    async def _end_outdated(
+        self, name: str, found: Sequence[Assessment], under_way: findings.UnderWay, round_: Round
+    ) -> None:
+        """Ask nobody to approve what is done already."""
+        gone = findings.outdated([item.plan for item in found], under_way.waiting)
+        if gone and not self._only_look:
+            async with self._recorder.connection() as connection:
+                await rollouts.supersede_moved(connection, name, round_.view.commit, gone, owner=round_.owner)
+
     async def _record_pending(
         self,
         spec: EnvironmentSpec,
         found: Sequence[Assessment],
-        active: frozenset[str],
+        under_way: findings.UnderWay,
         round_: Round,
     ) -> str | None:
-        """Record a rollout for the deployments that have something to do and may do it by themselves."""
+        """Record a rollout for the deployments that have something to do and may do it by themselves.
+
+        A plan that waits for approval and is not what is to be done any more is recorded anew.
+        """
         if self._only_look or spec.policy.mode == "observe":
             return None
+        active = under_way.deployments.get(round_.view.commit, frozenset())
+        waiting, asks = under_way.waiting, spec.policy.mode == "approve"
         ready = [
             item.plan
             for item in found
             if item.plan.steps
             and item.plan.held is None
-            and not item.plan.refused
-            and item.plan.name not in active
+            and (asks or not item.plan.refused)
+            and (
+                item.plan.name not in active
+                or waiting.get(item.plan.name, item.plan.digest) != item.plan.digest
+            )
         ]
         if not ready:
             return None

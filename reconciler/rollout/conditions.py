@@ -27,8 +27,20 @@ class DeploymentFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """One rollout that waits for somebody to approve its plans."""
+
+    rollout: int
+    reason: str
+    deployments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentFacts:
-    """What the conditions need to know of an environment; `rollouts` are those that are not over."""
+    """What the conditions need to know of an environment.
+
+    `rollouts` are those that are not over, `asking` those of them that wait for approval.
+    """
 
     observed: bool
     error: str | None = None
@@ -37,6 +49,7 @@ class EnvironmentFacts:
     orphaned: bool = False
     deployments: tuple[DeploymentFacts, ...] = ()
     rollouts: tuple[RolloutState, ...] = ()
+    asking: tuple[Asking, ...] = ()
 
 
 def conditions(
@@ -83,8 +96,18 @@ def _not_ready(facts: EnvironmentFacts) -> tuple[_What, ...]:
         (stalled, reason, message),
         (bool(unavailable), "Unavailable", unavailable),
         (not facts.observed, "NotObserved", "no pass has looked at it yet"),
+        (bool(facts.asking), "WaitsForApproval", "; ".join(map(_asked, facts.asking))),
         (bool(facts.rollouts), "RolloutUnderWay", "a rollout is under way"),
         (pending > 0, "Pending", f"{pending} pending change{'' if pending == 1 else 's'}"),
+    )
+
+
+def _asked(asking: Asking) -> str:
+    where = ", ".join(asking.deployments[:10])
+    more = f" and {len(asking.deployments) - 10} more" if len(asking.deployments) > 10 else ""
+    return (
+        f"rollout {asking.rollout} ({asking.reason}) waits on {where}{more} until somebody agrees to it: "
+        f"reconciler approve {asking.rollout}"
     )
 
 

@@ -12,6 +12,12 @@ SELECT o.id, %(request)s, o.plan_digest, %(approved_by)s
 FROM reconciler_control.operations AS o
 WHERE o.id = ANY(%(operations)s);
 
+-- name: read_approval :one
+-- Who agreed to the plan of an operation, and whether it began under that.
+SELECT plan_digest, approved_by, used_at IS NOT NULL AS used
+FROM reconciler_control.approvals
+WHERE operation = %(operation)s;
+
 -- name: use_approval :one
 -- Notes that an approved plan begins to be carried out; no row where the lease is another's.
 UPDATE reconciler_control.approvals AS a

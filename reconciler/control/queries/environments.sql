@@ -93,7 +93,8 @@ SELECT
                 jsonb_agg(
                     jsonb_build_object(
                         'deployment', o.deployment, 'commit', r.commit, 'requested_by', r.requested_by,
-                        'failed', o.error ->> 'why'
+                        'failed', o.error ->> 'why', 'state', o.state, 'digest', o.plan_digest,
+                        'rollout', o.rollout, 'reason', r.reason
                     )
                     ORDER BY o.id
                 ),
