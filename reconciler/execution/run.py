@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused
+from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused, StepFailed
 from reconciler.execution import after_revert, changes, module_tasks, provision
 from reconciler.execution.lanes import edges, lanes
 from reconciler.execution.module_tasks import Stopped
@@ -316,8 +316,20 @@ async def _deploy(steps: Sequence[AnyStep], resources: Resources, journal: Journ
         await changes.deploy(session, module, wanted, resources.actor, progress)
     except Exception as error:
         if position < len(queue) and not isinstance(error, Stopped):
-            await journal.failed(queue[position], time.monotonic() - began, error)
+            broken = _broken(queue[position:], wanted[position:], error)
+            await journal.failed(broken, time.monotonic() - began, error)
         raise
+
+
+def _broken(
+    steps: Sequence[DeployChange], changes: Sequence[DesiredChange], error: Exception
+) -> DeployChange:
+    """The step that failed: in one transaction not always the first of those that are not done."""
+    place = error.file if isinstance(error, StepFailed) else None
+    for step, change in zip(steps, changes, strict=True):
+        if place is not None and place in (step.script, change.verify.path if change.verify else None):
+            return step
+    return steps[0]
 
 
 def _module(step: DeployChange | RecordChange | RecordTag, resources: Resources) -> DesiredModule:

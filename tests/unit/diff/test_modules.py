@@ -26,6 +26,12 @@ def test_all_deployed_is_in_sync() -> None:
     assert (found.pending, found.diverged, found.blocked) == ((), (), ())
 
 
+def test_a_plan_without_changes_needs_nothing() -> None:
+    """A module may be declared before anything is written for it."""
+    found = modules.compare(module(), None)
+    assert (found.pending, found.diverged, found.blocked) == ((), (), ())
+
+
 def test_only_the_delta_is_pending() -> None:
     """A change at the end of the plan is the only pending one."""
     a, b = change("a"), change("b")
