@@ -6,7 +6,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -249,3 +249,22 @@ def test_terms_crashes_and_few_locks(lonely: Shop) -> None:
     command.succeed()
     assert lonely.deployed() == ["t0"]
     assert lonely.told() == {"deploy": 500, "revert": 499}
+
+
+def test_an_index_killed_while_it_is_made(tmp_path: Path, postgres_server: Server) -> None:
+    """Nobody's transaction holds it, and yet the next deploy ends with one index that can be used."""
+    repository = ConfigRepository(tmp_path / "git")
+    index = {"modules/shop/deploy/t1.sql": "create index concurrently made on t0 (name);\n"}
+    repository.commit({**tables("t0", "t1"), **index})
+    with closing(Shop(tmp_path / "shop", repository, postgres_server, postgres_server)) as shop:
+        shop.run(*DEPLOY, "--to", "t0")
+        found = "select indisvalid from pg_index where indexrelid = to_regclass('made')"
+        with psycopg.connect(shop.server.text(shop.database)) as other:
+            other.execute("lock table t0 in row exclusive mode")
+            command = shop.begin(*DEPLOY)
+            soon(lambda: shop.server.run(found, database=shop.database) == [(False,)], command)
+            command.kill()
+        assert shop.count() == 1
+        shop.run(*DEPLOY)
+        assert shop.server.run(found, database=shop.database) == [(True,)]
+        assert (shop.count(), shop.told()) == (2, {"deploy": 2})

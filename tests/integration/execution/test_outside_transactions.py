@@ -21,6 +21,7 @@ from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.read import read_log, read_tracked, read_unfinished
 from reconciler.tracking.record import Actor, ModuleIdentity
 from tests.plugins.postgres import Server
+from tests.plugins.proxy import MakeProxy
 from tests.plugins.states import change, module
 
 OWNER = FenceOwner(control_id="test", environment="production", deployment="eu", operation="1")
@@ -137,6 +138,46 @@ async def test_interrupted_index_is_dropped_and_made_again(
         assert await read_unfinished(again.holder) == {}
     finally:
         await again.abandon()
+
+
+async def test_connection_cut_while_an_index_is_made(
+    make_proxy: MakeProxy, postgres_server: Server, fresh_database: str, database_dsn: Dsn
+) -> None:
+    """The server knows nothing of it and builds on: its backend is ended first, then there is one index."""
+    proxy = await make_proxy(postgres_server.text())
+    through = await open_session(
+        Dsn(proxy.text(postgres_server.text())), fresh_database, OWNER, limits=LIMITS, install_tracking=True
+    )
+    await deploy(through, change("a", text=TABLE))
+    other = await connect(database_dsn, role="reader", autocommit=False)
+    watcher = await connect(database_dsn, role="watcher")
+    try:
+        await other.execute("lock table public.t in row exclusive mode")
+        running = asyncio.create_task(deploy(through, script(INDEX)))
+        await until(watcher, INVALID)
+        backend = through.writer_backend
+        proxy.cut()
+        with pytest.raises(DatabaseUnavailable):
+            await running
+        await through.abandon()
+        assert await alive(watcher, backend)
+        again = await opened_anew(postgres_server, fresh_database)
+        try:
+            assert not await alive(watcher, backend)
+            await other.rollback()
+            await deploy(again, script(INDEX))
+            assert await indexes(again) == [("t_b", True)]
+            assert await deployed(again) == ["a", "i"]
+        finally:
+            await again.abandon()
+    finally:
+        await other.close()
+        await watcher.close()
+
+
+async def alive(connection: Connection, backend: int | None) -> bool:
+    cursor = await connection.execute("select from pg_stat_activity where pid = %s", [backend])
+    return await cursor.fetchone() is not None
 
 
 def begun(session: DatabaseSession, wanted: DesiredChange) -> outside.Run:
