@@ -105,8 +105,14 @@ class Expansion:
         return Place(source.path, *position(source.text, min(inside, len(source.text))))
 
     def self_contained(self) -> str:
-        """The same script as one text that needs no other file and no variable."""
-        return "".join(self._parts())
+        """The same script as one text that needs no other file and no variable.
+
+        The comments at its top are the script's own: those of a file that it includes first ask for nothing.
+        """
+        whole = "".join(self._parts())
+        if len(self.files) == 1:
+            return whole
+        return "".join(f"{line}\n" for line in _first_comments(self.files[0].text)) + ";\n" + whole
 
     def _parts(self) -> Iterator[str]:
         start = 0
@@ -117,6 +123,16 @@ class Expansion:
             yield "\\.\n"
             start = end
         yield self.text[start:]
+
+
+def _first_comments(text: str) -> Iterator[str]:
+    """The lines of comment before the first statement of a script for psql."""
+    for line in text.splitlines():
+        bare = line.lstrip(" \t\ufeff")
+        if bare.startswith("--"):
+            yield bare
+        elif bare and not bare.startswith("\\"):
+            return
 
 
 def position(text: str, offset: int) -> tuple[int, int]:

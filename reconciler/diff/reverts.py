@@ -22,6 +22,8 @@ from reconciler.state.units import left_of, resumption, units
 
 NAMED_MAX = 20
 """Changes that one message names."""
+MISSING_MAX = 200
+"""Revert scripts that are named as missing: whoever writes them wants to see them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,11 @@ def _with_dependents(ground: Ground, named: tuple[str, str], chosen: set[str], *
     scripts = _Scripts(ground)
     changes = tuple(scripts.of(requirements.project_of[row.change_id], row) for row in rows)
     missing = [f"'{one.project}:{one.change.name}'" for one in changes if one.script is None]
-    blocked = [f"no revert script, neither in the commit nor stored: {', '.join(missing)}"] if missing else []
+    blocked = (
+        [f"no revert script, neither in the commit nor stored: {_few(missing, MISSING_MAX)}"]
+        if missing
+        else []
+    )
     blocked += scripts.problems
     if blocked:
         return replace(base, blocked=tuple(blocked))
@@ -313,6 +319,6 @@ def left_behind(
     return tuple(found)
 
 
-def _few(said: Sequence[str]) -> str:
-    more = f" and {len(said) - NAMED_MAX} more" if len(said) > NAMED_MAX else ""
-    return ", ".join(said[:NAMED_MAX]) + more
+def _few(said: Sequence[str], at_most: int = NAMED_MAX) -> str:
+    more = f" and {len(said) - at_most} more" if len(said) > at_most else ""
+    return ", ".join(said[:at_most]) + more

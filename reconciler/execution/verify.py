@@ -89,7 +89,10 @@ class Prepared:
 
 
 def prepare(rows: Iterable[ToVerify], stored: Mapping[str, str]) -> Prepared:
-    """Make programs of verify scripts; `stored` are those that were kept with changes, by change id."""
+    """Make programs of verify scripts; `stored` are those that were kept with changes, by change id.
+
+    A script without any statement verifies nothing, and so counts as none.
+    """
     wanted: list[Verification] = []
     broken: list[Failed] = []
     without: list[str] = []
@@ -101,10 +104,15 @@ def prepare(rows: Iterable[ToVerify], stored: Mapping[str, str]) -> Prepared:
             without.append(row.change)
             continue
         try:
-            wanted.append(Verification(row.change, compile_script(script, purpose=Purpose.VERIFY)))
+            program = compile_script(script, purpose=Purpose.VERIFY)
         except InvalidInput as error:
             first = error.problems[0]
             broken.append(Failed(change=row.change, message=first.message, file=first.file, line=first.line))
+            continue
+        if program.statements:
+            wanted.append(Verification(row.change, program))
+        else:
+            without.append(row.change)
     return Prepared(wanted=tuple(wanted), broken=tuple(broken), without_script=tuple(without))
 
 

@@ -238,6 +238,30 @@ def test_verify_of_a_change_that_left_the_plan(modules: Modules) -> None:
     assert [(row["change"], row["sqlstate"]) for row in found["failed"]] == [("t1", "42P01")]
 
 
+def test_verify_says_which_changes_say_nothing_of_themselves(modules: Modules) -> None:
+    """No script and one without a statement are told alike, in the commit and stored, and fail nothing."""
+
+    def without() -> list[str]:
+        answer = modules.json("module", "verify", "production", "schema")
+        found = answer["deployments"][0]["modules"][0]
+        assert (answer["ok"], found["passed"]) == (True, 1)
+        return list(found["without_script"])
+
+    modules.shop("t1", "t2", "t3")
+    modules.repository.commit(
+        {"modules/shop/verify/t1.sql": None, "modules/shop/verify/t2.sql": "BEGIN;\n-- later\nROLLBACK;\n"},
+        "Leave verify scripts out",
+    )
+    modules.deploy()
+    told = modules("module", "verify", "production", "schema")
+    assert told.exit_code == 0, told.output
+    for name in ("t1", "t2"):
+        assert f"schema: {name} has no verify script" in told.stderr
+    assert without() == ["t1", "t2"]
+    modules.shop("t4")
+    assert without() == ["t1", "t2"]
+
+
 def test_log_of_one_change(modules: Modules) -> None:
     """The log is told by change and by kind."""
     modules.shop("t1", "t2")

@@ -1,5 +1,6 @@
 """Deploys and reverts of change modules by hand, as rollouts on real databases."""
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -385,3 +386,91 @@ async def test_what_was_taken_back_and_is_there_still_is_remarked(site: Site) ->
     assert (site.deployed(), there(site)) == ([], ["t1", "t3"])
     told = "taken back, and there still by their verify scripts: 'shop:t4', 'shop:t3'"
     assert (await newest(process)).reason == f"all stages done; {told}"
+
+
+async def test_target_beyond_the_one_of_the_spec_is_refused(site: Site) -> None:
+    """It is named, and nothing is deployed: a pass would find the module ahead of its target."""
+    name, text = next(iter(site.spec().items()))
+    text = text.replace("path: modules/shop}", 'path: modules/shop, to: "@v1"}')
+    process = await up(site, {name: text, **tables(*ALL, tags=V1)}, by_hand=False)
+    assert await ended(process, (await process.rollouts())[0].id) == ["completed"]
+    for beyond in ("t3", "t4"):
+        with pytest.raises(Refused, match=rf"'{beyond}' lies beyond '@v1', to which the spec deploys"):
+            await run(process, deploy(beyond))
+    assert await run(process, deploy("t2")) is None
+    assert site.deployed() == ["t1", "t2"]
+
+
+async def test_revert_by_hand_holds_until_somebody_wants_it_back(site: Site) -> None:
+    """Status and diff say why; passes leave it, a retry is told what to do, `apply` takes it up again."""
+    process = await up(site, tables(*ALL, tags=V1), by_hand=False)
+    assert await ended(process, (await process.rollouts())[0].id) == ["completed"]
+    assert await run(process, revert("@v1")) == ["completed"]
+    await settled(process)
+    why = "module 'shop-schema' was reverted by hand, to '@v1'"
+    status = (await process.environment()).deployments[0]
+    assert (status.held, status.pending, status.applied_commit) == (why, 2, None)
+    plan = (await process.parts.reconciler.preview("production")).deployments[0]
+    assert (plan.held, [row.identity for row in plan.pending]) == (why, ["change t3", "change t4"])
+    facade = process.parts.reconciler
+    reverted = (await process.rollouts())[0].id
+    asked = await facade.request(reverted, "retry", deployment=None, requested_by="ada")
+    assert asked.state == "failed"
+    await settled(process)
+    again = await facade.apply("production", reason="", requested_by="ada")
+    assert again is not None
+    assert await ended(process, again.id) == ["completed"]
+    await process.look()
+    status = (await process.environment()).deployments[0]
+    assert (status.held, status.pending, site.deployed()) == (None, 0, list(ALL))
+
+
+async def test_revert_needs_nothing_but_what_is_stored(site: Site) -> None:
+    """Files that a revert script includes and values that it uses may be gone: it is kept whole."""
+    files = tables("t1", "t2")
+    files["modules/shop/deploy/t2.sql"] = "create schema :part; create table :part.t2 ();"
+    files["modules/shop/revert/t2.sql"] = '-- by parts\n\\ir parts/drop.sql\ndrop schema :"part";'
+    files["modules/shop/revert/parts/drop.sql"] = "-- transaction: none\ndrop table :part.t2"
+    name, text = next(iter(site.spec(more="  policy: {mode: observe}\n").items()))
+    given = text.replace("path: modules/shop}", "path: modules/shop, variables: {part: wing}}")
+    site.repository.commit({name: given, **files})
+    process = site.process()
+    await process.look()
+    process.work()
+    assert await run(process, deploy()) == ["completed"]
+    hashes = "select script_hash from reconciler.changes where name = 't2'"
+    raw = files["modules/shop/deploy/t2.sql"].encode()
+    assert site.rows(hashes) == [(hashlib.sha1(raw).hexdigest(),)]
+    for path in files:
+        (site.repository.path / path).unlink()
+    site.repository.commit({name: "".join(f"{line}\n" for line in text.splitlines() if "Module" not in line)})
+    await process.look()
+    assert await run(process, revert(everything=True)) == ["completed"]
+    assert (site.deployed(), there(site)) == ([], [])
+    assert site.rows("select from pg_namespace where nspname = 'wing'") == []
+
+
+async def test_value_of_now_counts_where_the_commit_has_the_script(site: Site) -> None:
+    """What is in the commit runs with the commit's values; what is stored runs with those of its deploy."""
+    files = tables("t1", "t2")
+    files["modules/shop/revert/t2.sql"] = "drop table t2; create table :made ();"
+    name, text = next(iter(site.spec(more="  policy: {mode: observe}\n").items()))
+
+    def spec(made: str) -> dict[str, str]:
+        return {
+            name: text.replace("path: modules/shop}", f"path: modules/shop, variables: {{made: {made}}}}}")
+        }
+
+    process = site.process()
+    site.repository.commit({**spec("first"), **files})
+    await process.look()
+    process.work()
+    for value, edited, told in (("second", False, "second"), ("third", True, "second")):
+        assert await run(process, deploy()) == ["completed"]
+        if edited:
+            files["modules/shop/deploy/t2.sql"] += "create table other ();"
+        site.repository.commit({**spec(value), **files})
+        await process.look()
+        assert await run(process, revert()) == ["completed"]
+        assert there(site) == [told, "t1"]
+        site.rows(f"drop table {told}; select 1")

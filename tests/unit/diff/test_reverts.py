@@ -287,3 +287,19 @@ def test_of_a_module_that_left_the_commit_the_newest_instances_are_verified() ->
     """By the scripts that were stored with them."""
     there = tracked("shop", replace(A, name="a@v1"), B, replace(C, name="a"))
     assert [(row.change, row.stored) for row in stored_alone(there)] == [("b", True), ("a", True)]
+
+
+@pytest.mark.parametrize("there_still", [True, False])
+def test_everything_that_cannot_go_is_told_at_once(*, there_still: bool) -> None:
+    """Missing scripts and those that cannot run, of the commit or stored, before anything is taken back."""
+    broken = Script("modules/shop/revert/c.sql", "drop table c;\n\\gexec")
+    commit = (A, replace(B, revert=None), replace(C, revert=broken), replace(D, revert=None))
+    texts = {A.change_id: "drop table a", C.change_id: "\\ir gone.sql"}
+    stored = {key: Revertible(script=text) for key, text in texts.items()}
+    modules = (module(*commit),) if there_still else ()
+    found = reverts.plan_task(ground(*modules, there=THERE, stored=stored), "shop", task(everything=True))
+    assert (found.changes, found.verify) == ((), False)
+    missing, problem = found.blocked
+    assert missing == "no revert script, neither in the commit nor stored: 'shop:d', 'shop:b'"
+    told = "modules/shop/revert/c.sql:2" if there_still else "shop:revert/c.sql (stored):1"
+    assert told in problem

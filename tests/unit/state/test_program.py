@@ -2,6 +2,7 @@
 
 import pytest
 
+from reconciler.changes.psql import Surroundings, expand
 from reconciler.changes.script import Script
 from reconciler.errors import ScriptError
 from reconciler.state import program
@@ -271,3 +272,24 @@ def test_the_same_text_elsewhere_is_another_program() -> None:
 def test_an_empty_script_is_a_program(text: str) -> None:
     """A change may do nothing."""
     assert compiled(text).statements == ()
+
+
+@pytest.mark.parametrize(
+    ("own", "included", "transactional"),
+    [
+        ("\\ir part.sql\n", "-- transaction: none\nselect 1;\n", True),
+        ("-- transaction: none\n\\ir part.sql\n", "select 1;\n", False),
+        ("\\ir part.sql\n-- transaction: none\n", "-- mine\nselect 1;\n", False),
+    ],
+)
+def test_kept_script_asks_for_what_it_asked_for(own: str, included: str, *, transactional: bool) -> None:
+    """Headers of the script itself count, also once what it includes stands in it; those of others do not."""
+    around = Surroundings(root="m", texts={"m/part.sql": included.encode()})
+    script = Script("m/revert.sql", own, expand("m/revert.sql", own, around))
+    kept = Script("stored", script.self_contained())
+    for each in (script, kept):
+        program = compile_script(each, purpose=Purpose.REVERT)
+        assert (program.transactional, [one.text for one in program.statements]) == (
+            transactional,
+            ["select 1"],
+        )
