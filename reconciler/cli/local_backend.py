@@ -4,6 +4,7 @@ Coroutines run on one loop that lives as long as the command; between calls it s
 """
 
 import asyncio
+import time
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -19,6 +20,9 @@ from reconciler.web.values import to_json
 
 REQUESTED_BY = "command line"
 LOOK_EVERY_S = 0.2
+LOOK_SHARE = 20
+"""How many times as long as a look takes we wait for the next one, within bounds."""
+LOOK_EVERY_MOST_S = 2.0
 
 T = TypeVar("T")
 
@@ -168,9 +172,13 @@ class LocalBackend:
         """Work on the rollout, and show it meanwhile; leaving the loop early hands the work back."""
         task = self._run(self._start(rollout))
         try:
+            pause = LOOK_EVERY_S
             while True:
-                ended = self._run(self._look(task))
+                ended = self._run(self._look(task, pause))
+                began = time.monotonic()
                 yield self.rollout(rollout)
+                # The work waits meanwhile: a rollout of many steps is looked at less often.
+                pause = max(LOOK_EVERY_S, min(LOOK_SHARE * (time.monotonic() - began), LOOK_EVERY_MOST_S))
                 if ended:
                     task.result()
                     return
@@ -181,8 +189,8 @@ class LocalBackend:
         return asyncio.create_task(self._local.work(rollout))
 
     @staticmethod
-    async def _look(task: "asyncio.Task[Any]") -> bool:
-        await asyncio.wait({task}, timeout=LOOK_EVERY_S)
+    async def _look(task: "asyncio.Task[Any]", pause: float) -> bool:
+        await asyncio.wait({task}, timeout=pause)
         return task.done()
 
     @staticmethod
@@ -217,4 +225,5 @@ def _task(module: str | None, verb: str, asked: Json) -> ModuleTask:
         log_only=asked.get("log_only", False),
         adopt_from=RegistryKind(asked["adopt_from"]) if "adopt_from" in asked else None,
         registry=asked.get("registry"),
+        createdb=asked.get("createdb", False),
     )

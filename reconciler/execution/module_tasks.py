@@ -11,7 +11,7 @@ from reconciler.execution.resources import Resources
 from reconciler.execution.reverts import Steps
 from reconciler.execution.scripts import record_of
 from reconciler.plan.steps import RecordChange, RevertChange
-from reconciler.state.desired import DesiredChange, DesiredModule
+from reconciler.state.desired import DesiredChange, DesiredModule, TransactionMode
 from reconciler.tracking.record import ChangeRecord
 
 AnyTaskStep = RecordChange | RevertChange
@@ -96,8 +96,16 @@ async def run_reverts(
     session = await resources.session(steps[0].database)
     changes = [resources.reverts[step.change_id] for step in steps]
 
+    together = frozenset(
+        module.project
+        for module in resources.desired.modules
+        if module.database == steps[0].database and module.transaction is TransactionMode.MODULE
+    )
+
     async def carry_out(told: Steps) -> None:
-        await reverts.revert(session, changes, resources.actor, told, again=resources.repeats)
+        await reverts.revert(
+            session, changes, resources.actor, told, again=resources.repeats, together=together
+        )
 
     await _carry_out(_Row(steps, resources, journal, go_on), carry_out, resources)
 

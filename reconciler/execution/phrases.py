@@ -74,10 +74,6 @@ class Phrases:
     def _piece(self, name: str, parameters: dict[str, str] | None = None) -> Piece:
         return Piece(self._client.mogrify(_QUERIES[name], parameters))
 
-    def script(self, program: Program, *, apart: bool) -> Iterator[Piece]:
-        """A script; where its statements are apart, so are ours behind it."""
-        yield from of_script(program, apart=apart)
-
     def verify(self, program: Program, *, apart: bool) -> Iterator[Piece]:
         """A verify script, with all it does taken back."""
         first, *others = self._verify

@@ -3,10 +3,10 @@
 A revert script and the removal of its record are one transaction.
 """
 
-import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 
 import psycopg
@@ -14,10 +14,11 @@ import psycopg
 from reconciler.diff.model import ToRevert
 from reconciler.errors import LeaseLost, ReconcilerError, Refused, StepFailed
 from reconciler.execution import outside
-from reconciler.execution.messages import Chapter, Exchange, Piece
-from reconciler.execution.pace import Pace, fitting
+from reconciler.execution.changes import LOCKS_PER_STATEMENT
+from reconciler.execution.messages import Piece, of_script
 from reconciler.execution.phrases import Phrases, is_quiet
 from reconciler.execution.scripts import ScriptFault, place_of, roll_back, with_lock_retries
+from reconciler.execution.sending import Row, Work
 from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.connection import is_transient, translate
 from reconciler.postgres.queries import Queries
@@ -56,154 +57,80 @@ async def revert(
     steps: Steps,
     *,
     again: bool = False,
+    together: Collection[str] = (),
 ) -> None:
     """Take changes back in the order given; each loses its record if and only if its script ran.
 
-    `again`: a person agreed that what may have run already of an interrupted script is run again. Raises
-    StepFailed with file and line, LockNotAcquired after the last try, or what `steps` raises.
+    Those of a project of `together` share a transaction where they follow each other and the server has room
+    for their locks; a revert is too dear to be refused for that. `again`: a person agreed that what may have
+    run already of an interrupted script is run again. Raises StepFailed with file and line, LockNotAcquired
+    after the last try, or what `steps` raises.
     """
-    row = _Row(session, changes, actor, steps)
+    phrases = Phrases(session, actor)
+
+    async def done(_change: ToRevert) -> None:
+        await steps.done()
+
+    written = steps.written
+    work = Work(
+        program=_program,
+        pieces=partial(_pieces, phrases),
+        explain=lambda change, cause: _explain(session, change, cause, actor),
+        done=done,
+        is_quiet=lambda change: is_quiet(_program(change)),
+        told=None if written is None else lambda _change: written(),
+    )
+    row, sharing = Row(session, phrases, changes, work), set(together)
     while row.left:
         if row.begun:
             await steps.safe_point()
-        alone = row.outside()
+        alone = _outside(session, row.left[0], actor)
         if alone is not None:
             await alone.carry_out(steps.safe_point, again=again)
-        await with_lock_retries(session, row.some, steps.safe_point)
+        count = await _in_one(session, row.left, sharing)
+        attempt = partial(row.in_one, count) if count else row.some
+        await with_lock_retries(session, attempt, steps.safe_point)
 
 
-class _Row:
-    """Changes to take back, a transaction each, as many sent at once as are quick."""
-
-    def __init__(
-        self, session: DatabaseSession, changes: Sequence[ToRevert], actor: Actor, steps: Steps
-    ) -> None:
-        self._session = session
-        self._changes = changes
-        self._actor = actor
-        self._steps = steps
-        self._phrases = Phrases(session, actor)
-        self._pace = Pace(alone=steps.written is not None)
-        self._position = 0
-        self._watched = True
-        """Whether event triggers may be there; they may read what was sent, so that each statement is."""
-
-    @property
-    def begun(self) -> bool:
-        """Whether any was taken back."""
-        return self._position > 0
-
-    @property
-    def left(self) -> bool:
-        """Whether any is left."""
-        return self._position < len(self._changes)
-
-    async def some(self) -> None:
-        """Take the next ones back; those before one that fails stay so, and it is the next then."""
-        group = self._together()
-        if self._steps.written is not None:
-            return await self._one_told(group[0])
-        chapters = list(self._chapters(group))
-        exchange = Exchange(chapters, self._phrases.watched)
-        began = time.monotonic()
-        if await self._carry(exchange, group, commits=True):
-            self._watched = exchange.value != b"f"
-            self._pace.took(time.monotonic() - began)
+def _outside(session: DatabaseSession, change: ToRevert, actor: Actor) -> outside.Run | None:
+    """The run of a script that cannot be one transaction; its record is removed behind it."""
+    program = _program(change)
+    if program.transactional:
         return None
+    row = change.change
+    subject = outside.Subject(
+        program=program,
+        noted=Unfinished(
+            change_id=row.change_id, project=change.project, name=row.name, script_hash=row.script_hash
+        ),
+        whose=change,
+        doing=f"reverting change '{row.name}' of module '{change.project}' in database '{session.database}'",
+        way_out=_WAY_OUT,
+        explain=lambda error: _explain(session, change, error, actor),
+    )
+    return outside.Run(session, subject, actor)
 
-    def _chapters(self, group: Sequence[ToRevert]) -> Iterator[Chapter]:
-        """A transaction of each; one that surely leaves the session as it is needs nothing around it."""
-        phrases, clean, before = self._phrases, not self._watched, self._phrases.fresh
-        for change in group:
-            program = _program(change)
-            quiet = clean = clean and is_quiet(program)
-            pieces = (*before, phrases.begin, *self._pieces(change, quiet=quiet), phrases.commit)
-            yield Chapter(change, pieces, () if quiet else phrases.fresh)
-            before = ()
 
-    def _pieces(self, change: ToRevert, *, quiet: bool) -> Iterator[Piece]:
-        """Script and the removal of the record of a change."""
-        program, name = _program(change), (change.change.change_id, change.change.name)
-        if program.transactional:
-            yield from self._phrases.script(program, apart=self._watched)
-        yield from self._phrases.reverted(change.project, name, quiet=quiet, apart=self._watched)
+def _pieces(phrases: Phrases, change: ToRevert, apart: bool, quiet: bool) -> Iterator[Piece]:
+    """Script and the removal of the record of a change."""
+    program, name = _program(change), (change.change.change_id, change.change.name)
+    if program.transactional:
+        yield from of_script(program, apart=apart)
+    yield from phrases.reverted(change.project, name, quiet=quiet, apart=apart)
 
-    async def _one_told(self, change: ToRevert) -> None:
-        """Take one change back, and tell before it commits."""
-        phrases, told = self._phrases, self._steps.written
-        assert told is not None
-        pieces = (*phrases.fresh, phrases.begin, *self._pieces(change, quiet=False))
-        await self._carry(Exchange([Chapter(change, pieces)]), [change], commits=False)
-        try:
-            told()
-        except BaseException:
-            await roll_back(self._session)
-            raise
-        await self._carry(Exchange([Chapter(change, (phrases.commit,))]), [change], commits=True)
 
-    async def _carry(self, exchange: Exchange, group: Sequence[ToRevert], *, commits: bool) -> bool:
-        """Send, and take back what failed; whether all of it came through.
-
-        Where `commits`, what was done before stays, and is told as done.
-        """
-        lost: psycopg.Error | None = None
-        whole = False
-        try:
-            await exchange.run(self._session.writer)
-            whole = not exchange.failed
-        except psycopg.Error as error:
-            lost = error
-        finally:
-            if not whole:
-                await roll_back(self._session)
-            if commits:
-                await self._advance(exchange.finished)
-        if whole:
-            return True
-        self._pace.failed()
-        if commits and exchange.unread:
-            return False
-        found = exchange.fault()
-        if found is None and lost is not None:
-            found = group[min(exchange.finished, len(group) - 1)], lost
-        if found is None:
-            return False
-        whose, cause = found
-        raise await _explain(self._session, whose, cause, self._actor) from cause
-
-    def outside(self) -> outside.Run | None:
-        """The run of the next script where it cannot be one transaction; its record is removed behind it."""
-        change = self._changes[self._position]
-        program = _program(change)
-        if program.transactional:
-            return None
-        session, row, actor = self._session, change.change, self._actor
-        subject = outside.Subject(
-            program=program,
-            noted=Unfinished(
-                change_id=row.change_id, project=change.project, name=row.name, script_hash=row.script_hash
-            ),
-            whose=change,
-            doing=f"reverting change '{row.name}' of module '{change.project}' in database "
-            f"'{session.database}'",
-            way_out=_WAY_OUT,
-            explain=lambda error: _explain(session, change, error, actor),
-        )
-        return outside.Run(session, subject, actor)
-
-    def _together(self) -> Sequence[ToRevert]:
-        """The next changes that are sent at once; what runs outside of transactions is by itself."""
-        first = self._changes[self._position]
-        if self._watched or not _program(first).transactional:
-            return [first]
-        following = self._changes[self._position : self._position + self._pace.at_once]
-        group = list(takewhile(lambda change: _program(change).transactional, following))
-        return group[: fitting([_program(change) for change in group])]
-
-    async def _advance(self, count: int) -> None:
-        for _ in range(count):
-            self._position += 1
-            await self._steps.done()
+async def _in_one(session: DatabaseSession, left: Sequence[ToRevert], together: set[str]) -> int:
+    """How many of the next ones share a transaction; where it would hold too many locks, never mind."""
+    first = left[0].project
+    if first not in together:
+        return 0
+    programs = [_program(change) for change in takewhile(lambda change: change.project == first, left)]
+    programs = list(takewhile(lambda program: program.transactional, programs))
+    locks = LOCKS_PER_STATEMENT * sum(len(program.statements) for program in programs)
+    if locks > await session.lock_capacity():
+        together.discard(first)
+        return 0
+    return len(programs)
 
 
 def _program(change: ToRevert) -> Program:

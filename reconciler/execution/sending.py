@@ -1,0 +1,187 @@
+"""Send changes row by row of them: a transaction each or one for all, as many in a message as are quick.
+
+What is sent of a change, and what is said of one that fails, is its owner's to say. Between two calls nothing
+is under way.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Generic, TypeVar
+
+import psycopg
+
+from reconciler.errors import ReconcilerError
+from reconciler.execution.messages import Chapter, Exchange, Piece
+from reconciler.execution.pace import Pace, fitting
+from reconciler.execution.phrases import Phrases
+from reconciler.execution.scripts import ScriptFault, roll_back
+from reconciler.execution.session import DatabaseSession
+from reconciler.state.program import Program
+
+ChangeT = TypeVar("ChangeT")
+IN_ONE_AT_ONCE = 200
+"""Changes in one message where several share a transaction, in which there is no safe point."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work(Generic[ChangeT]):
+    """What is done with each change.
+
+    `pieces` are what stands in its transaction (`apart`: each statement of its scripts in a message of its
+    own; `quiet`: with nothing around them); `is_quiet` says that they surely leave the session as it is.
+    `told` hears of a change that is written and not committed yet, which costs a round trip.
+    """
+
+    program: Callable[[ChangeT], Program]
+    pieces: Callable[[ChangeT, bool, bool], Iterator[Piece]]
+    explain: Callable[[ChangeT, ScriptFault | psycopg.Error], Awaitable[ReconcilerError]]
+    done: Callable[[ChangeT], Awaitable[None]]
+    is_quiet: Callable[[ChangeT], bool] = lambda _change: False
+    told: Callable[[ChangeT], None] | None = None
+
+
+class Row(Generic[ChangeT]):
+    """Changes that are carried out in their order, and how far that is."""
+
+    def __init__(
+        self,
+        session: DatabaseSession,
+        phrases: Phrases,
+        changes: Sequence[ChangeT],
+        work: Work[ChangeT],
+    ) -> None:
+        self._session = session
+        self._phrases = phrases
+        self._changes = changes
+        self._work = work
+        self._pace = Pace(alone=work.told is not None)
+        self._position = 0
+        self._watched = True
+        """Whether event triggers may be there; they may read what was sent, so that each statement is."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether any was carried out."""
+        return self._position > 0
+
+    @property
+    def left(self) -> Sequence[ChangeT]:
+        """Those that are left."""
+        return self._changes[self._position :]
+
+    async def some(self) -> None:
+        """Carry out the next ones; those before one that fails stay so, and it is the next then."""
+        group = self._together()
+        if self._work.told is not None:
+            return await self._one_told(group[0])
+        exchange = Exchange(list(self._chapters(group)), self._phrases.watched)
+        began = time.monotonic()
+        if await self._carry(exchange, group, commits=True):
+            self._watched = exchange.value != b"f"
+            self._pace.took(time.monotonic() - began)
+        return None
+
+    def _chapters(self, group: Sequence[ChangeT]) -> Iterator[Chapter]:
+        """A transaction of each; one that surely leaves the session as it is needs nothing around it."""
+        phrases, before, clean = self._phrases, self._phrases.fresh, not self._watched
+        for change in group:
+            clean = clean and self._work.is_quiet(change)
+            pieces = (*before, phrases.begin, *self._pieces(change, quiet=clean), phrases.commit)
+            yield Chapter(change, pieces, () if clean else phrases.fresh)
+            before = ()
+
+    async def _one_told(self, change: ChangeT) -> None:
+        """Carry out one change, and tell before it commits."""
+        phrases, told = self._phrases, self._work.told
+        assert told is not None
+        pieces = (*phrases.fresh, phrases.begin, *self._pieces(change))
+        await self._carry(Exchange([Chapter(change, pieces)]), [change], commits=False)
+        try:
+            told(change)
+        except BaseException:
+            await roll_back(self._session)
+            raise
+        await self._carry(Exchange([Chapter(change, (phrases.commit,))]), [change], commits=True)
+
+    async def in_one(self, count: int) -> None:
+        """Carry out the next ones in one transaction, message after message."""
+        phrases, told = self._phrases, self._work.told
+        changes, at_once = self.left[:count], 1 if told is not None else IN_ONE_AT_ONCE
+        asked = Exchange([Chapter(changes[0], (*phrases.fresh, phrases.watched))])
+        await self._carry(asked, changes, commits=False)
+        self._watched = asked.value != b"f"
+        try:
+            start = 0
+            while start < len(changes):
+                group = self._fitting(changes[start : start + at_once])
+                await self._carry(Exchange(list(self._shared(group, start))), group, commits=False)
+                start += len(group)
+                if told is not None:
+                    told(group[0])
+            last = Exchange([Chapter(changes[-1], (phrases.commit,))])
+            await self._carry(last, changes[-1:], commits=False)
+        except BaseException:
+            await roll_back(self._session)
+            raise
+        await self._advance(len(changes))
+
+    def _shared(self, group: Sequence[ChangeT], start: int) -> Iterator[Chapter]:
+        """Changes of one transaction, of which so many were sent before."""
+        phrases, clean = self._phrases, not self._watched
+        before = phrases.again if start else (phrases.begin, *phrases.limited)
+        for change in group:
+            clean = clean and self._work.is_quiet(change)
+            yield Chapter(change, (*before, *self._pieces(change, quiet=clean)))
+            before = () if clean else phrases.again
+
+    async def _carry(self, exchange: Exchange, group: Sequence[ChangeT], *, commits: bool) -> bool:
+        """Send, and take back what failed; whether all of it came through.
+
+        Where `commits`, what was done before stays, and is told as done. Nothing is told of what fails
+        behind a change, and of a message that nobody understood: it is sent again, change by change.
+        """
+        lost: psycopg.Error | None = None
+        whole = False
+        try:
+            await exchange.run(self._session.writer)
+            whole = not exchange.failed
+        except psycopg.Error as error:
+            lost = error
+        finally:
+            if not whole:
+                await roll_back(self._session)
+            if commits:
+                await self._advance(exchange.finished)
+        if whole:
+            return True
+        self._pace.failed()
+        if commits and exchange.unread:
+            return False
+        found = exchange.fault()
+        if found is None and lost is not None:
+            found = group[min(exchange.finished, len(group) - 1)], lost
+        if found is None:
+            return False
+        whose, cause = found
+        raise await self._work.explain(whose, cause) from cause
+
+    def _together(self) -> Sequence[ChangeT]:
+        """The next changes that are sent at once; what runs outside of transactions is by itself."""
+        program, first = self._work.program, self._changes[self._position]
+        if self._watched or not program(first).transactional:
+            return [first]
+        following = self._changes[self._position : self._position + self._pace.at_once]
+        return self._fitting(list(takewhile(lambda change: program(change).transactional, following)))
+
+    def _fitting(self, group: Sequence[ChangeT]) -> Sequence[ChangeT]:
+        return group[: fitting([self._work.program(change) for change in group])]
+
+    def _pieces(self, change: ChangeT, *, quiet: bool = False) -> Iterator[Piece]:
+        return self._work.pieces(change, self._watched, quiet)
+
+    async def _advance(self, count: int) -> None:
+        for _ in range(count):
+            self._position += 1
+            await self._work.done(self._changes[self._position - 1])
