@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 
 import psycopg
 
@@ -46,7 +47,9 @@ async def verify_remaining(step: VerifyRemaining, resources: Resources) -> None:
     ready = prepare(rows, scripts)
     try:
         found = await verify(connection, ready.wanted, LIMITS, fenced=True)
-        still = await _still_there(connection, tuple(_gone(resources.reverts, tracked)))
+        # Each is compiled, so only as many as are looked for.
+        gone = tuple(islice(_gone(resources.reverts, tracked), LOOKED_FOR_MAX))
+        still = await _still_there(connection, gone)
     finally:
         with suppress(psycopg.Error):
             if session.writer_is_idle:
@@ -103,7 +106,6 @@ async def _still_there(connection: Connection, gone: Sequence[tuple[str, Program
     """Those whose verify scripts pass still; what takes too long to find out is left out."""
     still: list[str] = []
     ends = time.monotonic() + LIMITS.total_s
-    gone = gone[:LOOKED_FOR_MAX]
     for start in range(0, len(gone), _AT_ONCE):
         group = gone[start : start + _AT_ONCE]
         if time.monotonic() >= ends:

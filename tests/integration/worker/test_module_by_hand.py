@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-from reconciler.errors import NotFound, Refused
-from reconciler.plan.steps import RevertChange
+from reconciler.errors import DatabaseUnavailable, NotFound, Refused
+from reconciler.execution import after_revert
+from reconciler.execution.after_revert import verify_remaining
+from reconciler.execution.resources import Resources
+from reconciler.plan.steps import RevertChange, VerifyRemaining
 from reconciler.rollout.status import RolloutStatus
 from reconciler.state.task import ModuleTask, TaskVerb
 from tests.plugins.modules import tables
@@ -372,6 +375,27 @@ async def test_what_remains_is_verified_behind_a_revert(site: Site) -> None:
     held = (await process.environment()).deployments[0].held
     assert held is not None
     assert "2 of 3 verify scripts fail" in held
+
+
+async def test_what_remains_is_verified_however_often_that_is_begun(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt that ends behind the last revert leaves that to the next one, which does nothing else."""
+    begun: list[str] = []
+
+    async def lost_once(step: VerifyRemaining, resources: Resources) -> None:
+        begun.append(step.id)
+        if len(begun) == 1:
+            raise DatabaseUnavailable("the connection was lost")
+        await verify_remaining(step, resources)
+
+    process = await up(site, {**tables(*ALL), **verified(*ALL)})
+    await run(process, deploy())
+    monkeypatch.setattr(after_revert, "verify_remaining", lost_once)
+    assert await run(process, revert()) == ["completed"]
+    assert begun == 2 * ["shop-schema/verify-remaining/shop"]
+    (operation,) = (await process.parts.reconciler.rollout((await process.rollouts())[0].id)).operations
+    assert [step.state for step in operation.steps] == ["done", "done"]
 
 
 async def test_what_was_taken_back_and_is_there_still_is_remarked(site: Site) -> None:
