@@ -21,6 +21,7 @@ DATABASE = "bench_modules"
 ENVIRONMENT = "bench"
 LAUNCHER = Path(__file__).with_name("launch.py")
 TASK_TIMEOUT_S = 900.0
+SAID_MAX = 2000
 INSIDE = (
     "SELECT extract(epoch FROM finished_at - started_at)::float8, state"
     " FROM reconciler_control.operations ORDER BY created_at DESC LIMIT 1"
@@ -45,19 +46,27 @@ class Taken:
     seconds: float
     cpu_s: float
     peak: int
-    failed: str = ""
+    exit_code: int
+    said: str
+    accepted: bool
+
+    @property
+    def failed(self) -> str:
+        """What it said, where it failed."""
+        return "" if self.accepted else f"exit code {self.exit_code}: {self.said}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
-    """Somebody with a command for each verb, in the order they are run; `prepare` is not timed.
+    """Somebody with a command for each verb, in the order they are run.
 
-    `inside` gives what the last command took by its own record, where there is one.
+    `prepare` is not timed, and says why it cannot be done where it cannot; `inside` gives what the last command
+    took by its own record, where there is one.
     """
 
     name: str
     tasks: Sequence[Task]
-    prepare: Callable[[], None] = lambda: None
+    prepare: Callable[[], str] = lambda: ""
     inside: Callable[[], float | None] = field(default=lambda: None)
 
 
@@ -71,10 +80,17 @@ def run(task: Task) -> Taken:
         capture_output=True, text=True, timeout=TASK_TIMEOUT_S, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise RuntimeError(f"{task.command[0]} did not start: {done.stderr[-2000:]}")
+        raise RuntimeError(f"{task.command[0]} did not start: {done.stderr[-SAID_MAX:]}")
     told = json.loads(result.read_text())
-    failed = "" if told["exit_code"] in task.accepted else (done.stdout + done.stderr)[-2000:] or "failed"
-    return Taken(seconds=told["seconds"], cpu_s=told["cpu_s"], peak=told["peak"], failed=failed)
+    accepted = told["exit_code"] in task.accepted
+    return Taken(
+        seconds=told["seconds"],
+        cpu_s=told["cpu_s"],
+        peak=told["peak"],
+        exit_code=told["exit_code"],
+        said=done.stdout if accepted else (done.stdout + done.stderr)[-SAID_MAX:],
+        accepted=accepted,
+    )
 
 
 def write(folder: Path, files: Mapping[str, str]) -> None:
@@ -128,6 +144,11 @@ def spec(projects: Sequence[str], *, transaction: str, apart: bool = False) -> d
     }
 
 
+def blocked(plan: Mapping[str, Any]) -> list[str]:
+    """What the plan of a dry run says cannot be done."""
+    return [str(why) for deployment in plan["deployments"] for why in deployment["blocked"]]
+
+
 def commit_modules(made: Fleet, chains: Sequence[Chain]) -> None:
     """Commit modules to the config repository, packed as one is after a while."""
     for chain in chains:
@@ -149,15 +170,16 @@ def ours(
         command = (program, *arguments, "--config", str(config))
         return Task(verb=verb, command=command, environ=made.environ, cwd=made.folder, accepted=accepted)
 
-    def prepare() -> None:
+    def prepare() -> str:
         wanted = spec(projects, transaction=transaction, apart=apart)
         # JSON is YAML.
         made.write({f"environments/{ENVIRONMENT}.yaml": json.dumps(wanted)})
         if made.git("status", "--porcelain"):
             made.commit()
-        looked = run(task("diff", "diff", ENVIRONMENT))
+        looked = run(task("diff", "diff", ENVIRONMENT, "--output", "json"))
         if looked.failed:
             raise RuntimeError(looked.failed)
+        return "; ".join(blocked(json.loads(looked.said)))
 
     def inside() -> float | None:
         seconds, state = made.ask(INSIDE)[0]

@@ -69,10 +69,8 @@ PGPM = ("pgpm, default", "pgpm, fast")
 GOALS = (
     Goal(verbs=("deploy", "revert"), who="us, change", against=("psql, change",), limit=1.2),
     Goal(verbs=("deploy", "revert"), who=f"us, change{INSIDE}", against=("psql, change",)),
-    Goal(verbs=("deploy",), who="us, module", against=("psql, module",), limit=1.2),
-    Goal(verbs=("deploy",), who=f"us, module{INSIDE}", against=("psql, module",)),
-    # A revert is a transaction for each change, whatever the mode.
-    Goal(verbs=("revert",), who="us, module", against=("psql, change",), limit=1.2),
+    Goal(verbs=("deploy", "revert"), who="us, module", against=("psql, module",), limit=1.2),
+    Goal(verbs=("deploy", "revert"), who=f"us, module{INSIDE}", against=("psql, module",)),
     Goal(verbs=("verify",), who="us, change", against=("psql, change",)),
     Goal(verbs=VERBS, who="us, change", against=PGPM, limit=1.0, ahead=True),
     Goal(verbs=VERBS, who="us, module", against=PGPM, ahead=True),

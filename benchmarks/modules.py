@@ -24,6 +24,7 @@ from benchmarks.chain import Chain
 from benchmarks.contestants import (
     DATABASE,
     Contestant,
+    Taken,
     by_pgpm,
     by_sqitch,
     commit_modules,
@@ -102,18 +103,21 @@ def empty_database(made: Fleet) -> None:
         connection.execute("CHECKPOINT")
 
 
-def check_tables(made: Fleet, expected: int, who: str) -> None:
+def check_tables(made: Fleet, expected: int, who: str, taken: Taken) -> None:
     """Nobody is measured for work that was not done."""
     with psycopg.connect(made.database(DATABASE), autocommit=True) as connection:
         row = connection.execute(TABLES.encode()).fetchone()
     if row is None or row[0] != expected:
-        raise RuntimeError(f"{who}: {row} tables where {expected} were expected")
+        raise RuntimeError(f"{who}: {row} tables where {expected} were expected\n{taken.said}")
 
 
 def series(made: Fleet, contestant: Contestant, changes: int, book: Book) -> None:
     """One contestant does all it can, from an empty database to an empty one."""
     empty_database(made)
-    contestant.prepare()
+    if refused := contestant.prepare():
+        for task in contestant.tasks:
+            book.fail(changes, contestant.name, task.verb, refused)
+        return
     for task in contestant.tasks:
         taken = run(task)
         if taken.failed:
@@ -123,7 +127,7 @@ def series(made: Fleet, contestant: Contestant, changes: int, book: Book) -> Non
             continue
         book.add(changes, contestant.name, task.verb, taken.seconds, cpu_s=taken.cpu_s, peak=taken.peak)
         if task.verb in {"deploy", "revert"}:
-            check_tables(made, changes if task.verb == "deploy" else 0, contestant.name)
+            check_tables(made, changes if task.verb == "deploy" else 0, contestant.name, taken)
             inside = contestant.inside()
             if inside is not None:
                 book.add(changes, contestant.name + INSIDE, task.verb, inside)
