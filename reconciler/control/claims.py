@@ -1,25 +1,46 @@
 """Claims operations for workers, and tells a claim what is asked of it; `rollout` decides what may start."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from psycopg import errors
+from psycopg.types.json import Jsonb
 
 from reconciler.control.events import NewEvent, append_all
-from reconciler.control.settle import policy_of, read_wholes, settle
-from reconciler.control.sql import CLAIMABLE_NAMES, IN_FLIGHT_NAMES, Row, changing, key, many, one, telling
+from reconciler.control.settle import policy_of, settle
+from reconciler.control.sql import (
+    AT_WORK_NAMES,
+    CLAIMABLE_NAMES,
+    IN_FLIGHT_NAMES,
+    PASSED_NAMES,
+    Row,
+    changing,
+    key,
+    many,
+    one,
+    run,
+    telling,
+)
 from reconciler.control.wake import OPERATIONS_CHANNEL, notify
 from reconciler.control.workers import Worker
-from reconciler.errors import LeaseLost
+from reconciler.errors import LeaseLost, ReconcilerError
 from reconciler.postgres.connection import Connection
-from reconciler.rollout.next import PASSED, SIDE_BY_SIDE, startable
-from reconciler.rollout.states import IN_FLIGHT, OperationEvent, OperationState, advance
-from reconciler.rollout.summary import AT_WORK, RolloutPolicy
+from reconciler.rollout.next import SIDE_BY_SIDE, Brief, may_start, shared_out
+from reconciler.rollout.states import OperationEvent, OperationState, RolloutState, targets
+from reconciler.rollout.summary import RolloutPolicy
 from reconciler.rollout.verbs import INTERRUPTING
 
 CANDIDATES_MAX = 20
-"""Operations looked at per claim; a claim that finds none of them free gives up until the next poll."""
+"""Environments looked at per claim; a claim that finds nothing free in them gives up until the next poll."""
+PER_SERVER = 16
+"""Operations in flight on one server, at most, where nobody says otherwise."""
+SIDE_BY_SIDE_NAMES = sorted(order.value for order in SIDE_BY_SIDE)
+
+_ON = {before.value: after.value for before, after in targets(OperationEvent.CLAIM).items()}
+_BACK = {before.value: after.value for before, after in targets(OperationEvent.CLAIM_REVERTING).items()}
+"""Where a claim leads; one that was going back goes on going back, one in flight stays what it is."""
+_AT_WORK_ROLLOUT = {RolloutState.RUNNING.value, RolloutState.RUNNING_DEGRADED.value}
 
 Interruption = Literal["cancel", "stop", "superseded"]
 
@@ -29,7 +50,8 @@ class Claim:
     """The right to work on one operation; every write for it names `lease_token`.
 
     `first`: it was never claimed before, so its plan has to be checked against what is there. `approved`: the
-    digest of the plan that a person agreed to, where somebody had to.
+    digest of the plan that a person agreed to, where somebody had to. `waits`: how often in a row it gave its
+    worker back because another was at work in its database.
     """
 
     operation: str
@@ -44,6 +66,7 @@ class Claim:
     attempts: int
     first: bool
     lease_token: int
+    waits: int = 0
     policy: RolloutPolicy
     allow_hazards: tuple[str, ...]
     approved: str | None = None
@@ -56,37 +79,61 @@ async def claim(
     lease_s: float,
     only_rollout: str | None = None,
     crowded: Collection[str] = (),
+    per_server: int = PER_SERVER,
 ) -> Claim | None:
-    """Claim an operation of the worker's sources, or None where there is none to be had.
+    """Claim an operation of the worker's sources, or None where there is none to be had."""
+    found = await claim_many(
+        connection,
+        worker,
+        room=1,
+        lease_s=lease_s,
+        only_rollout=only_rollout,
+        crowded=crowded,
+        per_server=per_server,
+    )
+    return found[0] if found else None
+
+
+async def claim_many(
+    connection: Connection,
+    worker: Worker,
+    *,
+    room: int,
+    lease_s: float,
+    only_rollout: str | None = None,
+    crowded: Collection[str] = (),
+    per_server: int = PER_SERVER,
+) -> list[Claim]:
+    """Claim operations of the worker's sources, `room` of them at most; none where there are none to be had.
 
     Environments take turns, and `crowded` ones get none. One that another worker is just claiming from is
-    left for a second look.
+    left for a second look. No server gets more than `per_server` operations at once, whoever claims them.
+    A place whose operation was taken meanwhile stays free: who wants more asks again.
     """
     rollout = key(only_rollout) if only_rollout is not None else None
-    if only_rollout is not None and rollout is None:
-        return None
-    doing = f"claiming an operation for worker '{worker.name}'"
+    if room <= 0 or (only_rollout is not None and rollout is None):
+        return []
+    doing = f"claiming operations for worker '{worker.name}'"
     with telling(doing):
         if await one(connection, "extend_lease", worker=worker.id, lease_s=float(lease_s)) is None:
             raise LeaseLost(f"worker '{worker.name}' is not registered any more")
         candidates = await _candidates(connection, worker, rollout, crowded)
+    loads = {row["environment"]: row["operations"] for row in candidates}
+    taken: list[Claim] = []
     busy: list[Row] = []
-    for candidate in candidates:
-        async with changing(connection, doing):
-            free = await one(connection, "try_lock_environment", environment=candidate["environment"])
-            if free is None:
-                busy.append(candidate)
+    for again in (False, True):
+        for row in busy if again else candidates:
+            share = shared_out(room - len(taken), loads).get(row["environment"], 0)
+            if not share:
                 continue
-            taken = await _take(connection, worker, candidate, is_open=free["is_open"])
-        if taken is not None:
-            return taken
-    for candidate in busy:
-        async with changing(connection, doing):
-            row = await one(connection, "lock_environment", environment=candidate["environment"])
-            taken = await _take(connection, worker, candidate, is_open=row is not None and row["is_open"])
-        if taken is not None:
-            return taken
-    return None
+            wanted = _Wanted(worker=worker, candidate=row, room=share, per_server=per_server)
+            found = await _take(connection, wanted, doing, wait=again)
+            if found is None:
+                busy.append(row)
+                continue
+            taken += found
+            del loads[row["environment"]]
+    return taken
 
 
 async def _candidates(
@@ -98,77 +145,130 @@ async def _candidates(
         sources=sorted(worker.sources),
         crowded=sorted(crowded),
         rollout=rollout,
-        in_flight=IN_FLIGHT_NAMES,
-        claimable=CLAIMABLE_NAMES,
-        at_work=sorted(state.value for state in AT_WORK),
-        passed=sorted(state.value for state in PASSED),
-        side_by_side=sorted(order.value for order in SIDE_BY_SIDE),
+        at_work=AT_WORK_NAMES,
+        passed=PASSED_NAMES,
+        side_by_side=SIDE_BY_SIDE_NAMES,
         limit=CANDIDATES_MAX,
     )
 
 
-async def _take(connection: Connection, worker: Worker, candidate: Row, *, is_open: bool) -> Claim | None:
-    """Take a candidate under the lock of its environment, if it still is one."""
-    before = OperationState(candidate["state"])
-    resumed = before in IN_FLIGHT
-    if not is_open and not resumed:
-        return None
-    if before is OperationState.PENDING and not await _may_start(connection, candidate):
-        return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What is to be claimed of one environment: as many as there is room for."""
+
+    worker: Worker
+    candidate: Row
+    room: int
+    per_server: int
+
+
+async def _take(connection: Connection, wanted: _Wanted, doing: str, *, wait: bool) -> list[Claim] | None:
+    """Take what may be taken of an environment, under its lock; None where another is at it just now."""
+    environment = wanted.candidate["environment"]
     try:
-        async with connection.transaction():
-            row = await one(
-                connection,
-                "claim_operation",
-                id=candidate["id"],
-                before=before.value,
-                after=_after(before, candidate["resumes_as"]).value,
-                lease_token=candidate["lease_token"],
-                worker=worker.id,
-                cost=0 if resumed else 1,
+        async with changing(connection, doing):
+            lock = "lock_environment" if wait else "try_lock_environment"
+            free = await one(connection, lock, environment=environment)
+            if free is None:
+                return [] if wait else None
+            return await _take_locked(connection, wanted, is_open=free["is_open"])
+    except ReconcilerError as error:
+        if isinstance(error.__cause__, errors.UniqueViolation):
+            # Another operation of the deployment came into flight since.
+            return []
+        raise
+
+
+async def _take_locked(connection: Connection, wanted: _Wanted, *, is_open: bool) -> list[Claim]:
+    rows = await many(
+        connection,
+        "claimable",
+        environment=wanted.candidate["environment"],
+        rollouts=wanted.candidate["rollouts"],
+        is_open=is_open,
+        at_work=AT_WORK_NAMES,
+        passed=PASSED_NAMES,
+        per_server=wanted.per_server,
+        limit=wanted.room,
+    )
+    taken: list[Claim] = []
+    for row in rows:
+        room = wanted.room - len(taken)
+        ids = _chosen(row, is_open=is_open)[:room]
+        if not ids:
+            continue
+        claimed = await _claim_rows(connection, wanted, ids)
+        await _tell(connection, wanted.worker, claimed)
+        if _changes_rollout(row, claimed):
+            await settle(connection, wanted.candidate["environment"], rollouts=[row["id"]], quiet=True)
+        taken += [_claim(item) for item in claimed]
+    return taken
+
+
+def _chosen(row: Row, *, is_open: bool) -> list[int]:
+    """The operations of a rollout to take, the most urgent first; `rollout.next` says which may start."""
+    if not is_open:
+        return list(row["strays"])
+    first = row["first_open"]
+    found = Brief(
+        states=frozenset(OperationState(state) for state in row["states"]),
+        at_work=row["at_work"],
+        first_open=(str(first[0]), OperationState(first[1])) if first is not None else None,
+        pending=tuple(str(number) for number in row["pending"]),
+    )
+    starting = may_start(found, policy_of(row), released=row["released"])
+    return [*row["strays"], *row["due"], *(int(number) for number in starting)]
+
+
+async def _claim_rows(connection: Connection, wanted: _Wanted, ids: Sequence[int]) -> list[Row]:
+    await run(connection, "lock_servers", ids=ids)
+    rows = await many(
+        connection,
+        "claim_operations",
+        ids=list(ids),
+        worker=wanted.worker.id,
+        in_flight=IN_FLIGHT_NAMES,
+        claimable=CLAIMABLE_NAMES,
+        on=Jsonb(_ON),
+        back=Jsonb(_BACK),
+        per_server=wanted.per_server,
+    )
+    place = {str(number): index for index, number in enumerate(ids)}
+    return sorted(rows, key=lambda row: place[row["operation"]])
+
+
+def _changes_rollout(row: Row, claimed: Sequence[Row]) -> bool:
+    """Whether the state of the rollout may be another one once these are at work."""
+    if row["state"] not in _AT_WORK_ROLLOUT:
+        return bool(claimed)
+    return any(item["before"] != OperationState.PENDING.value for item in claimed)
+
+
+async def _tell(connection: Connection, worker: Worker, claimed: Sequence[Row]) -> None:
+    events = []
+    for row in claimed:
+        resumed = row["is_stray"]
+        what = "resumed from a worker that is gone" if resumed else f"claimed (attempt {row['attempts']})"
+        events.append(
+            NewEvent(
+                kind="operation.resumed" if resumed else "operation.claimed",
+                message=f"operation {row['operation']} on '{row['deployment']}' {what} "
+                f"by worker '{worker.name}'",
+                environment=row["environment"],
+                deployment=row["deployment"],
+                rollout=int(row["rollout"]),
+                operation=int(row["operation"]),
+                data={
+                    "worker": worker.name,
+                    "attempts": row["attempts"],
+                    "lease_token": row["lease_token"],
+                },
             )
-    except errors.UniqueViolation:
-        # Another operation of the deployment came into flight since the candidates were read.
-        return None
-    if row is None:
-        return None
-    await _tell(connection, worker, row, resumed=resumed)
-    await settle(connection, row["environment"], rollouts=[int(row["rollout"])])
-    return _claim(row, first=candidate["first"])
+        )
+    await append_all(connection, events)
 
 
-async def _may_start(connection: Connection, candidate: Row) -> bool:
-    wholes = await read_wholes(connection, [candidate["rollout"]])
-    names = {member.id: member.deployment for whole in wholes for member in whole.members}
-    return any(
-        names[candidate["id"]] in startable(whole.named, whole.policy, released=whole.released)
-        for whole in wholes
-    )
-
-
-def _after(before: OperationState, resumes_as: str | None) -> OperationState:
-    """Where a claim leads: one in flight stays what it is, one that was going back goes on going back."""
-    if before in IN_FLIGHT:
-        return before
-    back = resumes_as == OperationState.REVERTING.value
-    return advance(before, OperationEvent.CLAIM_REVERTING if back else OperationEvent.CLAIM)
-
-
-async def _tell(connection: Connection, worker: Worker, row: Row, *, resumed: bool) -> None:
-    what = "resumed from a worker that is gone" if resumed else f"claimed (attempt {row['attempts']})"
-    event = NewEvent(
-        kind="operation.resumed" if resumed else "operation.claimed",
-        message=f"operation {row['operation']} on '{row['deployment']}' {what} by worker '{worker.name}'",
-        environment=row["environment"],
-        deployment=row["deployment"],
-        rollout=int(row["rollout"]),
-        operation=int(row["operation"]),
-        data={"worker": worker.name, "attempts": row["attempts"], "lease_token": row["lease_token"]},
-    )
-    await append_all(connection, [event])
-
-
-def _claim(row: Row, *, first: bool) -> Claim:
+def _claim(row: Row) -> Claim:
     return Claim(
         operation=row["operation"],
         rollout=row["rollout"],
@@ -180,7 +280,8 @@ def _claim(row: Row, *, first: bool) -> Claim:
         plan=row["plan"],
         plan_digest=row["plan_digest"],
         attempts=row["attempts"],
-        first=first,
+        waits=row["waits"],
+        first=row["first"],
         lease_token=row["lease_token"],
         policy=policy_of(row),
         allow_hazards=tuple(row["allow_hazards"]),

@@ -25,7 +25,8 @@ class Moved:
     """One operation that went from one state to another.
 
     `whole`: its plan was of everything, and nothing of it was blocked. `hold`: why passes are to leave the
-    deployment alone once it is done, where a person asked for something that they would undo.
+    deployment alone once it is done, where a person asked for something that they would undo. `mended`: an
+    attempt before had failed.
     """
 
     id: int
@@ -42,16 +43,18 @@ class Moved:
     next_attempt_at: datetime | None
     whole: bool
     hold: str | None = None
+    mended: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Why:
-    """What a move records beside the state."""
+    """What a move records beside the state; `waits`: it only waits for another, which costs no attempt."""
 
     reason: str | None = None
     error: Mapping[str, Any] | None = None
     delay_s: float = 0.0
     superseded_by: int | None = None
+    waits: bool = False
 
 
 async def lock_environment(connection: Connection, environment: str) -> None:
@@ -91,6 +94,7 @@ async def move(
         error=Jsonb(dict(why.error)) if why.error is not None else None,
         delay_s=float(why.delay_s),
         superseded_by=why.superseded_by,
+        waits=why.waits,
     )
     return [
         Moved(**{**row, "before": OperationState(row["before"]), "after": OperationState(row["after"])})
@@ -99,7 +103,7 @@ async def move(
 
 
 async def write_down(connection: Connection, moved: Sequence[Moved]) -> None:
-    """Record what moves bring with them: steps, holds, the applied commit, events."""
+    """Record what moves bring with them: steps, holds, the applied commit, events; a statement for each."""
     left_flight = [item.id for item in moved if item.after not in IN_FLIGHT]
     if left_flight:
         await run(connection, "settle_steps", ids=left_flight)
@@ -107,41 +111,49 @@ async def write_down(connection: Connection, moved: Sequence[Moved]) -> None:
     for reason in dict.fromkeys(item.reason for item in given_up):
         ids = [item.id for item in given_up if item.reason == reason]
         await run(connection, "void_approvals", operations=ids, reason=reason or "it ended")
-    for item in moved:
-        await _write_hold(connection, item)
-        if item.after is OperationState.COMPLETED and item.scope == FULL_SCOPE and item.whole:
-            await run(
-                connection,
-                "deployment_applied",
-                environment=item.environment,
-                deployment=item.deployment,
-                commit=item.commit,
-            )
+    await _write_holds(connection, moved)
+    await _write_applied(connection, moved)
     await append_all(connection, [_event(item) for item in moved])
 
 
-async def _write_hold(connection: Connection, item: Moved) -> None:
-    where = {"environment": item.environment, "deployment": item.deployment, "commit": item.commit}
-    if item.after in HELD:
-        reason = f"operation {item.id} {_said(item)}"
-        await run(connection, "set_hold", **where, reason=reason, operation=item.id)
-    elif item.after is OperationState.COMPLETED and item.hold is not None:
-        await run(connection, "set_hold", **where, reason=item.hold, operation=item.id)
-        await run(
-            connection,
-            "deployment_left",
-            environment=item.environment,
-            deployment=item.deployment,
-            reason=item.hold,
-        )
-    elif item.before in HELD or item.after is OperationState.COMPLETED:
-        await run(
-            connection,
-            "release_holds",
-            environment=item.environment,
-            deployments=[item.deployment],
-            commit=item.commit,
-        )
+async def _write_holds(connection: Connection, moved: Sequence[Moved]) -> None:
+    """Hold the commit where a deployment was left short of it, and let passes go on where it was not."""
+    held = [
+        {**_where(item), "reason": f"operation {item.id} {_said(item)}", "operation": item.id}
+        for item in moved
+        if item.after in HELD
+    ]
+    left = [
+        {**_where(item), "reason": item.hold, "operation": item.id}
+        for item in moved
+        if item.after is OperationState.COMPLETED and item.hold is not None
+    ]
+    if held or left:
+        await run(connection, "set_holds", holds=Jsonb([*held, *left]))
+    if left:
+        await run(connection, "deployments_left", holds=Jsonb(left))
+    freed = [
+        _where(item)
+        for item in moved
+        if (item.after is OperationState.COMPLETED and item.hold is None)
+        or (item.after is not OperationState.COMPLETED and item.after not in HELD and item.before in HELD)
+    ]
+    if freed:
+        await run(connection, "release_holds_of", holds=Jsonb(freed))
+
+
+def _where(item: Moved) -> dict[str, Any]:
+    return {"environment": item.environment, "deployment": item.deployment, "commit": item.commit}
+
+
+async def _write_applied(connection: Connection, moved: Sequence[Moved]) -> None:
+    applied = [
+        _where(item)
+        for item in moved
+        if item.after is OperationState.COMPLETED and item.scope == FULL_SCOPE and item.whole
+    ]
+    if applied:
+        await run(connection, "deployments_applied", applied=Jsonb(applied))
 
 
 _ENDS_APPROVALS = frozenset({OperationState.CANCELLED, OperationState.SUPERSEDED})

@@ -1,6 +1,6 @@
 """Records rollouts and reads them for people; carrying them out is in claims and transitions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -38,7 +38,10 @@ class NewStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewOperation:
-    """One operation to record; `initial` is `pending` or `waiting_for_approval`."""
+    """One operation to record; `initial` is `pending` or `waiting_for_approval`.
+
+    `server`: what those that share a PostgreSQL server have in common, where it is known.
+    """
 
     deployment: str
     ordinal: int
@@ -46,6 +49,7 @@ class NewOperation:
     plan_digest: str
     initial: OperationState = OperationState.PENDING
     steps: tuple[NewStep, ...] = ()
+    server: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +89,13 @@ async def record(connection: Connection, new: NewRollout) -> str:
         await run(connection, "add_environment", environment=new.environment, source=new.source)
         await lock_owned(connection, new.environment, new.owner)
         unfinished = await many(connection, "unfinished_operations", environment=new.environment)
-        covering = next((row["rollout"] for row in unfinished if _covers(row, new)), None)
+        wanted = {item.deployment: item for item in new.operations}
+        covering = next((row["rollout"] for row in unfinished if _covers(row, new, wanted)), None)
         if covering is not None:
             return str(covering)
         await _check_not_done(connection, new)
         await _settle_holds(connection, new)
-        replaced = [row for row in unfinished if _is_replaced(row, new)]
+        replaced = [row for row in unfinished if _is_replaced(row, new, wanted)]
         ended = await _ended(connection, new)
         rollout = await _insert(connection, _asking_anew(new, [*ended, *_still_asked(new, replaced)]))
         await approvals.replace(connection, [row["id"] for row in ended], rollout)
@@ -188,9 +193,9 @@ async def supersede_moved(
         return len(gone)
 
 
-def _covers(row: Row, new: NewRollout) -> bool:
+def _covers(row: Row, new: NewRollout, wanted: Mapping[str, NewOperation]) -> bool:
     """Whether an unfinished operation does already what one of the new ones would."""
-    same = next((item for item in new.operations if item.deployment == row["deployment"]), None)
+    same = wanted.get(row["deployment"])
     if same is None or (row["commit"], row["scope"]) != (new.commit, new.scope) or row["superseded"]:
         return False
     if row["task"] != same.plan.get("task"):
@@ -206,8 +211,8 @@ def _covers(row: Row, new: NewRollout) -> bool:
             return True
 
 
-def _is_replaced(row: Row, new: NewRollout) -> bool:
-    if row["deployment"] in {item.deployment for item in new.operations}:
+def _is_replaced(row: Row, new: NewRollout, wanted: Collection[str]) -> bool:
+    if row["deployment"] in wanted:
         return True
     return not new.narrowed and bool(row["commit"] != new.commit)
 
@@ -216,10 +221,10 @@ async def _supersede(
     connection: Connection, rows: Sequence[Row], rollout: int | None, reason: str
 ) -> list[Moved]:
     """Supersede what waits at once, and flag what is in flight for its worker."""
-    flying = [row["id"] for row in rows if OperationState(row["state"]) in IN_FLIGHT]
+    flying = {row["id"] for row in rows if OperationState(row["state"]) in IN_FLIGHT}
     waiting = [row["id"] for row in rows if row["id"] not in flying]
     if flying:
-        await run(connection, "flag_superseded", ids=flying, rollout=rollout)
+        await run(connection, "flag_superseded", ids=sorted(flying), rollout=rollout)
     why = Why(reason=reason, superseded_by=rollout)
     return await move(connection, waiting, OperationEvent.SUPERSEDE, why)
 
@@ -261,8 +266,7 @@ async def _insert(connection: Connection, new: NewRollout) -> int:
     )
     assert row is not None
     await run(connection, "note_attempt", environment=new.environment, commit=new.commit)
-    for item in new.operations:
-        await _insert_operation(connection, new, row["id"], item)
+    await _insert_operations(connection, new, row["id"])
     names = ", ".join(f"'{item.deployment}'" for item in new.operations[:20])
     event = NewEvent(
         kind="rollout.recorded",
@@ -276,37 +280,46 @@ async def _insert(connection: Connection, new: NewRollout) -> int:
     return int(row["id"])
 
 
-async def _insert_operation(
-    connection: Connection, new: NewRollout, rollout: int, item: NewOperation
-) -> None:
-    row = await one(
+async def _insert_operations(connection: Connection, new: NewRollout, rollout: int) -> None:
+    """All operations with all their steps, in a statement each, however many there are."""
+    servers = sorted({item.server for item in new.operations if item.server is not None})
+    if servers:
+        await run(connection, "add_servers", names=servers)
+    rows = await many(
         connection,
-        "insert_operation",
+        "insert_operations",
         rollout=rollout,
         environment=new.environment,
-        deployment=item.deployment,
-        ordinal=item.ordinal,
-        state=item.initial.value,
-        plan=Jsonb(item.plan),
-        plan_digest=item.plan_digest,
+        deployments=[item.deployment for item in new.operations],
+        ordinals=[item.ordinal for item in new.operations],
+        states=[item.initial.value for item in new.operations],
+        plans=[Jsonb(item.plan) for item in new.operations],
+        digests=[item.plan_digest for item in new.operations],
+        servers=[item.server for item in new.operations],
     )
-    assert row is not None
-    await insert_steps(connection, row["id"], item.steps)
+    numbers = {row["deployment"]: row["id"] for row in rows}
+    await _insert_steps(
+        connection, [(numbers[item.deployment], step) for item in new.operations for step in item.steps]
+    )
 
 
 async def insert_steps(connection: Connection, operation: int, steps: Sequence[NewStep]) -> None:
-    """The steps of an operation as rows, in one statement."""
+    """The steps of an operation as rows, after those that stand there, in one statement."""
+    await _insert_steps(connection, [(operation, step) for step in steps])
+
+
+async def _insert_steps(connection: Connection, steps: Sequence[tuple[int, NewStep]]) -> None:
     if steps:
         await run(
             connection,
             "insert_steps",
-            operation=operation,
-            ids=[step.id for step in steps],
-            ordinals=[step.ordinal for step in steps],
-            stages=[step.stage for step in steps],
-            kinds=[step.kind for step in steps],
-            components=[step.component for step in steps],
-            identities=[step.identity for step in steps],
+            operations=[operation for operation, _ in steps],
+            ids=[step.id for _, step in steps],
+            ordinals=[step.ordinal for _, step in steps],
+            stages=[step.stage for _, step in steps],
+            kinds=[step.kind for _, step in steps],
+            components=[step.component for _, step in steps],
+            identities=[step.identity for _, step in steps],
         )
 
 

@@ -119,21 +119,86 @@ def _whole(row: Row) -> Whole:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Brief:
+    """One rollout in brief: which states its operations have, however many there are.
+
+    `is_asked`: a request waits. `is_replaced`: something newer takes the place of one of its operations.
+    """
+
+    id: int
+    environment: str
+    commit: str
+    state: RolloutState
+    policy: RolloutPolicy
+    released: bool
+    states: frozenset[OperationState]
+    is_asked: bool
+    is_replaced: bool
+
+    @property
+    def needs_a_look(self) -> bool:
+        """Whether something may follow for single operations, for which all of them have to be read."""
+        halts = self.states & UNSTARTED and halted(self.states, self.policy, released=self.released)
+        return self.is_asked or self.is_replaced or bool(halts)
+
+
+async def _read_briefs(connection: Connection, rollouts: Collection[int]) -> list[_Brief]:
+    rows = await many(connection, "rollout_briefs", ids=sorted(rollouts)) if rollouts else []
+    return [
+        _Brief(
+            id=row["id"],
+            environment=row["environment"],
+            commit=row["commit"],
+            state=RolloutState(row["state"]),
+            policy=policy_of(row),
+            released=row["released"],
+            states=frozenset(OperationState(state) for state in row["states"]),
+            is_asked=row["is_asked"],
+            is_replaced=row["is_replaced"],
+        )
+        for row in rows
+    ]
+
+
 async def settle(
     connection: Connection,
     environment: str,
     moved: Sequence[Moved] = (),
     *,
     rollouts: Collection[int] = (),
+    quiet: bool = False,
 ) -> None:
-    """Write down what moved, move what follows from it, and derive the states of all rollouts touched."""
+    """Write down what moved, move what follows from it, and derive the states of all rollouts touched.
+
+    `quiet`: a worker did it, which looks itself for what is next; only what is over is told to others.
+    """
     touched = {item.rollout for item in moved} | set(rollouts)
-    fresh = list(moved)
     everything = list(moved)
-    wholes: list[Whole] = []
+    briefs = await _move_on(connection, touched, everything)
+    changed = [state for found in briefs if (state := await _derive(connection, found)) is not None]
+    rests = any(state not in _UNDER_WAY for state in changed)
+    completed = any(item.after is OperationState.COMPLETED for item in everything)
+    known = {state for found in briefs for state in found.states} if rests else set()
+    if OperationState.COMPLETED in known or (completed and not quiet):
+        await note_applied(connection, environment)
+    if changed or not quiet or any(_is_news(item) for item in everything):
+        await refresh_conditions(connection, environment)
+    if rests or not quiet:
+        await notify(connection, OPERATIONS_CHANNEL, environment)
+    if rests or (not quiet and any(item.after not in IN_FLIGHT for item in everything)):
+        # What ended is to be seen by whoever passes over the environment, wherever that is.
+        await wake(connection, environment)
+
+
+async def _move_on(connection: Connection, touched: Collection[int], everything: list[Moved]) -> list[_Brief]:
+    """Write down what moved, and move what follows from it until nothing does; adds that to `everything`."""
+    fresh = list(everything)
+    briefs: list[_Brief] = []
     for _ in range(ROUNDS_MAX):
         await write_down(connection, fresh)
-        wholes = await read_wholes(connection, touched)
+        briefs = await _read_briefs(connection, touched)
+        wholes = await read_wholes(connection, [found.id for found in briefs if found.needs_a_look])
         fresh = (
             await _halt(connection, wholes)
             or await _carry_out(connection, wholes)
@@ -142,15 +207,12 @@ async def settle(
         everything += fresh
         if not fresh:
             break
-    for whole in wholes:
-        await _derive(connection, whole)
-    if any(item.after is OperationState.COMPLETED for item in everything):
-        await note_applied(connection, environment)
-    await refresh_conditions(connection, environment)
-    await notify(connection, OPERATIONS_CHANNEL, environment)
-    if any(item.after not in IN_FLIGHT for item in everything):
-        # What ended is to be seen by whoever passes over the environment, wherever that is.
-        await wake(connection, environment)
+    return briefs
+
+
+def _is_news(item: Moved) -> bool:
+    """Whether conditions may have changed with this move alone, the rollout being what it was."""
+    return item.after is not OperationState.COMPLETED or item.mended
 
 
 async def note_applied(connection: Connection, environment: str) -> None:
@@ -261,30 +323,53 @@ async def resolve(connection: Connection, request: Row, *, state: str, reason: s
 
 
 _TOLD = TERMINAL_ROLLOUT | {RolloutState.PAUSED, RolloutState.RUNNING_DEGRADED}
+_UNDER_WAY = {
+    RolloutState.PENDING,
+    RolloutState.RUNNING,
+    RolloutState.RUNNING_DEGRADED,
+    RolloutState.RETRYING,
+    RolloutState.PROMOTING,
+    RolloutState.REVERTING,
+}
+"""States in which a rollout goes on by itself; in all others a pass, or a person, is next."""
+MEMBERS_TOLD = 20
+"""Operations that the event of a rollout names."""
 
 
-async def _derive(connection: Connection, whole: Whole) -> None:
-    """Write the state that follows from the operations; the one that ends a rollout tells of it, once."""
-    state = derive(whole.states, whole.policy, released=whole.released)
-    if state is whole.state:
-        return
+async def _derive(connection: Connection, found: _Brief) -> RolloutState | None:
+    """Write the state that follows from the operations, and give it if that is news.
+
+    The one that ends a rollout tells of it, once.
+    """
+    state = derive(found.states, found.policy, released=found.released)
+    if state is found.state:
+        return None
     written = await one(
         connection,
         "move_rollout",
-        id=whole.id,
-        before=whole.state.value,
+        id=found.id,
+        before=found.state.value,
         after=state.value,
         terminal=TERMINAL_ROLLOUT_NAMES,
     )
-    if written is None or state not in _TOLD:
-        return
-    summary = ", ".join(f"'{member.deployment}' {member.state.value}" for member in whole.members[:20])
-    more = f" and {len(whole.members) - 20} more" if len(whole.members) > 20 else ""
+    if written is None:
+        return None
+    if state in _TOLD:
+        await _tell_rollout(connection, found, state)
+    return state
+
+
+async def _tell_rollout(connection: Connection, found: _Brief, state: RolloutState) -> None:
+    members = await many(connection, "first_members", id=found.id, limit=MEMBERS_TOLD)
+    count = await one(connection, "count_members", id=found.id)
+    assert count is not None
+    summary = ", ".join(f"'{member['deployment']}' {member['state']}" for member in members)
+    more = f" and {count['count'] - len(members)} more" if count["count"] > len(members) else ""
     event = NewEvent(
         kind=f"rollout.{state.value}",
-        message=f"rollout {whole.id} at {whole.commit[:12]} is {state.value}: {summary}{more}",
-        environment=whole.environment,
-        rollout=whole.id,
-        data={"before": whole.state.value, "after": state.value, "commit": whole.commit},
+        message=f"rollout {found.id} at {found.commit[:12]} is {state.value}: {summary}{more}",
+        environment=found.environment,
+        rollout=found.id,
+        data={"before": found.state.value, "after": state.value, "commit": found.commit},
     )
     await append_all(connection, [event])

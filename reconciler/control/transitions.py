@@ -39,7 +39,7 @@ async def transition(
         moved = await move(connection, [int(claim.operation)], event, why, lease_token=claim.lease_token)
         if not moved:
             raise await _refusal(connection, claim, event)
-        await settle(connection, claim.environment, moved)
+        await settle(connection, claim.environment, moved, quiet=True)
         return moved[0].after
 
 

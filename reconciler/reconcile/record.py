@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from reconciler.control import environments, rollouts
 from reconciler.control.rollouts import NewOperation, NewRollout
-from reconciler.errors import DatabaseUnavailable
+from reconciler.errors import DatabaseUnavailable, ReconcilerError
 from reconciler.events import Event, RolloutRecorded
 from reconciler.plan.encode import deployment_to_json
 from reconciler.plan.model import DeploymentPlan, Scope
@@ -139,6 +139,7 @@ class Recorder:
         """
         waits = spec.policy.mode == "approve" and not request.by_hand
         initial = OperationState.WAITING_FOR_APPROVAL if waits else OperationState.PENDING
+        servers = await self._servers(view, spec)
         new = NewRollout(
             environment=spec.name,
             source=view.source,
@@ -156,6 +157,7 @@ class Recorder:
                     plan_digest=plan.digest,
                     initial=initial,
                     steps=steps_of(plan),
+                    server=servers.get(plan.name),
                 )
                 for ordinal, plan in enumerate(plans)
             ),
@@ -177,6 +179,15 @@ class Recorder:
             )
         )
         return rollout
+
+    async def _servers(self, view: SourceView, spec: EnvironmentSpec) -> dict[str, str]:
+        """The server of each deployment, as its connection string names it, where that can be told."""
+        _, states = await self._planner.desired(view, spec.name)
+        found: dict[str, str] = {}
+        for desired in states:
+            with suppress(ReconcilerError):
+                found[desired.deployment] = self._planner.dsn(desired).server
+        return found
 
 
 def _policy(spec: EnvironmentSpec) -> RolloutPolicy:

@@ -1,6 +1,7 @@
 """Which operations of a rollout may start now; it says nothing about who starts them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from reconciler.rollout.states import TERMINAL, OperationState
 from reconciler.rollout.summary import AT_WORK, Order, RolloutPolicy, halted
@@ -12,30 +13,63 @@ SIDE_BY_SIDE: frozenset[Order] = frozenset({Order.PARALLEL, Order.BARRIER})
 """Orders in which deployments do not wait for those before them to be done."""
 
 
-def startable(
-    operations: Sequence[tuple[str, OperationState]], policy: RolloutPolicy, *, released: bool = False
-) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """A rollout in brief: as much of its operations as decides what may start, however many there are.
+
+    `states`: those that any of them has. `at_work`: how many keep a place. `first_open`: the first in order
+    that those after it wait for. `pending`: the first pending ones in order, as many as are asked for.
+    """
+
+    states: frozenset[OperationState]
+    at_work: int
+    first_open: tuple[str, OperationState] | None
+    pending: tuple[str, ...]
+
+
+def brief(operations: Sequence[tuple[str, OperationState]], most: int | None = None) -> Brief:
+    """A rollout in brief, from all its operations in rollout order."""
+    pending = [name for name, state in operations if state is OperationState.PENDING]
+    return Brief(
+        states=frozenset(state for _, state in operations),
+        at_work=sum(state in AT_WORK for _, state in operations),
+        first_open=next(((name, state) for name, state in operations if state not in PASSED), None),
+        pending=tuple(pending[:most]),
+    )
+
+
+def may_start(found: Brief, policy: RolloutPolicy, *, released: bool = False) -> tuple[str, ...]:
     """Names of the pending operations that may start, in rollout order; together they fit `max_parallel`.
 
     `rolling`: each only after all before it are done. `parallel` and `barrier`: as many as fit.
     An operation that waits for its next attempt keeps its place. After a failure nothing starts, unless
     the policy is `continue`, or `pause` and an operator released it.
     """
-    states = [state for _, state in operations]
-    if halted(states, policy, released=released):
+    if halted(found.states, policy, released=released):
         return ()
-    free = max(policy.max_parallel, 1) - sum(state in AT_WORK for state in states)
+    free = max(policy.max_parallel, 1) - found.at_work
     if free <= 0:
         return ()
-    candidates = operations if policy.order in SIDE_BY_SIDE else tuple(_up_to_first_open(operations))
-    return tuple(name for name, state in candidates if state is OperationState.PENDING)[:free]
+    if policy.order in SIDE_BY_SIDE:
+        return found.pending[:free]
+    if found.first_open is None or found.first_open[1] is not OperationState.PENDING:
+        return ()
+    return (found.first_open[0],)
 
 
-def _up_to_first_open(
-    operations: Sequence[tuple[str, OperationState]],
-) -> Iterator[tuple[str, OperationState]]:
-    """The operations up to and with the first that later ones must wait for."""
-    for name, state in operations:
-        yield name, state
-        if state not in PASSED:
-            return
+def startable(
+    operations: Sequence[tuple[str, OperationState]], policy: RolloutPolicy, *, released: bool = False
+) -> tuple[str, ...]:
+    """The same, from all operations of a rollout in order."""
+    return may_start(brief(operations), policy, released=released)
+
+
+def shared_out(room: int, loads: Mapping[str, int]) -> dict[str, int]:
+    """How many of `room` places each environment that waits gets: whoever has the least is next.
+
+    `loads` says how many operations of each are under way; of equals the first in order comes first.
+    """
+    given = dict.fromkeys(loads, 0)
+    for _ in range(room if loads else 0):
+        given[min(given, key=lambda name: loads[name] + given[name])] += 1
+    return {name: count for name, count in given.items() if count}

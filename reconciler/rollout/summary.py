@@ -3,7 +3,7 @@
 Nothing here knows an operation's place in the rollout: that is `reconciler.rollout.next`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -73,8 +73,11 @@ _WAITING = (
 )
 
 
-def halted(operations: Sequence[OperationState], policy: RolloutPolicy, *, released: bool = False) -> bool:
-    """Whether a failure forbids that anything more of the rollout starts, for now or for good."""
+def halted(operations: Collection[OperationState], policy: RolloutPolicy, *, released: bool = False) -> bool:
+    """Whether a failure forbids that anything more of the rollout starts, for now or for good.
+
+    Only which states there are counts, not how often: this and `derive` take them once each as well.
+    """
     if policy.on_failure == OnFailure.CONTINUE:
         return False
     if policy.on_failure == OnFailure.PAUSE and released:
@@ -83,7 +86,7 @@ def halted(operations: Sequence[OperationState], policy: RolloutPolicy, *, relea
 
 
 def derive(
-    operations: Sequence[OperationState], policy: RolloutPolicy, *, released: bool = False
+    operations: Collection[OperationState], policy: RolloutPolicy, *, released: bool = False
 ) -> RolloutState:
     """The state of a rollout; terminal if and only if every operation is, and then it stays.
 

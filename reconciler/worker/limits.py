@@ -12,12 +12,14 @@ class WorkerLimits:
     After `lease_s` without a heartbeat nothing more is started. `stop_grace_s` is how long a stop waits for
     safe points before it cancels what runs; `outcome_patience_s`, how long recording an outcome is tried.
     What is under way for longer than `slow_s` counts apart, up to `slow_in_parallel`, and leaves its place.
+    No server has more than `operations_per_server` operations at once, of all workers together.
     Each heartbeat says whether there is anything to claim; `poll_s` is the most that passes without a look.
     """
 
     operations_in_parallel: int = 4
     slow_s: float = 10.0
     slow_in_parallel: int = 12
+    operations_per_server: int = 16
     lease_s: float = 10.0
     heartbeat_s: float = 2.0
     poll_s: float = 30.0

@@ -190,17 +190,18 @@ class Worker:
     async def _fill(self, registration: tuple[Registration, Lease], only_rollout: str | None) -> None:
         """Claim and start operations until there are enough, or no more."""
         worker, lease = registration
-        while self._has_room() and not self._stopping.is_set():
+        while (room := self._room()) > 0 and not self._stopping.is_set():
             if not lease.good:
                 return
-            claim = await self._claim(worker, only_rollout)
-            if claim is None:
+            found = await self._claim(worker, room, only_rollout)
+            for claim in found:
+                running = Running(claim=claim, lease=lease)
+                self._running.add(running)
+                running.task = asyncio.create_task(self._operate(running))
+            if not found:
                 return
-            running = Running(claim=claim, lease=lease)
-            self._running.add(running)
-            running.task = asyncio.create_task(self._operate(running))
 
-    async def _claim(self, worker: Registration, only_rollout: str | None) -> Claim | None:
+    async def _claim(self, worker: Registration, room: int, only_rollout: str | None) -> list[Claim]:
         async with self._access.connection() as connection:
             if self._strays:
                 # A claim whose answer was lost, or an outcome that could not be recorded: nobody here works
@@ -209,19 +210,21 @@ class Worker:
                 await workers.release_strays(connection, worker, kept)
                 self._strays = False
             readable = replace(worker, sources=worker.sources - self._shunned_now())
-            return await claims.claim(
+            return await claims.claim_many(
                 connection,
                 readable,
+                room=room,
                 lease_s=self._limits.lease_s,
                 only_rollout=only_rollout,
                 crowded=self._crowded() if only_rollout is None else (),
+                per_server=self._limits.operations_per_server,
             )
 
-    def _has_room(self) -> bool:
-        """Whether one more may be started; what takes long leaves its place to another, within a bound."""
+    def _room(self) -> int:
+        """How many more may be started; what takes long leaves its place to another, within a bound."""
         limits = self._limits
         slow = sum(1 for running in self._running if running.since < time.monotonic() - limits.slow_s)
-        return len(self._running) - min(slow, limits.slow_in_parallel) < limits.operations_in_parallel
+        return limits.operations_in_parallel + min(slow, limits.slow_in_parallel) - len(self._running)
 
     def _crowded(self) -> set[str]:
         """Environments with as many operations here as there are places: the next place is another's."""

@@ -1,103 +1,238 @@
 -- name: candidates :many
--- Operations that look as if they may be claimed, one of each environment before the second of any.
--- This only narrows the choice: rollout.next decides under the environment's lock, and claim_operation checks.
+-- Environments with rollouts of which something looks as if it may be claimed, the least busy first.
+-- This only narrows the choice: rollout.next decides under the environment's lock, and claim_operations checks.
 WITH
-alive AS MATERIALIZED (
-    SELECT w.id FROM reconciler_control.workers AS w
-    WHERE reconciler_control.is_alive(w.id)
+alive AS MATERIALIZED (SELECT w.id FROM reconciler_control.living_workers AS w),
+flying AS MATERIALIZED (
+    SELECT
+        o.rollout, o.environment,
+        NOT EXISTS (SELECT FROM alive AS a WHERE a.id = o.worker) AS is_stray,
+        o.superseded_at IS NOT NULL OR EXISTS (
+            SELECT FROM reconciler_control.requests AS q
+            WHERE
+                q.rollout = o.rollout AND q.state = 'pending' AND q.verb IN ('stop', 'cancel')
+                AND (q.deployment IS NULL OR q.deployment = o.deployment)
+        ) AS is_to_end
+    FROM reconciler_control.operations AS o
+    WHERE o.state IN ('running', 'promoting', 'reverting')
 ),
 found AS (
-    SELECT
-        o.id, o.rollout, o.environment, o.ordinal, o.state, o.lease_token, o.resumes_as,
-        o.started_at IS NULL AS first,
-        o.state = ANY(%(in_flight)s::reconciler_control.operation_state []) AS flying
-    FROM reconciler_control.operations AS o
-    INNER JOIN reconciler_control.rollouts AS r ON o.rollout = r.id
-    INNER JOIN reconciler_control.environments AS e ON o.environment = e.name
+    SELECT r.id, r.environment
+    FROM reconciler_control.rollouts AS r
+    INNER JOIN reconciler_control.environments AS e ON r.environment = e.name
     WHERE
-        o.finished_at IS NULL
+        r.finished_at IS NULL
         -- Whoever works on it has to read its commit, also to end it.
         AND r.source = ANY(%(sources)s::text [])
-        AND NOT o.environment = ANY(%(crowded)s::text [])
-        AND (%(rollout)s::bigint IS NULL OR o.rollout = %(rollout)s)
+        AND NOT r.environment = ANY(%(crowded)s::text [])
+        AND (%(rollout)s::bigint IS NULL OR r.id = %(rollout)s)
         AND (
-            (e.suspended_at IS NULL AND e.orphaned_at IS NULL)
-            -- What is to be ended is ended, also where nothing else may be done.
-            OR (o.state = ANY(%(in_flight)s::reconciler_control.operation_state []) AND (
-                o.superseded_at IS NOT NULL
-                OR EXISTS (
+            EXISTS (
+                SELECT FROM flying AS f
+                WHERE
+                    f.rollout = r.id AND f.is_stray
+                    -- What is to be ended is ended, also where nothing else may be done.
+                    AND (f.is_to_end OR (e.suspended_at IS NULL AND e.orphaned_at IS NULL))
+            )
+            OR (
+                e.suspended_at IS NULL AND e.orphaned_at IS NULL
+                AND (
+                    EXISTS (
+                        SELECT FROM reconciler_control.operations AS o
+                        WHERE
+                            o.rollout = r.id AND o.state = 'retrying'
+                            AND o.next_attempt_at <= clock_timestamp()
+                    )
+                    OR (
+                        r.state <> 'paused'
+                        AND CASE
+                            WHEN r.ordering = ANY(%(side_by_side)s)
+                                THEN
+                                    EXISTS (
+                                        SELECT FROM reconciler_control.operations AS o
+                                        WHERE o.rollout = r.id AND o.state = 'pending'
+                                    )
+                                    AND (
+                                        SELECT count(*) FROM reconciler_control.operations AS o
+                                        WHERE
+                                            o.rollout = r.id
+                                            AND o.state
+                                            = ANY(%(at_work)s::reconciler_control.operation_state [])
+                                    ) < greatest(r.max_parallel, 1)
+                            ELSE (
+                                SELECT o.state FROM reconciler_control.operations AS o
+                                WHERE
+                                    o.rollout = r.id AND o.finished_at IS NULL
+                                    AND NOT o.state = ANY(%(passed)s::reconciler_control.operation_state [])
+                                ORDER BY o.ordinal
+                                LIMIT 1
+                            ) = 'pending'
+                        END
+                    )
+                )
+            )
+        )
+),
+load AS (
+    SELECT f.environment, count(*) FILTER (WHERE NOT f.is_stray) AS operations
+    FROM flying AS f
+    GROUP BY f.environment
+)
+SELECT
+    f.environment, array_agg(f.id ORDER BY f.id) AS rollouts, coalesce(min(l.operations), 0) AS operations
+FROM found AS f
+LEFT JOIN load AS l ON f.environment = l.environment
+GROUP BY f.environment
+ORDER BY coalesce(min(l.operations), 0), min(f.id)
+LIMIT %(limit)s;
+
+-- name: claimable :many
+-- Rollouts in brief, with the first few of their operations that nothing outside of the rollout holds back:
+-- strays in flight, those whose next attempt is due, pending ones, each in rollout order.
+WITH
+alive AS MATERIALIZED (SELECT w.id FROM reconciler_control.living_workers AS w),
+held_back AS MATERIALIZED (
+    SELECT f.deployment FROM reconciler_control.operations AS f
+    WHERE f.environment = %(environment)s AND f.state IN ('running', 'promoting', 'reverting')
+),
+crowded AS MATERIALIZED (
+    SELECT f.server FROM reconciler_control.operations AS f
+    WHERE f.state IN ('running', 'promoting', 'reverting') AND f.server IS NOT NULL
+    GROUP BY f.server
+    HAVING count(*) >= %(per_server)s
+)
+SELECT
+    r.id, r.state::text AS state, r.ordering, r.on_failure, r.max_parallel, r.promotion, r.released,
+    ARRAY(
+        SELECT s.state::text
+        FROM unnest(enum_range(NULL::reconciler_control.operation_state)) AS s (state)
+        WHERE EXISTS (
+            SELECT FROM reconciler_control.operations AS o WHERE o.rollout = r.id AND o.state = s.state
+        )
+    ) AS states,
+    (
+        SELECT count(*) FROM reconciler_control.operations AS o
+        WHERE o.rollout = r.id AND o.state = ANY(%(at_work)s::reconciler_control.operation_state [])
+    ) AS at_work,
+    (
+        SELECT jsonb_build_array(o.id, o.state)
+        FROM reconciler_control.operations AS o
+        WHERE
+            o.rollout = r.id AND o.finished_at IS NULL
+            AND NOT o.state = ANY(%(passed)s::reconciler_control.operation_state [])
+        ORDER BY o.ordinal
+        LIMIT 1
+    ) AS first_open,
+    ARRAY(
+        SELECT o.id FROM reconciler_control.operations AS o
+        WHERE
+            o.rollout = r.id AND o.state IN ('running', 'promoting', 'reverting')
+            AND NOT EXISTS (SELECT FROM alive AS a WHERE a.id = o.worker)
+            AND (
+                %(is_open)s OR o.superseded_at IS NOT NULL OR EXISTS (
                     SELECT FROM reconciler_control.requests AS q
                     WHERE
                         q.rollout = o.rollout AND q.state = 'pending' AND q.verb IN ('stop', 'cancel')
                         AND (q.deployment IS NULL OR q.deployment = o.deployment)
                 )
-            ))
-        )
+            )
+        ORDER BY o.ordinal
+        LIMIT %(limit)s
+    ) AS strays,
+    ARRAY(
+        SELECT o.id FROM reconciler_control.operations AS o
+        WHERE
+            o.rollout = r.id AND o.state = 'retrying' AND o.next_attempt_at <= clock_timestamp()
+            AND NOT EXISTS (SELECT FROM held_back AS h WHERE h.deployment = o.deployment)
+            AND NOT EXISTS (SELECT FROM crowded AS c WHERE c.server = o.server)
+        ORDER BY o.ordinal
+        LIMIT %(limit)s
+    ) AS due,
+    ARRAY(
+        SELECT o.id FROM reconciler_control.operations AS o
+        WHERE
+            o.rollout = r.id AND o.state = 'pending'
+            AND NOT EXISTS (SELECT FROM held_back AS h WHERE h.deployment = o.deployment)
+            AND NOT EXISTS (SELECT FROM crowded AS c WHERE c.server = o.server)
+        ORDER BY o.ordinal
+        LIMIT %(limit)s
+    ) AS pending
+FROM reconciler_control.rollouts AS r
+WHERE r.id = ANY(%(rollouts)s) AND r.environment = %(environment)s AND r.finished_at IS NULL
+ORDER BY r.id;
+
+-- name: lock_servers :many
+-- Takes the servers of operations, in order, so that the next statement counts all that are in flight there.
+SELECT s.name FROM reconciler_control.servers AS s
+WHERE s.name IN (SELECT o.server FROM reconciler_control.operations AS o WHERE o.id = ANY(%(ids)s))
+ORDER BY s.name
+FOR NO KEY UPDATE;
+
+-- name: claim_operations :many
+-- Takes operations that are still what they looked like, as many as their servers have room for, in the order
+-- given; one in flight only from a worker that is gone.
+WITH
+alive AS MATERIALIZED (SELECT w.id FROM reconciler_control.living_workers AS w),
+busy AS MATERIALIZED (
+    SELECT f.server, count(*) AS operations FROM reconciler_control.operations AS f
+    WHERE f.state IN ('running', 'promoting', 'reverting') AND f.server IS NOT NULL
+    GROUP BY f.server
+),
+still AS MATERIALIZED (
+    SELECT
+        o.id, o.state AS before, o.server, o.started_at IS NULL AS first,
+        o.state = ANY(%(in_flight)s::reconciler_control.operation_state []) AS is_stray,
+        o.resumes_as = 'reverting' AS goes_back, o.waits
+    FROM reconciler_control.operations AS o
+    WHERE
+        o.id = ANY(%(ids)s)
         AND CASE
             WHEN o.state = ANY(%(in_flight)s::reconciler_control.operation_state [])
-                THEN o.worker IS NULL OR NOT EXISTS (SELECT FROM alive AS a WHERE a.id = o.worker)
-            WHEN NOT o.state = ANY(%(claimable)s::reconciler_control.operation_state []) THEN FALSE
-            WHEN EXISTS (
-                SELECT FROM reconciler_control.operations AS f
-                WHERE
-                    f.environment = o.environment AND f.deployment = o.deployment
-                    AND f.state IN ('running', 'promoting', 'reverting')
-            ) THEN FALSE
-            WHEN o.state = 'retrying' THEN o.next_attempt_at <= clock_timestamp()
-            WHEN r.state = 'paused' THEN FALSE
-            WHEN r.ordering = ANY(%(side_by_side)s) THEN (
-                SELECT count(*) FROM reconciler_control.operations AS s
-                WHERE
-                    s.rollout = o.rollout
-                    AND s.state = ANY(%(at_work)s::reconciler_control.operation_state [])
-            ) < greatest(r.max_parallel, 1)
-            ELSE NOT EXISTS (
-                SELECT FROM reconciler_control.operations AS s
-                WHERE
-                    s.rollout = o.rollout AND s.ordinal < o.ordinal
-                    AND NOT s.state = ANY(%(passed)s::reconciler_control.operation_state [])
-            )
+                THEN NOT EXISTS (SELECT FROM alive AS a WHERE a.id = o.worker)
+            ELSE
+                o.state = ANY(%(claimable)s::reconciler_control.operation_state [])
+                AND coalesce(o.next_attempt_at <= clock_timestamp(), TRUE)
+                AND NOT EXISTS (
+                    SELECT FROM reconciler_control.operations AS f
+                    WHERE
+                        f.environment = o.environment AND f.deployment = o.deployment
+                        AND f.state IN ('running', 'promoting', 'reverting')
+                )
         END
+    ORDER BY o.id
+    FOR NO KEY UPDATE
 ),
-load AS (
-    SELECT o.environment, count(*) AS operations
-    FROM reconciler_control.operations AS o
-    INNER JOIN alive AS a ON o.worker = a.id
-    GROUP BY o.environment
+placed AS (
+    SELECT
+        s.id, s.before, s.first, s.is_stray,
+        CASE
+            WHEN s.is_stray THEN s.before
+            WHEN s.goes_back THEN (%(back)s::jsonb ->> s.before::text)::reconciler_control.operation_state
+            ELSE (%(on)s::jsonb ->> s.before::text)::reconciler_control.operation_state
+        END AS after,
+        CASE WHEN s.is_stray OR s.waits > 0 THEN 0 ELSE 1 END AS cost,
+        s.is_stray OR s.server IS NULL OR coalesce(b.operations, 0) + row_number() OVER (
+            PARTITION BY s.server, s.is_stray ORDER BY array_position(%(ids)s::bigint [], s.id)
+        ) <= %(per_server)s AS has_room
+    FROM still AS s
+    LEFT JOIN busy AS b ON s.server = b.server
 )
-SELECT
-    f.id, f.rollout, f.environment, f.state::text AS state, f.lease_token, f.resumes_as::text AS resumes_as,
-    f.first
-FROM found AS f
-LEFT JOIN load AS l ON f.environment = l.environment
-ORDER BY
-    row_number() OVER (PARTITION BY f.environment ORDER BY f.flying DESC, f.rollout, f.ordinal)
-    + coalesce(l.operations, 0),
-    f.flying DESC, f.rollout, f.ordinal
-LIMIT %(limit)s;
-
--- name: claim_operation :one
--- Takes an operation that is still what it looked like; an operation in flight only from a dead worker.
 UPDATE reconciler_control.operations AS o
 SET
-    state = %(after)s,
+    state = p.after,
     lease_token = nextval('reconciler_control.lease_tokens'),
     worker = %(worker)s,
-    attempts = o.attempts + %(cost)s,
+    attempts = o.attempts + p.cost,
     started_at = coalesce(o.started_at, clock_timestamp()),
     next_attempt_at = NULL,
     resumes_as = NULL,
     reason = NULL
-FROM reconciler_control.rollouts AS r
-WHERE
-    o.id = %(id)s AND o.rollout = r.id AND o.state = %(before)s
-    AND o.lease_token IS NOT DISTINCT FROM %(lease_token)s
-    AND (o.worker IS NULL OR NOT reconciler_control.is_alive(o.worker))
-    AND coalesce(o.next_attempt_at <= clock_timestamp(), TRUE)
+FROM placed AS p, reconciler_control.rollouts AS r
+WHERE o.id = p.id AND o.state = p.before AND o.rollout = r.id AND p.has_room
 RETURNING
     o.id::text AS operation, o.rollout::text AS rollout, o.environment, r.source, o.deployment, r.commit,
-    r.scope, o.plan, o.plan_digest, o.attempts, o.lease_token, r.allow_hazards, r.ordering, r.on_failure,
-    r.max_parallel, r.promotion,
+    r.scope, o.plan, o.plan_digest, o.attempts, o.waits, o.lease_token, r.allow_hazards, r.ordering,
+    r.on_failure, r.max_parallel, r.promotion, p.before::text AS before, p.first, p.is_stray,
     (
         SELECT a.plan_digest FROM reconciler_control.approvals AS a
         WHERE a.operation = o.id AND a.void_at IS NULL

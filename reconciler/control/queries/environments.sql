@@ -175,17 +175,19 @@ UPDATE reconciler_control.environments
 SET conditions = %(conditions)s
 WHERE name = %(environment)s AND conditions <> %(conditions)s;
 
--- name: deployment_applied :exec
--- A completed operation brought its commit to its deployment.
-UPDATE reconciler_control.environment_deployments
-SET applied_commit = %(commit)s, pending = 0, held = NULL
-WHERE environment = %(environment)s AND name = %(deployment)s;
+-- name: deployments_applied :exec
+-- Completed operations brought their commits to their deployments.
+UPDATE reconciler_control.environment_deployments AS d
+SET applied_commit = n.commit, pending = 0, held = NULL
+FROM jsonb_to_recordset(%(applied)s) AS n (environment text, deployment text, commit text)
+WHERE d.environment = n.environment AND d.name = n.deployment;
 
--- name: deployment_left :exec
--- A person made something else of a deployment than any commit says.
-UPDATE reconciler_control.environment_deployments
-SET applied_commit = NULL, held = %(reason)s
-WHERE environment = %(environment)s AND name = %(deployment)s;
+-- name: deployments_left :exec
+-- A person made something else of deployments than any commit says.
+UPDATE reconciler_control.environment_deployments AS d
+SET applied_commit = NULL, held = n.reason
+FROM jsonb_to_recordset(%(holds)s) AS n (environment text, deployment text, reason text)
+WHERE d.environment = n.environment AND d.name = n.deployment;
 
 -- name: environment_applied :one
 -- Once all deployments carry the same commit, the environment does; gives a row only when that is news.

@@ -11,6 +11,34 @@ VALUES (%(environment)s, %(deployment)s, %(commit)s, %(reason)s, %(operation)s)
 ON CONFLICT (environment, deployment, commit) DO UPDATE
 SET reason = excluded.reason, operation = excluded.operation, held_at = excluded.held_at;
 
+-- name: set_holds :exec
+-- The same for many; of several for one deployment the last counts.
+INSERT INTO reconciler_control.holds AS h (environment, deployment, commit, reason, operation)
+SELECT DISTINCT ON (n.environment, n.deployment, n.commit)
+    n.environment, n.deployment, n.commit, n.reason, n.operation
+FROM jsonb_to_recordset(%(holds)s) AS n (
+    environment text, deployment text, commit text, reason text, operation bigint
+)
+ORDER BY n.environment, n.deployment, n.commit, n.operation DESC
+ON CONFLICT (environment, deployment, commit) DO UPDATE
+SET reason = excluded.reason, operation = excluded.operation, held_at = excluded.held_at;
+
+-- name: release_holds_of :exec
+-- Lets passes try commits again on deployments.
+WITH chosen AS MATERIALIZED (
+    SELECT DISTINCT n.environment, n.deployment, n.commit
+    FROM jsonb_to_recordset(%(holds)s) AS n (environment text, deployment text, commit text)
+),
+freed AS (
+    DELETE FROM reconciler_control.holds AS h
+    USING chosen AS c
+    WHERE h.environment = c.environment AND h.deployment = c.deployment AND h.commit = c.commit
+)
+UPDATE reconciler_control.environment_deployments AS d
+SET held = NULL
+FROM chosen AS c
+WHERE d.environment = c.environment AND d.name = c.deployment AND d.held IS NOT NULL;
+
 -- name: release_holds :many
 -- Lets passes try again, for a commit or for any, on some deployments or on all.
 WITH freed AS (

@@ -3,7 +3,7 @@
 -- of states leads, and one that the table does not lead anywhere, or that another holds, stays.
 WITH moving AS MATERIALIZED (
     SELECT
-        o.id, o.state AS before,
+        o.id, o.state AS before, o.error IS NOT NULL AS mended,
         (%(targets)s::jsonb ->> o.state::text)::reconciler_control.operation_state AS after
     FROM reconciler_control.operations AS o
     WHERE
@@ -22,6 +22,7 @@ SET
         WHEN m.after = ANY(%(in_flight)s::reconciler_control.operation_state []) THEN o.worker
     END,
     attempts = CASE WHEN m.after = 'pending' THEN 0 ELSE o.attempts END,
+    waits = CASE WHEN m.after = 'retrying' AND %(waits)s THEN o.waits + 1 ELSE 0 END,
     next_attempt_at = CASE
         WHEN m.after = 'retrying' THEN clock_timestamp() + make_interval(secs => %(delay_s)s)
     END,
@@ -45,7 +46,7 @@ RETURNING
     o.id, o.rollout, o.environment, o.deployment, r.commit, r.scope, m.before::text AS before,
     m.after::text AS after, o.reason, o.error, o.attempts, o.next_attempt_at,
     coalesce(o.plan -> 'blocked', '[]') = '[]' AND coalesce(o.plan -> 'task', 'null') = 'null' AS whole,
-    o.plan -> 'task' ->> 'hold' AS hold;
+    o.plan -> 'task' ->> 'hold' AS hold, m.mended;
 
 -- name: operation_state :one
 -- Where an operation stands and who may write for it, to say why a move was refused.
@@ -66,19 +67,19 @@ WHERE id = %(id)s AND lease_token = %(lease_token)s
 RETURNING id;
 
 -- name: insert_steps :exec
--- The steps of a plan, after those of an earlier plan that were done.
+-- The steps of plans, after those of an earlier plan of the same operation that were done.
 INSERT INTO reconciler_control.steps AS s (operation, id, ordinal, stage, kind, component, identity)
-SELECT
-    %(operation)s, n.id,
-    n.ordinal + (
-        SELECT coalesce(max(k.ordinal) + 1, 0) FROM reconciler_control.steps AS k
-        WHERE k.operation = %(operation)s
-    ),
-    n.stage, n.kind, n.component, n.identity
+SELECT n.operation, n.id, n.ordinal + coalesce(k.before, 0), n.stage, n.kind, n.component, n.identity
 FROM unnest(
-    %(ids)s::text [], %(ordinals)s::integer [], %(stages)s::text [], %(kinds)s::text [],
-    %(components)s::text [], %(identities)s::text []
-) AS n (id, ordinal, stage, kind, component, identity);
+    %(operations)s::bigint [], %(ids)s::text [], %(ordinals)s::integer [], %(stages)s::text [],
+    %(kinds)s::text [], %(components)s::text [], %(identities)s::text []
+) AS n (operation, id, ordinal, stage, kind, component, identity)
+LEFT JOIN (
+    SELECT t.operation, max(t.ordinal) + 1 AS before
+    FROM reconciler_control.steps AS t
+    WHERE t.operation = ANY(%(operations)s::bigint [])
+    GROUP BY t.operation
+) AS k ON n.operation = k.operation;
 
 -- name: remove_steps :exec
 -- Steps of an earlier plan that were not done, or that are to be done again.

@@ -1,3 +1,6 @@
+-- noqa: disable=LT01
+-- The linter takes EXISTS in a list of columns for a function call.
+
 -- name: insert_rollout :one
 -- Records a rollout; its operations follow in the same transaction.
 INSERT INTO reconciler_control.rollouts (
@@ -10,15 +13,26 @@ VALUES (
 )
 RETURNING id;
 
--- name: insert_operation :one
--- Records one operation of a new rollout.
-INSERT INTO reconciler_control.operations (
-    rollout, environment, deployment, ordinal, state, plan, plan_digest
+-- name: add_servers :exec
+-- Makes servers known that operations write to.
+INSERT INTO reconciler_control.servers (name)
+SELECT n.name FROM unnest(%(names)s::text []) AS n (name) ORDER BY n.name
+ON CONFLICT (name) DO NOTHING;
+
+-- name: insert_operations :many
+-- Records the operations of a new rollout.
+INSERT INTO reconciler_control.operations AS o (
+    rollout, environment, deployment, ordinal, state, plan, plan_digest, server
 )
-VALUES (
-    %(rollout)s, %(environment)s, %(deployment)s, %(ordinal)s, %(state)s, %(plan)s, %(plan_digest)s
-)
-RETURNING id;
+SELECT
+    %(rollout)s, %(environment)s, n.deployment, n.ordinal,
+    n.state::reconciler_control.operation_state, n.plan, n.plan_digest, n.server
+FROM unnest(
+    %(deployments)s::text [], %(ordinals)s::integer [], %(states)s::text [], %(plans)s::jsonb [],
+    %(digests)s::text [], %(servers)s::text []
+) AS n (deployment, ordinal, state, plan, plan_digest, server)
+ORDER BY n.ordinal
+RETURNING o.id, o.deployment;
 
 -- name: unfinished_operations :many
 -- What is not over of an environment, to see what a new rollout repeats and what it replaces.
@@ -69,6 +83,41 @@ INNER JOIN reconciler_control.operations AS o ON r.id = o.rollout
 WHERE r.id = ANY(%(ids)s)
 GROUP BY r.id
 ORDER BY r.id;
+
+-- name: rollout_briefs :many
+-- Rollouts in brief: which states their operations have, and whether something of them needs a look at all.
+SELECT
+    r.id, r.environment, r.commit, r.state::text AS state, r.ordering, r.on_failure, r.max_parallel,
+    r.promotion, r.released,
+    ARRAY(
+        SELECT s.state::text
+        FROM unnest(enum_range(NULL::reconciler_control.operation_state)) AS s (state)
+        WHERE EXISTS (
+            SELECT FROM reconciler_control.operations AS o WHERE o.rollout = r.id AND o.state = s.state
+        )
+    ) AS states,
+    EXISTS (
+        SELECT FROM reconciler_control.requests AS q WHERE q.rollout = r.id AND q.state = 'pending'
+    ) AS is_asked,
+    EXISTS (
+        SELECT FROM reconciler_control.operations AS o
+        WHERE o.rollout = r.id AND o.finished_at IS NULL AND o.superseded_at IS NOT NULL
+    ) AS is_replaced
+FROM reconciler_control.rollouts AS r
+WHERE r.id = ANY(%(ids)s)
+ORDER BY r.id;
+
+-- name: first_members :many
+-- The first operations of a rollout, for people.
+SELECT o.deployment, o.state::text AS state
+FROM reconciler_control.operations AS o
+WHERE o.rollout = %(id)s
+ORDER BY o.ordinal
+LIMIT %(limit)s;
+
+-- name: count_members :one
+-- How many operations a rollout has.
+SELECT count(*) FROM reconciler_control.operations WHERE rollout = %(id)s;
 
 -- name: move_rollout :one
 -- Writes a derived state where the rollout is still what it was derived from.
