@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from reconciler.errors import LeaseLost, StepFailed, TemporaryError
+from reconciler.errors import LeaseLost, Refused, StepFailed, TemporaryError
 from reconciler.execution import run as running
 from reconciler.plan.model import DeploymentPlan, PlanStage
-from reconciler.plan.steps import AnyStep, StepKind, TakeBaseLine
-from tests.plugins.states import database, desired
+from reconciler.plan.steps import AnyStep, DeployChange, StepKind, TakeBaseLine
+from tests.plugins.states import change, database, desired, module
 
 
 class Notes:
@@ -117,3 +117,26 @@ async def test_stage_waits_for_the_whole_stage_before(failing: str | None) -> No
         with pytest.raises(StepFailed):
             await running.run(both, resources, notes)
         assert "c" not in notes.seen
+
+
+async def test_other_bytes_than_those_of_the_plan_are_not_run() -> None:
+    """A plan names the content of each script: what stands in its place in the commit is refused."""
+    planned, found = change("a", text="select 1"), change("a", text="select 2")
+    step = DeployChange(
+        id="shop-schema/deploy-change/a",
+        kind=StepKind.DEPLOY_CHANGE,
+        component="shop-schema",
+        identity="change a",
+        database="shop",
+        project="shop",
+        change_id=planned.change_id,
+        change="a",
+        script=planned.deploy.path,
+        script_hash=planned.script_hash,
+        transaction="change",
+    )
+    resources: Any = Nothing({})
+    resources.desired = desired(module(found))
+    stages = (PlanStage(name="migrations", steps=(step,)),)
+    with pytest.raises(Refused, match=r"another version of 'modules/shop/deploy/a\.sql' than the commit"):
+        await running.run(DeploymentPlan(name="eu", base="", digest="", stages=stages), resources, Notes({}))
