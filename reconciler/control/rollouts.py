@@ -1,4 +1,4 @@
-"""Records rollouts and reads them for people; carrying them out is in claims and transitions."""
+"""Records rollouts; carrying them out is in claims and transitions, reading them for people in views."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,15 +13,11 @@ from reconciler.control.events import NewEvent, append_all
 from reconciler.control.moves import Moved, Why, move
 from reconciler.control.ownership import lock_owned
 from reconciler.control.settle import settle
-from reconciler.control.sql import Row, at_once, changing, key, many, one, run, telling
-from reconciler.errors import Conflict, NotFound
+from reconciler.control.sql import Row, changing, many, one, run
+from reconciler.errors import Conflict
 from reconciler.postgres.connection import Connection
-from reconciler.rollout.states import IN_FLIGHT, OperationEvent, OperationState, RolloutState
-from reconciler.rollout.status import OperationStatus, RolloutStatus, StepStatus
+from reconciler.rollout.states import IN_FLIGHT, OperationEvent, OperationState
 from reconciler.rollout.summary import RolloutPolicy, derive
-
-LIMIT_MAX = 200
-"""Rollouts read at once, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,55 +317,3 @@ async def _insert_steps(connection: Connection, steps: Sequence[tuple[int, NewSt
             components=[step.component for _, step in steps],
             identities=[step.identity for _, step in steps],
         )
-
-
-async def read_rollouts(
-    connection: Connection, environment: str, limit: int = 20
-) -> tuple[RolloutStatus, ...]:
-    """The newest rollouts of an environment, without their steps; a fixed number of queries."""
-    with telling(f"reading rollouts of environment '{environment}'"):
-        rows = await many(
-            connection,
-            "read_rollouts",
-            environment=environment,
-            id=None,
-            limit=min(max(limit, 0), LIMIT_MAX),
-        )
-        return await _with_operations(connection, rows, steps=False)
-
-
-async def read_rollout(connection: Connection, id: str, *, steps: bool = True) -> RolloutStatus:  # noqa: A002 - its name in the API
-    """One rollout with its operations, and their steps if wanted; NotFound where there is none."""
-    number = key(id)
-    async with at_once(connection, f"reading rollout '{id}'"):
-        rows = (
-            await many(connection, "read_rollouts", environment=None, id=number, limit=1)
-            if number is not None
-            else []
-        )
-        if not rows:
-            raise NotFound(f"there is no rollout '{id}'", hint="`reconciler history ENV` lists them")
-        return (await _with_operations(connection, rows, steps=steps))[0]
-
-
-async def _with_operations(
-    connection: Connection, rows: Sequence[Row], *, steps: bool
-) -> tuple[RolloutStatus, ...]:
-    operations = await many(connection, "read_operations", ids=[row["id"] for row in rows]) if rows else []
-    found: dict[int, list[StepStatus]] = {}
-    if steps and operations:
-        for step in await many(connection, "read_steps", ids=[row["id"] for row in operations]):
-            found.setdefault(step.pop("operation"), []).append(StepStatus(**step))
-    by_rollout: dict[int, list[OperationStatus]] = {}
-    for row in operations:
-        own = tuple(found.get(row["id"], ()))
-        by_rollout.setdefault(row.pop("rollout"), []).append(
-            OperationStatus(**{**row, "id": str(row["id"]), "state": OperationState(row["state"])}, steps=own)
-        )
-    return tuple(
-        RolloutStatus(
-            **{**row, "id": str(row["id"]), "state": RolloutState(row["state"])},
-            operations=tuple(by_rollout.get(row["id"], ())),
-        )
-        for row in rows
-    )

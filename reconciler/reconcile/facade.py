@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import reconciler.plan.build as plan_build
-from reconciler.control import deliveries, environments, requests, rollouts
+from reconciler.control import deliveries, environments, requests, views
 from reconciler.control import events as control_events
 from reconciler.control.wake import wake, wake_source
 from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
@@ -167,12 +167,12 @@ class Reconciler:
         """The latest rollouts of an environment, newest first."""
         await self.environment(name)
         async with self._recorder.connection() as connection:
-            return await rollouts.read_rollouts(connection, name, limit=limit)
+            return await views.read_rollouts(connection, name, limit=limit)
 
     async def rollout(self, rollout: str) -> RolloutStatus:
         """One rollout with its operations and steps."""
         async with self._recorder.connection() as connection:
-            return await rollouts.read_rollout(connection, rollout, steps=True)
+            return await views.read_rollout(connection, rollout, steps=True)
 
     async def request(
         self,
@@ -198,9 +198,9 @@ class Reconciler:
                 why=reason,
                 digest=digest,
             )
-            about = await rollouts.read_rollout(connection, rollout, steps=False)
+            environment = await views.environment_of(connection, rollout)
         self._ask_work()
-        await self._ask(about.environment)
+        await self._ask(environment)
         return status
 
     async def suspend(self, name: str, *, reason: str, requested_by: str) -> None:

@@ -30,6 +30,7 @@ class DeploymentStatus:
     """One deployment of an environment as the last pass left it.
 
     `verify_failures` are those of the last run of its verify scripts, where the spec asks for such runs.
+    `rollout` is that of `operation`, and while it is not over `steps_done` and `current` say how far it is.
     """
 
     name: str
@@ -44,6 +45,11 @@ class DeploymentStatus:
     blocked: str | None = None
     verified_at: datetime | None = None
     verify_failures: int | None = None
+    rollout: str | None = None
+    steps_done: int | None = None
+    steps_total: int | None = None
+    current: str | None = None
+    current_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +82,10 @@ class EnvironmentStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepStatus:
-    """One step of an operation: `pending`, `running`, `done`, `skipped` or `failed`."""
+    """One step of an operation: `pending`, `running`, `done`, `skipped` or `failed`.
+
+    `hazards` are {"code", "message"}, of plans that somebody agrees to or agreed to.
+    """
 
     id: str
     ordinal: int
@@ -88,13 +97,15 @@ class StepStatus:
     reason: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    hazards: tuple[dict[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationStatus:
     """One operation: one rollout on one deployment.
 
-    `error` is {"what", "where", "why", "next", "sqlstate"} of the last failure.
+    `error` is {"what", "where", "why", "next", "sqlstate"} of the last failure. `current` is the step that
+    runs, `waits_for` why nothing does; `superseded_by` is the rollout that took its place.
     """
 
     id: str
@@ -109,37 +120,12 @@ class OperationStatus:
     finished_at: datetime | None
     worker: str | None
     steps: tuple[StepStatus, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutStatus:
-    """One rollout with its operations in rollout order."""
-
-    id: str
-    environment: str
-    commit: str
-    scope: str
-    state: RolloutState
-    reason: str
-    requested_by: str
-    created_at: datetime
-    finished_at: datetime | None
-    operations: tuple[OperationStatus, ...] = field(default=())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRecord:
-    """One line of the append-only audit: `id` counts up."""
-
-    id: int
-    at: datetime
-    kind: str
-    environment: str | None
-    deployment: str | None
-    rollout: str | None
-    operation: str | None
-    message: str
-    data: dict[str, Any]
+    steps_done: int | None = None
+    steps_total: int | None = None
+    current: str | None = None
+    current_since: datetime | None = None
+    waits_for: str | None = None
+    superseded_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,3 +148,68 @@ class RequestStatus:
     why: str | None = None
     digest: str | None = None
     already: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalStatus:
+    """Who agreed to the plan of an operation, and what became of that.
+
+    Neither `used_at` nor `void_at`: it stands, and nothing began yet.
+    """
+
+    operation: str
+    deployment: str
+    request: str
+    plan_digest: str
+    approved_by: str
+    approved_at: datetime
+    used_at: datetime | None
+    void_at: datetime | None
+    void_reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutStatus:
+    """One rollout with its operations in rollout order.
+
+    `counts` are all of its operations by state, also where only some are given. `digest` is what is agreed to
+    where plans wait for approval, `replaces` and `replaced_by` are the rollouts before and after it in their
+    places. `next` says what can be done about it, each with the command.
+    """
+
+    id: str
+    environment: str
+    commit: str
+    scope: str
+    state: RolloutState
+    reason: str
+    requested_by: str
+    created_at: datetime
+    finished_at: datetime | None
+    operations: tuple[OperationStatus, ...] = field(default=())
+    order: str | None = None
+    on_failure: str | None = None
+    max_parallel: int | None = None
+    released: bool = False
+    counts: dict[str, int] = field(default_factory=dict)
+    digest: str | None = None
+    replaces: tuple[str, ...] = ()
+    replaced_by: tuple[str, ...] = ()
+    requests: tuple[RequestStatus, ...] = ()
+    approvals: tuple[ApprovalStatus, ...] = ()
+    next: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """One line of the append-only audit: `id` counts up."""
+
+    id: int
+    at: datetime
+    kind: str
+    environment: str | None
+    deployment: str | None
+    rollout: str | None
+    operation: str | None
+    message: str
+    data: dict[str, Any]

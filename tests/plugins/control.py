@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
-from reconciler.control import claims, rollouts, workers
+from reconciler.control import claims, rollouts, views, workers
 from reconciler.control.claims import Claim
 from reconciler.control.environments import DeploymentObservation, Observation, observe
 from reconciler.control.rollouts import NewOperation, NewRollout, NewStep
@@ -76,7 +76,7 @@ class Control:
 
     async def rollout(self, rollout: str) -> RolloutStatus:
         """A rollout as people see it."""
-        return await rollouts.read_rollout(self.connection, rollout, steps=True)
+        return await views.read_rollout(self.connection, rollout, steps=True)
 
     async def states(self, rollout: str) -> dict[str, str]:
         """The states of the operations of a rollout by deployment."""

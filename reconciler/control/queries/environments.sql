@@ -246,21 +246,23 @@ WHERE %(names)s::text [] IS NULL OR name = ANY(%(names)s)
 ORDER BY name;
 
 -- name: read_deployments :many
--- The deployments of those environments, each with the operation in flight, or else its newest one.
+-- The deployments of those environments, each with the operation in flight, or else its newest one, and how
+-- far that is while it is not over.
 SELECT
     d.environment, d.name, d.applied_commit, d.pending, d.drift, d.diverged,
     coalesce(h.reason, d.held) AS held, d.unavailable, d.blocked, o.id::text AS operation,
-    o.state::text AS state, v.verified_at, v.failures AS verify_failures
+    o.state::text AS state, v.verified_at, v.failures AS verify_failures, o.rollout::text AS rollout,
+    s.done AS steps_done, s.total AS steps_total, s.current, s.current_since
 FROM reconciler_control.environment_deployments AS d
 INNER JOIN reconciler_control.environments AS e ON d.environment = e.name
 LEFT JOIN reconciler_control.holds AS h
     ON d.environment = h.environment AND d.name = h.deployment AND e.observed_commit = h.commit
 LEFT JOIN reconciler_control.verifications AS v ON d.environment = v.environment AND d.name = v.deployment
 LEFT JOIN LATERAL (
-    SELECT p.id, p.state
+    SELECT p.id, p.state, p.rollout, p.finished_at
     FROM (
         (
-            SELECT f.id, f.state, 0 AS rank
+            SELECT f.id, f.state, f.rollout, f.finished_at, 0 AS rank
             FROM reconciler_control.operations AS f
             WHERE
                 f.environment = d.environment AND f.deployment = d.name
@@ -268,7 +270,7 @@ LEFT JOIN LATERAL (
         )
         UNION ALL
         (
-            SELECT n.id, n.state, 1 AS rank
+            SELECT n.id, n.state, n.rollout, n.finished_at, 1 AS rank
             FROM reconciler_control.operations AS n
             WHERE n.environment = d.environment AND n.deployment = d.name
             ORDER BY n.id DESC
@@ -278,5 +280,15 @@ LEFT JOIN LATERAL (
     ORDER BY p.rank
     LIMIT 1
 ) AS o ON TRUE
+LEFT JOIN LATERAL (
+    SELECT
+        count(*) FILTER (WHERE t.state = 'done') AS done, count(*) AS total,
+        (array_agg(t.kind || ' ' || t.identity ORDER BY t.ordinal) FILTER (WHERE t.state = 'running'))[1]
+        AS current,
+        min(t.started_at) FILTER (WHERE t.state = 'running') AS current_since
+    FROM reconciler_control.steps AS t
+    WHERE t.operation = o.id AND o.finished_at IS NULL
+    HAVING count(*) > 0
+) AS s ON TRUE
 WHERE %(names)s::text [] IS NULL OR d.environment = ANY(%(names)s)
 ORDER BY d.environment, d.ordinal, d.name;

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.control import environments, ownership, rollouts
+from reconciler.control import environments, ownership, rollouts, views
 from reconciler.control.environments import DeploymentObservation, Observation
 from reconciler.control.rollouts import NewOperation, NewRollout
 from reconciler.errors import LeaseLost
@@ -81,7 +81,7 @@ async def test_what_a_pass_writes_is_refused_once_another_owns_the_environment(c
         await rollouts.record(control.connection, _rollout(frozen.id))
     with pytest.raises(LeaseLost):
         await rollouts.supersede(control.connection, "one", A, owner=frozen.id)
-    assert await rollouts.read_rollouts(control.connection, "one") == ()
+    assert await views.read_rollouts(control.connection, "one") == ()
     assert await rollouts.record(control.connection, _rollout(other.id))
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from reconciler.control import claims, environments, rollouts
+from reconciler.control import claims, environments, rollouts, views
 from reconciler.control.environments import DeploymentObservation
 from reconciler.control.ownership import database_now
 from reconciler.control.rollouts import supersede
@@ -25,7 +25,7 @@ async def test_recorded_rollout_reads_back(control: Control) -> None:
     assert status.state.value == "pending"
     assert [item.deployment for item in status.operations] == ["eu", "us"]
     assert [step.id for step in status.operations[0].steps] == ["s1", "s2"]
-    (short,) = await rollouts.read_rollouts(control.connection, "production")
+    (short,) = await views.read_rollouts(control.connection, "production")
     assert short.operations[0].steps == ()
     assert short.id == rollout
     assert await control.kinds() == ["rollout.recorded"]
@@ -179,7 +179,7 @@ async def test_plan_of_before_the_end_records_nothing(control: Control) -> None:
     await transition(control.connection, claim, E.DONE, reason="all stages done")
     with pytest.raises(Conflict, match=claim.operation):
         await control.record("eu", planned_from=before)
-    assert len(await rollouts.read_rollouts(control.connection, "production")) == 1
+    assert len(await views.read_rollouts(control.connection, "production")) == 1
     other = await control.record("eu", commit=B, planned_from=before)
     again = await control.record("us", planned_from=before)
     later = await control.record("eu", planned_from=await database_now(control.connection))

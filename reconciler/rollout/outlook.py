@@ -1,0 +1,143 @@
+"""What each operation of a rollout waits for, and what a person can do next; it reads nothing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from reconciler.rollout.next import PASSED, SIDE_BY_SIDE, startable
+from reconciler.rollout.states import IN_FLIGHT, TERMINAL, OperationState
+from reconciler.rollout.status import OperationStatus, RolloutStatus
+from reconciler.rollout.summary import AT_WORK, UNSUCCESSFUL, OnFailure, RolloutPolicy, halted
+
+_S = OperationState
+_NOBODY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What else has a say on a rollout.
+
+    `suspended`: why its environment is. `workers`: how many are alive that can read its source. `others`: the
+    rollouts at work on its deployments.
+    """
+
+    suspended: str | None = None
+    orphaned: bool = False
+    workers: int = 1
+    others: Mapping[str, str] = field(default_factory=lambda: _NOBODY)
+
+
+def outlook(rollout: RolloutStatus, around: Around) -> RolloutStatus:
+    """The same rollout, with what holds what and what can be done."""
+    policy = RolloutPolicy(
+        order=rollout.order or "",
+        on_failure=rollout.on_failure or "",
+        max_parallel=rollout.max_parallel or 1,
+    )
+    held = _Held(rollout, policy, around)
+    operations = tuple(replace(one, waits_for=held.why(one)) for one in rollout.operations)
+    replaced_by = dict.fromkeys(one.superseded_by for one in operations if one.superseded_by is not None)
+    whole = replace(rollout, operations=operations, replaced_by=tuple(replaced_by))
+    return replace(whole, next=tuple(_next(whole, policy, around)))
+
+
+class _Held:
+    """Why operations do not move, seen from one rollout; what all of them share is found once."""
+
+    def __init__(self, rollout: RolloutStatus, policy: RolloutPolicy, around: Around) -> None:
+        named = [(one.deployment, one.state) for one in rollout.operations]
+        states = [state for _, state in named]
+        self._around = around
+        self._policy = policy
+        self._requests = rollout.requests
+        self._startable = frozenset(startable(named, policy, released=rollout.released))
+        self._failed = next((name for name, state in named if state in UNSUCCESSFUL), None)
+        self._halted = halted(states, policy, released=rollout.released)
+        self._at_work = sum(state in AT_WORK for state in states)
+        self._first_open = next(((name, state) for name, state in named if state not in PASSED), None)
+
+    def why(self, one: OperationStatus) -> str | None:
+        """What one operation waits for; None where it moves, or is over."""
+        if one.state in TERMINAL:
+            return None
+        asked = self._asked(one)
+        if one.state in IN_FLIGHT:
+            if asked is not None:
+                return asked
+            return None if one.worker is not None else "a worker: the one that had it is gone"
+        match one.state:
+            case _S.WAITING_FOR_APPROVAL:
+                return f"somebody to agree to {one.plan_digest}"
+            case _S.STOPPED:
+                return f"somebody to start it; {one.reason or 'it was stopped'}"
+            case _S.RETRYING:
+                return self._environment() or f"its next attempt, since: {one.reason or 'it failed'}"
+            case _S.PENDING:
+                return self._pending(one)
+            case _:
+                return None
+
+    def _asked(self, one: OperationStatus) -> str | None:
+        for request in self._requests:
+            if request.state == "pending" and request.deployment in (None, one.deployment):
+                return (
+                    f"its next safe point, to {request.verb} (request {request.id}, {request.requested_by})"
+                )
+        if one.superseded_by is not None:
+            return f"its next safe point, to make place for rollout {one.superseded_by}"
+        return None
+
+    def _environment(self) -> str | None:
+        if self._around.suspended is not None:
+            return f"its environment, which is suspended: {self._around.suspended}"
+        if self._around.orphaned:
+            return "its environment, which its source no longer declares"
+        return None
+
+    def _pending(self, one: OperationStatus) -> str:
+        environment = self._environment()
+        if environment is not None:
+            return environment
+        if self._halted:
+            return f"the rollout to be released, since '{self._failed}' failed"
+        other = self._around.others.get(one.deployment)
+        if other is not None:
+            return f"rollout {other}, which is at work there"
+        if one.deployment not in self._startable:
+            return self._turn(one)
+        if not self._around.workers:
+            return "a daemon: none is alive that can read its source"
+        return "a worker"
+
+    def _turn(self, one: OperationStatus) -> str:
+        if self._policy.order not in SIDE_BY_SIDE and self._first_open is not None:
+            name, state = self._first_open
+            if name != one.deployment:
+                return f"'{name}', which is {state.value}"
+        return f"a place: {self._at_work} of {max(self._policy.max_parallel, 1)} are at work"
+
+
+def _next(rollout: RolloutStatus, policy: RolloutPolicy, around: Around) -> Iterator[str]:
+    states = [one.state for one in rollout.operations]
+    number, environment = rollout.id, rollout.environment
+    if any(state not in TERMINAL for state in states) and around.suspended is not None:
+        yield f"go on with: reconciler resume {environment}"
+    if _S.WAITING_FOR_APPROVAL in states:
+        yield f"agree to the plan with: reconciler approve {number}"
+    if policy.on_failure == OnFailure.PAUSE and halted(states, policy, released=rollout.released):
+        left = [state for state in states if state not in TERMINAL]
+        if left and not any(state in AT_WORK for state in left):
+            yield f"let the rest start with: reconciler release {number}"
+    if _S.STOPPED in states:
+        yield f"go on with: reconciler start {number}; give it up with: reconciler cancel {number}"
+    yield from _after(rollout, states)
+    if any(state in AT_WORK for state in states):
+        yield f"follow it with: reconciler events {environment} --follow"
+
+
+def _after(rollout: RolloutStatus, states: Sequence[OperationState]) -> Iterator[str]:
+    """What follows what is over, as far as nothing followed it yet."""
+    for successor in rollout.replaced_by:
+        yield f"see what took its place with: reconciler show {successor}"
+    if not rollout.replaced_by and any(state in (_S.FAILED, _S.CANCELLED) for state in states):
+        yield f"push a fix, or try the same again with: reconciler retry {rollout.id}"
