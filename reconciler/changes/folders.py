@@ -1,13 +1,20 @@
 """Find the folders of change modules among the files of a source, by globs; it reads no module."""
 
+import json
 import re
 from collections.abc import Mapping
 from fnmatch import translate
 from functools import lru_cache
 
+from reconciler.errors import PlanFileError, Problem
+
 PLAN_FILES = ("sqitch.plan", "pgpm.plan")
 """What makes a folder a module."""
 ANY_DEPTH = "**"
+
+WORKSPACE_FILE = "pgpm.json"
+WORKSPACE_MAX = 1024 * 1024
+EXTENSIONS = "extensions"
 
 _HEAD_MAX = 16 * 1024
 _PROJECT = re.compile(rb"^[ \t]*%project[ \t]*=[ \t]*(\S+)", re.MULTILINE)
@@ -44,6 +51,48 @@ def matches(glob: str, folder: str) -> bool:
         else:
             ends = {end + 1 for end in ends if end < len(parts) and _means(wanted, parts[end])}
     return len(parts) in ends
+
+
+def workspace_folders(folder: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Return the module folders of a workspace, which stands in `folder` ('' for the root of the source).
+
+    Its `pgpm.json` says where they are, as pgpm reads it: by the globs of `packages`, or below what these
+    match, and below `extensionsDir`. Without one, all module folders below are its.
+    """
+    prefix = f"{folder}/" if folder else ""
+    below = [each for each in module_folders(files) if each.startswith(prefix)]
+    file = f"{prefix}{WORKSPACE_FILE}"
+    if file not in files:
+        return tuple(below)
+    globs = _workspace_globs(file, files[file])
+    return tuple(
+        each
+        for each in below
+        if any(
+            matches(glob, each[len(prefix) :]) or matches(f"{glob}/**", each[len(prefix) :]) for glob in globs
+        )
+    )
+
+
+def _workspace_globs(file: str, content: bytes) -> tuple[str, ...]:
+    said = _json(content) if len(content) <= WORKSPACE_MAX else None
+    packages = said.get("packages") if isinstance(said, dict) else None
+    extensions = said.get("extensionsDir", EXTENSIONS) if isinstance(said, dict) else None
+    if not isinstance(packages, list) or not all(isinstance(each, str) for each in packages):
+        message = f"not a JSON file of {WORKSPACE_MAX} bytes at most with a list of globs under 'packages'"
+        raise PlanFileError([Problem(file=file, message=message, hint='as in {"packages": ["packages/*"]}')])
+    if not isinstance(extensions, str):
+        raise PlanFileError([Problem(file=file, message="'extensionsDir' is not the name of a folder")])
+    return tuple(each.removeprefix("./").removesuffix("/") for each in (*packages, extensions))
+
+
+def _json(content: bytes) -> object:
+    """What a JSON text says; None where it is none."""
+    try:
+        said: object = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return said
 
 
 def _any_depth(ends: set[int], parts: list[str]) -> set[int]:

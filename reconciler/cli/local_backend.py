@@ -103,11 +103,21 @@ class LocalBackend:
         """One rollout with its steps."""
         return _object(self._run(self._local.reconciler.rollout(rollout)))
 
-    def request(self, rollout: str, verb: str, *, deployment: str | None) -> Json:
+    def request(
+        self, rollout: str, verb: str, *, deployment: str | None, reason: str = "", digest: str | None = None
+    ) -> Json:
         """Ask something of a rollout."""
-        reconciler = self._local.reconciler
         return _object(
-            self._run(reconciler.request(rollout, verb, deployment=deployment, requested_by=REQUESTED_BY))
+            self._run(
+                self._local.reconciler.request(
+                    rollout,
+                    verb,
+                    deployment=deployment,
+                    requested_by=REQUESTED_BY,
+                    reason=reason,
+                    digest=digest,
+                )
+            )
         )
 
     def steer(self, name: str, verb: str, *, reason: str) -> Json:

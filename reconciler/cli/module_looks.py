@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,9 @@ OneModule = Annotated[
     ),
 ]
 Deployment = Annotated[str | None, typer.Option(help="Only this deployment.")]
+Every = Annotated[
+    bool, typer.Option("--all", help="All modules; so it is without MODULE, and here it is said.")
+]
 _Place = dict[str, Any]
 
 
@@ -38,11 +42,16 @@ def add(group: typer.Typer) -> None:
 
 
 def status(
-    common: Common, environment: Environment, module: OneModule = None, deployment: Deployment = None
+    common: Common,
+    environment: Environment,
+    module: OneModule = None,
+    deployment: Deployment = None,
+    every: Every = False,
 ) -> ExitCode:
     """Show what is deployed, pending and diverged of every module; its exit code says which."""
     from reconciler.cli.client import connect
 
+    _one_or_all(module, every=every)
     with connect(common, needs_control=False) as backend:
         found = backend.module_status(environment, deployment=deployment, module=module)
     if common.output == "json":
@@ -53,11 +62,28 @@ def status(
 
 
 def check(
-    common: Common, environment: Environment, module: OneModule = None, deployment: Deployment = None
+    common: Common,
+    environment: Annotated[
+        str | None, typer.Argument(metavar="ENV", help="The environment.", show_default=False)
+    ] = None,
+    module: OneModule = None,
+    deployment: Deployment = None,
+    every: Every = False,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="In place of ENV: the modules of a workspace, offline, in order."),
+    ] = None,
 ) -> ExitCode:
     """List all that differs between what is deployed and the plan files; exit with 4 where anything does."""
+    from reconciler.cli import module_workspace
     from reconciler.cli.client import connect
 
+    if (environment is None) == (workspace is None):
+        raise typer.BadParameter("either an environment or --workspace", param_hint="ENV")
+    if workspace is not None:
+        return module_workspace.check(common, workspace)
+    assert environment is not None
+    _one_or_all(module, every=every)
     with connect(common, needs_control=False) as backend:
         found = backend.module_status(environment, deployment=deployment, module=module)
     answer = _checked(found)
@@ -81,10 +107,12 @@ def verify(
     last: Annotated[
         str | None, typer.Option("--to", metavar="SPEC", help="The last change to verify.")
     ] = None,
+    every: Every = False,
 ) -> ExitCode:
     """Run the verify scripts of what is deployed; exit with 4 where any fails. Nothing is changed."""
     from reconciler.cli.client import connect
 
+    _one_or_all(module, every=every)
     request = VerifyRequest(module=module, first=first, last=last)
     with connect(common, needs_control=False) as backend:
         found = backend.module_verify(environment, request, deployment=deployment)
@@ -137,6 +165,11 @@ def log(
     else:
         common.screen.line(f"{environment}: nothing was deployed yet")
     return ExitCode.OK
+
+
+def _one_or_all(module: str | None, *, every: bool) -> None:
+    if every and module is not None:
+        raise typer.BadParameter(f"either all modules or '{module}'", param_hint="--all")
 
 
 def _modules(found: dict[str, Any]) -> Iterator[tuple[_Place, dict[str, Any] | None]]:

@@ -46,6 +46,13 @@ def deploy(  # noqa: PLR0917 - the options of the command
     log_only: Annotated[
         bool, typer.Option("--log-only", help="Record the changes as deployed, and run nothing.")
     ] = False,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="All modules, each after those it requires; so it is without MODULE."),
+    ] = False,
+    createdb: Annotated[
+        bool, typer.Option("--createdb", help="Make the databases of the modules that are not there.")
+    ] = False,
     deployment: Deployment = None,
     reason: Reason = "",
     allow_hazard: Allowed = None,
@@ -57,8 +64,16 @@ def deploy(  # noqa: PLR0917 - the options of the command
     """Deploy a module to a change or tag, or all modules, and nothing else of the environment."""
     if to is not None and module is None:
         raise typer.BadParameter("a target is one module's: name it", param_hint="--to")
+    if every and module is not None:
+        raise typer.BadParameter(f"either all modules or '{module}'", param_hint="--all")
     consent = [*(allow_hazard or []), *(CONSENT_TO_RECORD if yes and log_only else ())]
-    asked = {"deployment": deployment, "reason": reason, "allow_hazards": consent, "log_only": log_only}
+    asked: Json = {
+        "deployment": deployment,
+        "reason": reason,
+        "allow_hazards": consent,
+        "log_only": log_only,
+        "createdb": createdb,
+    }
     if module is not None:
         asked["to"] = to
     return _carry_out(common, (environment, module, "deploy"), asked, dry_run, (wait, timeout))

@@ -33,6 +33,16 @@ def try_out(
         typer.Argument(metavar="[PATH]…", help="Modules, or folders of modules; else those in `modules`."),
     ] = None,
     *,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="All modules of a workspace: by its pgpm.json, else all below it."),
+    ] = None,
+    environments: Annotated[
+        str,
+        typer.Option(
+            "--path", metavar="FOLDER", help="Where specs are that declare roles, from the top of the source."
+        ),
+    ] = "environments",
     full_cycle: Annotated[
         bool, typer.Option("--full-cycle", help="Also revert, compare, deploy again and compare.")
     ] = False,
@@ -50,16 +60,22 @@ def try_out(
     ] = None,
 ) -> ExitCode:
     """Deploy and verify the modules that no other requires, with what they require, in scratch databases."""
+    from reconciler.cli.module_workspace import declared_roles, workspace_modules
     from reconciler.cli.validate import read_tree, top_of
-    from reconciler.daemon.module_test import run
+    from reconciler.daemon.module_test import How, run
     from reconciler.diff.workspace import covering, read_workspace
     from reconciler.postgres.connection import Dsn
 
-    root = top_of(paths[0] if paths else Path())
+    if paths and workspace is not None:
+        raise typer.BadParameter("either modules or a workspace", param_hint="--workspace")
+    root = top_of(workspace or (paths[0] if paths else Path()))
     tree = read_tree(root)
     if tree.problems:
         raise InvalidInput(tree.problems)
-    wanted = _folders(root, [_below(root, path) for path in paths] if paths else None, tree.files)
+    if workspace is not None:
+        wanted = workspace_modules(root, workspace, tree.files)
+    else:
+        wanted = _folders(root, [_below(root, path) for path in paths] if paths else None, tree.files)
     known = {DEFAULT_FOLDER, *(_around(folder) for folder in wanted)}
     beside = (name for folder in known for name in _modules_in(folder, tree.files))
     desired = read_workspace(sorted({*wanted, *beside} - {TOP}), tree.files, _values(set_ or []))
@@ -70,7 +86,8 @@ def try_out(
             f"testing {count(len(groups), 'module')}, which with what they require cover "
             f"{count(len(wanted), 'module')}"
         )
-    tried = run(dsn, groups, full=full_cycle, jobs=jobs, timeout_s=timeout)
+    roles = declared_roles(tree.files, environments) if dsn is None else []
+    tried = run(dsn, groups, How(full=full_cycle, jobs=jobs, timeout_s=timeout, roles=roles))
     rows = [_row(one) for one in tried]
     if common.output == "json":
         common.screen.json({"passed": all(row["passed"] for row in rows), "modules": rows})

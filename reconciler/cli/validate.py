@@ -40,7 +40,7 @@ def validate(
                 "valid": not found.problems,
                 "environments": list(found.environments),
                 "modules": list(found.modules),
-                "problems": [_row(problem) for problem in found.problems],
+                "problems": [row_of(problem) for problem in found.problems],
             }
         )
     elif found.problems:
@@ -198,7 +198,8 @@ def _paths(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _row(problem: Problem) -> dict[str, str | int]:
+def row_of(problem: Problem) -> dict[str, str | int]:
+    """A problem as JSON."""
     parts = {
         "message": problem.message,
         "file": problem.file,

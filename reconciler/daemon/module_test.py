@@ -9,10 +9,12 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.diff.workspace import Group
 from reconciler.execution.full_cycle import Tried, try_modules
+from reconciler.execution.roles import NewRole, make_roles
 from reconciler.execution.scratch import to_the_end
 from reconciler.postgres.connection import Dsn
 from reconciler.postgres.embedded import EmbeddedServer
@@ -20,7 +22,17 @@ from reconciler.postgres.embedded import EmbeddedServer
 _ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 
-def run(dsn: Dsn | None, groups: Sequence[Group], *, full: bool, jobs: int, timeout_s: float) -> list[Tried]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How modules are tried: with `roles`, which are made on a server of their own and on no other."""
+
+    full: bool
+    jobs: int
+    timeout_s: float
+    roles: Sequence[NewRole] = ()
+
+
+def run(dsn: Dsn | None, groups: Sequence[Group], how: How) -> list[Tried]:
     """Try modules on a server; without one, on an embedded server that is made for it.
 
     Raises KeyboardInterrupt where a signal ended it.
@@ -32,7 +44,11 @@ def run(dsn: Dsn | None, groups: Sequence[Group], *, full: bool, jobs: int, time
         for number in _ENDS:
             loop.add_signal_handler(number, own.cancel)
         async with _server(dsn) as server:
-            return list(await try_modules(server, groups, full=full, jobs=jobs, timeout_s=timeout_s))
+            if dsn is None:
+                await make_roles(server, how.roles)
+            return list(
+                await try_modules(server, groups, full=how.full, jobs=how.jobs, timeout_s=how.timeout_s)
+            )
 
     try:
         return asyncio.run(work())

@@ -107,6 +107,13 @@ def covering(desired: DesiredState, folders: Collection[str]) -> tuple[Group, ..
     return tuple(found)
 
 
+def together(desired: DesiredState) -> Group:
+    """All modules of some folders in the order of deployment; raises ValueError where there are none."""
+    if not desired.modules:
+        raise ValueError("no modules")
+    return _group(desired.modules[0], desired)
+
+
 def _needed(module: DesiredModule, desired: DesiredState) -> Iterator[str]:
     """The projects of other modules that one requires."""
     others = {other.project: other for other in desired.modules if other.project != module.project}

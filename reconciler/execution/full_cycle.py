@@ -23,6 +23,7 @@ from reconciler.execution import changes, reverts
 from reconciler.execution.changes import Progress
 from reconciler.execution.provision import create_extension
 from reconciler.execution.reverts import Steps
+from reconciler.execution.roles import missing_role_hint
 from reconciler.execution.scratch import scratch_database
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.execution.verify import VerifyLimits, prepare, verify
@@ -151,7 +152,7 @@ class _Trial:
                 message=error.message,
                 file=place[0],
                 line=place[1],
-                hint=None if isinstance(error, StepFailed) else error.hint,
+                hint=missing_role_hint(error) if isinstance(error, StepFailed) else error.hint,
                 unknown=isinstance(error, TemporaryError),
             )
         )

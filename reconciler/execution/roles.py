@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -19,11 +21,13 @@ CREATE_ROLE_LOCK = (0x7265636F, 0x63726F6C)
 ATTEMPTS_MAX = 5
 PAUSE_S = 0.2
 INSUFFICIENT_PRIVILEGE = "42501"
+UNDEFINED_OBJECT = "42704"
 MISSING_PRIVILEGE = (
     "give the connecting role what it lacks (ALTER ROLE … CREATEROLE; ADMIN OPTION on the roles that this "
     "one is to be a member of), or make the role by hand, which is taken as it is; "
     "then retry"
 )
+_MISSING_ROLE = re.compile(r'role "[^"]*" does not exist')
 _CHANGED_MEANWHILE = "tuple concurrently updated"
 _ATTRIBUTES = {
     "login": "role_login",
@@ -63,6 +67,30 @@ async def create_role(
         raise _failed(error, doing) from None
 
 
+async def make_roles(dsn: Dsn, wanted: Sequence[NewRole]) -> None:
+    """Make roles on a server that nobody else has, and what they are to be members of; no password is set."""
+    connection = await connect(dsn, role="maintenance")
+    try:
+        for role in wanted:
+            for name in (*role.member_of, role.name):
+                if not await _is_there(connection, name):
+                    await _make(connection, role if name == role.name else NewRole(name=name), None)
+    except psycopg.Error as error:
+        raise _failed(error, f"creating roles on {dsn.server}") from None
+    finally:
+        await connection.close()
+
+
+def missing_role_hint(error: StepFailed) -> str | None:
+    """What to do where a script names a role that the server lacks; None for any other failure."""
+    if error.sqlstate != UNDEFINED_OBJECT or _MISSING_ROLE.search(error.message) is None:
+        return None
+    return (
+        "declare the role under `roles:` of the Database component: it is then made before the modules, and by "
+        "`module test` on its own server"
+    )
+
+
 def verifier(connection: Connection, role: str, password: str) -> str:
     """The SCRAM-SHA-256 verifier of a password, as libpq makes it; it takes no exchange with the server."""
     made = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
@@ -86,7 +114,7 @@ async def _create(session: DatabaseSession, role: NewRole, password: str | None)
 
 
 async def _once(session: DatabaseSession, role: NewRole, password: str | None) -> None:
-    writer, name = session.writer, sql.Identifier(role.name)
+    writer = session.writer
     async with writer.transaction():
         await session.fence.check(writer)
         await writer.execute(
@@ -97,18 +125,26 @@ async def _once(session: DatabaseSession, role: NewRole, password: str | None) -
                 "synchronous_commit": "off",
             },
         )
-        cursor = await writer.execute(_QUERIES["role_is_there"], {"role": role.name})
-        row = await cursor.fetchone()
-        if row is not None and row[0]:
-            return
-        await writer.execute(_QUERIES["create_role"].format(role=name))
-        for attribute in role.attributes:
-            await writer.execute(_QUERIES[_ATTRIBUTES[attribute]].format(role=name))
-        if password is not None:
-            secret = sql.Literal(verifier(writer, role.name, password))
-            await writer.execute(_QUERIES["role_password"].format(role=name, verifier=secret))
-        for group in role.member_of:
-            await writer.execute(_QUERIES["grant_role"].format(role=name, group=sql.Identifier(group)))
+        if not await _is_there(writer, role.name):
+            await _make(writer, role, password)
+
+
+async def _is_there(connection: Connection, role: str) -> bool:
+    cursor = await connection.execute(_QUERIES["role_is_there"], {"role": role})
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0])
+
+
+async def _make(connection: Connection, role: NewRole, password: str | None) -> None:
+    name = sql.Identifier(role.name)
+    await connection.execute(_QUERIES["create_role"].format(role=name))
+    for attribute in role.attributes:
+        await connection.execute(_QUERIES[_ATTRIBUTES[attribute]].format(role=name))
+    if password is not None:
+        secret = sql.Literal(verifier(connection, role.name, password))
+        await connection.execute(_QUERIES["role_password"].format(role=name, verifier=secret))
+    for group in role.member_of:
+        await connection.execute(_QUERIES["grant_role"].format(role=name, group=sql.Identifier(group)))
 
 
 def _failed(error: psycopg.Error, doing: str) -> Exception:

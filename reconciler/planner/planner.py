@@ -316,5 +316,5 @@ class Planner:
             look = partial(self._reader.registry, self.dsn(states[0]))
             return await tasks.adopting(states[1], diff, request.task, look)
         if request.task is not None:
-            return diff
+            return tasks.deploying(diff, request.task)
         return await tasks.with_left_behind(states, diff, prune=spec.policy.prune, allowed=allowed, read=read)

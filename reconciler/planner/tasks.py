@@ -19,7 +19,7 @@ from reconciler.errors import Refused
 from reconciler.plan.tasks import hazards_of_revert
 from reconciler.state.desired import DesiredDatabase, DesiredState
 from reconciler.state.registry import Registry, RegistryKind
-from reconciler.state.task import ModuleTask, find_module
+from reconciler.state.task import ModuleTask, TaskVerb, find_module
 from reconciler.state.tracked import Revertible, TrackedDatabase, TrackedModule, TrackedState
 
 ReadStored = Callable[[str], Awaitable[Mapping[str, Revertible]]]
@@ -48,6 +48,38 @@ def narrows(whole: Sequence[DesiredState], chosen: Sequence[DesiredState], task:
         len(find_module(after, str(task.module)).changes) < len(find_module(before, str(task.module)).changes)
         for before, after in zip(whole, chosen, strict=True)
     )
+
+
+def lacking(diff: Diff, task: ModuleTask) -> dict[str, str]:
+    """Why databases are not made for a deploy by hand, by the name of the database."""
+    if task.verb is not TaskVerb.DEPLOY or task.createdb:
+        return {}
+    return {
+        part.desired.database: f"database '{part.desired.database}' of the Database component "
+        f"'{part.desired.component}' {part.reason}, and --createdb was not given"
+        for part in diff.databases
+        if part.need in (DatabaseNeed.CREATE, DatabaseNeed.RECREATE)
+    }
+
+
+def deploying(diff: Diff, task: ModuleTask) -> Diff:
+    """The diff of a deploy by hand: modules whose database is not there wait, unless it may be made."""
+    why = lacking(diff, task)
+    if not why:
+        return diff
+    databases = tuple(
+        replace(part, blocked=(*part.blocked, why[part.desired.database]))
+        if part.desired.database in why
+        else part
+        for part in diff.databases
+    )
+    modules = tuple(
+        replace(part, blocked=(*part.blocked, f"its database '{part.desired.database}' is not there"))
+        if part.desired.database in why
+        else part
+        for part in diff.modules
+    )
+    return replace(diff, databases=databases, modules=modules)
 
 
 async def reverting(

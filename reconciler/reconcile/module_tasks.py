@@ -54,6 +54,7 @@ class ModuleTasks:
         found = await self._recorder.assess(where.spec, chosen, {}, request=request, tasks=by_deployment)
         _check_behind(name, task, found)
         _check_adopted(name, task, found)
+        _check_created(name, task, found)
         return TaskPlans(where=where, found=tuple(found))
 
     async def preview(
@@ -137,6 +138,22 @@ def _check_adopted(name: str, task: ModuleTask, found: Sequence[Assessment]) -> 
             f"taking over what is deployed in environment '{name}': {'; '.join(reasons[:10])}",
             hint="`--registry` names the schema; changes that the plan file lacks must stand in it, and its "
             "target must not lie before them",
+        )
+
+
+def _check_created(name: str, task: ModuleTask, found: Sequence[Assessment]) -> None:
+    """A deploy that has no database to deploy to is no deploy of nothing."""
+    reasons = [
+        f"'{item.plan.name}': {why}"
+        for item in found
+        if item.diff is not None
+        for why in tasks.lacking(item.diff, task).values()
+    ]
+    if reasons:
+        raise Refused(
+            f"deploying modules of environment '{name}': {'; '.join(reasons[:10])}",
+            hint="--createdb (over HTTP `createdb: true`) makes it, as its component declares it; so does "
+            f"`reconciler apply {name}`",
         )
 
 

@@ -41,6 +41,10 @@ class VerbBody(Body):
     """What a verb is about."""
 
     deployment: DeploymentName | None = None
+    reason: Reason = ""
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
+        None, description="approve only, and needed there: the digest of the plan that is agreed to"
+    )
 
 
 class ReasonBody(Body):
@@ -195,6 +199,7 @@ class Task(Answer):
     hold: str | None
     adopt_from: Literal["sqitch", "pgpm"] | None
     registry: str | None
+    createdb: bool
 
 
 class DeploymentDiff(Answer):

@@ -40,6 +40,7 @@ class DeployModulesBody(_TaskBody):
     """How to deploy all modules."""
 
     log_only: bool = Field(False, description="record the changes as deployed, and run nothing")
+    createdb: bool = Field(False, description="make databases of the modules that are not there")
 
 
 class DeployModuleBody(DeployModulesBody):
@@ -223,7 +224,9 @@ def _adopt(module: str | None, asked: AdoptBody) -> ModuleTask:
 
 def _deploy(module: str | None, asked: DeployModulesBody) -> ModuleTask:
     to = asked.to if isinstance(asked, DeployModuleBody) else None
-    return ModuleTask(verb=TaskVerb.DEPLOY, module=module, to=to, log_only=asked.log_only)
+    return ModuleTask(
+        verb=TaskVerb.DEPLOY, module=module, to=to, log_only=asked.log_only, createdb=asked.createdb
+    )
 
 
 def _revert(module: str, asked: RevertModuleBody) -> ModuleTask:

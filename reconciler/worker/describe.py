@@ -3,6 +3,7 @@
 from typing import Any
 
 from reconciler.errors import InvalidInput, ReconcilerError, StepFailed, TemporaryError
+from reconciler.execution.roles import missing_role_hint
 from reconciler.plan.steps import AnyStep
 
 
@@ -13,9 +14,15 @@ def describe(error: Exception, step: AnyStep | None) -> dict[str, Any]:
         "what": f"{step.kind.value} {step.identity}" if step is not None else "planning the operation",
         "where": _where(error, step),
         "why": error.message if isinstance(error, ReconcilerError) else f"internal error: {error!r}",
-        "next": (error.hint if isinstance(error, ReconcilerError) else None) or _next(error, known=known),
+        "next": _hint(error) or _next(error, known=known),
         "sqlstate": getattr(error, "sqlstate", None),
     }
+
+
+def _hint(error: Exception) -> str | None:
+    if not isinstance(error, ReconcilerError):
+        return None
+    return error.hint or (missing_role_hint(error) if isinstance(error, StepFailed) else None)
 
 
 def _where(error: Exception, step: AnyStep | None) -> str | None:

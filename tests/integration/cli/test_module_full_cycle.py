@@ -22,6 +22,20 @@ from tests.plugins.postgres import OwnServer, Server, free_port
 
 Files = Mapping[str, str]
 
+SPEC_WITH_ROLES = """\
+apiVersion: reconciler/v1
+kind: Environment
+metadata: {name: production}
+spec:
+  deployments:
+    - {name: eu, postgres: {dsn: {env: EU}}}
+  components:
+    - name: db
+      kind: Database
+      database: shop
+      roles: [{name: "${deployment}_admin", login: true, memberOf: [all_users], password: {env: X}}, all_users]
+"""
+
 
 class Workspace:
     """A folder of modules, and a server to try them on."""
@@ -280,6 +294,28 @@ def test_without_a_server_an_embedded_one_is_made_and_removed(workspace: Workspa
     result = CliRunner().invoke(app, ["module", "test", "--full-cycle", str(workspace.root / "modules")])
     assert result.exit_code == 0, result.output
     assert "base: ok after" in result.stdout
+    assert list(temporary.iterdir()) == []
+
+
+def test_declared_roles_are_there_on_the_embedded_server(workspace: Workspace, temporary: Path) -> None:
+    """A module may name them; one that names another role fails, and is told where roles are declared."""
+    workspace.write(BASE, BLOG)
+    grant = "create table {0} ();\ngrant select on {0} to {1};\n"
+    workspace.write(
+        {
+            "environments/production.yaml": SPEC_WITH_ROLES,
+            "modules/base/deploy/accounts.sql": grant.format("accounts", "eu_admin"),
+            "modules/blog/deploy/posts.sql": grant.format("posts", "nobody_declared"),
+        }
+    )
+    asked = ["module", "test", "--workspace", str(workspace.root), "--output", "json"]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 5, result.output
+    rows = {row["project"]: row for row in json.loads(result.stdout)["modules"]}
+    assert rows["base"]["passed"]
+    (problem,) = rows["blog"]["problems"]
+    assert 'role "nobody_declared" does not exist' in problem["message"]
+    assert "`roles:` of the Database component" in problem["hint"]
     assert list(temporary.iterdir()) == []
 
 

@@ -75,7 +75,10 @@ def shop(tmp_path: Path, postgres_server: Server, control_database: Dsn) -> Iter
 
 def test_deploy_and_revert_without_a_daemon(shop: Shop) -> None:
     """To a tag, again, behind it, all back: exit codes and what is there after each."""
-    first = shop("module", "deploy", "production", "shop-schema", "--to", "@v1")
+    without = shop("module", "deploy", "production", "--all")
+    assert without.exit_code == 1
+    assert "--createdb" in without.stderr
+    first = shop("module", "deploy", "production", "shop-schema", "--to", "@v1", "--createdb")
     assert first.exit_code == 0, first.output
     assert shop.deployed() == ["t1", "t2"]
     again = shop("module", "deploy", "production", "shop-schema", "--to", "@v1")
@@ -104,6 +107,8 @@ def test_what_contradicts_itself_is_a_usage_error(shop: Shop) -> None:
     both = shop("module", "revert", "production", "shop-schema", "--all", "--to", "t1")
     assert both.exit_code == 2
     assert shop("module", "deploy", "production", "--to", "t1").exit_code == 2
+    for verb in ("deploy", "verify", "status", "check"):
+        assert shop("module", verb, "production", "shop-schema", "--all").exit_code == 2
 
 
 def test_a_daemon_is_asked_the_same() -> None:
@@ -123,7 +128,17 @@ def test_a_daemon_is_asked_the_same() -> None:
             "--yes",
         ]
         assert CliRunner().invoke(app, [*revert, *asked]).exit_code == 0
-        deploy = ["module", "deploy", "production", "--log-only", "--yes", "--server", url]
+        deploy = [
+            "module",
+            "deploy",
+            "production",
+            "--log-only",
+            "--yes",
+            "--all",
+            "--createdb",
+            "--server",
+            url,
+        ]
         assert CliRunner().invoke(app, deploy).exit_code == 0
         adopt = ["module", "adopt", "production", "--from", "pgpm", "--yes", "--server", url]
         assert CliRunner().invoke(app, adopt).exit_code == 0
@@ -136,7 +151,7 @@ def test_a_daemon_is_asked_the_same() -> None:
     )
     assert runs[0]["allow_hazards"] == {"REVERTS_CHANGE", "DELETES_DATA", "REWRITES_TABLE"}
     assert (runs[0]["deployment"], runs[0]["reason"]) == ("eu", "why")
-    assert runs[1]["task"] == ModuleTask(verb=TaskVerb.DEPLOY, log_only=True)
+    assert runs[1]["task"] == ModuleTask(verb=TaskVerb.DEPLOY, log_only=True, createdb=True)
     assert runs[1]["allow_hazards"] == {"RECORDS_UNSEEN"}
     assert runs[2]["task"] == ModuleTask(verb=TaskVerb.ADOPT, adopt_from=RegistryKind.PGPM)
     assert runs[2]["allow_hazards"] == {"RECORDS_UNSEEN"}

@@ -21,7 +21,8 @@ CONSENT = frozenset({"REVERTS_CHANGE", "DELETES_DATA"})
 
 
 def deploy(to: str | None = None, **more: Any) -> ModuleTask:
-    return ModuleTask(verb=TaskVerb.DEPLOY, module="shop-schema", to=to, **more)
+    asked = {"createdb": True, **more}
+    return ModuleTask(verb=TaskVerb.DEPLOY, module="shop-schema", to=to, **asked)
 
 
 def revert(to: str | None = None, *, module: str = "shop-schema", **more: Any) -> ModuleTask:
@@ -103,6 +104,21 @@ async def test_deploy_refuses_targets_it_cannot_reach(site: Site) -> None:
     with pytest.raises(NotFound, match="did you mean 'shop-schema'"):
         await run(process, ModuleTask(verb=TaskVerb.DEPLOY, module="shop-shema"))
     assert site.deployed() == ["t1", "t2", "t3"]
+
+
+async def test_a_database_is_made_only_when_it_is_asked_for(site: Site) -> None:
+    """Without that nothing is done and the flag is named; with it, steps of its own make it before."""
+    process = await up(site, tables(*ALL))
+    with pytest.raises(Refused) as caught:
+        await run(process, deploy(createdb=False))
+    assert "--createdb" in str(caught.value)
+    assert "Database component 'shop-db' does not exist" in str(caught.value)
+    assert await process.rollouts() == ()
+    assert await run(process, deploy("t1")) == ["completed"]
+    steps = await site.control_rows("select kind from reconciler_control.steps order by ordinal")
+    assert [row[0] for row in steps] == ["create-database", "deploy-change"]
+    assert await run(process, deploy("t2", createdb=False)) == ["completed"]
+    assert site.deployed() == ["t1", "t2"]
 
 
 async def test_log_only_records_and_runs_nothing(site: Site) -> None:

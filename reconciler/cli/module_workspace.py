@@ -1,0 +1,110 @@
+"""Modules of a workspace, offline: which there are, in which order they go, and what is wrong with them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reconciler.cli.command import Common
+from reconciler.cli.exit_codes import ExitCode
+from reconciler.cli.output import count, printable
+from reconciler.errors import InvalidInput, NotFound, Problem
+
+ROLES_MAX = 1000
+_SUFFIXES = (".yaml", ".yml")
+
+
+def check(common: Common, folder: Path) -> ExitCode:
+    """Check the modules of a workspace as if one database had them all, and tell their order."""
+    from reconciler.cli.validate import row_of
+
+    modules: list[dict[str, Any]] = []
+    problems: tuple[Problem, ...] = ()
+    try:
+        modules, problems = _checked(folder)
+    except InvalidInput as error:
+        problems = tuple(error.problems)
+    if common.output == "json":
+        rows = [row_of(problem) for problem in problems]
+        answer = {"workspace": str(folder), "clean": not rows, "modules": modules, "problems": rows}
+        common.screen.json(answer)
+    elif problems:
+        raise InvalidInput(problems)
+    else:
+        for number, row in enumerate(modules, start=1):
+            about = f"{number}. {row['project']} ({row['path']}): {count(row['changes'], 'change')}"
+            common.screen.line(printable(about))
+        common.screen.note("in this order they are deployed; no problems found")
+    return ExitCode.ERROR if problems else ExitCode.OK
+
+
+def _checked(folder: Path) -> tuple[list[dict[str, Any]], tuple[Problem, ...]]:
+    """The modules in order, or what is wrong with them."""
+    from reconciler.cli.validate import read_tree, top_of
+    from reconciler.diff.workspace import read_workspace, together
+
+    root = top_of(folder)
+    tree = read_tree(root)
+    if tree.problems:
+        return [], tree.problems
+    group = together(read_workspace(workspace_modules(root, folder, tree.files), tree.files, {}))
+    if group.blocked:
+        return [], tuple(Problem(message=why) for why in group.blocked)
+    rows = [
+        {
+            "project": module.project,
+            "path": module.path,
+            "changes": len(module.changes),
+            "requires_modules": list(module.requires_modules),
+            "requires_extensions": list(module.requires_extensions),
+        }
+        for module in group.desired.modules
+    ]
+    return rows, ()
+
+
+def workspace_modules(root: Path, folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """The module folders of a workspace, from the top of the source; raises NotFound where there are none."""
+    from reconciler.changes.folders import WORKSPACE_FILE, workspace_folders
+
+    if not folder.is_dir():
+        raise NotFound(f"there is no folder '{folder}'")
+    full = folder.resolve()
+    name = full.relative_to(root).as_posix()
+    found = workspace_folders("" if name == "." else name, files)
+    if not found:
+        raise NotFound(
+            f"there is no module in workspace '{folder}'",
+            hint="a module is a folder with a sqitch.plan or pgpm.plan: where `packages` of "
+            f"{WORKSPACE_FILE} says, or without that file anywhere below",
+        )
+    return list(found)
+
+
+def declared_roles(files: Mapping[str, bytes], environments: str) -> list[Any]:
+    """The roles that sound specs declare, of all their deployments; groups before members."""
+    from reconciler.execution.roles import NewRole
+    from reconciler.spec.parse import parse_tree
+    from reconciler.spec.variables import for_deployment
+    from reconciler.state.roles import desired_roles
+
+    prefix = environments.strip("/")
+    prefix = f"{prefix}/" if prefix not in {"", "."} else ""
+    specs = {
+        name: text for name, text in files.items() if name.startswith(prefix) and name.endswith(_SUFFIXES)
+    }
+    found: dict[str, NewRole] = {}
+    for parsed in parse_tree(specs):
+        if parsed.spec is None or not any(part.roles for part in parsed.spec.databases):
+            continue
+        for place in parsed.spec.deployments:
+            try:
+                by_component = desired_roles(for_deployment(parsed.spec, place.name))
+            except InvalidInput as error:
+                raise InvalidInput(parsed.placed(error.problems)) from error
+            for role in (each for roles in by_component.values() for each in roles):
+                attributes = tuple(name for name, wanted in role.attributes if wanted)
+                made = NewRole(name=role.name, attributes=attributes, member_of=role.member_of)
+                found.setdefault(role.name, made)
+        if len(found) > ROLES_MAX:
+            break
+    return list(found.values())
