@@ -86,8 +86,8 @@ def missing_role_hint(error: StepFailed) -> str | None:
     if error.sqlstate != UNDEFINED_OBJECT or _MISSING_ROLE.search(error.message) is None:
         return None
     return (
-        "declare the role under `roles:` of the Database component: it is then made before the modules, and by "
-        "`module test` on its own server"
+        "declare the role under `roles:` of the Database component: it is then made before the modules, and "
+        "by `module test` on its own server"
     )
 
 

@@ -24,7 +24,8 @@ class ModuleTask:
     `module` is a component of the spec, or for a revert the project of a module that left it; None deploys
     all modules. `to` names the last change to stay deployed; without it a deploy goes to the end that the
     spec has, and a revert takes back the last change, or all with `everything`. `log_only` records changes
-    as deployed and runs nothing. `createdb` makes databases that are not there before. `hold` says why passes leave the deployment alone after it.
+    as deployed and runs nothing. `createdb` makes databases that are not there before. `hold` says why
+    passes leave the deployment alone after it.
     An adoption records what the registry `adopt_from`, in schema `registry` or its usual one, has deployed.
     """
 

@@ -33,7 +33,9 @@ spec:
     - name: db
       kind: Database
       database: shop
-      roles: [{name: "${deployment}_admin", login: true, memberOf: [all_users], password: {env: X}}, all_users]
+      roles:
+        - {name: "${deployment}_admin", login: true, memberOf: [all_users], password: {env: X}}
+        - all_users
 """
 
 
