@@ -140,6 +140,19 @@ class StepFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptSaid:
+    """What the scripts of a step said with `\\echo`, in lines."""
+
+    environment: str
+    deployment: str
+    operation: str
+    step: str
+    component: str
+    identity: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommitApplied:
     """All deployments of an environment carry a commit; `seconds` counts from the commit's own time."""
 
@@ -295,6 +308,7 @@ Event = (
     | RolloutRecorded
     | OperationMoved
     | StepFinished
+    | ScriptSaid
     | CommitApplied
     | DriftFound
     | VerifyFailed

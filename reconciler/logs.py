@@ -36,6 +36,7 @@ NAMES: dict[type[Event], str] = {
     events.RolloutRecorded: "rollout.recorded",
     events.OperationMoved: "operation.moved",
     events.StepFinished: "step.finished",
+    events.ScriptSaid: "script.said",
     events.CommitApplied: "commit.applied",
     events.DriftFound: "drift.found",
     events.VerifyFailed: "module.verify_failed",

@@ -185,6 +185,7 @@ class Metrics:
                 self._rejected.labels(event.what).inc()
             case (
                 events.RolloutRecorded()
+                | events.ScriptSaid()
                 | events.CertificateRenewed()
                 | events.DriftFound()
                 | events.VerifyFailed()

@@ -170,6 +170,8 @@ def _operation(screen: Screen, operation: Json) -> None:
     if rows:
         screen.table(("STAGE", "STEP", "COMPONENT", "WHAT", "STATE", "TOOK"), rows, indent="  ")
     for step in operation["steps"]:
+        if step.get("said"):
+            _block(screen, f"{step['identity']} said", step["said"])
         if step["reason"] and not _is_told(step["reason"], operation):
             _block(screen, f"{step['identity']}: {step['state']}", step["reason"])
 

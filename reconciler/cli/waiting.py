@@ -7,7 +7,7 @@ from typing import Any
 
 from reconciler.cli.backend import Backend, Json
 from reconciler.cli.exit_codes import ExitCode
-from reconciler.cli.output import Screen, printable, span
+from reconciler.cli.output import Screen, printable, printable_lines, span
 
 SETTLED = frozenset(
     {"completed", "failed", "cancelled", "reverted", "superseded", "stopped", "revert_window"}
@@ -116,6 +116,8 @@ class _Told:
         name = f"{operation['deployment']}: {step['stage']}: {step['kind']} {step['identity']}"
         took = f" ({duration(step)})" if duration(step) != "-" else ""
         self._write(f"{name}: {step['state']}{took}", None)
+        for line in printable_lines(step.get("said") or "").splitlines():
+            self._write(f"  {line}", None)
 
     def _write(self, text: str, why: str | None) -> None:
         line = printable(text + (f": {why}" if why else ""))

@@ -111,6 +111,19 @@ async def step_finished(
     await _finish(connection, claim, [step_id], state, reason)
 
 
+async def step_said(connection: Connection, claim: Claim, step_id: str, text: str) -> None:
+    """Note what the scripts of a step said."""
+    with telling(f"noting what operation {claim.operation} said"):
+        await run(
+            connection,
+            "note_said",
+            operation=int(claim.operation),
+            lease_token=claim.lease_token,
+            step=step_id,
+            said=text,
+        )
+
+
 async def finish_many(connection: Connection, claim: Claim, step_ids: Sequence[str]) -> None:
     """Note that steps are done, as one statement."""
     if step_ids:

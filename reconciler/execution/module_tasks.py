@@ -12,6 +12,7 @@ from reconciler.execution.reverts import Steps
 from reconciler.execution.scripts import record_of
 from reconciler.plan.steps import RecordChange, RevertChange
 from reconciler.state.desired import DesiredChange, DesiredModule, TransactionMode
+from reconciler.state.program import Purpose
 from reconciler.tracking.record import ChangeRecord
 
 AnyTaskStep = RecordChange | RevertChange
@@ -65,6 +66,8 @@ class _Row:
         """The step at hand is done, and the next one begins."""
         step = self._steps[self._position]
         self._resources.interference.at(f"after {step.id}")
+        if isinstance(step, RevertChange):
+            self._resources.tell(step, (self._resources.reverts[step.change_id].script, Purpose.REVERT))
         await self._journal.finished(step, time.monotonic() - self._began)
         self._position += 1
         if self._position < len(self._steps):

@@ -7,13 +7,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from reconciler.catalog.standing import Standing
+from reconciler.changes.script import Script
 from reconciler.diff.model import ToRevert
 from reconciler.errors import StateMoved
 from reconciler.execution.interference import Interference
+from reconciler.execution.said import said_by
 from reconciler.execution.session import DatabaseSession, Limits, open_session
+from reconciler.plan.steps import AnyStep
 from reconciler.postgres.connection import Connection, Dsn
 from reconciler.spec.values import SecretReference
 from reconciler.state.desired import DesiredChange, DesiredState
+from reconciler.state.program import Purpose
 from reconciler.state.tracked import TrackedDatabase
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.read import read_tracked
@@ -33,7 +37,8 @@ class Resources:
     `secret` gives what a reference of the spec leads to;
     `standing`, by database, drift that stood when this was planned; `planned_from`, by database, what the
     plan takes for deployed; `reverts`, by change id, how changes are taken back. `repeats`: somebody agreed
-    that what may have run already of an interrupted script is run again. `remarks` gains what people are told
+    that what may have run already of an interrupted script is run again. `say` is told
+    what the scripts of a step said. `remarks` gains what people are told
     of an operation that was done.
     """
 
@@ -53,9 +58,16 @@ class Resources:
     confirm: Callable[[], Awaitable[None]] | None = None
     urgent: Callable[[], None] | None = None
     secret: Callable[[SecretReference], str] | None = None
+    say: Callable[[AnyStep, str], None] | None = None
     interference: Interference = field(default_factory=Interference)
     sessions: dict[str, DatabaseSession] = field(default_factory=dict)
     opening: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    def tell(self, step: AnyStep, *scripts: tuple[Script | None, Purpose]) -> None:
+        """Tell what the scripts of a step said, if they said anything."""
+        text = said_by(scripts) if self.say is not None else ""
+        if text and self.say is not None:
+            self.say(step, text)
 
     async def session(self, database: str) -> DatabaseSession:
         """The session of a database, opened at its first use, once for all who ask."""

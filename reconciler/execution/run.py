@@ -34,6 +34,7 @@ from reconciler.plan.steps import (
     VerifyRemaining,
 )
 from reconciler.state.desired import DesiredChange, DesiredModule
+from reconciler.state.program import Purpose
 from reconciler.tracking import record
 
 PARALLEL_DATABASES_MAX = 8
@@ -290,9 +291,10 @@ async def _deploy(steps: Sequence[AnyStep], resources: Resources, journal: Journ
         resources.interference.at(f"before {queue[position].id}")
         await journal.started(queue[position])
 
-    async def done(_change: DesiredChange) -> None:
+    async def done(change: DesiredChange) -> None:
         nonlocal position, began
         resources.interference.at(f"after {queue[position].id}")
+        resources.tell(queue[position], (change.deploy, Purpose.DEPLOY), (change.verify, Purpose.VERIFY))
         await journal.finished(queue[position], time.monotonic() - began)
         position, began = position + 1, time.monotonic()
         if position < len(queue):

@@ -95,6 +95,8 @@ class StepStatus:
     identity: str
     state: str
     reason: str | None = None
+    said: str | None = None
+    """What its scripts said with `\\echo`."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     hazards: tuple[dict[str, str], ...] = ()

@@ -367,6 +367,7 @@ class Attempt:
             confirm=confirm,
             urgent=self._running.urgent,
             secret=self._tools.planner.secret,
+            say=self._journal.said,
             interference=self._tools.interference,
         )
 

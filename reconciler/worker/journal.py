@@ -6,8 +6,9 @@ from contextlib import suppress
 
 from reconciler.control import transitions
 from reconciler.errors import LeaseLost, ReconcilerError
-from reconciler.events import BaseLineRetaken, Event, StepFinished
+from reconciler.events import BaseLineRetaken, Event, ScriptSaid, StepFinished
 from reconciler.plan.steps import AnyStep, StepKind
+from reconciler.postgres.redact import redact
 from reconciler.worker.lease import ControlAccess, Interrupted, Running
 
 FLUSH_INTERVAL_S = 0.25
@@ -22,6 +23,7 @@ class Journal:
         self._control = control
         self._emit = emit
         self._finished: list[str] = []
+        self._said: dict[str, str] = {}
         self._started: str | None = None
         self.current: AnyStep | None = None
         self.broken: AnyStep | None = None
@@ -37,6 +39,23 @@ class Journal:
         self._emit(self._event(step, duration_s, None))
         if step.kind is StepKind.TAKE_BASE_LINE:
             self.retaken(step.database, "planned")
+
+    def said(self, step: AnyStep, text: str) -> None:
+        """The scripts of a step said something; what looks like a secret is masked before anybody sees it."""
+        text = redact(text)
+        self._said[step.id] = text
+        claim = self._running.claim
+        self._emit(
+            ScriptSaid(
+                environment=claim.environment,
+                deployment=claim.deployment,
+                operation=claim.operation,
+                step=step.id,
+                component=step.component,
+                identity=step.identity,
+                text=text,
+            )
+        )
 
     async def failed(self, step: AnyStep, duration_s: float, error: BaseException) -> None:
         """A step failed; one that was only interrupted did not."""
@@ -84,16 +103,21 @@ class Journal:
         """Write what finished since the last time, as one statement."""
         finished, self._finished = self._finished, []
         started, self._started = self._started, None
+        said, self._said = self._said, {}
         if not finished and started is None:
             return
         try:
             async with self._control.connection() as connection:
+                for step_id, text in said.items():
+                    # Before its step is done: whoever looks then has all of it.
+                    await transitions.step_said(connection, self._running.claim, step_id, text)
                 if finished:
                     await transitions.finish_many(connection, self._running.claim, finished)
                 if started is not None and started not in finished:
                     await transitions.step_started(connection, self._running.claim, started)
         except BaseException:
             self._finished = finished + self._finished
+            self._said = {**said, **self._said}
             raise
 
     async def flush_regularly(self) -> None:

@@ -70,3 +70,9 @@ WHERE state IN ('running', 'promoting', 'reverting');
 COMMENT ON INDEX reconciler_control.operations_on_server IS 'Serves claim_operations.';
 CREATE INDEX rollouts_of_source_under_way ON reconciler_control.rollouts (source) WHERE finished_at IS NULL;
 COMMENT ON INDEX reconciler_control.rollouts_of_source_under_way IS 'Serves candidates.';
+
+
+-- What scripts say while they run.
+
+ALTER TABLE reconciler_control.steps ADD COLUMN said text CHECK (said <> '');
+COMMENT ON COLUMN reconciler_control.steps.said IS 'What the scripts of the step said, for people.';

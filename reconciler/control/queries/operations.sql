@@ -100,6 +100,14 @@ written AS (
 )
 SELECT count(*) FROM held;
 
+-- name: note_said :exec
+-- Notes what the scripts of a step said, if the lease is still held.
+UPDATE reconciler_control.steps AS s
+SET said = %(said)s
+FROM reconciler_control.operations AS o
+WHERE
+    s.operation = o.id AND o.id = %(operation)s AND o.lease_token = %(lease_token)s AND s.id = %(step)s;
+
 -- name: finish_steps :one
 -- Notes that steps ended; counts the operation if the lease is still held.
 WITH held AS (
