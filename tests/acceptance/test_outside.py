@@ -71,7 +71,10 @@ def test_cancelled_while_a_script_never_ends(world: World) -> None:
         {**world.spec(), **world.repository.module({"t": CHANGES["t"], "endless": "select pg_sleep(3600);"})}
     )
     daemon = world.daemon().start()
-    sleeping = "select 1 from pg_stat_activity where query like 'select pg_sleep(3600)%' and state = 'active'"
+    sleeping = (
+        "select 1 from pg_stat_activity where query like '%select pg_sleep(3600)%' and state = 'active'"
+        " and pid <> pg_backend_pid()"
+    )
     until(lambda: world.server.run(sleeping), "the endless script to run")
     rollout = daemon.get("/v1/environments/production/rollouts")[1]["rollouts"][0]["id"]
     assert daemon.call("POST", f"/v1/rollouts/{rollout}/cancel", {})[0] in (200, 202)

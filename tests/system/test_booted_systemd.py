@@ -16,6 +16,7 @@ STATE = "/var/lib/private/reconciler"
 CREDENTIAL_OF_CONTROL = "/run/credentials/reconciler.service/shop-dsn"
 """The managed server's maintenance database serves as a control database as well as any."""
 DEADLINE_S = 60.0
+SLEEPING = "select 1 from pg_stat_activity where query like '%SELECT pg_sleep%' and pid <> pg_backend_pid()"
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_stop_says_so_and_hands_back(running: Machine) -> None:
     """A stop in the middle of a rollout is told to systemd, and ends well; the next start goes on, once."""
     commit = running.commit("orders", "slow", "after")
     until(
-        lambda: running.sql("select 1 from pg_stat_activity where query like 'SELECT pg_sleep%'", "postgres"),
+        lambda: running.sql(SLEEPING, "postgres"),
         lambda: f"the slow change to run\n{running.journal()}",
         deadline_s=DEADLINE_S,
     )
@@ -192,9 +193,7 @@ def test_a_killed_daemon_is_restarted(machine: Machine) -> None:
         before = deployed(machine)
         commit = machine.commit("orders", "slow", "after", "while_it_hung", "slow_again")
         until(
-            lambda: machine.sql(
-                "select 1 from pg_stat_activity where query like 'SELECT pg_sleep%'", "postgres"
-            ),
+            lambda: machine.sql(SLEEPING, "postgres"),
             lambda: f"the slow change to run\n{machine.journal()}",
             deadline_s=DEADLINE_S,
         )

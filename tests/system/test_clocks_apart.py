@@ -18,7 +18,7 @@ HOUR_S = 3600.0
 NAMES = tuple(f"shop-{number}" for number in range(6))
 NEVER = "1h"
 """An interval so long that nothing in a test happens because of it."""
-WAITING = "select count(*) from pg_stat_activity where query like 'do $$%' and application_name like 'rec%'"
+WAITING = "select count(*) from pg_stat_activity where query like '%do $$%' and application_name like 'rec%'"
 WORKERS = "select id from reconciler_control.workers where reconciler_control.is_alive(id) order by id"
 
 

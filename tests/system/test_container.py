@@ -52,7 +52,9 @@ import importlib.metadata as m, json
 print(json.dumps({d.metadata["Name"].lower().replace("_", "-"): d.version for d in m.distributions()}))
 """
 
-SLEEPING = "select count(*) from pg_stat_activity where query like 'SELECT pg_sleep%'"
+SLEEPING = (
+    "select count(*) from pg_stat_activity where query like '%SELECT pg_sleep%' and pid <> pg_backend_pid()"
+)
 
 ZOMBIES = """
 import glob
