@@ -55,8 +55,10 @@ class Backend(Protocol):
         """One rollout with its steps."""
         ...
 
-    def request(self, rollout: str, verb: str, *, deployment: str | None) -> Json:
-        """Ask something of a rollout."""
+    def request(
+        self, rollout: str, verb: str, *, deployment: str | None, reason: str = "", digest: str | None = None
+    ) -> Json:
+        """Ask something of a rollout; `digest` names the plan that is agreed to."""
         ...
 
     def steer(self, name: str, verb: str, *, reason: str) -> Json:

@@ -27,6 +27,8 @@ ANSWER_WITHIN_S = 150.0
 """A little more than the daemon gives itself."""
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 LOOK_EVERY_S = 0.2
+LOOK_PART = 4.0
+"""Pause between two looks at a rollout, in times of how long one takes."""
 VERSION_HEADER = "reconciler-version"
 
 
@@ -111,9 +113,14 @@ class HttpBackend:
         """One rollout with its steps."""
         return self._get(f"/v1/rollouts/{_encoded(rollout)}")
 
-    def request(self, rollout: str, verb: str, *, deployment: str | None) -> Json:
+    def request(
+        self, rollout: str, verb: str, *, deployment: str | None, reason: str = "", digest: str | None = None
+    ) -> Json:
         """Ask something of a rollout."""
-        return self._post(f"/v1/rollouts/{_encoded(rollout)}/{verb}", {"deployment": deployment})
+        body: Json = {"deployment": deployment, "reason": reason}
+        if digest is not None:
+            body["digest"] = digest
+        return self._post(f"/v1/rollouts/{_encoded(rollout)}/{verb}", body)
 
     def steer(self, name: str, verb: str, *, reason: str) -> Json:
         """Suspend, resume or reconcile an environment."""
@@ -161,8 +168,12 @@ class HttpBackend:
     def watch(self, rollout: str) -> Iterator[Json]:
         """The rollout again and again; the daemon carries it out whether or not anybody looks."""
         while True:
-            yield self.rollout(rollout)
-            time.sleep(LOOK_EVERY_S)
+            began = time.monotonic()
+            found = self.rollout(rollout)
+            # A rollout over many deployments takes long to tell; it is asked for less often.
+            pause = max(LOOK_EVERY_S, LOOK_PART * (time.monotonic() - began))
+            yield found
+            time.sleep(pause)
 
     def close(self) -> None:
         """Close the connection."""

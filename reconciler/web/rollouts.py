@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse
 
 from reconciler.errors import NotFound
 from reconciler.rollout.status import RequestStatus, RolloutStatus
+from reconciler.rollout.verbs import RequestVerb
 from reconciler.web import models
 from reconciler.web.access import Caller, Role
 from reconciler.web.requests import (
@@ -24,7 +25,7 @@ from reconciler.web.requests import (
 )
 from reconciler.web.service import Service
 
-VERBS = ("retry", "cancel")
+VERBS = tuple(verb.value for verb in RequestVerb)
 """What may be asked of a rollout."""
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["rollouts"])
@@ -102,13 +103,23 @@ async def request(
     verb: Annotated[str, Path(json_schema_extra={"enum": list(VERBS)})],
     body: models.VerbBody | None = None,
 ) -> JSONResponse:
-    """Ask something of a rollout; it is recorded before this answer, and carried out at a safe point."""
+    """Ask something of a rollout; it is recorded before this answer.
+
+    `pending`: a worker carries it out at the next safe point. `already`: the same was asked before and waits.
+    """
     if verb not in VERBS:
         raise NotFound("no such verb", hint=f"possible: {', '.join(VERBS)}")
     if not who.sees_all:
         await _seen(reconciler, who, rollout)
-    where = body.deployment if body is not None else None
+    asked = body if body is not None else models.VerbBody()
     return answer(
-        await reconciler.request(rollout, verb, deployment=where, requested_by=who.name),
+        await reconciler.request(
+            rollout,
+            verb,
+            deployment=asked.deployment,
+            requested_by=who.name,
+            reason=asked.reason,
+            digest=asked.digest,
+        ),
         202,
     )

@@ -81,9 +81,16 @@ class Service(Protocol):
         ...
 
     async def request(
-        self, rollout: str, verb: str, *, deployment: str | None, requested_by: str
+        self,
+        rollout: str,
+        verb: str,
+        *,
+        deployment: str | None,
+        requested_by: str,
+        reason: str = "",
+        digest: str | None = None,
     ) -> RequestStatus:
-        """Note what an operator asks of a rollout."""
+        """Note what an operator asks of a rollout; `digest` names the plan that is agreed to."""
         ...
 
     async def suspend(self, name: str, *, reason: str, requested_by: str) -> None:

@@ -297,11 +297,17 @@ class MemoryService:
         raise NotFound(f"there is no rollout '{rollout}'")
 
     async def request(
-        self, rollout: str, verb: str, *, deployment: str | None, requested_by: str
+        self,
+        rollout: str,
+        verb: str,
+        *,
+        deployment: str | None,
+        requested_by: str,
+        reason: str = "",
+        digest: str | None = None,
     ) -> RequestStatus:
-        await self._called(
-            "request", rollout=rollout, verb=verb, deployment=deployment, requested_by=requested_by
-        )
+        asked = {"deployment": deployment, "requested_by": requested_by, "reason": reason, "digest": digest}
+        await self._called("request", rollout=rollout, verb=verb, **asked)
         about = await self.rollout(rollout)
         if verb == "cancel" and about.finished_at is not None:
             raise Conflict("the rollout is over")
@@ -315,6 +321,8 @@ class MemoryService:
             requested_by=requested_by,
             created_at=AT,
             resolved_at=AT,
+            why=reason or None,
+            digest=digest,
         )
 
     async def suspend(self, name: str, *, reason: str, requested_by: str) -> None:
