@@ -99,6 +99,43 @@ async def test_failing_script_leaves_nothing_and_says_where(session: DatabaseSes
     assert [(row.kind, row.name) for row in log] == [("fail", "b"), ("deploy", "a")]
 
 
+AT_COMMIT = """create table b (a int unique deferrable initially deferred);
+insert into b values (1), (1);"""
+
+
+@pytest.mark.parametrize("mode", list(TransactionMode))
+@pytest.mark.parametrize(
+    ("broken", "place"),
+    [
+        (change("b", text="create table b ();\nselect nosuch;"), ("modules/shop/deploy/b.sql", 2)),
+        (with_verify(change("b"), "\n\nselect 1/0;"), ("modules/shop/verify/b.sql", 3)),
+        (change("b", text=AT_COMMIT), (None, None)),
+    ],
+    ids=["script", "verify", "commit"],
+)
+async def test_failure_among_many_quick_changes(
+    session: DatabaseSession,
+    broken: DesiredChange,
+    place: tuple[str | None, int | None],
+    mode: TransactionMode,
+) -> None:
+    """However many are sent at once, it is named with its place; those before it stay where each is apart."""
+    before = [change(f"a{number}") for number in range(30)]
+    after = [change(f"c{number}") for number in range(30)]
+    with pytest.raises(StepFailed) as caught:
+        await deploy(session, module(*before, broken, *after, transaction=mode))
+    if mode is TransactionMode.CHANGE or place[0]:
+        assert "change 'b'" in str(caught.value)
+    assert (caught.value.file, caught.value.line) == place
+    left = sorted(one.name for one in before) if mode is TransactionMode.CHANGE else []
+    assert sorted(await deployed(session)) == left
+    assert await tables(session) == left
+    failed = [row.name for row in await read_log(session.holder) if row.kind == "fail"]
+    assert len(failed) == 1
+    await deploy(session, module(*before, change("b"), *after), [*before[len(left) :], change("b"), *after])
+    assert len(await deployed(session)) == 61
+
+
 async def test_failing_verify_takes_the_change_back(session: DatabaseSession) -> None:
     """No revert script is needed."""
     with pytest.raises(StepFailed) as caught:
