@@ -1,13 +1,15 @@
 """The command line: registers the commands. What a command needs it imports when it runs."""
 
+import gc
 import sys
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from reconciler import __version__
-from reconciler.cli import apply, control, diff, history, init, module, operate, run, schema, status, validate
 from reconciler.cli.command import (
     CaOption,
     Common,
@@ -19,16 +21,22 @@ from reconciler.cli.command import (
 )
 from reconciler.cli.exit_codes import ExitCode
 
-COMMANDS = (init, run, validate, diff, apply, status, history, operate, control, module, schema)
-
-app = typer.Typer(
-    name="reconciler",
-    help="A GitOps daemon for environments built around PostgreSQL.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+MODULES: Mapping[str, tuple[str, ...]] = {
+    "init": ("init",),
+    "run": ("run",),
+    "validate": ("validate",),
+    "diff": ("diff",),
+    "apply": ("apply",),
+    "status": ("status",),
+    "history": ("history", "events", "show"),
+    "operate": ("suspend", "resume", "reconcile", "retry", "cancel"),
+    "control": ("control",),
+    "module": ("module",),
+    "schema": ("schema",),
+}
+"""The modules of the commands, in the order of the help, and which commands each adds."""
+COLLECT_AT = 50_000
+"""New objects from which on Python looks for circles among them: most commands have ended before."""
 
 
 def _version(wanted: bool) -> None:
@@ -37,7 +45,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def common(
     ctx: typer.Context,
     config: ConfigOption = None,
@@ -51,9 +58,6 @@ def common(
 ) -> None:
     """Keep the options that stand before the command for the command."""
     ctx.obj = {"config": config, "server": server, "ca": ca, "output": output, "no_color": no_color}
-
-
-common.__doc__ = app.info.help
 
 
 def demo(
@@ -70,15 +74,42 @@ def demo(
     return ExitCode.OK
 
 
-register(app, "demo")(demo)
-for command in COMMANDS:
-    command.add(app)
+def program(first: str | None = None) -> typer.Typer:
+    """The commands: all of them, or those of one module where `first` is the name of one of its commands.
+
+    Nothing but a name that stands first is certain to be the command's.
+    """
+    app = typer.Typer(
+        name="reconciler",
+        help="A GitOps daemon for environments built around PostgreSQL.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(common)
+    register(app, "demo")(demo)
+    named = [module for module, names in MODULES.items() if first in names]
+    for module in named or (MODULES if first != "--version" else ()):
+        import_module(f"reconciler.cli.{module}").add(app)
+    return app
 
 
 def main() -> None:
     """Run the command line of this process."""
+    first = sys.argv[1] if len(sys.argv) > 1 else None
+    if first != "run":
+        gc.set_threshold(COLLECT_AT)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    app(prog_name="reconciler")
+    program(first)(prog_name="reconciler")
+
+
+def __getattr__(name: str) -> typer.Typer:
+    """`app` has all commands, and is made when somebody asks for it."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    app = globals()["app"] = program()
+    return app
