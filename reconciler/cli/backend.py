@@ -8,19 +8,14 @@ from reconciler.state.module_requests import LogRequest, VerifyRequest
 Json = dict[str, Any]
 
 
-class Backend(Protocol):
-    """Answers with the JSON values of the HTTP API; every method raises errors of `reconciler.errors`."""
+class Looks(Protocol):
+    """Answers what is only looked at, with the JSON values of the HTTP API.
+
+    Every method raises errors of `reconciler.errors`.
+    """
 
     local: bool
-    """No daemon answered, so this process works on the databases itself."""
-
-    def environments(self) -> list[Json]:
-        """All environments."""
-        ...
-
-    def environment(self, name: str) -> Json:
-        """One environment."""
-        ...
+    """No daemon answered, so this process looks at the databases itself."""
 
     def diff(
         self,
@@ -32,6 +27,34 @@ class Backend(Protocol):
         spec: bytes | None = None,
     ) -> Json:
         """The dry run, of a commit or of a spec in its place."""
+        ...
+
+    def module_status(self, name: str, *, deployment: str | None, module: str | None = None) -> Json:
+        """What is deployed, pending and diverged of every module."""
+        ...
+
+    def module_log(self, name: str, request: LogRequest, *, deployment: str | None) -> Json:
+        """What was deployed and what failed."""
+        ...
+
+    def module_verify(self, name: str, request: VerifyRequest, *, deployment: str | None) -> Json:
+        """Run the verify scripts of what is deployed."""
+        ...
+
+    def close(self) -> None:
+        """Let everything go."""
+        ...
+
+
+class Backend(Looks, Protocol):
+    """Answers everything; where no daemon does, this process works on the databases itself."""
+
+    def environments(self) -> list[Json]:
+        """All environments."""
+        ...
+
+    def environment(self, name: str) -> Json:
+        """One environment."""
         ...
 
     def apply(
@@ -69,18 +92,6 @@ class Backend(Protocol):
         """Events of an environment by rising id."""
         ...
 
-    def module_status(self, name: str, *, deployment: str | None, module: str | None = None) -> Json:
-        """What is deployed, pending and diverged of every module."""
-        ...
-
-    def module_log(self, name: str, request: LogRequest, *, deployment: str | None) -> Json:
-        """What was deployed and what failed."""
-        ...
-
-    def module_verify(self, name: str, request: VerifyRequest, *, deployment: str | None) -> Json:
-        """Run the verify scripts of what is deployed."""
-        ...
-
     def module_plan(self, name: str, module: str | None, verb: str, asked: Json) -> Json:
         """The dry run of a deploy or a revert of a module, or of all; `asked` is the body of the API."""
         ...
@@ -91,8 +102,4 @@ class Backend(Protocol):
 
     def watch(self, rollout: str) -> Iterator[Json]:
         """The rollout again and again, for as long as the caller asks; a local one is worked on meanwhile."""
-        ...
-
-    def close(self) -> None:
-        """Let everything go."""
         ...

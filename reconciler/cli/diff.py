@@ -38,11 +38,11 @@ def diff(
     ] = False,
 ) -> ExitCode:
     """Say what applying a commit would do; writes nothing anywhere."""
-    from reconciler.cli.client import connect
+    from reconciler.cli.client import look
 
     scope = "provision-only" if provision_only else None
     spec = _read(file) if file is not None else None
-    with connect(common, needs_control=False) as backend:
+    with look(common) as backend:
         plan = backend.diff(environment, ref=ref, deployment=deployment, scope=scope, spec=spec)
     match common.output:
         case "json":

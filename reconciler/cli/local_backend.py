@@ -1,19 +1,16 @@
-"""The databases themselves as a backend: where no daemon answers, this process is the worker.
-
-Coroutines run on one loop that lives as long as the command; between calls it stands still.
-"""
+"""The databases themselves as a backend: where no daemon answers, this process is the worker."""
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from reconciler.cli.backend import Json
+from reconciler.cli.local_looks import LocalLooks, as_object
 from reconciler.daemon.local import Local, open_local
 from reconciler.plan.encode import to_json as plan_to_json
 from reconciler.settings import Settings
-from reconciler.state.module_requests import LogRequest, VerifyRequest
 from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
 from reconciler.web.values import to_json
@@ -24,28 +21,18 @@ LOOK_SHARE = 20
 """How many times as long as a look takes we wait for the next one, within bounds."""
 LOOK_EVERY_MOST_S = 2.0
 
-T = TypeVar("T")
 
-
-class LocalBackend:
+class LocalBackend(LocalLooks[Local]):
     """Calls the reconciler of this process."""
 
-    local = True
-
     def __init__(self, settings: Settings, environ: Mapping[str, str], *, needs_control: bool) -> None:
-        self._runner = asyncio.Runner()
-        self._opened = open_local(settings, environ, needs_control=needs_control)
-        try:
-            self._local: Local = self._runner.run(self._enter())
-        except BaseException:
-            self._runner.close()
-            raise
+        super().__init__(
+            open_local(settings, environ, needs_control=needs_control), lambda local: local.reconciler
+        )
 
-    async def _enter(self) -> Local:
-        return await self._opened.__aenter__()
-
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return self._runner.run(coroutine)
+    @property
+    def _local(self) -> Local:
+        return self.opened
 
     def environments(self) -> list[Json]:
         """All environments, as they are now: no daemon has looked for us."""
@@ -55,21 +42,7 @@ class LocalBackend:
     def environment(self, name: str) -> Json:
         """One environment, as it is now."""
         self._run(self._local.look())
-        return _object(self._run(self._local.reconciler.environment(name)))
-
-    def diff(
-        self,
-        name: str,
-        *,
-        ref: str | None,
-        deployment: str | None,
-        scope: str | None,
-        spec: bytes | None = None,
-    ) -> Json:
-        """The dry run."""
-        reconciler = self._local.reconciler
-        plan = self._run(reconciler.preview(name, ref=ref, deployment=deployment, scope=scope, posted=spec))
-        return plan_to_json(plan)
+        return as_object(self._run(self._local.reconciler.environment(name)))
 
     def apply(
         self,
@@ -93,7 +66,7 @@ class LocalBackend:
                 allow_hazards=frozenset(allow_hazards),
             )
         )
-        return _object(recorded) if recorded is not None else None
+        return as_object(recorded) if recorded is not None else None
 
     def rollouts(self, name: str, *, limit: int) -> list[Json]:
         """The latest rollouts, newest first."""
@@ -101,13 +74,13 @@ class LocalBackend:
 
     def rollout(self, rollout: str) -> Json:
         """One rollout with its steps."""
-        return _object(self._run(self._local.reconciler.rollout(rollout)))
+        return as_object(self._run(self._local.reconciler.rollout(rollout)))
 
     def request(
         self, rollout: str, verb: str, *, deployment: str | None, reason: str = "", digest: str | None = None
     ) -> Json:
         """Ask something of a rollout."""
-        return _object(
+        return as_object(
             self._run(
                 self._local.reconciler.request(
                     rollout,
@@ -139,19 +112,6 @@ class LocalBackend:
             to_json(row) for row in self._run(reconciler.events(environment=name, after=after, limit=limit))
         ]
 
-    def module_status(self, name: str, *, deployment: str | None, module: str | None = None) -> Json:
-        """What is deployed, pending and diverged of every module."""
-        reconciler = self._local.reconciler
-        return _object(self._run(reconciler.module_status(name, deployment=deployment, module=module)))
-
-    def module_log(self, name: str, request: LogRequest, *, deployment: str | None) -> Json:
-        """What was deployed and what failed."""
-        return _object(self._run(self._local.reconciler.module_log(name, request, deployment=deployment)))
-
-    def module_verify(self, name: str, request: VerifyRequest, *, deployment: str | None) -> Json:
-        """Run the verify scripts of what is deployed."""
-        return _object(self._run(self._local.reconciler.module_verify(name, request, deployment=deployment)))
-
     def module_plan(self, name: str, module: str | None, verb: str, asked: Json) -> Json:
         """The dry run of a deploy or a revert of a module, or of all."""
         plan = self._run(
@@ -176,7 +136,7 @@ class LocalBackend:
                 allow_hazards=frozenset(asked["allow_hazards"]),
             )
         )
-        return _object(recorded) if recorded is not None else None
+        return as_object(recorded) if recorded is not None else None
 
     def watch(self, rollout: str) -> Iterator[Json]:
         """Work on the rollout, and show it meanwhile; leaving the loop early hands the work back."""
@@ -208,21 +168,6 @@ class LocalBackend:
         task.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await task
-
-    def close(self) -> None:
-        """Close everything that was opened."""
-        try:
-            self._run(self._leave())
-        finally:
-            self._runner.close()
-
-    async def _leave(self) -> None:
-        await self._opened.__aexit__(None, None, None)
-
-
-def _object(value: Any) -> Json:
-    found: Json = to_json(value)
-    return found
 
 
 def _task(module: str | None, verb: str, asked: Json) -> ModuleTask:

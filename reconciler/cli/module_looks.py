@@ -49,10 +49,10 @@ def status(
     every: Every = False,
 ) -> ExitCode:
     """Show what is deployed, pending and diverged of every module; its exit code says which."""
-    from reconciler.cli.client import connect
+    from reconciler.cli.client import look
 
     _one_or_all(module, every=every)
-    with connect(common, needs_control=False) as backend:
+    with look(common) as backend:
         found = backend.module_status(environment, deployment=deployment, module=module)
     if common.output == "json":
         common.screen.json(found)
@@ -76,7 +76,7 @@ def check(
 ) -> ExitCode:
     """List all that differs between what is deployed and the plan files; exit with 4 where anything does."""
     from reconciler.cli import module_workspace
-    from reconciler.cli.client import connect
+    from reconciler.cli.client import look
 
     if (environment is None) == (workspace is None):
         raise typer.BadParameter("either an environment or --workspace", param_hint="ENV")
@@ -84,7 +84,7 @@ def check(
         return module_workspace.check(common, workspace)
     assert environment is not None
     _one_or_all(module, every=every)
-    with connect(common, needs_control=False) as backend:
+    with look(common) as backend:
         found = backend.module_status(environment, deployment=deployment, module=module)
     answer = _checked(found)
     if common.output == "json":
@@ -110,11 +110,11 @@ def verify(
     every: Every = False,
 ) -> ExitCode:
     """Run the verify scripts of what is deployed; exit with 4 where any fails. Nothing is changed."""
-    from reconciler.cli.client import connect
+    from reconciler.cli.client import look
 
     _one_or_all(module, every=every)
     request = VerifyRequest(module=module, first=first, last=last)
-    with connect(common, needs_control=False) as backend:
+    with look(common) as backend:
         found = backend.module_verify(environment, request, deployment=deployment)
     if common.output == "json":
         common.screen.json(found)
@@ -138,12 +138,12 @@ def log(
     limit: Annotated[int, typer.Option(min=1, max=500, help="Rows of each database at most.")] = 50,
 ) -> ExitCode:
     """Show what was done with changes and what failed, newest first."""
-    from reconciler.cli.client import connect
+    from reconciler.cli.client import look
 
     request = LogRequest(
         module=module, change=change, kind=kind.value if kind is not None else None, limit=limit
     )
-    with connect(common, needs_control=False) as backend:
+    with look(common) as backend:
         found = backend.module_log(environment, request, deployment=deployment)
     if common.output == "json":
         common.screen.json(found)

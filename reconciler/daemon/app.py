@@ -22,10 +22,12 @@ from reconciler.daemon.bursts import Bursts
 from reconciler.daemon.control_server import control_dsn
 from reconciler.daemon.edge import Edge, Server, edge, server
 from reconciler.daemon.loops import EnvironmentLoop, SourceLoop
-from reconciler.daemon.parts import Hooks, Parts, build, build_worker
+from reconciler.daemon.parts import Parts, build
+from reconciler.daemon.readers import Hooks
 from reconciler.daemon.secrets import Secrets
 from reconciler.daemon.service_manager import ServiceManager
 from reconciler.daemon.timers import Timers
+from reconciler.daemon.workers import build_worker
 from reconciler.errors import DatabaseUnavailable, PermanentError, ReconcilerError, TemporaryError
 from reconciler.events import ControlAwaited, DaemonStarted, DaemonStopped, Event, TaskFailed, WakeCause
 from reconciler.execution.interference import asked_for

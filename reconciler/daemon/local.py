@@ -6,15 +6,11 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from reconciler import logs
-from reconciler.daemon import verdict_file
-from reconciler.daemon.control_server import control_dsn
-from reconciler.daemon.parts import Hooks, Parts, build, build_worker
-from reconciler.daemon.secrets import Secrets
-from reconciler.errors import PermanentError, Refused, TemporaryError
-from reconciler.execution.interference import Interference
+from reconciler.daemon.local_readers import open_readers
+from reconciler.daemon.parts import Parts, build_around
+from reconciler.daemon.readers import Hooks
+from reconciler.errors import PermanentError, TemporaryError
 from reconciler.postgres.connection import Dsn
 from reconciler.reconcile.facade import Reconciler
 from reconciler.rollout.states import OperationState, RolloutState
@@ -58,6 +54,8 @@ class Local:
         """Work on one rollout until its operations settle or wait for somebody, and say how it stands."""
         if self.control is None:
             raise PermanentError("there is no control database")
+        from reconciler.daemon.workers import build_worker
+
         name = f"{socket.gethostname()}/{os.getpid()}"
         worker = build_worker(self.settings, self.parts, self.control, name, self.hooks, passes=False)
         while True:
@@ -77,56 +75,10 @@ class Local:
 async def open_local(
     settings: Settings, environ: Mapping[str, str], *, needs_control: bool
 ) -> AsyncIterator[Local]:
-    """Open the databases directly.
-
-    With `needs_control`, the control schema is installed where it is not yet and the embedded server started;
-    without, nothing is started or written.
-    """
-    secrets = Secrets(environ, logs.forbid)
-    control = await control_dsn(settings, secrets, start=needs_control)
-    if control is not None and needs_control:
-        await _install(control)
-    if control is not None and not needs_control and not await _installed(control):
-        control = None
-    hooks = Hooks(
-        emit=lambda _event: None,
-        ask_pass=lambda _source: None,
-        ask_work=lambda: None,
-        interference=Interference(),
-    )
-    known = verdict_file.load(Path(settings.state_dir))
-    parts = build(settings, secrets, control, hooks, fetch_first=True, verdicts=known)
-    try:
-        yield Local(settings=settings, parts=parts, control=control, hooks=hooks)
-    finally:
-        await parts.close()
-        verdict_file.save(Path(settings.state_dir), known)
-
-
-async def _install(control: Dsn) -> None:
-    from reconciler.control.install import install
-    from reconciler.postgres.connection import connect
-
-    connection = await connect(control, role="control")
-    try:
-        await install(connection)
-    finally:
-        await connection.close()
-
-
-async def _installed(control: Dsn) -> bool:
-    from reconciler.control.install import CONTROL_VERSION, SCHEMA
-    from reconciler.postgres.connection import connect
-    from reconciler.postgres.migrations import installed_version
-
-    connection = await connect(control, role="control")
-    try:
-        version = await installed_version(connection, schema=SCHEMA)
-    finally:
-        await connection.close()
-    if 0 < version < CONTROL_VERSION:
-        raise Refused(
-            f"the control schema has version {version} and this program needs {CONTROL_VERSION}",
-            hint="start the daemon of this program once: it brings the schema up to date",
-        )
-    return version > 0
+    """Open the databases directly, as `open_readers` does, with all that a reconciler has."""
+    async with open_readers(settings, environ, needs_control=needs_control) as opened:
+        parts = build_around(opened.readers, settings, opened.control, opened.hooks, only_look=True)
+        try:
+            yield Local(settings=settings, parts=parts, control=opened.control, hooks=opened.hooks)
+        finally:
+            await parts.passes.close()

@@ -2,9 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import reconciler.plan.build as plan_build
 from reconciler.control import deliveries, environments, requests, views
 from reconciler.control import events as control_events
 from reconciler.control.wake import wake, wake_source
@@ -13,18 +11,17 @@ from reconciler.plan.model import DeploymentPlan, Plan, Scope
 from reconciler.planner.planner import Planner, PlanRequest
 from reconciler.postgres.connection import Connections
 from reconciler.reconcile.heads import Heads, no_environment
-from reconciler.reconcile.module_looks import ModuleLooks
+from reconciler.reconcile.looking import Looking
 from reconciler.reconcile.module_tasks import ModuleTasks
 from reconciler.reconcile.record import Recorder, RolloutRequest
 from reconciler.rollout.status import EnvironmentStatus, EventRecord, RequestStatus, RolloutStatus
-from reconciler.state.module_requests import LogRequest, VerifyRequest
 from reconciler.state.task import ModuleTask
 
 DELIVERY_TAKEN_WITHIN_S = 2.0
 """Senders of webhooks wait a few seconds; what cannot be noted until then wakes this process alone."""
 
 
-class Reconciler:
+class Reconciler(Looking):
     """Everything the edges ask for."""
 
     def __init__(
@@ -38,11 +35,9 @@ class Reconciler:
         ask_work: Callable[[], None],
     ) -> None:
         """`ask_pass(source)` and `ask_work()` wake the loops of this process, where it has any."""
-        self._heads = heads
-        self._planner = planner
+        super().__init__(heads=heads, planner=planner, assessor=recorder, connections=connections)
         self._recorder = recorder
         self._tasks = ModuleTasks(heads=heads, planner=planner, recorder=recorder)
-        self._looks = ModuleLooks(heads=heads, planner=planner, recorder=recorder, connections=connections)
         self._ask_pass = ask_pass
         self._ask_work = ask_work
 
@@ -59,26 +54,6 @@ class Reconciler:
                 return found[0]
             everyone = await environments.read_environments(connection)
         raise no_environment(name, [status.name for status in everyone])
-
-    async def preview(
-        self,
-        name: str,
-        *,
-        ref: str | None = None,
-        deployment: str | None = None,
-        scope: str | None = None,
-        posted: bytes | None = None,
-    ) -> Plan:
-        """The dry run: the plan of a commit, made and shown, nothing written anywhere.
-
-        A posted spec stands in for the one of the commit; no pass would apply it, so nothing holds it either.
-        """
-        where = await self._heads.look_up(name, ref=ref, deployment=deployment, posted=posted)
-        held = await self._recorder.held(name, where.view.commit) if posted is None else {}
-        chosen = Scope(scope) if scope is not None else Scope(where.spec.policy.scope)
-        request = PlanRequest(scope=chosen)
-        found = await self._recorder.assess(where.spec, where.states, held, request=request)
-        return plan_build.whole(name, where.view.commit, chosen, [item.plan for item in found])
 
     async def apply(
         self,
@@ -249,24 +224,6 @@ class Reconciler:
             return await control_events.read_events(
                 connection, environment=environment, rollout=rollout, after=after, limit=limit
             )
-
-    async def module_status(
-        self, name: str, *, deployment: str | None = None, module: str | None = None
-    ) -> dict[str, Any]:
-        """Per deployment and module: what is deployed, pending and diverged."""
-        return await self._looks.status(name, deployment=deployment, module=module)
-
-    async def module_log(
-        self, name: str, request: LogRequest, *, deployment: str | None = None
-    ) -> dict[str, Any]:
-        """Per deployment and database: what was deployed, and what failed, newest first."""
-        return await self._looks.log(name, request, deployment=deployment)
-
-    async def module_verify(
-        self, name: str, request: VerifyRequest, *, deployment: str | None = None
-    ) -> dict[str, Any]:
-        """Run the verify scripts of what is deployed; nothing is changed by that."""
-        return await self._looks.verify(name, request, deployment=deployment)
 
     async def ready(self) -> tuple[bool, str]:
         """Whether the control database is reachable and every source was tried once, and why not."""

@@ -6,12 +6,10 @@ from typing import Any
 
 from reconciler.diff.model import DivergencePolicy, ModuleDiff
 from reconciler.errors import Refused
-from reconciler.execution.verify import VerifyLimits
 from reconciler.planner.planner import Assessment, Planner
 from reconciler.postgres.connection import Connections, DatabaseMissing
+from reconciler.reconcile.assess import Assessor
 from reconciler.reconcile.heads import Found, Heads
-from reconciler.reconcile.record import Recorder
-from reconciler.reconcile.verifying import Verifier
 from reconciler.state.desired import DesiredModule, DesiredState
 from reconciler.state.module_requests import LogRequest, VerifyRequest
 from reconciler.state.task import find_module
@@ -24,13 +22,12 @@ class ModuleLooks:
     """Status, log and verification of modules at the head of their source."""
 
     def __init__(
-        self, *, heads: Heads, planner: Planner, recorder: Recorder, connections: Connections
+        self, *, heads: Heads, planner: Planner, assessor: Assessor, connections: Connections
     ) -> None:
         self._heads = heads
         self._planner = planner
-        self._recorder = recorder
+        self._assessor = assessor
         self._connections = connections
-        self._verifier = Verifier(planner=planner, connections=connections, limits=VerifyLimits())
 
     async def status(
         self, name: str, *, deployment: str | None = None, module: str | None = None
@@ -39,7 +36,7 @@ class ModuleLooks:
         where = await self._heads.look_up(name, deployment=deployment)
         for desired in where.states:
             _chosen(desired, module)
-        found = await self._recorder.assess(where.spec, where.states, {})
+        found = await self._assessor.assess(where.spec, where.states, {})
         return {
             "environment": name,
             "commit": where.view.commit,
@@ -85,6 +82,9 @@ class ModuleLooks:
         self, name: str, request: VerifyRequest, *, deployment: str | None = None
     ) -> dict[str, Any]:
         """Run the verify scripts of what is deployed; all that fail are told, and nothing is changed."""
+        from reconciler.execution.verify import VerifyLimits
+        from reconciler.reconcile.verifying import Verifier
+
         where = await self._heads.look_up(name, deployment=deployment)
         for desired in where.states:
             modules = _chosen(desired, request.module)
@@ -94,8 +94,9 @@ class ModuleLooks:
                     f"has {len(modules)}",
                     hint="name the module",
                 )
-        found = await self._recorder.assess(where.spec, where.states, {})
-        verified = await self._verifier.deployments(found, request)
+        found = await self._assessor.assess(where.spec, where.states, {})
+        verifier = Verifier(planner=self._planner, connections=self._connections, limits=VerifyLimits())
+        verified = await verifier.deployments(found, request)
         return {
             "environment": name,
             "commit": where.view.commit,

@@ -1,27 +1,22 @@
-"""Plan the deployments of an environment side by side, and record rollouts of what they need."""
+"""Record rollouts of what the deployments of an environment need."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
-from reconciler.control import environments, rollouts
+from reconciler.control import rollouts
 from reconciler.control.rollouts import NewOperation, NewRollout
-from reconciler.errors import DatabaseUnavailable, ReconcilerError
-from reconciler.events import Event, RolloutRecorded
+from reconciler.errors import ReconcilerError
+from reconciler.events import RolloutRecorded
 from reconciler.plan.encode import deployment_to_json
 from reconciler.plan.model import DeploymentPlan, Scope
-from reconciler.planner.planner import Assessment, Planner, PlanRequest
 from reconciler.planner.steps import steps_of
 from reconciler.planner.view import SourceView
-from reconciler.postgres.connection import Connection, Connections, Dsn
+from reconciler.reconcile.assess import Assessor
 from reconciler.rollout.states import OperationState
 from reconciler.rollout.summary import RolloutPolicy
 from reconciler.spec.environment import EnvironmentSpec
-from reconciler.state.desired import DesiredState
-from reconciler.state.task import ModuleTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,88 +34,8 @@ class RolloutRequest:
     narrowed: bool = False
 
 
-class Recorder:
-    """Plans and records; `control` is None for a dry run where no control database exists yet."""
-
-    def __init__(
-        self,
-        *,
-        control: Dsn | None,
-        connections: Connections,
-        planner: Planner,
-        deployments_in_parallel: int,
-        emit: Callable[[Event], None],
-    ) -> None:
-        self._control = control
-        self._connections = connections
-        self._planner = planner
-        self._parallel = deployments_in_parallel
-        self._emit = emit
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A connection to the control database."""
-        if self._control is None:
-            raise DatabaseUnavailable(
-                "there is no control database yet", hint="start the daemon, or `reconciler control start`"
-            )
-        async with self._connections.borrow(self._control, role="control") as connection:
-            yield connection
-
-    async def held(self, name: str, commit: str) -> Mapping[str, str]:
-        """Deployments on which a rollout of the commit holds, with the reason."""
-        if self._control is None:
-            return {}
-        async with self.connection() as connection:
-            return await environments.held(connection, name, commit)
-
-    async def assess(
-        self,
-        spec: EnvironmentSpec,
-        states: Sequence[DesiredState],
-        held: Mapping[str, str],
-        *,
-        resuming: frozenset[str] = frozenset(),
-        request: PlanRequest | None = None,
-        intended: Mapping[str, frozenset[str]] | None = None,
-        tasks: Mapping[str, ModuleTask] | None = None,
-    ) -> list[Assessment]:
-        """Plan deployments side by side, within a bound; databases intended are read where None is given.
-
-        `tasks`, by deployment, is what is asked of modules in place of everything.
-        """
-        base = request or PlanRequest()
-        slots = asyncio.Semaphore(self._parallel)
-        if intended is None:
-            intended = await self._intended(states)
-
-        async def made(deployment: str) -> frozenset[str]:
-            if self._control is None:
-                return frozenset()
-            async with self.connection() as connection:
-                return await environments.made_databases(connection, states[0].environment, deployment)
-
-        async def one(desired: DesiredState) -> Assessment:
-            async with slots:
-                own = PlanRequest(
-                    scope=base.scope,
-                    intended=intended.get(desired.deployment, frozenset()),
-                    made=partial(made, desired.deployment),
-                    resuming=desired.deployment in resuming,
-                    allow_hazards=base.allow_hazards,
-                    held=held.get(desired.deployment),
-                    not_before=base.not_before,
-                    task=base.task if tasks is None else tasks[desired.deployment],
-                )
-                return await self._planner.assess(spec, desired, own)
-
-        return list(await asyncio.gather(*(one(desired) for desired in states)))
-
-    async def _intended(self, states: Sequence[DesiredState]) -> dict[str, frozenset[str]]:
-        if self._control is None or not states:
-            return {}
-        async with self.connection() as connection:
-            return await environments.all_intended_databases(connection, states[0].environment)
+class Recorder(Assessor):
+    """Plans and records."""
 
     async def record(
         self,

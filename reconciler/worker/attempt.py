@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.control import approvals, claims, environments, transitions
+from reconciler.control import approvals, claims, environments, intents, transitions
 from reconciler.control.approvals import Approval
 from reconciler.control.claims import Claim
 from reconciler.control.install import control_id
@@ -239,11 +239,11 @@ class Attempt:
                 f"at commit {claim.commit[:12]}"
             )
         async with self._tools.control.connection() as connection:
-            intended = await environments.intended_databases(connection, claim.environment, claim.deployment)
+            intended = await intents.intended_databases(connection, claim.environment, claim.deployment)
 
         async def made() -> frozenset[str]:
             async with self._tools.control.connection() as connection:
-                return await environments.made_databases(connection, claim.environment, claim.deployment)
+                return await intents.made_databases(connection, claim.environment, claim.deployment)
 
         request = PlanRequest(
             scope=Scope(claim.scope),

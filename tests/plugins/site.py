@@ -12,8 +12,10 @@ import pytest
 
 from reconciler.control.install import install
 from reconciler.control.workers import Peer
-from reconciler.daemon.parts import Hooks, Parts, build, build_worker
+from reconciler.daemon.parts import Parts, build
+from reconciler.daemon.readers import Hooks
 from reconciler.daemon.secrets import Secrets
+from reconciler.daemon.workers import build_worker
 from reconciler.events import Event
 from reconciler.execution.interference import Interference
 from reconciler.postgres.connection import Connection, Dsn, connect

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.control import environments, gauges
+from reconciler.control import environments, gauges, intents
 from reconciler.control.environments import DeploymentObservation, Observation, observe
 from reconciler.control.transitions import transition
 from reconciler.errors import Conflict, NotFound
@@ -183,11 +183,11 @@ async def test_intents(control: Control) -> None:
     where = (control.connection, "production", "eu")
     for _ in range(2):
         await environments.intend_database(*where, "db:5432", "shop")
-    assert await environments.intended_databases(*where) == {"shop"}
-    assert await environments.all_intended_databases(control.connection, "production") == {"eu": {"shop"}}
-    assert await environments.intended_databases(control.connection, "production", "us") == frozenset()
+    assert await intents.intended_databases(*where) == {"shop"}
+    assert await intents.all_intended_databases(control.connection, "production") == {"eu": {"shop"}}
+    assert await intents.intended_databases(control.connection, "production", "us") == frozenset()
     await environments.forget_intent(*where, "db:5432", "shop")
-    assert await environments.all_intended_databases(control.connection, "production") == {}
+    assert await intents.all_intended_databases(control.connection, "production") == {}
 
 
 async def test_gauges_count_what_the_tables_say(control: Control) -> None:

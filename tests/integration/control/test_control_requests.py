@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from reconciler.control import claims, environments, rollouts
+from reconciler.control import claims, environments, intents, rollouts
 from reconciler.control.requests import RequestStatus, submit
 from reconciler.control.rollouts import supersede, supersede_moved
 from reconciler.control.transitions import transition
@@ -71,7 +71,7 @@ async def test_cancel_ends_what_waits_and_holds_it(control: Control) -> None:
     request = await ask(control, rollout, "cancel", "us")
     assert (request.state, request.verb, request.deployment) == ("completed", "cancel", "us")
     assert await control.states(rollout) == {"eu": "pending", "us": "cancelled"}
-    assert set(await environments.held(control.connection, "production", A)) == {"us"}
+    assert set(await intents.held(control.connection, "production", A)) == {"us"}
     assert (await ask(control, rollout, "cancel")).state == "completed"
     assert (await control.rollout(rollout)).state.value == "cancelled"
 
@@ -142,10 +142,10 @@ async def test_stop_beats_cancel_and_start_goes_on(control: Control) -> None:
     await ask(control, other, "stop")
     assert await control.states(other) == {"eu": "stopped"}
     assert (await control.rollout(other)).state.value == "stopped"
-    assert set(await environments.held(control.connection, "production", "b" * 40)) == {"eu"}
+    assert set(await intents.held(control.connection, "production", "b" * 40)) == {"eu"}
     assert await control.claim(worker) is None
     assert (await ask(control, other, "start")).state == "completed"
-    assert await environments.held(control.connection, "production", "b" * 40) == {}
+    assert await intents.held(control.connection, "production", "b" * 40) == {}
     assert (await control.must_claim(worker)).rollout == other
 
 
@@ -159,7 +159,7 @@ async def test_retry_releases_holds_of_a_failed_rollout_and_wakes(control: Contr
     await listener.execute("LISTEN reconciler_wake")
     request = await ask(control, rollout, "retry")
     assert request.state == "completed"
-    assert await environments.held(control.connection, "production", A) == {}
+    assert await intents.held(control.connection, "production", A) == {}
     async for notification in listener.notifies(timeout=5, stop_after=1):
         assert notification.payload == "environment:production"
         break

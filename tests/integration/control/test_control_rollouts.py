@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from reconciler.control import claims, environments, rollouts, views
+from reconciler.control import claims, environments, intents, rollouts, views
 from reconciler.control.environments import DeploymentObservation
 from reconciler.control.ownership import database_now
 from reconciler.control.rollouts import supersede
@@ -67,7 +67,7 @@ async def test_newer_commit_supersedes(control: Control) -> None:
     await transition(control.connection, running, E.SUPERSEDE, reason="newer commit")
     assert (await control.rollout(older)).state.value == "superseded"
     assert (await control.rollout(newer)).state.value == "pending"
-    assert await environments.held(control.connection, "production", A) == {}
+    assert await intents.held(control.connection, "production", A) == {}
     assert (await control.must_claim(worker)).rollout == newer
 
 
@@ -121,14 +121,14 @@ async def test_holds(control: Control) -> None:
     with pytest.raises(Conflict, match="bad"):
         await control.record("eu", respect_holds=True)
     await control.record("eu", commit=B, respect_holds=True)
-    assert await environments.held(control.connection, "production", A) == {}
+    assert await intents.held(control.connection, "production", A) == {}
     await environments.hold(control.connection, "production", "eu", B, reason="reverted", actor="ada")
-    assert await environments.held(control.connection, "production", B) == {"eu": "reverted"}
+    assert await intents.held(control.connection, "production", B) == {"eu": "reverted"}
     freed = await environments.release_holds(
         control.connection, "production", ["eu", "us"], actor="ada", reason="apply"
     )
     assert freed == ("eu",)
-    assert await environments.held(control.connection, "production", B) == {}
+    assert await intents.held(control.connection, "production", B) == {}
 
 
 async def test_hold_shows_where_the_environment_does(control: Control) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.control import environments, rollouts
+from reconciler.control import intents, rollouts
 from reconciler.control.environments import DeploymentObservation
 from reconciler.control.requests import submit
 from reconciler.control.transitions import transition
@@ -45,10 +45,10 @@ async def test_what_passes_would_undo_is_held(control: Control) -> None:
     assert await applied(control) == [A]
     await record(control, task())
     await finish(control)
-    assert await environments.held(control.connection, "production", A) == {"eu": HOLD}
+    assert await intents.held(control.connection, "production", A) == {"eu": HOLD}
     assert await applied(control) == [None]
     assert await record(control, None)
-    assert await environments.held(control.connection, "production", A) == {}
+    assert await intents.held(control.connection, "production", A) == {}
 
 
 async def test_what_holds_nothing_applies_nothing(control: Control) -> None:
@@ -56,7 +56,7 @@ async def test_what_holds_nothing_applies_nothing(control: Control) -> None:
     await control.observe(DeploymentObservation(name="eu", pending=3))
     await record(control, task(hold=None))
     await finish(control)
-    assert await environments.held(control.connection, "production", A) == {}
+    assert await intents.held(control.connection, "production", A) == {}
     assert await applied(control) == [None]
 
 
@@ -83,6 +83,6 @@ async def test_retry_never_makes_a_deploy_of_a_revert(
         control.connection, rollout=rollout, verb="retry", deployment=None, requested_by="ada"
     )
     assert request.state == state
-    assert bool(await environments.held(control.connection, "production", A)) == (state == "failed")
+    assert bool(await intents.held(control.connection, "production", A)) == (state == "failed")
     if state == "failed":
         assert "is asked for anew" in str(request.reason)

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from reconciler.control import environments, transitions
+from reconciler.control import environments, intents, transitions
 from reconciler.control.environments import DeploymentObservation
 from reconciler.control.moves import Why, move
 from reconciler.control.rollouts import NewStep
@@ -51,10 +51,10 @@ async def test_failure_holds_and_halts(control: Control) -> None:
     assert status.state.value == "failed"
     assert status.operations[0].error == ERROR
     assert "onFailure is halt" in (status.operations[1].reason or "")
-    held = await environments.held(control.connection, "production", "a" * 40)
+    held = await intents.held(control.connection, "production", "a" * 40)
     assert set(held) == {"eu", "us"}
     assert "no such table" in held["eu"]
-    assert await environments.held(control.connection, "production", "b" * 40) == {}
+    assert await intents.held(control.connection, "production", "b" * 40) == {}
     assert (await control.kinds()).count("rollout.failed") == 1
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.daemon.parts import access
+from reconciler.daemon.readers import access
 from reconciler.daemon.secrets import Secrets
 from reconciler.errors import ReconcilerError, SourceUnavailable
 from reconciler.settings import Settings

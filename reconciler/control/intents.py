@@ -1,0 +1,41 @@
+"""What a plan has to know of the control database: holds, and databases about to be made; it only reads."""
+
+from collections.abc import Mapping
+
+from reconciler.control.sql import many, telling
+from reconciler.postgres.connection import Connection
+
+
+async def held(connection: Connection, environment: str, commit: str) -> Mapping[str, str]:
+    """Deployments on which a commit is held, with the reason."""
+    with telling(f"reading holds of environment '{environment}'"):
+        rows = await many(connection, "read_holds", environment=environment, commit=commit)
+    return {row["deployment"]: row["reason"] for row in rows}
+
+
+async def intended_databases(connection: Connection, environment: str, deployment: str) -> frozenset[str]:
+    """Databases of a deployment that are about to be made."""
+    return (await _intents(connection, environment, deployment)).get(deployment, frozenset())
+
+
+async def made_databases(connection: Connection, environment: str, deployment: str) -> frozenset[str]:
+    """Databases of a deployment that an operation made or adopted at any time."""
+    with telling(f"reading which databases of environment '{environment}' were made"):
+        rows = await many(connection, "made_databases", environment=environment, deployment=deployment)
+    return frozenset(row["identity"].removeprefix("database ") for row in rows)
+
+
+async def all_intended_databases(connection: Connection, environment: str) -> dict[str, frozenset[str]]:
+    """Databases about to be made, by deployment."""
+    return await _intents(connection, environment, None)
+
+
+async def _intents(
+    connection: Connection, environment: str, deployment: str | None
+) -> dict[str, frozenset[str]]:
+    with telling(f"reading intents of environment '{environment}'"):
+        rows = await many(connection, "read_intents", environment=environment, deployment=deployment)
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["deployment"], set()).add(row["database"])
+    return {name: frozenset(databases) for name, databases in found.items()}

@@ -1,0 +1,84 @@
+"""What a command without a daemon reads with: sources, databases and verdicts, opened and closed again."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler import logs
+from reconciler.daemon import verdict_file
+from reconciler.daemon.control_server import control_dsn
+from reconciler.daemon.readers import Hooks, Readers, build_readers
+from reconciler.daemon.secrets import Secrets
+from reconciler.errors import Refused
+from reconciler.execution.interference import Interference
+from reconciler.postgres.connection import Dsn
+from reconciler.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What reads, the control database where there is one, and what is told to nobody."""
+
+    readers: Readers
+    control: Dsn | None
+    hooks: Hooks
+
+
+@asynccontextmanager
+async def open_readers(
+    settings: Settings, environ: Mapping[str, str], *, needs_control: bool
+) -> AsyncIterator[Opened]:
+    """Open the databases directly.
+
+    With `needs_control`, the control schema is installed where it is not yet and the embedded server started;
+    without, nothing is started or written.
+    """
+    secrets = Secrets(environ, logs.forbid)
+    control = await control_dsn(settings, secrets, start=needs_control)
+    if control is not None and needs_control:
+        await _install(control)
+    if control is not None and not needs_control and not await _installed(control):
+        control = None
+    hooks = Hooks(
+        emit=lambda _event: None,
+        ask_pass=lambda _source: None,
+        ask_work=lambda: None,
+        interference=Interference(),
+    )
+    known = verdict_file.load(Path(settings.state_dir))
+    readers = build_readers(settings, secrets, control, hooks, fetch_first=True, verdicts=known)
+    try:
+        yield Opened(readers=readers, control=control, hooks=hooks)
+    finally:
+        await readers.close()
+        verdict_file.save(Path(settings.state_dir), known)
+
+
+async def _install(control: Dsn) -> None:
+    from reconciler.control.install import install
+    from reconciler.postgres.connection import connect
+
+    connection = await connect(control, role="control")
+    try:
+        await install(connection)
+    finally:
+        await connection.close()
+
+
+async def _installed(control: Dsn) -> bool:
+    from reconciler.control.install import CONTROL_VERSION, SCHEMA
+    from reconciler.postgres.connection import connect
+    from reconciler.postgres.migrations import installed_version
+
+    connection = await connect(control, role="control")
+    try:
+        version = await installed_version(connection, schema=SCHEMA)
+    finally:
+        await connection.close()
+    if 0 < version < CONTROL_VERSION:
+        raise Refused(
+            f"the control schema has version {version} and this program needs {CONTROL_VERSION}",
+            hint="start the daemon of this program once: it brings the schema up to date",
+        )
+    return version > 0
