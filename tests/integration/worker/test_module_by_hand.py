@@ -331,7 +331,7 @@ async def test_one_transaction_that_needs_too_many_locks_is_refused(site: Site) 
 MEET = """
 do $$
 begin
-    for tries in 1 .. 1000 loop
+    for tries in 1 .. 4000 loop
         if (
             select count(distinct pid) > 1 from pg_locks
             where locktype = 'advisory' and classid = 4711
