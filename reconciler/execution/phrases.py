@@ -25,6 +25,8 @@ _QUERIES = Queries.load("reconciler.execution")
 _SETTING_NOTHING = frozenset({"DropStmt", "CommentStmt", "RenameStmt", "GrantStmt", "AlterOwnerStmt"})
 """Statements that run no code of anybody's, so that after them the session is as it was before."""
 
+_SETTING_A_WATCH = frozenset({"CreateEventTrigStmt", "AlterEventTrigStmt", "CreateExtensionStmt"})
+
 
 def limits_of(session: DatabaseSession) -> dict[str, str]:
     """What `limit_change` and `fresh_session` take."""
@@ -34,6 +36,11 @@ def limits_of(session: DatabaseSession) -> dict[str, str]:
         "statement_timeout_ms": str(int(limits.statement_timeout_s * 1000)),
         "synchronous_commit": "off",
     }
+
+
+def sets_a_watch(program: Program) -> bool:
+    """Whether an event trigger may be there after a script that was not there before."""
+    return any(statement.node in _SETTING_A_WATCH for statement in program.statements)
 
 
 def is_quiet(program: Program) -> bool:
@@ -72,7 +79,8 @@ class Phrases:
         self.watched = self._piece("has_event_triggers")
 
     def _piece(self, name: str, parameters: dict[str, str] | None = None) -> Piece:
-        return Piece(self._client.mogrify(_QUERIES[name], parameters))
+        # What is behind the statement is for whoever checks its file.
+        return Piece(self._client.mogrify(_QUERIES[name], parameters).partition(";")[0])
 
     def verify(self, program: Program, *, apart: bool) -> Iterator[Piece]:
         """A verify script, with all it does taken back."""

@@ -15,7 +15,7 @@ import psycopg
 from reconciler.errors import ReconcilerError
 from reconciler.execution.messages import Chapter, Exchange, Piece
 from reconciler.execution.pace import Pace, fitting
-from reconciler.execution.phrases import Phrases
+from reconciler.execution.phrases import Phrases, sets_a_watch
 from reconciler.execution.scripts import ScriptFault, roll_back
 from reconciler.execution.session import DatabaseSession
 from reconciler.state.program import Program
@@ -118,6 +118,7 @@ class Row(Generic[ChangeT]):
                 group = self._fitting(changes[start : start + at_once])
                 await self._carry(Exchange(list(self._shared(group, start))), group, commits=False)
                 start += len(group)
+                self._watched = self._watched or sets_a_watch(self._work.program(group[-1]))
                 if told is not None:
                     told(group[0])
             last = Exchange([Chapter(changes[-1], (phrases.commit,))])
@@ -176,7 +177,10 @@ class Row(Generic[ChangeT]):
         return self._fitting(list(takewhile(lambda change: program(change).transactional, following)))
 
     def _fitting(self, group: Sequence[ChangeT]) -> Sequence[ChangeT]:
-        return group[: fitting([self._work.program(change) for change in group])]
+        """As many as go in one message; an event trigger is to find none of what follows it beside."""
+        programs = [self._work.program(change) for change in group]
+        watch = next((number for number, program in enumerate(programs, 1) if sets_a_watch(program)), None)
+        return group[: fitting(programs[:watch])]
 
     def _pieces(self, change: ChangeT, *, quiet: bool = False) -> Iterator[Piece]:
         return self._work.pieces(change, self._watched, quiet)

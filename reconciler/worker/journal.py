@@ -104,7 +104,7 @@ class Journal:
         finished, self._finished = self._finished, []
         started, self._started = self._started, None
         said, self._said = self._said, {}
-        if not finished and started is None:
+        if not finished and not said and started is None:
             return
         try:
             async with self._control.connection() as connection:
