@@ -25,7 +25,7 @@ UP, DOWN = 25, 125
 """Every so many changes a deploy, and every so many a revert, comes to a barrier."""
 BARRIER = "do $$ begin perform pg_advisory_xact_lock_shared({sort}, {number}); end $$;\n"
 """Nothing goes past it before the test has done its worst, however slow the test is."""
-DEPLOY = ("module", "deploy", "production", "shop-schema")
+DEPLOY = ("module", "deploy", "production", "shop-schema", "--createdb")
 REVERT = ("module", "revert", "production", "shop-schema", "--yes")
 FEW_LOCKS = {"max_locks_per_transaction": "10", "max_connections": "40"}
 """Room for 400 locks and little more; a table with its key takes several until its transaction ends."""
