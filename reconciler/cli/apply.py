@@ -7,7 +7,7 @@ import typer
 from reconciler.cli.backend import Backend, Json
 from reconciler.cli.command import Common, register
 from reconciler.cli.exit_codes import ExitCode
-from reconciler.cli.output import short
+from reconciler.cli.output import printable, short
 
 REASON_CHARACTERS_MAX = 1000
 
@@ -70,8 +70,6 @@ def carried_out(
     common: Common, backend: Backend, rollout: Json, *, wait: bool, timeout_s: float | None
 ) -> ExitCode:
     """See a rollout through where asked; without a daemon this process is its worker, so it always is."""
-    from reconciler.cli import waiting
-
     screen, quiet = common.screen, common.output == "json"
     if not quiet:
         screen.line(
@@ -83,6 +81,14 @@ def carried_out(
         else:
             screen.note(f"follow it with: reconciler show {rollout['id']}")
         return ExitCode.OK
+    return seen_through(common, backend, rollout, timeout_s=timeout_s)
+
+
+def seen_through(common: Common, backend: Backend, rollout: Json, *, timeout_s: float | None) -> ExitCode:
+    """Wait until a rollout has settled, and say what came of it."""
+    from reconciler.cli import waiting
+
+    screen, quiet = common.screen, common.output == "json"
     last = waiting.wait(backend, screen, str(rollout["id"]), timeout_s=timeout_s, quiet=quiet)
     code = waiting.code_of(last)
     if quiet:
@@ -100,5 +106,10 @@ def _conclude(common: Common, rollout: Json, *, settled: bool) -> None:
         return
     style = "green" if rollout["state"] == "completed" else "red"
     screen.line(f"rollout {rollout['id']}: " + screen.styled(str(rollout["state"]), style))
+    for operation in rollout["operations"]:
+        if operation["state"] == "superseded" and operation["reason"]:
+            screen.note(printable(f"{operation['deployment']}: {operation['reason']}"))
+    for line in rollout.get("next") or ():
+        screen.note(printable(line))
     if rollout["state"] not in {"completed", "superseded"}:
         screen.note(f"what happened, and what to do next: reconciler show {rollout['id']}")

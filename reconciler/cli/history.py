@@ -1,4 +1,4 @@
-"""`reconciler history`, `events` and `show`: what happened, newest last where it is a story."""
+"""`reconciler history` and `events`: what happened, newest last where it is a story."""
 
 import time
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from reconciler.cli.backend import Backend, Json
 from reconciler.cli.command import Common, register
 from reconciler.cli.exit_codes import ExitCode
-from reconciler.cli.output import Screen, clock, printable, printable_lines, short
+from reconciler.cli.output import clock, printable, short
 
 PAGE = 500
 LOOK_EVERY_S = 0.5
@@ -23,7 +23,6 @@ def add(app: typer.Typer) -> None:
     """Add the commands."""
     register(app, "history")(history)
     register(app, "events")(events)
-    register(app, "show")(show)
 
 
 def history(common: Common, environment: Environment, limit: Limit = 20) -> ExitCode:
@@ -37,13 +36,21 @@ def history(common: Common, environment: Environment, limit: Limit = 20) -> Exit
     elif not rollouts:
         common.screen.line(f"{environment}: no rollouts yet")
     else:
-        head = ("ROLLOUT", "RECORDED", "COMMIT", "STATE", "SCOPE", "BY", "REASON", "DEPLOYMENTS")
+        head = ("ROLLOUT", "RECORDED", "COMMIT", "STATE", "SCOPE", "BY", "REASON", "DEPLOYMENTS", "ENDED")
         common.screen.table(head, [_history_row(row) for row in rollouts])
     return ExitCode.OK
 
 
+NAMED_MAX = 5
+"""Deployments of a rollout that are named in a list; of more, the states are counted."""
+
+
 def _history_row(rollout: Json) -> tuple[str, ...]:
-    where = ", ".join(f"{row['deployment']} {row['state']}" for row in rollout["operations"])
+    operations = rollout["operations"]
+    where = ", ".join(f"{row['deployment']} {row['state']}" for row in operations)
+    if len(operations) > NAMED_MAX:
+        counts = rollout.get("counts") or {}
+        where = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
     return (
         str(rollout["id"]),
         clock(rollout["created_at"]),
@@ -53,7 +60,27 @@ def _history_row(rollout: Json) -> tuple[str, ...]:
         rollout["requested_by"],
         rollout["reason"],
         where,
+        _ended(rollout),
     )
+
+
+_NEWS = ("failed", "reverted", "cancelled", "superseded", "stopped")
+
+
+def _ended(rollout: Json) -> str:
+    """Why a rollout did not come to its end, the worst of its operations first; and what took its place."""
+    told = next(
+        (
+            row["reason"]
+            for state in _NEWS
+            for row in rollout["operations"]
+            if row["state"] == state and row["reason"]
+        ),
+        None,
+    )
+    first = told.splitlines()[0] if told else "-"
+    after = [number for number in rollout.get("replaced_by") or () if f"rollout {number} " not in first]
+    return first + (f" (then rollout {', '.join(after)})" if after else "")
 
 
 def events(
@@ -82,14 +109,20 @@ def events(
             if not rows:
                 common.screen.line(f"{environment}: no events yet")
             return ExitCode.OK
-        _follow(common, backend, environment, int(rows[-1]["id"]) if rows else after or 0)
+        _follow(common, backend, environment, rows, after or 0)
     return ExitCode.OK
 
 
-def _follow(common: Common, backend: Backend, environment: str, after: int) -> None:
-    """Look again and again; a daemon that restarts meanwhile is waited for."""
+def _follow(common: Common, backend: Backend, environment: str, rows: list[Json], after: int) -> None:
+    """Look again and again; a daemon that restarts meanwhile is waited for.
+
+    An event may become visible after one with a higher id, for a transaction takes a while. What was listed
+    newest first is therefore read again, in order and without gaps, and told only if it was not.
+    """
     from reconciler.errors import TemporaryError
 
+    told = {int(row["id"]) for row in rows}
+    after = max(after, min(told) - 1) if told else after
     seen_at = time.monotonic()
     try:
         while True:
@@ -102,8 +135,10 @@ def _follow(common: Common, backend: Backend, environment: str, after: int) -> N
             else:
                 seen_at = time.monotonic()
             for row in page:
-                _event(common, row)
                 after = int(row["id"])
+                if after not in told:
+                    _event(common, row)
+                told.discard(after)
             if len(page) < PAGE:
                 time.sleep(LOOK_EVERY_S)
     except KeyboardInterrupt:
@@ -119,72 +154,3 @@ def _event(common: Common, row: Json) -> None:
     where = f" {row['deployment']}" if row["deployment"] else ""
     about = f" (rollout {row['rollout']})" if row["rollout"] else ""
     common.screen.line(printable(f"{clock(row['at'])}  {row['kind']:<24}{where}  {row['message']}{about}"))
-
-
-def show(
-    common: Common,
-    rollout: Annotated[str, typer.Argument(metavar="ROLLOUT", help="The rollout; `history` lists them.")],
-) -> ExitCode:
-    """Show one rollout with its operations, their steps, and what went wrong where."""
-    from reconciler.cli.client import connect
-
-    with connect(common, needs_control=False) as backend:
-        found = backend.rollout(rollout)
-    if common.output == "json":
-        common.screen.json(found)
-    else:
-        _show(common.screen, found)
-    return ExitCode.OK
-
-
-def _show(screen: Screen, rollout: Json) -> None:
-    title = f"rollout {rollout['id']} of {rollout['environment']} at {rollout['commit']}: "
-    screen.line(screen.styled(printable(title), "bold") + printable(rollout["state"]))
-    screen.line(f"  recorded {clock(rollout['created_at'])} by {printable(rollout['requested_by'])}")
-    screen.line(f"  reason   {printable(rollout['reason'])}")
-    screen.line(f"  scope    {rollout['scope']}")
-    if rollout["finished_at"]:
-        screen.line(f"  finished {clock(rollout['finished_at'])}")
-    for operation in rollout["operations"]:
-        screen.line()
-        _operation(screen, operation)
-
-
-def _operation(screen: Screen, operation: Json) -> None:
-    from reconciler.cli.waiting import duration
-
-    attempts = f", attempt {operation['attempts']}" if operation["attempts"] > 1 else ""
-    screen.line(printable(f"{operation['deployment']}: {operation['state']}{attempts}"))
-    error = operation["error"] or {}
-    if operation["reason"] and operation["reason"] != error.get("why"):
-        _block(screen, "reason", operation["reason"])
-    if operation["next_attempt_at"]:
-        screen.line(f"  next attempt {clock(operation['next_attempt_at'])}")
-    for part in ("what", "where", "why", "sqlstate", "next"):
-        if error.get(part):
-            _block(screen, part, str(error[part]))
-    rows = [
-        (step["stage"], step["kind"], step["component"], step["identity"], step["state"], duration(step))
-        for step in operation["steps"]
-    ]
-    if rows:
-        screen.table(("STAGE", "STEP", "COMPONENT", "WHAT", "STATE", "TOOK"), rows, indent="  ")
-    for step in operation["steps"]:
-        if step.get("said"):
-            _block(screen, f"{step['identity']} said", step["said"])
-        if step["reason"] and not _is_told(step["reason"], operation):
-            _block(screen, f"{step['identity']}: {step['state']}", step["reason"])
-
-
-def _is_told(reason: str, operation: Json) -> bool:
-    """Whether the operation itself gives the reason of a step already."""
-    error = operation["error"] or {}
-    return any(told and reason.startswith(told) for told in (operation["reason"], error.get("why")))
-
-
-def _block(screen: Screen, name: str, text: str) -> None:
-    """A name and a text that may have several lines, such as a server's message: all of it."""
-    first, *rest = printable_lines(text).splitlines() or [""]
-    screen.line(f"  {printable(name)}: {first}")
-    for line in rest:
-        screen.line(f"    {line}")

@@ -6,14 +6,20 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli.backend import Json
+from reconciler.cli.backend import Backend, Json
 from reconciler.cli.command import Common, register
 from reconciler.cli.exit_codes import ExitCode, worst
 from reconciler.cli.output import Screen, ago, clock, count, printable, short
 
 RUNNING = frozenset({"pending", "running", "promoting", "reverting", "retrying", "running_degraded"})
+PERSON = frozenset({"waiting_for_approval", "waiting_for_promotion", "stopped"})
 STYLES = {"in sync": "green", "failing": "red", "held": "red", "stalled": "red", "unreadable": "red"}
 ROLLOUTS_SHOWN = 5
+LOOKED_INTO_MAX = 3
+"""Rollouts that are not over whose operations are looked at one by one."""
+DEPLOYMENTS_SHOWN = 50
+"""Deployments that are shown; of more, those that need a look, and the others as numbers."""
+WAITS_SHOWN = 20
 
 
 def add(app: typer.Typer) -> None:
@@ -26,6 +32,9 @@ def status(
     environment: Annotated[
         str | None, typer.Argument(metavar="ENV", help="One environment; else all.")
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every deployment, however many; else those that need a look.")
+    ] = False,
 ) -> ExitCode:
     """Show what is desired, applied, live and drifting; exit with 3, 4 or 5 where that is not one thing."""
     from reconciler.cli.client import connect
@@ -36,15 +45,22 @@ def status(
             rollouts: list[Json] = []
         else:
             found = [backend.environment(environment)]
-            rollouts = backend.rollouts(environment, limit=ROLLOUTS_SHOWN) if common.output == "text" else []
+            rollouts = _rollouts_of(backend, environment) if common.output == "text" else []
     now = datetime.now(UTC)
     if common.output == "json":
         common.screen.json({"environments": found} if environment is None else found[0])
     elif environment is None:
         _all(common.screen, found, now)
     else:
-        _one(common.screen, found[0], rollouts, now)
+        _one(common.screen, found[0], (rollouts, now), every=every)
     return worst(code_of(each) for each in found)
+
+
+def _rollouts_of(backend: Backend, environment: str) -> list[Json]:
+    """The latest rollouts; those that are not over with what each operation waits for."""
+    found = backend.rollouts(environment, limit=ROLLOUTS_SHOWN)
+    open_ones = [row["id"] for row in found if row["finished_at"] is None][:LOOKED_INTO_MAX]
+    return [backend.rollout(row["id"]) if row["id"] in open_ones else row for row in found]
 
 
 def code_of(environment: Json) -> ExitCode:
@@ -121,7 +137,8 @@ def _all(screen: Screen, environments: list[Json], now: datetime) -> None:
             screen.line(f"{printable(each['name'])}: what to do: reconciler status {each['name']}")
 
 
-def _one(screen: Screen, environment: Json, rollouts: list[Json], now: datetime) -> None:
+def _one(screen: Screen, environment: Json, told: tuple[list[Json], datetime], *, every: bool) -> None:
+    rollouts, now = told
     word = word_of(environment)
     where = f"({environment['source']}: {environment['path']})"
     name = screen.styled(printable(environment["name"]), "bold")
@@ -139,9 +156,9 @@ def _one(screen: Screen, environment: Json, rollouts: list[Json], now: datetime)
     screen.line(f"  looked at {short(environment['observed_commit']):<12}  {looked}")
     screen.line()
     _conditions(screen, environment, now)
-    _deployments(screen, environment)
+    _deployments(screen, environment, now, every=every)
     _rollouts(screen, rollouts, now)
-    lines = [*causes(environment), *advice(environment, rollouts)]
+    lines = [*causes(environment), *waits(rollouts), *advice(environment, rollouts)]
     if lines:
         screen.line()
     for line in lines:
@@ -158,7 +175,9 @@ def _conditions(screen: Screen, environment: Json, now: datetime) -> None:
         screen.line()
 
 
-def _deployments(screen: Screen, environment: Json) -> None:
+def _deployments(screen: Screen, environment: Json, now: datetime, *, every: bool) -> None:
+    deployments = environment["deployments"]
+    shown = deployments if every or len(deployments) <= DEPLOYMENTS_SHOWN else _worth_a_look(deployments)
     rows = [
         (
             row["name"],
@@ -166,16 +185,61 @@ def _deployments(screen: Screen, environment: Json) -> None:
             str(row["pending"]),
             str(row["drift"]),
             str(row["diverged"]),
-            row["state"] or "-",
+            _doing(row, now),
         )
-        for row in environment["deployments"]
+        for row in shown
     ]
+    left = len(deployments) - len(rows)
+    if left:
+        screen.line("  " + ", ".join(f"{number} {state}" for state, number in _counted(deployments)))
     if rows:
         screen.table(
             ("DEPLOYMENT", "APPLIED", "PENDING", "DRIFT", "DIVERGED", "OPERATION"), rows, indent="  "
         )
-    else:
+    elif not deployments:
         screen.line("  no deployment was looked at yet")
+    if left:
+        more = f"and {count(left, 'more deployment')}"
+        screen.line(f"  {more}; all of them with: reconciler status {printable(environment['name'])} --all")
+
+
+def _counted(deployments: list[Json]) -> list[tuple[str, int]]:
+    counts: dict[str, int] = {}
+    for row in deployments:
+        word = row["state"] or "without an operation"
+        counts[word] = counts.get(word, 0) + 1
+    return sorted(counts.items())
+
+
+def _worth_a_look(deployments: list[Json]) -> list[Json]:
+    """What failed or stands in the way, then what runs, then what waits for a person, then what differs."""
+
+    def rank(row: Json) -> int:
+        stuck = row["held"] or row["unavailable"] or row.get("blocked") or row["state"] == "failed"
+        differs = row["drift"] or row["diverged"] or row.get("verify_failures")
+        choices = (
+            stuck,
+            row["state"] in RUNNING - {"pending"},
+            row["state"] in PERSON,
+            differs,
+            row["pending"],
+        )
+        return next((place for place, is_it in enumerate(choices) if is_it), len(choices))
+
+    worth = [row for row in deployments if rank(row) < 5]
+    return sorted(worth, key=rank)[:DEPLOYMENTS_SHOWN]
+
+
+def _doing(row: Json, now: datetime) -> str:
+    """Its operation, and while that is not over how far it is."""
+    if not row["state"]:
+        return "-"
+    told = str(row["state"])
+    if row.get("steps_total") is not None:
+        told += f" {row['steps_done']}/{row['steps_total']}, rollout {row['rollout']}"
+    if row.get("current"):
+        told += f", {row['current']}, since {ago(row['current_since'], now)}"
+    return told
 
 
 def _rollouts(screen: Screen, rollouts: list[Json], now: datetime) -> None:
@@ -213,6 +277,19 @@ def causes(environment: Json) -> Iterator[str]:
     yield from _differences(environment["deployments"])
 
 
+def waits(rollouts: list[Json]) -> Iterator[str]:
+    """What operations wait for; the same is told once for all that wait for it."""
+    for rollout in rollouts:
+        alike: dict[str, list[str]] = {}
+        for operation in rollout["operations"]:
+            if operation.get("waits_for"):
+                alike.setdefault(operation["waits_for"], []).append(operation["deployment"])
+        for why, names in list(alike.items())[:WAITS_SHOWN]:
+            some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            verb = "waits" if len(names) == 1 else "wait"
+            yield from _lines(f"{some} (rollout {rollout['id']}) {verb} for", why, joined=" ")
+
+
 def _differences(deployments: list[Json]) -> Iterator[str]:
     """What is not as it was applied, and stands in nobody's way."""
     drifted = sum(row["drift"] for row in deployments)
@@ -243,11 +320,11 @@ def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
             yield f"then push a fix, or try the same again: reconciler retry {failed['id']}"
         else:
             yield f"push a fix, or try the same commit again: reconciler apply {name}"
-    if any(row["state"] == "waiting_for_approval" for row in deployments):
-        yield f"look at it with: reconciler diff {name}; agree with: reconciler apply {name}"
-    under_way = next((each for each in rollouts if each["finished_at"] is None), None)
-    if under_way is not None:
-        yield f"follow what runs with: reconciler show {under_way['id']}"
+    under_way = [each for each in rollouts if each["finished_at"] is None]
+    for each in under_way:
+        yield from map(printable, each.get("next") or ())
+    for each in under_way[:1]:
+        yield f"see how far it is with: reconciler show {each['id']}"
     if any(row.get("verify_failures") for row in deployments):
         yield f"see what fails with: reconciler module verify {name}"
     if any(row["drift"] or row["diverged"] for row in deployments):
@@ -261,8 +338,8 @@ def _failed_on(rollout: Json, deployment: str) -> bool:
     )
 
 
-def _lines(what: str, text: str) -> Iterator[str]:
+def _lines(what: str, text: str, *, joined: str = ": ") -> Iterator[str]:
     first, *rest = text.splitlines() or [""]
-    yield f"{printable(what)}: {printable(first)}"
+    yield f"{printable(what)}{joined}{printable(first)}"
     for line in rest:
         yield f"  {printable(line)}"

@@ -1,0 +1,308 @@
+"""`reconciler stop`, `start`, `cancel`, `release`, `retry`, `approve`, and the verbs of promotions."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from reconciler.cli.backend import Backend, Json
+from reconciler.cli.command import Common, register
+from reconciler.cli.exit_codes import ExitCode
+from reconciler.cli.output import Screen, count, printable
+
+PASS_WITHIN_S = 60.0
+"""How long the pass after a retry is waited for."""
+LOOK_EVERY_S = 0.2
+WORKED_OFF = frozenset({"start", "release", "approve"})
+"""Verbs after which a rollout goes on; without a daemon this process is its worker."""
+
+Rollout = Annotated[str, typer.Argument(metavar="ROLLOUT", help="The rollout; `history` lists them.")]
+Deployment = Annotated[str | None, typer.Option(help="Only this deployment.")]
+Reason = Annotated[str, typer.Option(help="Why, for the audit.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is carried out, and what follows settled.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(min=0.0, metavar="SECONDS", help="Wait no longer than this; implies --wait."),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One verb as it was typed."""
+
+    rollout: str
+    verb: str
+    deployment: str | None
+    reason: str
+    wait: bool
+    timeout: float | None
+
+    @property
+    def waits(self) -> bool:
+        """Whether its end is waited for."""
+        return self.wait or self.timeout is not None
+
+
+_MEANINGS = {
+    "stop": "Halt a rollout at the next safe point; it keeps its place, and goes on with `start`.",
+    "start": "Let a stopped rollout go on.",
+    "cancel": "Give a rollout up at the next safe point, for good; what is applied stays.",
+    "release": "Let a rollout that paused after a failure start what is left of it.",
+    "promote": "Let what is staged go live, where it waits for that.",
+    "revert": "Go back to what was before a promotion, while it is kept.",
+    "skip-revert": "Keep what was promoted, and stop keeping what was before.",
+}
+
+
+def add(app: typer.Typer) -> None:
+    """Add the commands."""
+    for verb, meaning in _MEANINGS.items():
+        register(app, verb)(_command(verb, meaning))
+    register(app, "retry")(retry)
+    register(app, "approve")(approve)
+
+
+def _command(verb: str, meaning: str) -> Callable[..., ExitCode]:
+    def command(
+        common: Common,
+        rollout: Rollout,
+        deployment: Deployment = None,
+        reason: Reason = "",
+        wait: Wait = False,
+        timeout: Timeout = None,
+    ) -> ExitCode:
+        return _ask(common, _asked((rollout, verb), deployment, reason, wait=wait, timeout=timeout))
+
+    command.__doc__ = meaning
+    command.__name__ = verb.replace("-", "_")
+    return command
+
+
+def retry(
+    common: Common,
+    rollout: Rollout,
+    deployment: Deployment = None,
+    reason: Reason = "",
+    wait: Wait = False,
+    timeout: Timeout = None,
+) -> ExitCode:
+    """Try a failed rollout again, from the step it failed at."""
+    from reconciler.cli.client import connect
+
+    asked = _asked((rollout, "retry"), deployment, reason, wait=wait, timeout=timeout)
+    with connect(common, needs_control=True) as backend:
+        before = backend.rollout(rollout)
+        answer = backend.request(rollout, "retry", deployment=deployment, reason=reason)
+        if answer["state"] == "failed" or not (asked.waits or backend.local):
+            return _told(common, answer)
+        again: Json | None = before
+        if _is_over(before, deployment):
+            # What has ended stays as it ended; trying again is a rollout of its own.
+            again = _next_rollout(backend, before, deployment, timeout_s=timeout)
+        if again is None:
+            return _told(common, answer)
+        return _seen_through(common, backend, again, asked)
+
+
+def _is_over(rollout: Json, deployment: str | None) -> bool:
+    """Whether nothing of it waits for its next attempt, so that only a new rollout tries again."""
+    return not any(
+        one["state"] == "retrying" and deployment in (None, one["deployment"])
+        for one in rollout["operations"]
+    )
+
+
+def _next_rollout(
+    backend: Backend, before: Json, deployment: str | None, *, timeout_s: float | None
+) -> Json | None:
+    """The rollout that tries again: the daemon's next pass records it; without a daemon we do."""
+    environment = str(before["environment"])
+    if backend.local:
+        if backend.environment(environment)["mode"] == "approve":
+            # Somebody has to agree to what a pass plans; what is applied by hand is not asked for.
+            return None
+        return backend.apply(
+            environment,
+            ref=before["commit"],
+            deployment=deployment,
+            scope=before["scope"],
+            reason=f"retry of rollout {before['id']}",
+            allow_hazards=[],
+        )
+    ends = time.monotonic() + min(timeout_s if timeout_s is not None else PASS_WITHIN_S, PASS_WITHIN_S)
+    while time.monotonic() < ends:
+        newest = backend.rollouts(environment, limit=1)
+        if newest and newest[0]["id"] != before["id"]:
+            return newest[0]
+        time.sleep(LOOK_EVERY_S)
+    return None
+
+
+def approve(
+    common: Common,
+    rollout: Rollout,
+    deployment: Deployment = None,
+    digest: Annotated[
+        str | None, typer.Option(metavar="SHA256", help="Agree to this plan, and to no other.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Agree to what waits now, without being asked.")
+    ] = False,
+    reason: Reason = "",
+    wait: Wait = False,
+    timeout: Timeout = None,
+) -> ExitCode:
+    """Agree to the plans of a rollout that waits for that, hazards included; nothing else is carried out."""
+    from reconciler.cli.client import connect
+
+    asked = _asked((rollout, "approve"), deployment, reason, wait=wait, timeout=timeout)
+    asks = sys.stdin.isatty() and common.screen.terminal and common.output != "json"
+    if digest is None and not yes and not asks:
+        raise typer.BadParameter("off a terminal, name the plan: --digest, or --yes", param_hint="--digest")
+    with connect(common, needs_control=True) as backend:
+        if digest is None:
+            waiting = _waiting(backend.rollout(rollout), deployment)
+            digest = _digest(waiting)
+            if digest is not None and not yes:
+                show_waiting(common.screen, waiting)
+                common.screen.line(f"digest {digest}")
+                if not _agreed():
+                    common.screen.line("nothing was approved")
+                    return ExitCode.CANCELLED
+        if digest is None:
+            return _nothing_waits(common, rollout)
+        return _carried_out(common, backend, asked, digest=digest)
+
+
+def _waiting(rollout: Json, deployment: str | None) -> list[Json]:
+    return [
+        one
+        for one in rollout["operations"]
+        if one["state"] == "waiting_for_approval" and deployment in (None, one["deployment"])
+    ]
+
+
+def _digest(waiting: list[Json]) -> str | None:
+    from reconciler.rollout.verbs import approval_digest
+
+    return approval_digest((one["deployment"], one["plan_digest"]) for one in waiting)
+
+
+def _agreed() -> bool:
+    try:
+        return input('agree to exactly this? type "yes": ').strip() == "yes"
+    except (EOFError, KeyboardInterrupt):
+        return False
+
+
+def _nothing_waits(common: Common, rollout: str) -> ExitCode:
+    common.screen.error("nothing of it waits for approval", hint=f"how it stands: reconciler show {rollout}")
+    return ExitCode.ERROR
+
+
+def show_waiting(screen: Screen, operations: list[Json]) -> None:
+    """Write the plans that wait, each once: many deployments often have the same."""
+    alike: dict[tuple[tuple[str, ...], ...], list[str]] = {}
+    for one in operations:
+        alike.setdefault(tuple(_row(step) for step in one["steps"]), []).append(one["deployment"])
+    for rows, names in alike.items():
+        some = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        screen.line(printable(f"{some}: {count(len(rows), 'step')}"))
+        if rows:
+            screen.table(("STAGE", "STEP", "COMPONENT", "WHAT", "HAZARDS"), rows, indent="  ")
+
+
+def _row(step: Json) -> tuple[str, ...]:
+    hazards = "; ".join(f"{hazard['code']}: {hazard['message']}" for hazard in step.get("hazards") or ())
+    return (step["stage"], step["kind"], step["component"], step["identity"], hazards or "-")
+
+
+def _asked(
+    what: tuple[str, str], deployment: str | None, reason: str, *, wait: bool, timeout: float | None
+) -> Asked:
+    from reconciler.cli.apply import REASON_CHARACTERS_MAX
+
+    if len(reason) > REASON_CHARACTERS_MAX:
+        raise typer.BadParameter(
+            f"a reason has {REASON_CHARACTERS_MAX} characters at most", param_hint="--reason"
+        )
+    rollout, verb = what
+    return Asked(rollout=rollout, verb=verb, deployment=deployment, reason=reason, wait=wait, timeout=timeout)
+
+
+def _ask(common: Common, asked: Asked) -> ExitCode:
+    from reconciler.cli.client import connect
+
+    with connect(common, needs_control=True) as backend:
+        return _carried_out(common, backend, asked)
+
+
+def _carried_out(common: Common, backend: Backend, asked: Asked, *, digest: str | None = None) -> ExitCode:
+    """Ask, and see it through where that is wanted, or where nobody but this process does it."""
+    answer = backend.request(
+        asked.rollout, asked.verb, deployment=asked.deployment, reason=asked.reason, digest=digest
+    )
+    if answer["state"] == "failed":
+        return _told(common, answer)
+    if answer["state"] == "completed" and asked.verb in WORKED_OFF and (asked.waits or backend.local):
+        if common.output != "json":
+            _told(common, answer)
+        return _seen_through(common, backend, backend.rollout(asked.rollout), asked)
+    # Working on a rollout of which one deployment is to be halted would start its others.
+    ours = backend.local and asked.deployment is None
+    if answer["state"] == "pending" and (asked.waits or ours):
+        answer = _resolved(backend, asked, answer, work=ours)
+    return _told(common, answer)
+
+
+def _seen_through(common: Common, backend: Backend, rollout: Json, asked: Asked) -> ExitCode:
+    from reconciler.cli.apply import seen_through
+
+    return seen_through(common, backend, rollout, timeout_s=asked.timeout)
+
+
+def _resolved(backend: Backend, asked: Asked, answer: Json, *, work: bool) -> Json:
+    """The request once it is carried out, or as it stands when the time is up."""
+    ends = time.monotonic() + asked.timeout if asked.timeout is not None else None
+    seen = backend.watch(asked.rollout) if work else None
+    try:
+        while True:
+            rollout = next(seen, None) if seen is not None else backend.rollout(asked.rollout)
+            last = rollout is None
+            rollout = rollout if rollout is not None else backend.rollout(asked.rollout)
+            found = next((one for one in rollout["requests"] if one["id"] == answer["id"]), answer)
+            late = ends is not None and time.monotonic() > ends
+            if found["state"] != "pending" or last or late:
+                return found
+            if seen is None:
+                time.sleep(LOOK_EVERY_S)
+    except KeyboardInterrupt:
+        return answer
+    finally:
+        close = getattr(seen, "close", None)
+        if close is not None:
+            close()
+
+
+def _told(common: Common, asked: Json) -> ExitCode:
+    """Say what came of a request."""
+    verb, state = asked["verb"], asked["state"]
+    if common.output == "json":
+        common.screen.json(asked)
+    elif state == "failed":
+        common.screen.error(f"{verb}: {printable(asked['reason'])}")
+    elif state == "completed":
+        common.screen.line(printable(asked["reason"] or f"{verb}: done"))
+    elif asked.get("already"):
+        by = f"{asked['requested_by']} (request {asked['id']})"
+        common.screen.line(
+            printable(f"{verb}: asked already by {by}; it is carried out at the next safe point")
+        )
+    else:
+        common.screen.line(
+            f"{verb}: recorded (request {asked['id']}); it is carried out at the next safe point"
+        )
+    return ExitCode.ERROR if state == "failed" else ExitCode.OK
