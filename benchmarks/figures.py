@@ -28,13 +28,19 @@ class Figure:
         """The figure."""
         return statistics.median(self.seconds)
 
+    @property
+    def cpu(self) -> float:
+        """Processor time, of the command and of the server."""
+        return statistics.median(self.cpu_s) if self.cpu_s else 0.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
     """One figure beside another of the same run; with `limit` what it is held to.
 
     `times` is how many times as long as `against` it took, or, with `ahead`, how many times as long `against` took;
-    it is of medians, and `best` of the best runs, which other programs disturbed least.
+    it is of medians, and `best` of the best runs, which other programs disturbed least. `cpu` is of processor
+    time, the server's included, which they hardly disturb; 0 where it is not known.
     """
 
     verb: str
@@ -43,6 +49,7 @@ class Ratio:
     changes: int
     times: float
     best: float
+    cpu: float = 0.0
     limit: float | None = None
     ahead: bool = False
 
@@ -77,6 +84,7 @@ GOALS = (
     Goal(verbs=("deploy", "revert"), who="us, change", against=("sqitch",), limit=25.0, ahead=True),
     Goal(verbs=("no-op", "status", "verify"), who="us, change", against=("sqitch",), ahead=True),
 )
+WHY_MAX = 300
 GOALS_FROM = 2000
 """Changes from which on ratios are held to goals: with few, all that is seen is what it takes to start."""
 SECONDS = {"verify": 1.0, "no-op": 0.5, "status": 0.5}
@@ -142,6 +150,7 @@ def _ratio(goal: Goal, mine: Figure, theirs: Figure) -> Ratio:
         changes=mine.changes,
         times=above.median / below.median,
         best=min(above.seconds) / min(below.seconds),
+        cpu=above.cpu / below.cpu if above.cpu and below.cpu else 0.0,
         limit=goal.limit if mine.changes >= GOALS_FROM else None,
         ahead=goal.ahead,
     )
@@ -154,7 +163,7 @@ def growth(figures: Sequence[Figure], who: str) -> Mapping[str, float]:
         peaks = {
             figure.changes: figure.peak for figure in figures if (figure.who, figure.verb) == (who, verb)
         }
-        if len(peaks) > 1 and peaks[min(peaks)]:
+        if len(peaks) > 1:
             found[verb] = peaks[max(peaks)] / peaks[min(peaks)]
     return found
 
@@ -169,6 +178,14 @@ def as_text(figures: Sequence[Figure], goals: Iterable[Goal] = GOALS) -> str:
     for changes in dict.fromkeys(figure.changes for figure in figures):
         here = [figure for figure in figures if figure.changes == changes]
         lines += [f"{changes} changes: seconds, median (best to worst)", *_matrix(here), ""]
+        lines += [
+            f"{changes} changes: seconds of processor time, the server's included",
+            *_matrix(here, cpu=True),
+            "",
+        ]
+        lines += [
+            f"  {figure.who}, {figure.verb}: {figure.failed[:WHY_MAX]}" for figure in here if figure.failed
+        ]
         lines += [_line(ratio) for ratio in found if ratio.changes == changes]
         lines += [
             _seconds_line(figure) for figure in here if figure.who == "us, change" and figure.verb in SECONDS
@@ -179,15 +196,22 @@ def as_text(figures: Sequence[Figure], goals: Iterable[Goal] = GOALS) -> str:
     return "\n".join(lines)
 
 
-def _matrix(figures: Sequence[Figure]) -> list[str]:
+def _matrix(figures: Sequence[Figure], *, cpu: bool = False) -> list[str]:
     known = {(figure.who, figure.verb): figure for figure in figures}
     width = 22
     verbs = [verb for verb in VERBS if any(figure.verb == verb for figure in figures)]
     lines = [f"  {'':<20}" + "".join(f"{verb:>{width}}" for verb in verbs)]
     for who in dict.fromkeys(figure.who for figure in figures):
-        cells = [known.get((who, verb)) for verb in verbs]
-        lines.append(f"  {who:<20}" + "".join(f"{_cell(cell):>{width}}" for cell in cells))
+        row = [known.get((who, verb)) for verb in verbs]
+        if not cpu:
+            lines.append(f"  {who:<20}" + "".join(f"{_cell(cell):>{width}}" for cell in row))
+        elif any(cell is not None and cell.cpu for cell in row):
+            lines.append(f"  {who:<20}" + "".join(f"{_cpu(cell):>{width}}" for cell in row))
     return lines
+
+
+def _cpu(figure: Figure | None) -> str:
+    return f"{figure.cpu:.2f}" if figure is not None and figure.cpu else "-"
 
 
 def _cell(figure: Figure | None) -> str:
@@ -202,12 +226,15 @@ def _cell(figure: Figure | None) -> str:
 
 
 def _line(ratio: Ratio) -> str:
+    digits = 1 if ratio.ahead else 2
+    beside = f"best runs {ratio.best:.{digits}f}"
+    beside += f", processor time {ratio.cpu:.{digits}f}" if ratio.cpu else ""
     if ratio.ahead:
-        times = f"{ratio.times:.1f} times (best runs {ratio.best:.1f})"
+        times = f"{ratio.times:.1f} times ({beside})"
         said = f"{ratio.verb}: {ratio.who} is {times} as fast as {ratio.against}"
         wanted = f"at least {ratio.limit:g}" if ratio.limit is not None else ""
     else:
-        times = f"{ratio.times:.2f} (best runs {ratio.best:.2f})"
+        times = f"{ratio.times:.2f} ({beside})"
         said = f"{ratio.verb}: {ratio.who} takes {times} of {ratio.against}"
         wanted = f"at most {ratio.limit:g}" if ratio.limit is not None else ""
     return f"  {said}" + (f"; goal {wanted}, {_verdict(ratio.within)}" if wanted else "")
@@ -259,6 +286,7 @@ def as_json(figures: Sequence[Figure], goals: Iterable[Goal] = GOALS) -> dict[st
                 "changes": ratio.changes,
                 "times": round(ratio.times, 3),
                 "times_of_best": round(ratio.best, 3),
+                "times_of_cpu": round(ratio.cpu, 3),
                 "ahead": ratio.ahead,
                 "goal": ratio.limit,
                 "within": ratio.within,
