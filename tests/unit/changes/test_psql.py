@@ -4,6 +4,7 @@ import pytest
 
 from reconciler.changes.expansion import Expansion
 from reconciler.changes.psql import Surroundings, expand
+from reconciler.changes.psql_lexer import may_need_psql
 
 VALUES = {"schema": "shop", "who": "it's", "odd": 'a"b', "slash": "a\\b", "stmt": "SELECT :'who'", "n": "3"}
 
@@ -199,3 +200,21 @@ def test_values_and_layout_do_not_move_the_meaning() -> None:
         expanded(text + "COPY t FROM stdin;\n2\n\\.\n", files),
     ]
     assert len({base, *(each.meaning for each in others)}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("-- Deploy shop:items to pg\n\n-- see \\d\nSELECT 1;", False),
+        ("-- Deploy shop:items to pg\nSELECT :items;", True),
+        ("-- Deploy shop:items to pg\n\\set items 1\n", True),
+        ("SELECT 1; -- shop:items", True),
+        ("/* shop:items */", True),
+        ("SELECT a::int, b[1:2];", False),
+    ],
+)
+def test_a_comment_at_the_top_is_not_for_psql(text: str, expected: bool) -> None:
+    """Scripts say there what they are, in words that look like variables; elsewhere nothing is sure."""
+    assert may_need_psql(text) == expected
+    if not expected:
+        assert expand("m/deploy/a.sql", text, Surroundings(values=VALUES)) is None
