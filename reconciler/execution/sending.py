@@ -85,10 +85,13 @@ class Row(Generic[ChangeT]):
 
     def _chapters(self, group: Sequence[ChangeT]) -> Iterator[Chapter]:
         """A transaction of each; one that surely leaves the session as it is needs nothing around it."""
-        phrases, before, clean = self._phrases, self._phrases.fresh, not self._watched
+        phrases, before = self._phrases, self._phrases.fresh
+        # What is alone may take long: then the server shows the statement it is at.
+        apart = self._watched or len(group) == 1
+        clean = not apart
         for change in group:
             clean = clean and self._work.is_quiet(change)
-            pieces = (*before, phrases.begin, *self._pieces(change, quiet=clean), phrases.commit)
+            pieces = (*before, phrases.begin, *self._pieces(change, apart, quiet=clean), phrases.commit)
             yield Chapter(change, pieces, () if clean else phrases.fresh)
             before = ()
 
@@ -96,7 +99,7 @@ class Row(Generic[ChangeT]):
         """Carry out one change, and tell before it commits."""
         phrases, told = self._phrases, self._work.told
         assert told is not None
-        pieces = (*phrases.fresh, phrases.begin, *self._pieces(change))
+        pieces = (*phrases.fresh, phrases.begin, *self._pieces(change, True))
         await self._carry(Exchange([Chapter(change, pieces)]), [change], commits=False)
         try:
             told(change)
@@ -134,7 +137,7 @@ class Row(Generic[ChangeT]):
         before = phrases.again if start else (phrases.begin, *phrases.limited)
         for change in group:
             clean = clean and self._work.is_quiet(change)
-            yield Chapter(change, (*before, *self._pieces(change, quiet=clean)))
+            yield Chapter(change, (*before, *self._pieces(change, self._watched, quiet=clean)))
             before = () if clean else phrases.again
 
     async def _carry(self, exchange: Exchange, group: Sequence[ChangeT], *, commits: bool) -> bool:
@@ -182,8 +185,8 @@ class Row(Generic[ChangeT]):
         watch = next((number for number, program in enumerate(programs, 1) if sets_a_watch(program)), None)
         return group[: fitting(programs[:watch])]
 
-    def _pieces(self, change: ChangeT, *, quiet: bool = False) -> Iterator[Piece]:
-        return self._work.pieces(change, self._watched, quiet)
+    def _pieces(self, change: ChangeT, apart: bool, *, quiet: bool = False) -> Iterator[Piece]:
+        return self._work.pieces(change, apart, quiet)
 
     async def _advance(self, count: int) -> None:
         for _ in range(count):
