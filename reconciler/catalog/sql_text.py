@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reconciler.catalog import libpg_query, sql_facts, sql_lexer, sql_targets
+from reconciler.catalog import libpg_query, sql_facts, sql_lexer, sql_roles, sql_targets
 from reconciler.catalog.text_cache import TextCache, text_key
 from reconciler.errors import Problem, ScriptError
 
@@ -69,6 +69,11 @@ def split(text: str) -> tuple[Statement, ...]:
     tree = _parse(text)
     raw = text if text.isascii() else text.encode()
     return tuple(_statements(raw, _statement_trees(tree), has_delete=b'"DeleteStmt"' in tree))
+
+
+def roles(text: str) -> sql_roles.Roles:
+    """Say which roles a text names and makes; one that does not parse raises a `SyntaxProblem`."""
+    return sql_roles.read(_statement_trees(_parse(text)), text)
 
 
 def parse_hash(text: str) -> str:

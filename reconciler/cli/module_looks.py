@@ -73,6 +73,12 @@ def check(
         Path | None,
         typer.Option(metavar="DIR", help="In place of ENV: the modules of a workspace, offline, in order."),
     ] = None,
+    environments: Annotated[
+        str,
+        typer.Option(
+            "--path", metavar="FOLDER", help="With --workspace: where specs are, from the top of the source."
+        ),
+    ] = "environments",
 ) -> ExitCode:
     """List all that differs between what is deployed and the plan files; exit with 4 where anything does."""
     from reconciler.cli import module_workspace
@@ -81,7 +87,7 @@ def check(
     if (environment is None) == (workspace is None):
         raise typer.BadParameter("either an environment or --workspace", param_hint="ENV")
     if workspace is not None:
-        return module_workspace.check(common, workspace)
+        return module_workspace.check(common, workspace, environments)
     assert environment is not None
     _one_or_all(module, every=every)
     with look(common) as backend:

@@ -13,42 +13,49 @@ ROLES_MAX = 1000
 _SUFFIXES = (".yaml", ".yml")
 
 
-def check(common: Common, folder: Path) -> ExitCode:
+def check(common: Common, folder: Path, environments: str) -> ExitCode:
     """Check the modules of a workspace as if one database had them all, and tell their order."""
     from reconciler.cli.validate import row_of
 
     modules: list[dict[str, Any]] = []
+    roles: dict[str, str] = {}
     problems: tuple[Problem, ...] = ()
     try:
-        modules, problems = _checked(folder)
+        modules, roles, problems = _checked(folder, environments)
     except InvalidInput as error:
         problems = tuple(error.problems)
     if common.output == "json":
         rows = [row_of(problem) for problem in problems]
         answer = {"workspace": str(folder), "clean": not rows, "modules": modules, "problems": rows}
-        common.screen.json(answer)
+        undeclared = [{"role": name, "file": file} for name, file in roles.items()]
+        common.screen.json({**answer, "undeclared_roles": undeclared})
     elif problems:
         raise InvalidInput(problems)
     else:
         for number, row in enumerate(modules, start=1):
             about = f"{number}. {row['project']} ({row['path']}): {count(row['changes'], 'change')}"
             common.screen.line(printable(about))
+        for name, file in roles.items():
+            about = f"role '{name}', named in {file}, is declared by no spec: see `roles:` of a Database"
+            common.screen.note(printable(about))
         common.screen.note("in this order they are deployed; no problems found")
     return ExitCode.ERROR if problems else ExitCode.OK
 
 
-def _checked(folder: Path) -> tuple[list[dict[str, Any]], tuple[Problem, ...]]:
-    """The modules in order, or what is wrong with them."""
+def _checked(
+    folder: Path, environments: str
+) -> tuple[list[dict[str, Any]], dict[str, str], tuple[Problem, ...]]:
+    """The modules in order and the roles that nobody declares, or what is wrong with them."""
     from reconciler.cli.validate import read_tree, top_of
-    from reconciler.diff.workspace import read_workspace, together
+    from reconciler.diff.workspace import read_workspace, together, undeclared_roles
 
     root = top_of(folder)
     tree = read_tree(root)
     if tree.problems:
-        return [], tree.problems
+        return [], {}, tree.problems
     group = together(read_workspace(workspace_modules(root, folder, tree.files), tree.files, {}))
     if group.blocked:
-        return [], tuple(Problem(message=why) for why in group.blocked)
+        return [], {}, tuple(Problem(message=why) for why in group.blocked)
     rows = [
         {
             "project": module.project,
@@ -59,7 +66,8 @@ def _checked(folder: Path) -> tuple[list[dict[str, Any]], tuple[Problem, ...]]:
         }
         for module in group.desired.modules
     ]
-    return rows, ()
+    declared = {role.name for role in declared_roles(tree.files, environments)}
+    return rows, undeclared_roles(group.desired, declared), ()
 
 
 def workspace_modules(root: Path, folder: Path, files: Mapping[str, bytes]) -> list[str]:

@@ -8,12 +8,14 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from reconciler.catalog import sql_text
 from reconciler.changes import reference
 from reconciler.diff import modules, requirements
 from reconciler.errors import SpecError
 from reconciler.spec.parse import parse_file
 from reconciler.state.desired import DesiredModule, DesiredState
 from reconciler.state.order import Cycle, topological
+from reconciler.state.program import Purpose, compile_script
 from reconciler.state.resolve import resolve
 from reconciler.state.tracked import TrackedState
 
@@ -112,6 +114,20 @@ def together(desired: DesiredState) -> Group:
     if not desired.modules:
         raise ValueError("no modules")
     return _group(desired.modules[0], desired)
+
+
+def undeclared_roles(desired: DesiredState, declared: Collection[str]) -> dict[str, str]:
+    """Roles that deploy scripts name, and that nobody declares and none makes, with the first script."""
+    named: dict[str, str] = {}
+    made: set[str] = set()
+    for module in desired.modules:
+        for change in module.changes:
+            for statement in compile_script(change.deploy, purpose=Purpose.DEPLOY).statements:
+                roles = sql_text.roles(statement.text)
+                made |= roles.made
+                for name in sorted(roles.named):
+                    named.setdefault(name, change.deploy.path)
+    return {name: named[name] for name in sorted(named) if name not in made and name not in declared}
 
 
 def _needed(module: DesiredModule, desired: DesiredState) -> Iterator[str]:

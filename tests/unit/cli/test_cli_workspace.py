@@ -86,6 +86,26 @@ def test_without_a_file_all_modules_below_are_meant(workspace: Path) -> None:
     assert only["project"] == "other"
 
 
+def test_roles_that_nobody_declares_are_told(workspace: Path) -> None:
+    """Those that a script makes or a spec declares are not; specs elsewhere are not known."""
+    script = workspace / "packages/cart/deploy/lines.sql"
+    script.write_text(
+        "create table lines ();\ncreate role made;\n"
+        'do $$ begin create role "Made Too"; end $$;\n'
+        'grant select on lines to made, "Made Too", reader, anonymous;\n'
+        "alter table lines owner to owner_role;\ngrant helper to anonymous;\ngrant pg_monitor to made;\n"
+        "create policy p on lines to public using (true);\n"
+    )
+    spec = workspace / "environments/production.yaml"
+    spec.parent.mkdir()
+    spec.write_text(SPEC)
+    told = checked(workspace, code=0)["undeclared_roles"]
+    assert [row["role"] for row in told] == ["anonymous", "helper", "owner_role"]
+    assert {row["file"] for row in told} == {"packages/cart/deploy/lines.sql"}
+    assert "role 'anonymous'" in check(workspace).output
+    assert "role 'reader'" in check(workspace, "--path", "nowhere").output
+
+
 def test_what_is_missing_in_a_workspace_is_told(workspace: Path) -> None:
     """A module that requires one from outside is a problem, and so is a file that is not understood."""
     found = checked(workspace / "packages", code=1)
