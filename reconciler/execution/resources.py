@@ -37,9 +37,9 @@ class Resources:
     `secret` gives what a reference of the spec leads to;
     `standing`, by database, drift that stood when this was planned; `planned_from`, by database, what the
     plan takes for deployed; `reverts`, by change id, how changes are taken back. `repeats`: somebody agreed
-    that what may have run already of an interrupted script is run again. `say` is told
-    what the scripts of a step said. `remarks` gains what people are told
-    of an operation that was done.
+    that what may have run already of an interrupted script is run again. `say` is told what the scripts of a
+    step said. `remarks` gains what people are told of an operation that was done. `spare` gives a connection
+    to a database that was used to read it and that nobody needs any more, where there is one.
     """
 
     dsn: Dsn
@@ -59,6 +59,7 @@ class Resources:
     urgent: Callable[[], None] | None = None
     secret: Callable[[SecretReference], str] | None = None
     say: Callable[[AnyStep, str], None] | None = None
+    spare: Callable[[str], Awaitable[Connection | None]] | None = None
     interference: Interference = field(default_factory=Interference)
     sessions: dict[str, DatabaseSession] = field(default_factory=dict)
     opening: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class Resources:
                     limits=self.limits,
                     install_tracking=database in self.unprepared,
                     confirm=partial(self._confirm, database),
+                    holder=await self.spare(database) if self.spare is not None else None,
                 )
                 session.urgent = self.urgent
                 session.standing = self.standing.get(database, {})

@@ -155,20 +155,22 @@ async def open_session(
     limits: Limits,
     install_tracking: bool,
     confirm: Callable[[Connection], Awaitable[None]] | None = None,
+    holder: Connection | None = None,
 ) -> DatabaseSession:
-    """Take the fence of a database and open it for writing.
+    """Take the fence of a database and open it for writing, over `holder` where one is given.
 
     `confirm` raises unless the operation is still the owner's and its plan still fits what is there. It is
     asked once the fence is ours, before anything is marked: who loses the operation later loses the fence
     first, and who lost it before must not write with a fence taken late.
     Raises FenceBusy where another writer holds it, DatabaseUnavailable where it cannot be reached.
     """
-    opened: list[Connection] = []
+    opened: list[Connection] = [] if holder is None else [holder]
     try:
-        holder = await connect(
-            dsn, database=database, role="fence", connect_timeout_s=limits.connect_timeout_s
-        )
-        opened.append(holder)
+        if holder is None:
+            holder = await connect(
+                dsn, database=database, role="fence", connect_timeout_s=limits.connect_timeout_s
+            )
+            opened.append(holder)
         if install_tracking:
             await install.install(holder)
         fence = await Fence.acquire(holder, owner, deadline_s=limits.fence_wait_s)

@@ -25,7 +25,7 @@ from reconciler.planner import tasks
 from reconciler.planner.reads import StateReader
 from reconciler.planner.shared import Shared
 from reconciler.planner.view import Parsing, Resolving, Restrict, SourceView
-from reconciler.postgres.connection import Connections, Dsn
+from reconciler.postgres.connection import Connection, Connections, Dsn
 from reconciler.snapshot.probe import ALGORITHM
 from reconciler.source.repository import Repository
 from reconciler.source.tree import SourceTree
@@ -116,6 +116,7 @@ class Planner:
         self._parsing = Parsing(restrict=restrict or (lambda _source, parsed: parsed))
         self._resolving = Resolving(verdicts=verdicts)
         self._resolve_secret = resolve_secret
+        self._connections = connections
         self._limits = limits
         self._emit = emit
         self._views: OrderedDict[tuple[str, str], SourceView] = OrderedDict()
@@ -137,6 +138,10 @@ class Planner:
     def secret(self, reference: SecretReference) -> str:
         """A secret that a spec refers to; raises NotFound without quoting anything of it."""
         return self._resolve_secret(reference)
+
+    async def spare(self, dsn: Dsn, database: str) -> Connection | None:
+        """A connection that served to read a database, for whoever writes to it next, where one is idle."""
+        return await self._connections.take_out(dsn, database=database, role="fence")
 
     async def view(self, source: str, commit: str) -> SourceView:
         """A commit, read and parsed once; fetched first where another daemon was quicker to have it."""

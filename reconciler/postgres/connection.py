@@ -211,6 +211,18 @@ class Connections:
         finally:
             await self._put_back(place, held, usable=usable, reset=not self_contained)
 
+    async def take_out(self, dsn: Dsn, *, database: str | None = None, role: str) -> Connection | None:
+        """Give an idle connection away for good, named for its owner; None where none is there that answers.
+
+        Whoever has just read a database spares a connection, and the server what it learnt of its catalog.
+        """
+        while shelf := self._idle.get((dsn, database)):
+            held = shelf[-1]
+            self._pick_up(held)
+            if await _prepared_or_closed(held.connection, role):
+                return held.connection
+        return None
+
     async def close(self) -> None:
         """Close everything idle; what is lent is closed when it comes back."""
         self._closed = True

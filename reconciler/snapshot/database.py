@@ -113,8 +113,9 @@ class Glance:
 
     async def send_first(self) -> None:
         """Ask for facts and probe."""
-        self._facts_cursor = await self._connection.execute(QUERIES["database_facts"], prepare=False)
-        self._probe_cursor = await self._connection.execute(QUERIES["probe"], prepare=False)
+        # Who goes on to write asks both again on the same connection: planning them is most of their cost.
+        self._facts_cursor = await self._connection.execute(QUERIES["database_facts"], prepare=True)
+        self._probe_cursor = await self._connection.execute(QUERIES["probe"], prepare=True)
 
     async def send_second(self) -> None:
         """Ask for the identity of the cluster, where this role may."""
@@ -137,7 +138,7 @@ class Glance:
 
 async def _read_once(connection: Connection, known_probe: str | None, beside: Borrow | None) -> LiveDatabase:
     async with reading(connection):
-        facts_cursor = await connection.execute(QUERIES["database_facts"], prepare=False)
+        facts_cursor = await connection.execute(QUERIES["database_facts"], prepare=True)
         probe_cursor = await connection.execute(QUERIES["probe"], prepare=True)
         facts = await facts_cursor.fetchone()
         digest = await probe_cursor.fetchone()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from reconciler.control import approvals, claims, environments, intents, transitions
@@ -366,6 +367,7 @@ class Attempt:
             forget=forget,
             confirm=confirm,
             urgent=self._running.urgent,
+            spare=partial(self._tools.planner.spare, dsn),
             secret=self._tools.planner.secret,
             say=self._journal.said,
             interference=self._tools.interference,
