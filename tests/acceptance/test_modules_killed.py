@@ -49,7 +49,7 @@ class Shop:
         self._config.write_text(
             f"state_dir: {json.dumps(str(folder / 'state'))}\nlisten: 127.0.0.1:1\n"
             "control: {dsn: {env: RECONCILER_CONTROL_DSN}}\n"
-            "limits: {attempts: 60, retry_base: 0.2, retry_ceiling: 1}\n"
+            "limits: {attempts: 60, retry_base: 0.1, retry_ceiling: 0.2}\n"
             f"sources: [{{name: shop, url: {json.dumps(str(repository.path))}, branch: main}}]\n"
         )
 
@@ -74,6 +74,12 @@ class Shop:
             ((found,),) = self._connection.execute("select count(*) from reconciler.changes").fetchall()
             return int(found)
         return 0
+
+    def backends(self) -> set[int]:
+        """Of the commands, in the database."""
+        query = "select pid from pg_stat_activity where application_name like 'reconciler/%'"
+        rows = self.server.run(f"{query} and datname = '{self.database}'")
+        return {pid for (pid,) in rows}
 
     def deployed(self) -> list[str]:
         """What is recorded, which is what is there."""
@@ -185,11 +191,14 @@ def test_a_deploy_killed_at_twenty_moments(shop: Shop) -> None:
     shop.server.create_database(shop.database)
     with shop.barriers(UP) as opened:
         for part, moment in enumerate(moments(UP)):
+            left = shop.backends()
             command = shop.begin(*DEPLOY)
+            # What the server still does for the one before goes no further than the barrier.
+            soon(lambda ghosts=left: not ghosts & shop.backends(), command)  # type: ignore[misc]
+            opened(part - 1)
             soon(lambda least=moment: shop.count() >= least, command)  # type: ignore[misc]
             command.kill()
             assert moment <= len(shop.deployed()) < UP * (part + 1)
-            opened(part)
     shop.run(*DEPLOY)
     assert shop.deployed() == list(CHANGES)
     assert shop.told() == {"deploy": len(CHANGES)}
@@ -200,12 +209,13 @@ def test_a_revert_killed_at_four_moments(shop: Shop) -> None:
     shop.run(*DEPLOY)
     with shop.barriers(DOWN) as opened:
         for part, moment in enumerate(moments(DOWN)):
+            ghosts, left = shop.backends(), len(CHANGES) - moment
             command = shop.begin(*REVERT, "--all")
-            left = len(CHANGES) - moment
+            soon(lambda ghosts=ghosts: not ghosts & shop.backends(), command)  # type: ignore[misc]
+            opened(4 - part)
             soon(lambda most=left: shop.count() <= most, command)  # type: ignore[misc]
             command.kill()
             assert DOWN * (3 - part) < len(shop.deployed()) <= left
-            opened(3 - part)
     shop.run(*REVERT, "--all")
     assert shop.deployed() == []
     assert shop.told() == {"deploy": len(CHANGES), "revert": len(CHANGES)}
