@@ -111,7 +111,8 @@ async def reverting(
     why_not = _why_not(owner)
     if part.changes and why_not is not None:
         part = replace(part, changes=(), blocked=(why_not,))
-    owner = replace(owner, need=owner.need if part.changes else None, extensions=(), diverged=(), blocked=())
+    need = owner.need if part.changes else None
+    owner = replace(owner, need=need, roles=(), extensions=(), diverged=(), blocked=())
     return Diff(databases=(owner,), modules=(), reverts=(part,))
 
 
@@ -135,6 +136,7 @@ async def adopting(tracked: TrackedState, diff: Diff, task: ModuleTask, look: Lo
         replace(
             part,
             need=part.need if part.desired.database in written else None,
+            roles=(),
             extensions=(),
         )
         for part in diff.databases

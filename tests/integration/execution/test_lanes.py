@@ -2,8 +2,8 @@
 
 from reconciler.execution.lanes import edges, lanes
 from reconciler.plan.hazards import Hazard, HazardCode
-from reconciler.plan.steps import AnyStep, CreateExtension, DeployChange, StepKind, TakeBaseLine
-from reconciler.state.desired import DesiredState
+from reconciler.plan.steps import AnyStep, CreateExtension, CreateRole, DeployChange, StepKind, TakeBaseLine
+from reconciler.state.desired import DesiredRole, DesiredState
 from tests.plugins.states import change, database, desired, module
 
 
@@ -22,6 +22,17 @@ def step(component: str, name: str, *, place: str = "shop", outside: bool = Fals
         script="",
         script_hash="",
         transaction="change",
+    )
+
+
+def role(component: str, name: str, *, place: str) -> CreateRole:
+    return CreateRole(
+        id=f"{component}/{name}",
+        kind=StepKind.CREATE_ROLE,
+        component=component,
+        identity=f"role {name}",
+        database=place,
+        role=name,
     )
 
 
@@ -89,3 +100,29 @@ def test_databases_have_edges_of_their_own() -> None:
     """`after` between databases stays as it is."""
     places = [database(component=name, database=name, after=("x",) if name == "y" else ()) for name in "xy"]
     assert edges((), desired(databases=places)) == {}
+
+
+def test_who_needs_a_role_waits_for_who_makes_it() -> None:
+    """A role is the server's: other databases, and modules of a database with nothing to do, wait for it."""
+    reader = (DesiredRole(name="reader"),)
+    wanted = desired(
+        module(change("a"), component="a", project="a", database="two", database_component="db-two"),
+        module(change("b"), component="b", project="b", database="three", database_component="db-three"),
+        databases=[
+            database(component="db-one", database="one", roles=reader),
+            database(component="db-two", database="two", roles=reader),
+            database(component="db-three", database="three"),
+        ],
+    )
+    steps = [
+        role("db-one", "reader", place="one"),
+        step("db-two", "x", place="two"),
+        step("a", "a", place="two"),
+        step("b", "b", place="three"),
+    ]
+    assert edges(steps, wanted) == {
+        "db-one": (),
+        "db-two": ("db-one",),
+        "a": ("db-two", "db-one"),
+        "b": (),
+    }

@@ -10,7 +10,9 @@ import pytest
 from reconciler.execution import roles
 from reconciler.execution.roles import NewRole, create_role
 from reconciler.execution.session import Limits, open_session
+from reconciler.state.task import ModuleTask, TaskVerb
 from reconciler.tracking.fence import FenceOwner
+from tests.integration.worker.test_module_by_hand import run
 from tests.integration.worker.test_worker_operations import ended, said
 from tests.plugins.postgres import Server
 from tests.plugins.site import Process, Site
@@ -111,6 +113,22 @@ async def test_a_role_that_is_there_is_left_as_it_is(site: Site, named: Roles) -
     site.repository.commit(site.spec())
     await process.look()
     assert named.there() == {"admin": (True, False, [])}
+
+
+async def test_a_revert_by_hand_makes_no_role(site: Site, named: Roles) -> None:
+    """Only the module is taken back; a role that somebody dropped is for a pass or a deploy to make."""
+    files = spec(site, f"[{named('user')}]", more="  policy: {mode: observe}\n")
+    process = await up(site, files, {"a": "create table a ();"})
+    deploy = ModuleTask(verb=TaskVerb.DEPLOY, module="shop-schema", createdb=True)
+    assert await run(process, deploy) == ["completed"]
+    named.drop()
+    revert = ModuleTask(verb=TaskVerb.REVERT, module="shop-schema", everything=True)
+    site.repository.commit({"modules/shop/revert/a.sql": "drop table a;"})
+    await process.look()
+    assert await run(process, revert) == ["completed"]
+    assert named.there() == {}
+    assert await run(process, deploy) == ["completed"]
+    assert named.there() == {"user": (False, False, [])}
 
 
 async def test_a_missing_secret_is_told_by_its_name(site: Site, named: Roles) -> None:
