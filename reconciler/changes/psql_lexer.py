@@ -66,7 +66,10 @@ def may_need_psql(text: str) -> bool:
     """Say whether anything in a text looks as if only psql understood it; false is sure, true is not."""
     # Most scripts begin with a comment like `-- Deploy project:change to pg`, which uses no variable.
     blank = _BLANK.match(text)
-    return _HINTS.search(text, blank.end() if blank is not None else 0) is not None
+    start = blank.end() if blank is not None else 0
+    if text.find(":", start) < 0 and text.find("\\", start) < 0 and "stdin" not in text.lower():
+        return False
+    return _HINTS.search(text, start) is not None
 
 
 def names_in(text: str) -> frozenset[str]:

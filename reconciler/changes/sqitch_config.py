@@ -14,6 +14,7 @@ _SECTION = re.compile(r'\[[ \t]*([A-Za-z0-9.-]+)(?:[ \t]+"((?:[^"\\]|\\.)*)")?[ 
 _SETTING = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)[ \t]*(?:=[ \t]*(.*))?")
 _PIECE = re.compile(r'"((?:[^"\\]|\\.)*)"|\\(.)|([#;].*)|([^"\\#;]+)|(.)')
 _BACKSLASH = re.compile(r"\\(.)")
+_UNEVEN = re.compile(r"/[./]|/$")
 _VARIABLES = ".variables"
 _LETTERS = {"n": "\n", "t": "\t", "b": "\b"}
 
@@ -34,7 +35,11 @@ class ScriptPlaces:
 
     def script(self, kind: str, change: Change, name: str) -> str:
         """Return the file of a script of a change under one of its names."""
-        return posixpath.normpath(posixpath.join(self.directory(kind, change), f"{name}.{self.extension}"))
+        directory, file = self.directory(kind, change), f"{name}.{self.extension}"
+        if directory not in ("", ".") and not file.startswith(("/", ".")) and not _UNEVEN.search(file):
+            # As nearly all are; directories are brought into this form already.
+            return f"{directory}/{file}"
+        return posixpath.normpath(posixpath.join(directory, file))
 
 
 def places(module: str, settings: Mapping[str, str] | None = None) -> ScriptPlaces:
