@@ -113,11 +113,14 @@ class Fetcher:
         return good.commit if good is not None else None
 
     def _is_unmoved(self, good: Good) -> bool:
-        """Whether the source needs no asking: a fixed commit, or a local ref that stands where it stood."""
-        if not self._is_proven or self._mirror.flaw() is not None:
+        """Whether the source needs no asking: a fixed commit, or a local ref that stands where it stood.
+
+        Whoever asks reads the commit next, and what is damaged is found and replaced there.
+        """
+        if self._mirror.flaw() is not None:
             return False
         if address.is_commit_id(self._ref):
-            return good.commit.id == self._ref
+            return self._is_proven and good.commit.id == self._ref
         if self._place.path is None:
             return False
         folder = local.find(Path(self._place.path))
