@@ -125,12 +125,26 @@ def test_status_before_and_after(modules: Modules) -> None:
     assert "no module 'shcema'" in modules("module", "status", "production", "shcema").stderr
 
 
+def test_status_of_what_is_blocked_or_cannot_be_read(modules: Modules) -> None:
+    """What misses a requirement, and what nobody can read, has a code of its own, and says why."""
+    modules.shop("t1")
+    plan = "%project=shop\n\nt1 [gone:x] 2026-01-05T09:00:00Z A <a@example.com>\n"
+    modules.repository.commit({"modules/shop/sqitch.plan": plan}, "Require what is not there")
+    blocked = modules("module", "status", "production")
+    assert blocked.exit_code == 5, blocked.output
+    assert "missing required changes: 'gone:x'" in blocked.output
+    modules.environ["SHOP_DSN"] = "host=127.0.0.1 port=1 user=nobody"
+    for command, code in (("status", 5), ("check", 1), ("verify", 1)):
+        unread = modules("module", command, "production")
+        assert (command, unread.exit_code) == (command, code), unread.output
+
+
 def test_check_lists_all_that_differs(modules: Modules) -> None:
     """Every divergence of every module is told, allowed ones too, and what is only formatted is none."""
     modules.shop("t1", "t2", "t3", "t4")
     modules.deploy()
     assert modules("module", "check", "production").exit_code == 0
-    scripts = {name: TABLE.format(name=name) for name in ("t1", "t9", "t3", "t4")}
+    scripts = {name: TABLE.format(name=name) for name in ("t1", "t9", "t4", "t3")}
     scripts["t1"] = "CREATE TABLE public.t1 (id text);"
     scripts["t3"] = f"-- laid out anew\n{scripts['t3']}\n"
     modules.plan("shop", scripts, note="another note")
@@ -140,9 +154,10 @@ def test_check_lists_all_that_differs(modules: Modules) -> None:
     assert [line.partition(" (")[0] for line in told] == [
         "change t1 edited",
         "change t2 missing",
+        "change t3 reordered",
         "change t9 inserted",
     ]
-    modules.spec(", divergence: {edited: allow, missing: allow, inserted: allow}")
+    modules.spec(", divergence: {edited: allow, missing: allow, inserted: allow, reordered: allow}")
     modules.repository.commit({}, "Allow it")
     answer = modules.json("module", "check", "production")
     rows = answer["deployments"][0]["modules"][0]["diverged"]
