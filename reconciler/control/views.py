@@ -6,7 +6,7 @@ from typing import Any
 from reconciler.control.sql import Row, at_once, key, many, one, telling
 from reconciler.errors import NotFound
 from reconciler.postgres.connection import Connection
-from reconciler.rollout.outlook import Around, outlook
+from reconciler.rollout.outlook import Around, outlook, replaced_by
 from reconciler.rollout.states import OperationState, RolloutState
 from reconciler.rollout.status import (
     ApprovalStatus,
@@ -50,7 +50,12 @@ async def read_rollouts(
     for row in operations:
         own.setdefault(row.pop("rollout"), []).append(_operation(row))
     return tuple(
-        _rollout(row, operations=tuple(own.get(row["id"], ())), counts=counts.get(row["id"], {}))
+        _rollout(
+            row,
+            operations=tuple(own.get(row["id"], ())),
+            counts=counts.get(row["id"], {}),
+            replaced_by=replaced_by(own.get(row["id"], ())),
+        )
         for row in rows
     )
 

@@ -1,6 +1,6 @@
 """What each operation of a rollout waits for, and what a person can do next; it reads nothing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -36,9 +36,13 @@ def outlook(rollout: RolloutStatus, around: Around) -> RolloutStatus:
     )
     held = _Held(rollout, policy, around)
     operations = tuple(replace(one, waits_for=held.why(one)) for one in rollout.operations)
-    replaced_by = dict.fromkeys(one.superseded_by for one in operations if one.superseded_by is not None)
-    whole = replace(rollout, operations=operations, replaced_by=tuple(replaced_by))
+    whole = replace(rollout, operations=operations, replaced_by=replaced_by(operations))
     return replace(whole, next=tuple(_next(whole, policy, around)))
+
+
+def replaced_by(operations: Iterable[OperationStatus]) -> tuple[str, ...]:
+    """The rollouts that took the place of operations."""
+    return tuple(dict.fromkeys(one.superseded_by for one in operations if one.superseded_by is not None))
 
 
 class _Held:
