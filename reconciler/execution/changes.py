@@ -51,16 +51,18 @@ async def deploy(
     Raises StepFailed with file and line, LockNotAcquired after the last try, or what `progress` raises.
     """
     identity = ModuleIdentity(project=module.project, component=module.component, uri=module.uri)
-    phrases = Phrases(session, actor)
+    phrases, shared = Phrases(session, actor), module.transaction is TransactionMode.MODULE
     work = Work(
         program=_program,
         pieces=partial(_pieces, phrases, identity),
-        explain=lambda change, cause: explain(session, identity, change, cause, actor),
+        explain=lambda change, cause: explain(
+            session, identity, change, cause, actor, at_end=shared and change is changes[-1]
+        ),
         done=progress.done,
         told=progress.recorded,
     )
     row = Row(session, phrases, changes, work)
-    if module.transaction is TransactionMode.MODULE:
+    if shared:
         await _forecast_locks(session, module, changes)
         await with_lock_retries(session, partial(row.in_one, len(changes)), progress.safe_point)
         return

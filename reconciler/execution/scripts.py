@@ -106,13 +106,18 @@ async def explain(
     change: DesiredChange,
     error: ScriptFault | psycopg.Error,
     actor: Actor,
+    *,
+    at_end: bool = False,
 ) -> ReconcilerError:
-    """Turn a driver's error into ours: transient ones to be tried again, the others recorded and final."""
+    """Turn a driver's error into ours: transient ones to be tried again, the others recorded and final.
+
+    `at_end`: `change` ends a transaction of several; whose it is that no script failed with, nobody knows.
+    """
     cause = error.error if isinstance(error, ScriptFault) else error
     change = error.change if isinstance(error, ScriptFault) else change
-    doing = (
-        f"deploying change '{change.name}' of module '{identity.project}' to database '{session.database}'"
-    )
+    unknown = at_end and not isinstance(error, ScriptFault)
+    what = "ending the transaction of all changes up to" if unknown else "deploying change"
+    doing = f"{what} '{change.name}' of module '{identity.project}' to database '{session.database}'"
     place = place_of(error)
     where = f" at {place[0]}:{place[1]}" if place else ""
     if (is_transient(cause) and not _writes_in_verify(error, cause)) or session.writer.closed:
