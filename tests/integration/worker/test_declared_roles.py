@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 import psycopg
 import pytest
 
+from reconciler.errors import StepFailed
 from reconciler.execution import roles
 from reconciler.execution.roles import NewRole, create_role
 from reconciler.execution.session import Limits, open_session
+from reconciler.postgres.connection import Dsn
 from reconciler.state.task import ModuleTask, TaskVerb
 from reconciler.tracking.fence import FenceOwner
 from tests.integration.worker.test_module_by_hand import run
@@ -48,7 +50,8 @@ class Roles:
         }
 
     def drop(self) -> None:
-        for name in self.there():
+        # Who granted something is dropped after it.
+        for name in sorted(self.there(), key=lambda each: each == "creator"):
             self.server.run(f"drop role {self(name)}")
 
 
@@ -200,6 +203,30 @@ async def test_the_password_leaves_as_a_verifier(site: Site, named: Roles, datab
     text = psycopg.conninfo.make_conninfo(site.server.text(), user=named("admin"), password=PASSWORD)
     with contextlib.closing(psycopg.connect(text)) as connection:
         assert connection.info.user == named("admin")
+
+
+async def test_who_is_no_superuser_may_make_roles(site: Site, named: Roles, database_of: str) -> None:
+    """CREATEROLE is enough for what it may give; else the error says what is lacking, and nothing stays."""
+    session = await open_session(site.server.dsn, database_of, OWNER, limits=Limits(), install_tracking=True)
+    await session.finish()
+    creator = named("creator")
+    site.server.run(f"create role {creator} login createrole password 'x'")
+    site.server.run(f"grant reconciler_tracking to {creator}")
+    dsn = Dsn(psycopg.conninfo.make_conninfo(site.server.text(), user=creator, password="x"))
+    session = await open_session(dsn, database_of, OWNER, limits=Limits(), install_tracking=False)
+    try:
+        await create_role(session, dsn, NewRole(name=named("user")), password=None)
+        wanted = NewRole(name=named("admin"), attributes=("login",), member_of=(named("user"),))
+        await create_role(session, dsn, wanted, password=PASSWORD)
+        assert named.there()["admin"] == (True, False, ["user"])
+        more = NewRole(name=named("more"), attributes=("bypassrls",))
+        with pytest.raises(StepFailed) as caught:
+            await create_role(session, dsn, more, password=PASSWORD)
+        assert "ADMIN OPTION" in str(caught.value.hint)
+        assert PASSWORD not in str(caught.value)
+        assert "more" not in named.there()
+    finally:
+        await session.abandon()
 
 
 @pytest.fixture
