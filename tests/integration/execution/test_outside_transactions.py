@@ -392,6 +392,42 @@ async def test_revert_scripts_run_outside_too(session: DatabaseSession) -> None:
     assert await rows(session, "select to_regclass('public.t')") == [(None,)]
 
 
+async def test_connection_lost_while_a_revert_drops_concurrently(
+    session: DatabaseSession, postgres_server: Server, fresh_database: str, database_dsn: Dsn
+) -> None:
+    """Its record stays until the next attempt, which finishes the drop and forgets the change then."""
+    await deploy(session, change("a", text=TABLE), script(INDEX))
+    told: list[str] = []
+
+    async def done() -> None:
+        told.append("done")
+
+    steps = reverts.Steps(done=done, safe_point=go_on)
+    wanted = [to_revert("i", "drop index concurrently t_b"), to_revert("a", "drop table t")]
+    other = await connect(database_dsn, role="reader", autocommit=False)
+    watcher = await connect(database_dsn, role="watcher")
+    try:
+        await other.execute("lock table public.t in row exclusive mode")
+        running = asyncio.create_task(reverts.revert(session, wanted, ACTOR, steps))
+        await until(watcher, INVALID)
+        await watcher.execute("select pg_terminate_backend(%s, 20000)", [session.writer_backend])
+        with pytest.raises(DatabaseUnavailable):
+            await running
+        assert (await deployed(session), told) == (["a", "i"], [])
+        await session.abandon()
+        again = await opened_anew(postgres_server, fresh_database)
+        try:
+            await other.rollback()
+            await reverts.revert(again, wanted, ACTOR, steps)
+            assert (await deployed(again), told) == ([], ["done", "done"])
+            assert await read_unfinished(again.holder) == {}
+        finally:
+            await again.abandon()
+    finally:
+        await other.close()
+        await watcher.close()
+
+
 async def noted(session: DatabaseSession, wanted: ToRevert, transaction_id: str | None = None) -> None:
     """Stand where a process stands that dies in the first part of a revert script."""
     assert wanted.script is not None
