@@ -20,6 +20,7 @@ LOOKED_INTO_MAX = 3
 DEPLOYMENTS_SHOWN = 50
 """Deployments that are shown; of more, those that need a look, and the others as numbers."""
 WAITS_SHOWN = 20
+CAUSES_SHOWN = 20
 
 
 def add(app: typer.Typer) -> None:
@@ -238,7 +239,7 @@ def _doing(row: Json, now: datetime) -> str:
     if row.get("steps_total") is not None:
         told += f" {row['steps_done']}/{row['steps_total']}, rollout {row['rollout']}"
     if row.get("current"):
-        told += f", {row['current']}, since {ago(row['current_since'], now)}"
+        told += f", {row['current']}, begun {ago(row['current_since'], now)}"
     return told
 
 
@@ -261,13 +262,13 @@ def causes(environment: Json) -> Iterator[str]:
         yield f"suspended: {printable(environment['suspended_reason'] or 'no reason given')}"
     if environment["error"] is not None:
         yield from _lines("failing", environment["error"])
-    for row in environment["deployments"]:
-        if row["unavailable"]:
-            yield from _lines(f"{row['name']} cannot be read", row["unavailable"])
-        if row["held"]:
-            yield from _lines(f"{row['name']} is held", row["held"])
-        if row.get("blocked"):
-            yield from _lines(f"{row['name']} is blocked", row["blocked"])
+    stuck = [
+        row for row in environment["deployments"] if row["unavailable"] or row["held"] or row.get("blocked")
+    ]
+    for row in stuck[:CAUSES_SHOWN]:
+        yield from _in_the_way(row)
+    if len(stuck) > CAUSES_SHOWN:
+        yield f"and {count(len(stuck) - CAUSES_SHOWN, 'more deployment')} with something in the way"
     told = environment["error"] is not None or any(
         row["held"] or row.get("blocked") for row in environment["deployments"]
     )
@@ -275,6 +276,15 @@ def causes(environment: Json) -> Iterator[str]:
         stalled = next(row for row in environment["conditions"] if row["type"] == "Stalled")
         yield from _lines("stalled", stalled["message"])
     yield from _differences(environment["deployments"])
+
+
+def _in_the_way(row: Json) -> Iterator[str]:
+    if row["unavailable"]:
+        yield from _lines(f"{row['name']} cannot be read", row["unavailable"])
+    if row["held"]:
+        yield from _lines(f"{row['name']} is held", row["held"])
+    if row.get("blocked"):
+        yield from _lines(f"{row['name']} is blocked", row["blocked"])
 
 
 def waits(rollouts: list[Json]) -> Iterator[str]:
@@ -312,14 +322,7 @@ def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
             yield "the last good commit stays applied; the source is fetched again by itself"
         else:
             yield "fix it in the source and push; check before with: reconciler validate"
-    held = [row["name"] for row in deployments if row["held"]]
-    if held:
-        failed = next((each for each in rollouts if any(_failed_on(each, row) for row in held)), None)
-        if failed is not None:
-            yield f"see why with: reconciler show {failed['id']}"
-            yield f"then push a fix, or try the same again: reconciler retry {failed['id']}"
-        else:
-            yield f"push a fix, or try the same commit again: reconciler apply {name}"
+    yield from _about_held(name, [row["name"] for row in deployments if row["held"]], rollouts)
     under_way = [each for each in rollouts if each["finished_at"] is None]
     for each in under_way:
         yield from map(printable, each.get("next") or ())
@@ -329,6 +332,18 @@ def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
         yield f"see what fails with: reconciler module verify {name}"
     if any(row["drift"] or row["diverged"] for row in deployments):
         yield f"see what differs with: reconciler diff {name}"
+
+
+def _about_held(name: str, held: list[str], rollouts: list[Json]) -> Iterator[str]:
+    if not held:
+        return
+    failed = next((each for each in rollouts if any(_failed_on(each, row) for row in held)), None)
+    if failed is None:
+        yield f"push a fix, or try the same commit again: reconciler apply {name}"
+        return
+    yield f"see why with: reconciler show {failed['id']}"
+    if failed["finished_at"] is not None:
+        yield f"then push a fix, or try the same again: reconciler retry {failed['id']}"
 
 
 def _failed_on(rollout: Json, deployment: str) -> bool:

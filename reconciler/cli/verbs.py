@@ -159,8 +159,7 @@ def approve(
     from reconciler.cli.client import connect
 
     asked = _asked((rollout, "approve"), deployment, reason, wait=wait, timeout=timeout)
-    asks = sys.stdin.isatty() and common.screen.terminal and common.output != "json"
-    if digest is None and not yes and not asks:
+    if digest is None and not yes and not _asks(common):
         raise typer.BadParameter("off a terminal, name the plan: --digest, or --yes", param_hint="--digest")
     with connect(common, needs_control=True) as backend:
         if digest is None:
@@ -175,6 +174,11 @@ def approve(
         if digest is None:
             return _nothing_waits(common, rollout)
         return _carried_out(common, backend, asked, digest=digest)
+
+
+def _asks(common: Common) -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty() and common.screen.terminal and common.output != "json"
 
 
 def _waiting(rollout: Json, deployment: str | None) -> list[Json]:
