@@ -148,6 +148,10 @@ class FenceBusy(TemporaryError):
     """Another writer holds the fence of a managed database."""
 
 
+class FenceTaken(FenceBusy):
+    """The writer that holds the fence lives and is at work: it is waited for, by nobody in particular."""
+
+
 class StateMoved(TemporaryError):
     """What a plan was made from is not what is there once the fence is ours; it is planned anew."""
 

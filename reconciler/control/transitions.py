@@ -1,6 +1,7 @@
 """Moves a claimed operation through its states and notes the progress of its steps, under its lease."""
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -10,12 +11,22 @@ from reconciler.control.events import NewEvent, append_all
 from reconciler.control.moves import Why, lock_environment, move
 from reconciler.control.rollouts import NewStep, insert_steps
 from reconciler.control.settle import settle
-from reconciler.control.sql import changing, one, run, telling
-from reconciler.errors import IllegalTransition
+from reconciler.control.sql import Row, changing, one, run, telling
+from reconciler.errors import NotFound
 from reconciler.postgres.connection import Connection
-from reconciler.rollout.states import OperationEvent, OperationState, advance
+from reconciler.rollout.states import OperationEvent, OperationState, advance, targets
 
 _NEED_ERROR = frozenset({OperationEvent.FAIL, OperationEvent.RETRY})
+
+
+class Mark(StrEnum):
+    """What came of noting something: it was written, or it was so already, by the same claim.
+
+    What is another's by now is LeaseLost, and what does not exist NotFound: three answers nobody mixes up.
+    """
+
+    WRITTEN = "written"
+    ALREADY = "already"
 
 
 async def transition(
@@ -26,33 +37,47 @@ async def transition(
     reason: str | None = None,
     error: Mapping[str, Any] | None = None,
     delay_s: float | None = None,
+    waits: bool = False,
 ) -> OperationState:
     """Move the operation and everything that follows from it, in one transaction; gives its new state.
 
-    LeaseLost where the operation is another's; IllegalTransition where its state does not take the event.
+    `waits`: it is tried again only because another was at work in its database, which costs no attempt.
+    Raises what `mark` raises.
     """
     if error is None and event in _NEED_ERROR:
         error = {"what": None, "where": None, "why": reason, "next": None, "sqlstate": None}
+    why = Why(reason=reason, error=error, delay_s=delay_s or 0.0, waits=waits)
+    return (await mark(connection, claim, event, why))[0]
+
+
+async def mark(
+    connection: Connection, claim: Claim, event: OperationEvent, why: Why
+) -> tuple[OperationState, Mark]:
+    """Move the operation; saying the same again changes nothing, not even a time, and `Mark` tells it.
+
+    LeaseLost where the operation is another's, NotFound where there is none; IllegalTransition where its
+    state does not take the event.
+    """
     async with changing(connection, f"moving operation {claim.operation} ({event.value})"):
         await lock_environment(connection, claim.environment)
-        why = Why(reason=reason, error=error, delay_s=delay_s or 0.0)
         moved = await move(connection, [int(claim.operation)], event, why, lease_token=claim.lease_token)
         if not moved:
-            raise await _refusal(connection, claim, event)
+            return await _already(connection, claim, event), Mark.ALREADY
         await settle(connection, claim.environment, moved, quiet=True)
-        return moved[0].after
+        return moved[0].after, Mark.WRITTEN
 
 
-async def _refusal(connection: Connection, claim: Claim, event: OperationEvent) -> Exception:
-    """Why a move did not happen: the lease is gone, or the table of states forbids it."""
+async def _already(connection: Connection, claim: Claim, event: OperationEvent) -> OperationState:
+    """The state of the operation if this claim brought it there before; else why it did not move."""
     row = await one(connection, "operation_state", id=int(claim.operation))
-    if row is None or row["lease_token"] != claim.lease_token:
-        return lease_lost(claim)
-    try:
-        advance(OperationState(row["state"]), event)
-    except IllegalTransition as error:
-        return error
-    return lease_lost(claim)
+    if row is None:
+        raise NotFound(f"there is no operation {claim.operation}")
+    state = OperationState(row["state"])
+    if row["lease_token"] == claim.lease_token:
+        advance(state, event)
+    elif row["settled_token"] == claim.lease_token and state in targets(event).values():
+        return state
+    raise lease_lost(claim)
 
 
 async def replace_plan(
@@ -90,8 +115,8 @@ async def replace_plan(
         await append_all(connection, [event])
 
 
-async def step_started(connection: Connection, claim: Claim, step_id: str) -> None:
-    """Note that a step runs."""
+async def step_started(connection: Connection, claim: Claim, step_id: str) -> Mark:
+    """Note that a step runs; when it first did stays as it is. LeaseLost or NotFound as for `transition`."""
     with telling(f"noting the progress of operation {claim.operation}"):
         row = await one(
             connection,
@@ -100,15 +125,14 @@ async def step_started(connection: Connection, claim: Claim, step_id: str) -> No
             lease_token=claim.lease_token,
             step=step_id,
         )
-    if row is None or row["count"] == 0:
-        raise lease_lost(claim)
+    return _mark(claim, row, [step_id])
 
 
 async def step_finished(
     connection: Connection, claim: Claim, step_id: str, state: str, reason: str | None = None
-) -> None:
-    """Note that a step ended as `done`, `skipped` or `failed`."""
-    await _finish(connection, claim, [step_id], state, reason)
+) -> Mark:
+    """Note that a step ended as `done`, `skipped` or `failed`; one that did so already keeps its time."""
+    return await _finish(connection, claim, [step_id], state, reason)
 
 
 async def step_said(connection: Connection, claim: Claim, step_id: str, text: str) -> None:
@@ -124,15 +148,14 @@ async def step_said(connection: Connection, claim: Claim, step_id: str, text: st
         )
 
 
-async def finish_many(connection: Connection, claim: Claim, step_ids: Sequence[str]) -> None:
+async def finish_many(connection: Connection, claim: Claim, step_ids: Sequence[str]) -> Mark:
     """Note that steps are done, as one statement."""
-    if step_ids:
-        await _finish(connection, claim, step_ids, "done", None)
+    return await _finish(connection, claim, step_ids, "done", None) if step_ids else Mark.ALREADY
 
 
 async def _finish(
     connection: Connection, claim: Claim, step_ids: Sequence[str], state: str, reason: str | None
-) -> None:
+) -> Mark:
     with telling(f"noting the progress of operation {claim.operation}"):
         row = await one(
             connection,
@@ -143,5 +166,16 @@ async def _finish(
             state=state,
             reason=reason,
         )
-    if row is None or row["count"] == 0:
+    return _mark(claim, row, step_ids)
+
+
+def _mark(claim: Claim, row: Row | None, step_ids: Sequence[str]) -> Mark:
+    assert row is not None
+    if not row["is_there"]:
+        raise NotFound(f"there is no operation {claim.operation}")
+    if not row["is_held"]:
         raise lease_lost(claim)
+    if not row["known"]:
+        named = ", ".join(f"'{step}'" for step in step_ids[:20])
+        raise NotFound(f"operation {claim.operation} on '{claim.deployment}' has no step {named}")
+    return Mark.WRITTEN if row["written"] else Mark.ALREADY

@@ -34,12 +34,14 @@ class Limits:
     """Limits of one write, in seconds; `statement_timeout_s` 0 means none.
 
     `lock_attempts` bounds how often a change that did not get its locks is tried anew in one go.
+    `fence_wait_s` is how long the end of a predecessor is waited for, `patience_s` another that is at work.
     """
 
     lock_timeout_s: float = 2.0
     statement_timeout_s: float = 0.0
     lock_attempts: int = 5
     fence_wait_s: float = 15.0
+    patience_s: float = 1.0
     connect_timeout_s: float = 10.0
 
 
@@ -162,7 +164,7 @@ async def open_session(
     `confirm` raises unless the operation is still the owner's and its plan still fits what is there. It is
     asked once the fence is ours, before anything is marked: who loses the operation later loses the fence
     first, and who lost it before must not write with a fence taken late.
-    Raises FenceBusy where another writer holds it, DatabaseUnavailable where it cannot be reached.
+    Raises FenceTaken where another writer is at work, DatabaseUnavailable where it cannot be reached.
     """
     opened: list[Connection] = [] if holder is None else [holder]
     try:
@@ -173,7 +175,9 @@ async def open_session(
             opened.append(holder)
         if install_tracking:
             await install.install(holder)
-        fence = await Fence.acquire(holder, owner, deadline_s=limits.fence_wait_s)
+        fence = await Fence.acquire(
+            holder, owner, deadline_s=limits.fence_wait_s, patience_s=limits.patience_s
+        )
         if confirm is not None:
             await _confirmed(fence, holder, confirm)
         writer, writer_backend = await _open_writer(dsn, database, limits, fence)

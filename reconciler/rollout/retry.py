@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+WAITS_MAX = 1000
+"""How often in a row an operation gives its worker back at no cost: for hours, and not for ever."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryDecision:
@@ -41,3 +44,21 @@ def decide(
         delay_s=delay_s,
         reason=f"attempt {attempts} of {budget} failed for a reason that may pass",
     )
+
+
+def wait_again(*, waits: int, jitter: float, base_s: float = 0.5, ceiling_s: float = 15.0) -> float | None:
+    """Seconds after which an operation looks again whether its database is free; None where it waited enough.
+
+    `waits` is how often in a row it did already. It holds no worker meanwhile and spends no attempt; once it
+    waited enough, an attempt that finds the database taken counts as one that failed.
+    """
+    if waits >= WAITS_MAX:
+        return None
+    return decide(
+        transient=True,
+        attempts=waits + 1,
+        budget=waits + 2,
+        jitter=jitter,
+        base_s=base_s,
+        ceiling_s=ceiling_s,
+    ).delay_s

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
-from reconciler.errors import DatabaseUnavailable, FenceBusy, PermanentError, ReconcilerError
+from reconciler.errors import DatabaseUnavailable, FenceBusy, FenceTaken, PermanentError, ReconcilerError
 from reconciler.postgres.connection import Connection
 from reconciler.tracking.errors import translate
 from reconciler.tracking.sql import QUERIES
@@ -78,18 +78,21 @@ class Fence:
         owner: FenceOwner,
         *,
         deadline_s: float,
+        patience_s: float | None = None,
         terminate: bool = True,
     ) -> Self:
         """Take the fence on a session of its own, which must outlive every write.
 
         Ends the backends that a predecessor of the same environment and deployment left, or anyone whose
-        session lock is gone; waits for another owner until the deadline, then raises FenceBusy naming it.
+        session lock is gone, and waits for their end until the deadline. Waits for another owner that is at
+        work for `patience_s`, or as long too, then raises FenceTaken naming it.
         """
         doing = f"taking the fence of database '{connection.info.dbname}'"
         _check_idle(connection, doing)
         try:
             await connection.execute(QUERIES["reset_session"])
-            epoch = await _poll(connection, owner, doing, deadline_s=deadline_s, terminate=terminate)
+            waits = (deadline_s, deadline_s if patience_s is None else min(patience_s, deadline_s))
+            epoch = await _poll(connection, owner, doing, waits=waits, terminate=terminate)
         except psycopg.Error as error:
             await _unlock(connection)
             raise translate(error, doing) from error
@@ -131,11 +134,12 @@ async def _poll(
     owner: FenceOwner,
     doing: str,
     *,
-    deadline_s: float,
+    waits: tuple[float, float],
     terminate: bool,
 ) -> int:
+    """Try until the fence is ours; `waits` says for how long as a successor, and beside one that lives."""
     clock = asyncio.get_running_loop()
-    deadline = clock.time() + deadline_s
+    deadline, patience = (clock.time() + wait_s for wait_s in waits)
     pause_s = _POLL_FIRST_S
     forbidden = False
     while True:
@@ -145,7 +149,7 @@ async def _poll(
         succeeds = attempt.lock_free or attempt.place == owner.place
         if terminate and succeeds and attempt.backends:
             forbidden = not await _terminate(connection, attempt.owner_epoch)
-        if clock.time() >= deadline:
+        if clock.time() >= (deadline if succeeds else patience):
             raise await _busy(connection, attempt, doing, succeeds=succeeds, forbidden=forbidden)
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 1.5, _POLL_MOST_S)
@@ -202,7 +206,8 @@ async def _busy(
             f"wait until operation '{attempt.operation}' has ended or stop it where it was started;"
             f" if that daemon is gone for good: SELECT pg_terminate_backend(pid) for {listed}"
         )
-    return FenceBusy(f"{doing}: {whose}, with backends {listed}: {reason}", hint=hint)
+    kind = FenceBusy if succeeds else FenceTaken
+    return kind(f"{doing}: {whose}, with backends {listed}: {reason}", hint=hint)
 
 
 async def _lock_holders(connection: Connection) -> list[int]:

@@ -13,7 +13,15 @@ from reconciler.control import approvals, claims, environments, intents, transit
 from reconciler.control.approvals import Approval
 from reconciler.control.claims import Claim
 from reconciler.control.install import control_id
-from reconciler.errors import LeaseLost, NotFound, PermanentError, Refused, StateMoved, TemporaryError
+from reconciler.errors import (
+    FenceTaken,
+    LeaseLost,
+    NotFound,
+    PermanentError,
+    Refused,
+    StateMoved,
+    TemporaryError,
+)
 from reconciler.events import Event, OperationMoved, TaskFailed
 from reconciler.events import LeaseLost as LeaseLostEvent
 from reconciler.execution.interference import Interference
@@ -27,7 +35,7 @@ from reconciler.plan.steps import InstallTracking, RevertChange
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
 from reconciler.planner.steps import steps_of
 from reconciler.postgres.connection import is_transient
-from reconciler.rollout.retry import decide
+from reconciler.rollout.retry import decide, wait_again
 from reconciler.rollout.states import OperationEvent, OperationState
 from reconciler.state.task import TaskVerb
 from reconciler.tracking.fence import FenceOwner
@@ -38,9 +46,11 @@ from reconciler.worker.lease import ControlAccess, Interrupted, Running
 from reconciler.worker.limits import WorkerLimits
 
 OUTCOME_PAUSE_S = 0.25
+WAIT_MOST_S = 15.0
+"""Longest pause before an operation looks again whether its database is free."""
 REPLANS_MAX = 20
 """How often an attempt may be planned anew because others wrote; then it is tried again later."""
-REST_PATIENCE_S = 5.0
+REST_PATIENCE_S = 1.0
 """How long an attempt waits for another writer before it plans; the fence waits longer."""
 REST_PAUSE_S = 0.1
 OUTCOME_PAUSE_MOST_S = 5.0
@@ -69,6 +79,7 @@ class _Outcome:
     reason: str
     error: dict[str, Any] | None = None
     delay_s: float | None = None
+    waits: bool = False
 
 
 _INTERRUPTIONS = {
@@ -153,6 +164,8 @@ class Attempt:
         """Whether a failed attempt is made again, and what people are told."""
         limits = self._tools.limits
         told = describe(error, self._journal.broken or self._journal.current)
+        if isinstance(error, FenceTaken) and (waiting := self._wait(told)) is not None:
+            return waiting
         transient = is_transient(error)
         decision = decide(
             transient=transient,
@@ -169,6 +182,18 @@ class Attempt:
         if transient:
             told = {**told, "next": f"{decision.reason}; mend the cause, then retry"}
         return _Outcome(event=OperationEvent.FAIL, reason=told["why"], error=told)
+
+    def _wait(self, told: dict[str, Any]) -> _Outcome | None:
+        """Wait for whoever is at work in the database, but not in a place here; None where it was enough."""
+        delay_s = wait_again(
+            waits=self._claim.waits,
+            jitter=random.random(),  # noqa: S311 - jitter, not a secret
+            ceiling_s=min(WAIT_MOST_S, self._tools.limits.retry_ceiling_s),
+        )
+        if delay_s is None:
+            return None
+        reason = f"waits until its database is free: {told['why']}"
+        return _Outcome(event=OperationEvent.RETRY, reason=reason, error=told, delay_s=delay_s, waits=True)
 
     async def _carry_out_planned_anew(self) -> DeploymentPlan:
         """Carry it out; where another wrote between plan and fence, plan anew at once: no attempt failed."""
@@ -416,6 +441,7 @@ class Attempt:
                 reason=outcome.reason,
                 error=outcome.error,
                 delay_s=outcome.delay_s,
+                waits=outcome.waits,
             )
         self._tools.emit(
             OperationMoved(

@@ -50,7 +50,10 @@ COMMENT ON COLUMN reconciler_control.servers.name IS 'Host and port, as connecti
 
 ALTER TABLE reconciler_control.operations
 ADD COLUMN server text CHECK (server <> ''),
-ADD COLUMN waits integer NOT NULL DEFAULT 0 CHECK (waits >= 0);
+ADD COLUMN waits integer NOT NULL DEFAULT 0 CHECK (waits >= 0),
+ADD COLUMN settled_token bigint;
+COMMENT ON COLUMN reconciler_control.operations.settled_token IS
+'Token of the claim that brought it to its state; whoever says so again is told that it is so already.';
 COMMENT ON COLUMN reconciler_control.operations.server IS
 'Server of the deployment, where it was known; operations in flight are limited for each.';
 COMMENT ON COLUMN reconciler_control.operations.waits IS

@@ -1,3 +1,6 @@
+-- noqa: disable=LT01
+-- The linter takes EXISTS in a list of columns for a function call.
+
 -- name: move_operations :many
 -- The one statement that changes states: each named operation goes from where it stands to where the table
 -- of states leads, and one that the table does not lead anywhere, or that another holds, stays.
@@ -20,6 +23,9 @@ SET
     END,
     worker = CASE
         WHEN m.after = ANY(%(in_flight)s::reconciler_control.operation_state []) THEN o.worker
+    END,
+    settled_token = CASE
+        WHEN NOT m.after = ANY(%(in_flight)s::reconciler_control.operation_state []) THEN o.lease_token
     END,
     attempts = CASE WHEN m.after = 'pending' THEN 0 ELSE o.attempts END,
     waits = CASE WHEN m.after = 'retrying' AND %(waits)s THEN o.waits + 1 ELSE 0 END,
@@ -50,7 +56,9 @@ RETURNING
 
 -- name: operation_state :one
 -- Where an operation stands and who may write for it, to say why a move was refused.
-SELECT state::text AS state, lease_token FROM reconciler_control.operations WHERE id = %(id)s;
+SELECT state::text AS state, lease_token, settled_token
+FROM reconciler_control.operations
+WHERE id = %(id)s;
 
 -- name: make_due :many
 -- Lets operations that wait for their next attempt be claimed at once.
@@ -87,44 +95,69 @@ DELETE FROM reconciler_control.steps
 WHERE operation = %(operation)s AND (state <> 'done' OR id = ANY(%(ids)s));
 
 -- name: start_step :one
--- Notes that a step runs; counts the operation if the lease is still held.
-WITH held AS (
+-- Notes that a step runs, under the lease; says whether that is held, whether there is such a step, whether it
+-- was written. The row of the operation is taken: who steals it at this moment is waited for.
+WITH held AS MATERIALIZED (
     SELECT id FROM reconciler_control.operations
     WHERE id = %(operation)s AND lease_token = %(lease_token)s
+    FOR SHARE
 ),
 written AS (
     UPDATE reconciler_control.steps AS s
     SET state = 'running', started_at = coalesce(s.started_at, clock_timestamp()), finished_at = NULL
     FROM held
     WHERE s.operation = held.id AND s.id = %(step)s AND s.state IN ('pending', 'failed')
+    RETURNING s.id
 )
-SELECT count(*) FROM held;
+SELECT
+    EXISTS (SELECT FROM held) AS is_held,
+    EXISTS (SELECT FROM reconciler_control.operations AS o WHERE o.id = %(operation)s) AS is_there,
+    (
+        SELECT count(*) FROM reconciler_control.steps AS s
+        WHERE s.operation = %(operation)s AND s.id = %(step)s
+    ) AS known,
+    (SELECT count(*) FROM written) AS written;
 
 -- name: note_said :exec
 -- Notes what the scripts of a step said, if the lease is still held.
-UPDATE reconciler_control.steps AS s
-SET said = %(said)s
-FROM reconciler_control.operations AS o
-WHERE
-    s.operation = o.id AND o.id = %(operation)s AND o.lease_token = %(lease_token)s AND s.id = %(step)s;
-
--- name: finish_steps :one
--- Notes that steps ended; counts the operation if the lease is still held.
-WITH held AS (
+WITH held AS MATERIALIZED (
     SELECT id FROM reconciler_control.operations
     WHERE id = %(operation)s AND lease_token = %(lease_token)s
+    FOR SHARE
+)
+UPDATE reconciler_control.steps AS s
+SET said = %(said)s
+FROM held
+WHERE s.operation = held.id AND s.id = %(step)s;
+
+-- name: finish_steps :one
+-- Notes that steps ended, under the lease; one that ended so already keeps its time. Says the same.
+WITH held AS MATERIALIZED (
+    SELECT id FROM reconciler_control.operations
+    WHERE id = %(operation)s AND lease_token = %(lease_token)s
+    FOR SHARE
 ),
 written AS (
     UPDATE reconciler_control.steps AS s
     SET
-        state = %(state)s,
+        state = %(state)s::reconciler_control.step_state,
         reason = %(reason)s,
         started_at = coalesce(s.started_at, clock_timestamp()),
         finished_at = clock_timestamp()
     FROM held
-    WHERE s.operation = held.id AND s.id = ANY(%(steps)s) AND s.state <> 'done'
+    WHERE
+        s.operation = held.id AND s.id = ANY(%(steps)s)
+        AND NOT s.state IN ('done', %(state)s::reconciler_control.step_state)
+    RETURNING s.id
 )
-SELECT count(*) FROM held;
+SELECT
+    EXISTS (SELECT FROM held) AS is_held,
+    EXISTS (SELECT FROM reconciler_control.operations AS o WHERE o.id = %(operation)s) AS is_there,
+    (
+        SELECT count(*) FROM reconciler_control.steps AS s
+        WHERE s.operation = %(operation)s AND s.id = ANY(%(steps)s)
+    ) AS known,
+    (SELECT count(*) FROM written) AS written;
 
 -- name: settle_steps :exec
 -- Brings the steps of operations that left flight in line with where these stand now.
