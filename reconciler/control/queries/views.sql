@@ -44,7 +44,8 @@ ORDER BY o.rollout, o.ordinal;
 -- How far operations are: steps in all and done, and the one that runs.
 SELECT
     s.operation, count(*) AS total, count(*) FILTER (WHERE s.state = 'done') AS done,
-    (array_agg(s.kind || ' ' || s.identity ORDER BY s.ordinal) FILTER (WHERE s.state = 'running'))[1] AS current,
+    (array_agg(s.kind || ' ' || s.identity ORDER BY s.ordinal) FILTER (WHERE s.state = 'running'))[1]
+    AS current,
     min(s.started_at) FILTER (WHERE s.state = 'running') AS current_since
 FROM reconciler_control.steps AS s
 WHERE s.operation = ANY(%(ids)s)
