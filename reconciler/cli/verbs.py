@@ -95,13 +95,14 @@ def retry(
     asked = _asked((rollout, "retry"), deployment, reason, wait=wait, timeout=timeout)
     with connect(common, needs_control=True) as backend:
         before = backend.rollout(rollout)
+        known = _newest(backend, str(before["environment"]))
         answer = backend.request(rollout, "retry", deployment=deployment, reason=reason)
         if answer["state"] == "failed" or not (asked.waits or backend.local):
             return _told(common, answer)
         again: Json | None = before
         if _is_over(before, deployment):
             # What has ended stays as it ended; trying again is a rollout of its own.
-            again = _next_rollout(backend, before, deployment, timeout_s=timeout)
+            again = _next_rollout(backend, (before, known), deployment, timeout_s=timeout)
         if again is None:
             return _told(common, answer)
         return _seen_through(common, backend, again, asked)
@@ -115,10 +116,20 @@ def _is_over(rollout: Json, deployment: str | None) -> bool:
     )
 
 
+def _newest(backend: Backend, environment: str) -> Json | None:
+    found = backend.rollouts(environment, limit=1)
+    return found[0] if found else None
+
+
 def _next_rollout(
-    backend: Backend, before: Json, deployment: str | None, *, timeout_s: float | None
+    backend: Backend,
+    what: tuple[Json, Json | None],
+    deployment: str | None,
+    *,
+    timeout_s: float | None,
 ) -> Json | None:
     """The rollout that tries again: the daemon's next pass records it; without a daemon we do."""
+    before, known = what
     environment = str(before["environment"])
     if backend.local:
         if backend.environment(environment)["mode"] == "approve":
@@ -134,9 +145,9 @@ def _next_rollout(
         )
     ends = time.monotonic() + min(timeout_s if timeout_s is not None else PASS_WITHIN_S, PASS_WITHIN_S)
     while time.monotonic() < ends:
-        newest = backend.rollouts(environment, limit=1)
-        if newest and newest[0]["id"] != before["id"]:
-            return newest[0]
+        newest = _newest(backend, environment)
+        if newest is not None and (known is None or newest["id"] != known["id"]):
+            return newest
         time.sleep(LOOK_EVERY_S)
     return None
 

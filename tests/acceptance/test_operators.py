@@ -1,6 +1,9 @@
 """What operators do to rollouts, from the command line, with real daemons: stopped, paused, approved."""
 
 import json
+import signal
+import subprocess
+import sys
 from typing import Any
 
 from tests.plugins.daemon import until
@@ -47,6 +50,41 @@ def deployed(fleet: Fleet, deployment: str) -> list[str]:
     return [str(row[0]) for row in rows]
 
 
+def follow(member: Member) -> subprocess.Popen[bytes]:
+    """Follow the events of the environment, whoever serves them."""
+    place = ("--config", str(member.config), "--server", member.url)
+    with (member.folder / "followed").open("wb") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "reconciler", "events", NAME, "--follow", "--output", "json", *place],
+            env=member.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            cwd=member.folder,
+        )
+
+
+def assert_followed(fleet: Fleet, member: Member, follower: subprocess.Popen[bytes]) -> None:
+    """Every event of the environment since it began to follow was told, in order and once."""
+
+    def told() -> list[int]:
+        text = (member.folder / "followed").read_text()
+        return [json.loads(line)["id"] for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def wanted() -> list[int]:
+        first = min(told(), default=0)
+        rows = fleet.control(
+            f"select id from reconciler_control.events where environment = '{NAME}' and id >= {first} "
+            "order by id"
+        )
+        return [row[0] for row in rows]
+
+    try:
+        until(lambda: told() == wanted(), "all events to be told")
+    finally:
+        follower.send_signal(signal.SIGINT)
+        follower.wait(timeout=30)
+
+
 def test_stopped_across_restarts(fleet: Fleet) -> None:
     """A stop outlives the daemons, beats a start, is known when asked twice; start goes on where it was."""
     member = fleet.member()
@@ -54,6 +92,7 @@ def test_stopped_across_restarts(fleet: Fleet) -> None:
     commit = fleet.commit(changes, fleet.spec(NAME, deployments=("eu", "us")))
     fleet.start()
     rollout = until_newer(fleet, "0")
+    follower = follow(member)
     until(lambda: "change b" in str(shown(member, rollout)["operations"][0]["current"]), "eu to be at b")
     status = member.run("status", NAME, check=False).stdout
     assert f"us (rollout {rollout}) waits for 'eu', which is running" in status
@@ -85,6 +124,7 @@ def test_stopped_across_restarts(fleet: Fleet) -> None:
         ("start", "failed", None),
         ("stop", "completed", "incident 7"),
     ]
+    assert_followed(fleet, member, follower)
 
 
 def test_paused_and_released(fleet: Fleet) -> None:
