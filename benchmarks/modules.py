@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -192,6 +192,7 @@ def measure(made: Fleet, options: argparse.Namespace, book: Book) -> None:
         for number in range(options.rounds):
             here = [one for one in everybody if takes_part(one.name, changes, number, full=options.full)]
             take_turns(made, here, changes, number, book)
+        shutil.rmtree(made.folder / chain.project)
 
 
 def measure_side_by_side(made: Fleet, options: argparse.Namespace, book: Book) -> None:
@@ -218,10 +219,15 @@ def _missing(options: argparse.Namespace) -> list[str]:
 
 
 @contextlib.contextmanager
-def _only_result(output: str) -> Iterator[None]:
-    """Keep standard output for the result where a program reads it."""
+def _only_result(output: str) -> Iterator[Callable[[str], None]]:
+    """Keep standard output for the result where a program reads it; gives what writes there."""
+    out = sys.stdout
+
+    def tell(text: str) -> None:
+        print(text, file=out, flush=True)
+
     with contextlib.redirect_stdout(sys.stderr) if output == "json" else contextlib.nullcontext():
-        yield
+        yield tell
 
 
 async def main(arguments: list[str] | None = None) -> int:
@@ -232,21 +238,28 @@ async def main(arguments: list[str] | None = None) -> int:
         )
         return 1
     book, side = Book(), Book()
-    with _only_result(options.output), tempfile.TemporaryDirectory(prefix="reconciler-benchmark-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="reconciler-benchmark-") as folder,
+        _only_result(options.output) as tell,
+    ):
         async with fleet(Path(folder)) as made:
             known = about(made)
             with others_beside(made.server_pid) as beside:
                 measure(made, options, book)
                 measure_side_by_side(made, options, side)
-    known["other_programs_cores"] = round(beside.cores, 2)
-    if options.output == "json":
-        at_once = as_json(side.figures, side_by_side.GOALS)
-        print(json.dumps({**known, **as_json(book.figures), "side_by_side": at_once}, indent=2))
-    else:
-        print(", ".join(f"{name} {value}" for name, value in known.items()), end="\n\n")
-        print(as_text(book.figures))
-        print(as_text(side.figures, side_by_side.GOALS))
+            known["other_programs_cores"] = round(beside.cores, 2)
+            # Before the end of the server and the files: what was measured is not to be lost with them.
+            tell(result(options.output, known, book, side))
     return 0
+
+
+def result(output: str, known: dict[str, Any], book: Book, side: Book) -> str:
+    """All that was measured, as people or as programs read it."""
+    if output == "json":
+        at_once = as_json(side.figures, side_by_side.GOALS)
+        return json.dumps({**known, **as_json(book.figures), "side_by_side": at_once}, indent=2)
+    said = ", ".join(f"{name} {value}" for name, value in known.items())
+    return "\n\n".join((said, as_text(book.figures), as_text(side.figures, side_by_side.GOALS)))
 
 
 if __name__ == "__main__":
