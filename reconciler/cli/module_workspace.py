@@ -101,7 +101,7 @@ def declared_roles(files: Mapping[str, bytes], environments: str) -> list[Any]:
         name: text for name, text in files.items() if name.startswith(prefix) and name.endswith(_SUFFIXES)
     }
     found: dict[str, NewRole] = {}
-    for parsed in parse_tree(specs):
+    for parsed in parse_tree(specs, files.get):
         if parsed.spec is None or not any(part.roles for part in parsed.spec.databases):
             continue
         for place in parsed.spec.deployments:

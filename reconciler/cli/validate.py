@@ -90,7 +90,7 @@ def check(root: Path, environments: str) -> Findings:
     if not specs and not problems:
         message = f"there are no environment specs in '{prefix or '.'}'"
         problems.append(Problem(message=message, hint="name their folder with --path"))
-    parsed = parse_tree(specs)
+    parsed = parse_tree(specs, tree.files.get)
     modules: set[str] = set()
     folders = module_folders(tree.files)
     for item in parsed:
@@ -173,7 +173,9 @@ def read_tree(root: Path) -> Tree:
             continue
         if len(content) > FILE_BYTES_MAX:
             # Only a file that something refers to has to be small; that is told where it is referred to.
-            content = content[:FILE_BYTES_MAX] if name.endswith((*SPEC_SUFFIXES, ".sql", ".plan")) else b""
+            content = (
+                content[:FILE_BYTES_MAX] if name.endswith((*SPEC_SUFFIXES, ".csv", ".sql", ".plan")) else b""
+            )
         size += len(content)
         if len(files) >= FILES_MAX or size > TREE_BYTES_MAX:
             raise Refused(

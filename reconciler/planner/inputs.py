@@ -11,7 +11,7 @@ from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.variables import module_globs, module_paths
 
-_MADE_BY = b"inputs 3"
+_MADE_BY = b"inputs 4"
 """To be changed with what a desired state is made from, so that no digest of before counts as equal."""
 _AFTER_SLASH = chr(ord("/") + 1)
 
@@ -34,6 +34,10 @@ class TreeInputs:
         self._modules: dict[str, bytes] = {}
         self._folders: Mapping[str, str] | None = None
         self._matching: dict[str, tuple[str, ...]] = {}
+
+    def file(self, path: str) -> bytes | None:
+        """A file of the commit; None where there is none."""
+        return self._files.get(path)
 
     def module(self, path: str) -> bytes:
         """A digest of all files that the module of a folder is read from."""
@@ -65,13 +69,13 @@ class TreeInputs:
 
     def environment(self, parsed: ParsedEnvironment, declared: bytes) -> str:
         """A digest of everything an environment is made from at this commit."""
-        modules = self._named(parsed.spec) if parsed.spec is not None else ()
+        modules = self.named(parsed.spec) if parsed.spec is not None else ()
         digest = hashlib.sha256(_MADE_BY)
         for part in (declared, *(self.module(path) for path in modules)):
             digest.update(part)
         return digest.hexdigest()
 
-    def _named(self, spec: EnvironmentSpec) -> Sequence[str]:
+    def named(self, spec: EnvironmentSpec) -> Sequence[str]:
         """The folders of all modules of a spec, also of those that its globs find."""
         paths, globs = module_paths(spec), module_globs(spec)
         if not globs:
@@ -100,6 +104,47 @@ class TreeInputs:
             return (place,)
         start = bisect_left(self._paths, f"{place}/")
         return self._paths[start : bisect_left(self._paths, f"{place}{_AFTER_SLASH}", lo=start)]
+
+
+class PlaceInputs:
+    """Digests of what each deployment of one environment is made from, apart from the others.
+
+    So a deployment that joins a list of a thousand leaves the desired states of the others as they are.
+    """
+
+    def __init__(self, tree: TreeInputs, spec: EnvironmentSpec) -> None:
+        self.spec = spec
+        self._tree = tree
+        self._bare = spec.model_copy(update={"spec": spec.spec.model_copy(update={"deployments": ()})})
+        self._common = hashlib.sha256(_MADE_BY)
+        said = self._bare.model_dump_json(by_alias=True, exclude={"spec": {"deployments_from"}})
+        # How many there are has a say in whether what globs find is too much.
+        count = len(spec.deployments) if any(part.modules for part in spec.modules) else 0
+        self._common.update(f"{count}\0{said}".encode("utf-8", "surrogatepass"))
+        self._places = {place.name: place for place in spec.deployments}
+        self._waves = spec.waves
+        self._last = max(self._waves.values(), default=0)
+        self._known: dict[str, str] = {}
+
+    def digest(self, deployment: str) -> str:
+        """The digest of a deployment; computed once."""
+        known = self._known.get(deployment)
+        if known is None:
+            known = self._known[deployment] = self._digest(deployment)
+        return known
+
+    def _digest(self, deployment: str) -> str:
+        place = self._places[deployment]
+        alone = self._bare.model_copy(
+            update={"spec": self._bare.spec.model_copy(update={"deployments": (place,)})}
+        )
+        found = self._common.copy()
+        wave = (self._waves[deployment], self._last)
+        said = f"{wave}\0{place.model_dump_json(by_alias=True)}\0"
+        found.update(said.encode("utf-8", "surrogatepass"))
+        for path in self._tree.named(alone):
+            found.update(self._tree.module(path))
+        return found.hexdigest()
 
 
 def inputs_of(

@@ -238,7 +238,7 @@ class Planner:
     def _posted(
         self, view: SourceView, environment: str, text: bytes
     ) -> tuple[EnvironmentSpec, list[DesiredState]]:
-        parsed = self._parsing.posted(view.source, text, file=POSTED)
+        parsed = self._parsing.posted(view.source, text, file=POSTED, files=view.tree.file)
         problems = [problem for each in parsed for problem in each.problems]
         if len(parsed) != 1:
             message = f"a posted text is exactly one document, and this has {len(parsed)}"

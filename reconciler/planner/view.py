@@ -6,12 +6,12 @@ What is made from a text is kept under what it was made from, so that a commit c
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from reconciler.catalog.text_cache import TextCache
 from reconciler.errors import InvalidInput, Problem, SpecError
-from reconciler.planner.inputs import TreeInputs, declared_digest, inputs_of
+from reconciler.planner.inputs import PlaceInputs, TreeInputs, declared_digest, inputs_of
 from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment, ParsedFile, parse_spec_file, put_together
@@ -22,7 +22,7 @@ from reconciler.state.verdicts import Verdicts
 SPEC_SUFFIXES = (".yaml", ".yml")
 SLICE_FILES = 50
 """Spec files that are parsed in one go, about 20 ms: others get their turn in between."""
-STATES_MAX = 8192
+STATES_MAX = 16384
 """Desired states kept, of all sources: two generations of each deployment at most."""
 _GENERATIONS = 2
 _SPEC_WEIGHT = 20
@@ -48,14 +48,26 @@ class SourceView:
     inputs: Mapping[str, str]
     tree: TreeInputs
     weight: int
+    places: dict[str, PlaceInputs] = field(default_factory=dict)
+
+    def place_inputs(self, spec: EnvironmentSpec, deployment: str) -> str:
+        """The same digest for one deployment: what the others of its environment are does not move it."""
+        known = self.places.get(spec.name)
+        if known is None or known.spec is not spec:
+            known = self.places[spec.name] = PlaceInputs(self.tree, spec)
+        return known.digest(deployment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Specs:
-    """A spec file as its source may have it, with a digest of what each of its documents says."""
+    """A spec file as its source may have it, with a digest of what each of its documents says.
+
+    `lists` are the blobs of the other files that it is made from, by path; None where there is no such file.
+    """
 
     parsed: ParsedFile
     declared: tuple[bytes, ...]
+    lists: tuple[tuple[str, str | None], ...] = ()
 
 
 class Parsing:
@@ -67,9 +79,7 @@ class Parsing:
 
     def slices(self, source: str, tree: SourceTree, folder: str) -> Iterator[Sequence[str]]:
         """The spec files below a folder that are not known yet, in pieces that take a moment each."""
-        unknown = [
-            path for path in _spec_paths(tree, folder) if self._specs.get(_key(source, path, tree)) is None
-        ]
+        unknown = [path for path in _spec_paths(tree, folder) if self._known(source, tree, path) is None]
         return (unknown[start : start + SLICE_FILES] for start in range(0, len(unknown), SLICE_FILES))
 
     def parse(self, source: str, tree: SourceTree, paths: Sequence[str]) -> None:
@@ -97,23 +107,32 @@ class Parsing:
             weight=sum(len(content) for content in tree.files.values()),
         )
 
-    def posted(self, source: str, text: bytes, *, file: str) -> tuple[ParsedEnvironment, ...]:
-        """Parse a text that stands in no commit; nothing of it is kept."""
-        return self._restrict(source, put_together([parse_spec_file(file, text)]))
+    def posted(
+        self, source: str, text: bytes, *, file: str, files: Callable[[str], bytes | None]
+    ) -> tuple[ParsedEnvironment, ...]:
+        """Parse a text that stands in no commit, beside the files of one; nothing of it is kept."""
+        return self._restrict(source, put_together([parse_spec_file(file, text, files)]))
+
+    def _known(self, source: str, tree: SourceTree, path: str) -> _Specs | None:
+        known = self._specs.get(_key(source, path, tree))
+        if known is not None and all(tree.blobs.get(other) == blob for other, blob in known.lists):
+            return known
+        return None
 
     def _file(self, source: str, tree: SourceTree, path: str) -> _Specs:
-        key = _key(source, path, tree)
-        known = self._specs.get(key)
+        known = self._known(source, tree, path)
         if known is None:
             content = tree.files[path]
-            parsed = parse_spec_file(path, content)
+            parsed = parse_spec_file(path, content, tree.files.get)
             parsed = replace(parsed, environments=self._restrict(source, parsed.environments))
             known = _Specs(
                 parsed=parsed,
                 declared=tuple(declared_digest(environment) for environment in parsed.environments),
+                lists=tuple((other, tree.blobs.get(other)) for other in parsed.lists),
             )
+            size = len(content) + sum(len(tree.files.get(other, b"")) for other in parsed.lists)
             slot = f"{source}\0{path}".encode("utf-8", "surrogatepass")
-            self._specs.put(key, known, weight=_SPEC_WEIGHT * len(content), slot=slot)
+            self._specs.put(_key(source, path, tree), known, weight=_SPEC_WEIGHT * size, slot=slot)
         return known
 
 
@@ -139,7 +158,7 @@ class Resolving:
         """The desired states of an environment where all of them are known; raises SpecError as `states`."""
         found = []
         for place in spec.deployments:
-            kept = self._known(view, spec.name, place.name)
+            kept = self._known(view, spec, place.name)
             if kept is None:
                 return None
             found.append(_usable(kept, view, spec))
@@ -149,9 +168,10 @@ class Resolving:
         """The desired states of an environment in rollout order; raises SpecError with all that is wrong."""
         found = []
         for place in spec.deployments:
-            kept = self._known(view, spec.name, place.name)
+            kept = self._known(view, spec, place.name)
             if kept is None:
-                kept = _Kept(view.inputs[spec.name], self._resolve(view, spec, place.name))
+                made = self._resolve(view, spec, place.name)
+                kept = _Kept(view.place_inputs(spec, place.name), made)
                 self._keep((view.source, spec.name, place.name), kept)
             found.append(_usable(kept, view, spec))
         return found
@@ -166,13 +186,14 @@ class Resolving:
         resolved = [self._resolve(view, spec, place.name, target) for place in spec.deployments]
         return [_usable(_Kept("", each), view, spec) for each in resolved]
 
-    def _known(self, view: SourceView, environment: str, deployment: str) -> "_Kept | None":
-        key = (view.source, environment, deployment)
+    def _known(self, view: SourceView, spec: EnvironmentSpec, deployment: str) -> "_Kept | None":
+        key = (view.source, spec.name, deployment)
+        inputs = view.place_inputs(spec, deployment)
         with self._guard:
             kept = self._states.get(key, ())
             if kept:
                 self._states.move_to_end(key)
-            return next((each for each in kept if each.inputs == view.inputs[environment]), None)
+            return next((each for each in kept if each.inputs == inputs), None)
 
     def _keep(self, key: tuple[str, str, str], made: "_Kept") -> None:
         with self._guard:

@@ -28,9 +28,33 @@ def check(outline: Outline) -> list[Finding]:
         _variables(outline),
         _same_targets(outline),
         _module_places(outline),
+        _deployments(outline),
+        _gate(outline),
     )
     found = (finding for findings in checks for finding in findings)
     return list(islice(found, PROBLEMS_MAX + 1))
+
+
+def _deployments(outline: Outline) -> Iterator[Finding]:
+    if not outline.names_deployments:
+        hint = "or write `deploymentsFrom` with a list in a file"
+        yield Finding(("spec",), "key 'deployments' is missing", hint)
+
+
+def _gate(outline: Outline) -> Iterator[Finding]:
+    """The gate between waves asks a Database of the environment."""
+    if outline.gate is None:
+        return
+    parts = _by_name(outline)
+    part = parts.get(outline.gate)
+    if part is None or part.kind != "Database":
+        databases = [name for name, each in parts.items() if each.kind == "Database"]
+        what = "unknown component" if part is None else "no Database component:"
+        yield Finding(
+            ("spec", "rollout", "waves", "gate", "database"),
+            f"{what} '{outline.gate}'",
+            did_you_mean(outline.gate, databases, "Database components"),
+        )
 
 
 def _size(outline: Outline) -> Iterator[Finding]:
@@ -200,12 +224,17 @@ def _cycle(edges: Mapping[str, Sequence[str]]) -> list[str]:
 def _variables(outline: Outline) -> Iterator[Finding]:
     """Every use of a variable has to work out in each deployment that sees it."""
     told: set[tuple[Path, str]] = set()
+    shared: list[tuple[Path, str]] = []
+    own: dict[Path, list[tuple[Path, str]]] = {}
+    for path, text in outline.strings:
+        if path[:2] == ("spec", "deployments"):
+            own.setdefault(path[:3], []).append((path, text))
+        else:
+            shared.append((path, text))
     for place in outline.deployments or (DeploymentOutline(path=("spec",), name=None, variables={}),):
         values = _values(outline, place)
         built_in = {name: values[name] for name in variables.BUILT_IN}
-        for path, text in outline.strings:
-            if path[:2] == ("spec", "deployments") and path[:3] != place.path:
-                continue
+        for path, text in (*shared, *own.get(place.path, ())):
             of_variable = path[1] == "variables" or (path[1] == "deployments" and path[3:4] == ("variables",))
             for fault in variables.faults(text, built_in if of_variable else values):
                 if (path, fault.message) not in told:

@@ -26,7 +26,9 @@ from reconciler.spec.values import SecretReference
 
 API_VERSION = "reconciler/v1"
 STAGES_MAX = 100
-DEPLOYMENTS_MAX = 500
+DEPLOYMENTS_MAX = 5000
+"""Of one environment, with those of its list."""
+WAVES_MAX = 1000
 COMPONENTS_MAX = 1000
 LIST_ITEMS_MAX = 200
 VARIABLES_MAX = 200
@@ -145,6 +147,7 @@ SourceGlobs = Annotated[
 ]
 Target = Annotated[str, _follows(text_rules.target, template=True)]
 ShortText = Annotated[str, _follows(text_rules.short_text, template=True)]
+GateSql = Annotated[str, _follows(text_rules.gate_sql, template=True)]
 Duration = Annotated[
     str,
     _follows(text_rules.duration),
@@ -189,6 +192,9 @@ class PostgresSpec(SpecModel):
     )
 
 
+Wave = Annotated[int, Field(ge=0, le=WAVES_MAX)]
+
+
 class DeploymentSpec(SpecModel):
     """One named place an environment lives in."""
 
@@ -198,6 +204,57 @@ class DeploymentSpec(SpecModel):
         default_factory=dict,
         description="Variables of this deployment; nearer than those of the environment.",
     )
+    wave: Wave | None = Field(
+        default=None,
+        description="Wave of a rollout it belongs to, the lowest first; where others name one and it does "
+        "not, it comes after all of them.",
+    )
+
+
+class DeploymentsFromSpec(SpecModel):
+    """A list of deployments in a file of its own, and what they have in common."""
+
+    file: SourcePath = Field(
+        description="CSV or YAML file of names and variables, relative to the root of the source."
+    )
+    postgres: PostgresSpec = Field(
+        description="The PostgreSQL server of each; variables make the difference."
+    )
+    variables: Annotated[Mapping[VariableName, VariableValue], Field(max_length=VARIABLES_MAX)] = Field(
+        default_factory=dict, description="Variables of each; those of the list are nearer."
+    )
+    wave: Wave | None = Field(default=None, description="Wave of those for which the list names none.")
+
+
+class GateSpec(SpecModel):
+    """A question that each deployment of a wave has to answer before the next wave may start."""
+
+    database: Name = Field(description="Database component that is asked.")
+    sql: GateSql = Field(
+        description="One SELECT whose one row is to have true in its first column; it may write nothing."
+    )
+    timeout: Duration = Field(default="30s", description="How long the answer may take.")
+
+    @property
+    def timeout_s(self) -> float:
+        """The timeout in seconds."""
+        return text_rules.seconds(self.timeout)
+
+
+class WavesSpec(SpecModel):
+    """What lies between one wave of a rollout and the next."""
+
+    pause: Duration | None = Field(
+        default=None, description="How long after the end of a wave the next one may start."
+    )
+    gate: GateSpec | None = Field(
+        default=None, description="What each deployment of a wave is asked before the next wave may start."
+    )
+
+    @property
+    def pause_s(self) -> float:
+        """The pause in seconds."""
+        return text_rules.seconds(self.pause) if self.pause is not None else 0.0
 
 
 class RolloutSpec(SpecModel):
@@ -221,6 +278,9 @@ class RolloutSpec(SpecModel):
         le=100,
         alias="maxParallel",
         description="Deployments at work at the same time, at most.",
+    )
+    waves: WavesSpec = Field(
+        default_factory=WavesSpec, description="What lies between one wave of deployments and the next."
     )
 
 
@@ -398,12 +458,21 @@ class MetadataSpec(SpecModel):
 class EnvironmentBody(SpecModel):
     """What an environment declares."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["deployments"]}, {"required": ["deploymentsFrom"]}]}
+    )
+
     stages: (
         Annotated[tuple[StageSpec, ...], Field(strict=False, min_length=1, max_length=STAGES_MAX)] | None
     ) = Field(default=None, description="Stages in run order; left out: the default stages.")
     deployments: Annotated[
         tuple[DeploymentSpec, ...], Field(strict=False, min_length=1, max_length=DEPLOYMENTS_MAX)
-    ] = Field(description="Deployments in rollout order.")
+    ] = Field(default=(), description="Deployments in rollout order.")
+    deployments_from: DeploymentsFromSpec | None = Field(
+        default=None,
+        alias="deploymentsFrom",
+        description="More deployments, from a list in a file; they come after those that stand here.",
+    )
     rollout: RolloutSpec = Field(
         default_factory=RolloutSpec, description="How a commit goes over the deployments."
     )
@@ -472,6 +541,13 @@ class EnvironmentSpec(SpecModel):
     def modules(self) -> tuple[ModuleSpec, ...]:
         """The Module components, as written."""
         return tuple(part for part in self.spec.components if isinstance(part, ModuleSpec))
+
+    @property
+    def waves(self) -> Mapping[str, int]:
+        """The wave of each deployment: the one it names, else one after all that are named."""
+        named = [place.wave for place in self.spec.deployments if place.wave is not None]
+        last = max(named) + 1 if named else 0
+        return {place.name: place.wave if place.wave is not None else last for place in self.spec.deployments}
 
     def stage_of(self, component: DatabaseSpec | ModuleSpec) -> str:
         """Return the stage a component runs in: the named one, else the default of its kind."""

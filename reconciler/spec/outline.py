@@ -60,11 +60,15 @@ class Outline:
     components: tuple[ComponentOutline, ...]
     strings: tuple[tuple[Path, str], ...] = field(default=())
     """Every string that uses a variable, wherever in the spec."""
+    names_deployments: bool = True
+    gate: str | None = None
+    """The component that the gate between waves asks."""
 
 
 def outline(data: Mapping[str, object]) -> Outline:
     """Take the outline of a document."""
     spec = _mapping(data.get("spec"))
+    waves = _mapping(_mapping(spec.get("rollout")).get("waves"))
     return Outline(
         name=_name(_mapping(data.get("metadata")).get("name")),
         stages=_stages(spec),
@@ -77,10 +81,17 @@ def outline(data: Mapping[str, object]) -> Outline:
             for position, place in _items(spec.get("deployments"), DEPLOYMENTS_MAX)
         ),
         variables=_texts(spec.get("variables")),
+        names_deployments=not isinstance(data.get("spec"), dict)
+        or "deployments" in spec
+        or "deploymentsFrom" in spec,
+        gate=_name(_mapping(waves.get("gate")).get("database")),
         components=tuple(
             _component(position, part) for position, part in _items(spec.get("components"), COMPONENTS_MAX)
         ),
-        strings=tuple(_strings(("spec",), spec)),
+        # What a list's deployments have in common is looked at as each of them has it.
+        strings=tuple(
+            _strings(("spec",), {key: value for key, value in spec.items() if key != "deploymentsFrom"})
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from reconciler.errors import Problem
 from reconciler.spec import text_rules, variables, yaml_text
 from reconciler.spec.check import PLACES_MAX, check
 from reconciler.spec.environment import API_VERSION, RESOLVED, DatabaseSpec, EnvironmentSpec, ModuleSpec
+from reconciler.spec.listing import Listing, ReadFile, listing
 from reconciler.spec.outline import outline
 from reconciler.spec.problems import PROBLEMS_MAX, Finding, findings_of, hidden, problems_of
 from reconciler.spec.variables import BadVariable
@@ -50,30 +51,48 @@ class ParsedEnvironment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedFile:
-    """The environments of one file, and where each names itself: the same for the same path and content."""
+    """The environments of one file, and where each names itself: the same for the same path and content.
+
+    `lists` are the other files that were read for it, by path.
+    """
 
     environments: tuple[ParsedEnvironment, ...]
     marks: tuple[Mark, ...]
+    lists: tuple[str, ...] = ()
 
 
-def parse_file(file: str, content: bytes) -> tuple[ParsedEnvironment, ...]:
+def parse_file(file: str, content: bytes, read_file: ReadFile | None = None) -> tuple[ParsedEnvironment, ...]:
     """Parse the documents of one file; empty ones are left out."""
-    return parse_spec_file(file, content).environments
+    return parse_spec_file(file, content, read_file).environments
 
 
-def parse_spec_file(file: str, content: bytes) -> ParsedFile:
-    """Parse one file, to be put together with others."""
-    parsed = _parse_file(file, content)
+def parse_spec_file(file: str, content: bytes, read_file: ReadFile | None = None) -> ParsedFile:
+    """Parse one file, to be put together with others; `read_file` gives the lists it refers to."""
+    lists: dict[str, None] = {}
+
+    def noted(path: str) -> bytes | None:
+        lists[path] = None
+        return read_file(path) if read_file is not None else None
+
+    parsed = _parse_file(file, content, noted)
     return ParsedFile(
         environments=tuple(environment for environment, _mark in parsed),
         marks=tuple(mark for _environment, mark in parsed),
+        lists=tuple(lists),
     )
 
 
-def parse_tree(files: Mapping[str, bytes]) -> tuple[ParsedEnvironment, ...]:
-    """Parse all spec files, which end in .yaml or .yml; a name declared twice is a problem of both."""
+def parse_tree(
+    files: Mapping[str, bytes], read_file: ReadFile | None = None
+) -> tuple[ParsedEnvironment, ...]:
+    """Parse all spec files, which end in .yaml or .yml; a name declared twice is a problem of both.
+
+    `read_file` gives the lists they refer to, where these are not among the files.
+    """
     return put_together(
-        parse_spec_file(file, files[file]) for file in sorted(files) if file.endswith(SUFFIXES)
+        parse_spec_file(file, files[file], read_file or files.get)
+        for file in sorted(files)
+        if file.endswith(SUFFIXES)
     )
 
 
@@ -104,10 +123,10 @@ def _claimed(environment: ParsedEnvironment, mark: Mark, places: list[tuple[str,
     return replace(environment, spec=None, problems=(*environment.problems, problem))
 
 
-def _parse_file(file: str, content: bytes) -> list[tuple[ParsedEnvironment, Mark]]:
+def _parse_file(file: str, content: bytes, read_file: ReadFile) -> list[tuple[ParsedEnvironment, Mark]]:
     loaded = yaml_text.load(file, content)
     parsed = [
-        (_parse(file, document), document.mark(("metadata", "name")))
+        (_parse(file, document, read_file), document.mark(("metadata", "name")))
         for document in loaded.documents
         if document.problems or not _is_empty(document)
     ]
@@ -120,15 +139,20 @@ def _is_empty(document: Document) -> bool:
     return isinstance(document.root, yaml_text.ScalarNode) and document.root.value is None
 
 
-def _parse(file: str, document: Document) -> ParsedEnvironment:
+def _parse(file: str, document: Document, read_file: ReadFile) -> ParsedEnvironment:
     data = document.plain()
     spec: EnvironmentSpec | None = None
     findings: list[Finding] = []
+    of_list: list[Problem] = []
     if document.complete:
-        spec, findings = _read(data)
+        listed = listing(data, read_file) if _is_ours(data) else Listing(data=data)
+        spec, found = _read(listed.data)
+        findings, of_list = listed.placed([*listed.findings, *found])
+        of_list = [*listed.problems, *of_list]
     problems = (
         *hidden(document.problems, document.root, _SECRET_KEYS),
         *problems_of(findings, document, file, secret_keys=_SECRET_KEYS),
+        *hidden(of_list[:PROBLEMS_MAX], document.root, _SECRET_KEYS),
     )
     return ParsedEnvironment(
         name=_name(data),
@@ -177,6 +201,10 @@ def _read(data: Any) -> tuple[EnvironmentSpec | None, list[Finding]]:
     if spec is not None and not findings:
         findings = _resolved(spec, data)
     return spec, findings
+
+
+def _is_ours(data: Any) -> bool:
+    return isinstance(data, dict) and _other_kind(data) is None
 
 
 def _other_kind(data: Mapping[str, Any]) -> Finding | None:

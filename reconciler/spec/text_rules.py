@@ -19,6 +19,7 @@ IDENTIFIER_BYTES_MAX = 63
 PATH_CHARACTERS_MAX = 1024
 TARGET_CHARACTERS_MAX = 255
 TEXT_CHARACTERS_MAX = 1024
+GATE_CHARACTERS_MAX = 4000
 
 RESERVED_VARIABLES = frozenset({"environment", "deployment"})
 DAEMON_PREFIX = "RECONCILER_"
@@ -167,6 +168,17 @@ def short_text(text: str) -> Broken | None:
     """Descriptions and values of variables."""
     if len(text) > TEXT_CHARACTERS_MAX:
         return Broken(f"has more than {TEXT_CHARACTERS_MAX} characters")
+    if "\x00" in text:
+        return Broken("must not hold a NUL character")
+    return None
+
+
+def gate_sql(text: str) -> Broken | None:
+    """The question of a gate; whether it is SQL that only reads is judged where SQL is."""
+    if not text.strip():
+        return Broken("must not be empty", "write it as in SELECT count(*) = 0 FROM shop.failed_jobs")
+    if len(text) > GATE_CHARACTERS_MAX:
+        return Broken(f"has more than {GATE_CHARACTERS_MAX} characters", "make a function or a view of it")
     if "\x00" in text:
         return Broken("must not hold a NUL character")
     return None

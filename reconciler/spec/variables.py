@@ -14,6 +14,7 @@ TEXT_CHARACTERS_MAX = 4096
 """Of a string that uses variables, before and after they are put in."""
 BUILT_IN = tuple(sorted(text_rules.RESERVED_VARIABLES))
 
+_PLACES = {"spec": {"deployments", "deployments_from"}}
 _USE = re.compile(r"\$\$\{|\$\{([^${}]*)\}|\$\{")
 
 
@@ -78,10 +79,11 @@ def for_deployment(spec: EnvironmentSpec, deployment: str) -> EnvironmentSpec:
     place = spec.deployment(deployment)
     if place is None:
         raise NotFound(f"environment '{spec.name}' has no deployment '{deployment}'")
-    data = spec.model_dump(by_alias=True, exclude_unset=True)
-    position = spec.deployments.index(place)
+    # The others are left out before: there may be thousands.
+    data = spec.model_dump(by_alias=True, exclude_unset=True, exclude=_PLACES)
+    data["spec"]["deployments"] = [place.model_dump(by_alias=True, exclude_unset=True)]
     try:
-        return EnvironmentSpec.model_validate(resolved(data, position), context=RESOLVED)
+        return EnvironmentSpec.model_validate(resolved(data, 0), context=RESOLVED)
     except (BadVariable, ValidationError):
         # Neither error is told: both may hold values.
         problem = Problem(
@@ -130,7 +132,7 @@ def resolved(data: Mapping[str, Any], position: int) -> dict[str, Any]:
             **{
                 key: _deep(item, values)
                 for key, item in body.items()
-                if key not in ("deployments", "variables")
+                if key not in ("deployments", "deploymentsFrom", "variables")
             },
             "variables": _deep(body.get("variables", {}), built_in),
             "deployments": [_place(place, values, built_in)],

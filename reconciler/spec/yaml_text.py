@@ -141,7 +141,7 @@ def plain(node: Node) -> object:
 
 def load(file: str, content: bytes) -> Loaded:
     """Read all documents of a file; never raises for bad text, and takes bounded time and memory."""
-    text, problem = _text(file, content)
+    text, problem = decoded(file, content)
     if problem is not None:
         return Loaded((), (problem,))
     reader = _Reader(file=file, text=text, events=yaml.parse(text, Loader=yaml.CSafeLoader))
@@ -161,8 +161,8 @@ def _walk(node: Node, path: Path) -> tuple[Node, int]:
     return node, len(path)
 
 
-def _text(file: str, content: bytes) -> tuple[str, Problem | None]:
-    """Decode and make the checks that need no parser."""
+def decoded(file: str, content: bytes, what: str = "YAML text") -> tuple[str, Problem | None]:
+    """Decode a text file and make the checks that need no parser; the problem where it is not sound."""
     if len(content) > FILE_BYTES_MAX:
         size = f"the file has {len(content)} bytes, more than the limit of {FILE_BYTES_MAX}"
         return "", Problem(file=file, message=size, hint="split it into several files")
@@ -177,7 +177,7 @@ def _text(file: str, content: bytes) -> tuple[str, Problem | None]:
         wrong = f"byte 0x{content[error.start]:02x} is not UTF-8"
         return "", _problem(file, _mark_at(before, len(before)), wrong, hint="save the file as UTF-8")
     if (found := _CONTROL_CHARACTER.search(text)) is not None:
-        wrong = f"control character U+{ord(found[0]):04X} is not allowed in YAML text"
+        wrong = f"control character U+{ord(found[0]):04X} is not allowed in {what}"
         hint = "remove it, or write it as an escape in double quotes"
         return "", _problem(file, _mark_at(text, found.start()), wrong, hint=hint)
     if sum(1 for _ in _TAG_DIRECTIVE.finditer(text)) > TAG_DIRECTIVES_MAX:

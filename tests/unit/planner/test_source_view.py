@@ -11,6 +11,7 @@ from reconciler.planner.view import Parsing, Resolving, SourceView
 from reconciler.settings import AllowSettings, OwnSecrets
 from reconciler.source.tree import SourceTree, blob_id
 from reconciler.spec.environment import EnvironmentSpec
+from reconciler.spec.listing import ReadFile
 from reconciler.spec.parse import ParsedEnvironment, ParsedFile, parse_spec_file
 from reconciler.spec.permissions import restrict
 from reconciler.state.resolve import read_content
@@ -146,9 +147,9 @@ def test_each_spec_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next commit costs what it changed; another source has its own rules, and parses for itself."""
     parsed: list[str] = []
 
-    def counted(file: str, content: bytes) -> ParsedFile:
+    def counted(file: str, content: bytes, read_file: ReadFile) -> ParsedFile:
         parsed.append(file)
-        return parse_spec_file(file, content)
+        return parse_spec_file(file, content, read_file)
 
     monkeypatch.setattr(view_module, "parse_spec_file", counted)
     parser = parsing()
@@ -297,3 +298,58 @@ def test_what_globs_do_not_find_is_told_where_they_stand_now() -> None:
         assert problem.file == "environments/blog.yaml"
         lines.append(problem.line)
     assert lines == [14, 16]
+
+
+LISTED = """\
+apiVersion: reconciler/v1
+kind: Environment
+metadata: {name: tenants}
+spec:
+  deploymentsFrom: {file: tenants.csv, postgres: {dsn: {env: "${region}_DSN"}}}
+  components:
+    - {name: db, kind: Database, database: "t_${deployment}"}
+    - {name: m, kind: Module, database: {from: db}, path: modules/gold}
+"""
+
+
+def listed(rows: str, **changed: str) -> dict[str, str]:
+    found = files(**{"environments/tenants.yaml": LISTED, "tenants.csv": f"name,region\n{rows}"})
+    return {**found, **changed}
+
+
+def test_a_list_that_changes_is_read_anew() -> None:
+    """What a spec file is made from is the list too: one blob there, and the file is parsed again."""
+    parser = parsing()
+    first = parser.view("site", tree(listed("a,EU\n")), "environments")
+    after = tree(listed("a,EU\nb,US\n"), "2")
+    assert [list(paths) for paths in parser.slices("site", after, "environments")] == [
+        ["environments/tenants.yaml"]
+    ]
+    second = parser.view("site", after, "environments")
+    names = [[place.name for place in spec_of(each, "tenants").deployments] for each in (first, second)]
+    assert names == [["a"], ["a", "b"]]
+    assert first.inputs["tenants"] != second.inputs["tenants"]
+    assert {**first.inputs, "tenants": ""} == {**second.inputs, "tenants": ""}
+
+
+def test_a_deployment_that_joins_a_list_leaves_the_others_as_they_are() -> None:
+    """Only deployments whose own content changed are resolved again."""
+    parser, resolving = parsing(), Resolving()
+    first = parser.view("site", tree(listed("a,EU\nb,EU\n")), "environments")
+    second = parser.view("site", tree(listed("a,EU\nc,EU\nb,US\n"), "2"), "environments")
+    resolving.states(first, spec_of(first, "tenants"))
+    with mock.patch.object(resolving, "_resolve", wraps=resolving._resolve) as resolved:
+        states = resolving.states(second, spec_of(second, "tenants"))
+    assert [call.args[2] for call in resolved.call_args_list] == ["c", "b"]
+    assert [state.postgres.env for state in states] == ["EU_DSN", "EU_DSN", "US_DSN"]
+
+
+def test_a_module_that_changes_is_resolved_anew_everywhere() -> None:
+    """A digest of one deployment covers the files of its modules."""
+    parser, resolving = parsing(), Resolving()
+    first = parser.view("site", tree(listed("a,EU\n")), "environments")
+    script = {"modules/gold/deploy/one.sql": "CREATE TABLE other ();"}
+    second = parser.view("site", tree(listed("a,EU\n", **script), "2"), "environments")
+    (before,) = resolving.states(first, spec_of(first, "tenants"))
+    (after,) = resolving.states(second, spec_of(second, "tenants"))
+    assert before.modules[0].changes[0].script_hash != after.modules[0].changes[0].script_hash

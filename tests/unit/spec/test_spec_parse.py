@@ -81,6 +81,7 @@ def test_a_full_spec_is_read_as_written() -> None:
     ]
     assert spec.rollout.model_dump() == {
         "order": "barrier", "promotion": "manual", "onFailure": "pause", "maxParallel": 3,
+        "waves": {"pause": None, "gate": None},
     }  # fmt: skip
     assert spec.policy.model_dump() == {
         "mode": "approve", "scope": "provision-only", "drift": "heal", "prune": True,
