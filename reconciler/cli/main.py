@@ -1,5 +1,6 @@
 """The command line: registers the commands. What a command needs it imports when it runs."""
 
+import atexit
 import gc
 import sys
 from collections.abc import Mapping
@@ -102,6 +103,8 @@ def main() -> None:
     first = sys.argv[1] if len(sys.argv) > 1 else None
     if first != "run":
         gc.set_threshold(COLLECT_AT)
+        # Nothing is looked for at the end either: the process takes all of it with it.
+        atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
