@@ -128,6 +128,11 @@ def series(made: Fleet, contestant: Contestant, changes: int, book: Book) -> Non
             book.fail(changes, contestant.name, task.verb, taken.failed)
             continue
         book.add(changes, contestant.name, task.verb, taken.seconds, cpu_s=cpu_s, peak=taken.peak)
+        print(
+            f"  {task.verb} {taken.seconds:.2f} s, {cpu_s:.2f} s of processor time",
+            file=sys.stderr,
+            flush=True,
+        )
         if task.verb in {"deploy", "revert"}:
             check_tables(made, changes if task.verb == "deploy" else 0, contestant.name, taken)
             inside = contestant.inside()
