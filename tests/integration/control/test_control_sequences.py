@@ -11,10 +11,12 @@ from reconciler.control import claims, environments, install, requests, workers
 from reconciler.control.claims import Claim
 from reconciler.control.environments import DeploymentObservation
 from reconciler.control.rollouts import supersede
-from reconciler.control.settle import read_wholes
+from reconciler.control.settle import Whole, read_wholes
+from reconciler.control.sql import AT_WORK_NAMES, PASSED_NAMES, many
 from reconciler.control.transitions import transition
 from reconciler.errors import Conflict, IllegalTransition, LeaseLost
 from reconciler.postgres.connection import Dsn
+from reconciler.rollout.next import brief
 from reconciler.rollout.states import IN_FLIGHT, TERMINAL, TERMINAL_ROLLOUT, OperationEvent, OperationState
 from reconciler.rollout.summary import AT_WORK, RolloutPolicy, derive
 from reconciler.rollout.verbs import RequestVerb
@@ -157,6 +159,7 @@ class World:
         for whole in wholes:
             assert whole.state is derive(whole.states, whole.policy, released=whole.released)
             assert sum(state in AT_WORK for state in whole.states) <= whole.policy.max_parallel
+            await self.check_brief(whole)
             assert (whole.state in TERMINAL_ROLLOUT) == (set(whole.states) <= TERMINAL)
             assert self.ended.get(whole.id, whole.state.value) == whole.state.value
             if whole.state in TERMINAL_ROLLOUT:
@@ -165,6 +168,33 @@ class World:
         assert len(flying) == len(set(flying))
         await self.check_events()
         await self.check_requests()
+
+    async def check_brief(self, whole: Whole) -> None:
+        """What a claim and a move read of a rollout is what all its operations come to."""
+        named = [(str(member.id), member.state) for member in whole.members]
+        (row,) = await many(self.control.connection, "rollout_briefs", ids=[whole.id])
+        assert {OperationState(state) for state in row["states"]} == set(whole.states)
+        rows = await many(
+            self.control.connection,
+            "claimable",
+            environment="production",
+            rollouts=[whole.id],
+            is_open=True,
+            at_work=AT_WORK_NAMES,
+            passed=PASSED_NAMES,
+            per_server=100,
+            limit=2,
+        )
+        if not rows:
+            assert whole.state in TERMINAL_ROLLOUT
+            return
+        wanted = brief(named)
+        first = rows[0]["first_open"]
+        assert (first and (str(first[0]), first[1])) == wanted.first_open
+        assert rows[0]["at_work"] == wanted.at_work
+        assert {OperationState(state) for state in rows[0]["states"]} == wanted.states
+        # One whose deployment another rollout works on is left out.
+        assert set(map(str, rows[0]["pending"])) <= set(wanted.pending)
 
     async def check_events(self) -> None:
         rows = await self.control.rows(
