@@ -361,6 +361,12 @@ class LimitSettings(SettingsModel):
     connections_total: int = Field(
         default=40, ge=4, le=10_000, description="Connections to all managed databases, at most."
     )
+    operations_per_server: int = Field(
+        default=16,
+        ge=1,
+        le=10_000,
+        description="Operations at work on one PostgreSQL server, of all daemons together, at most.",
+    )
     passes_in_parallel: int = Field(
         default=8, ge=1, le=1000, description="Environments that are read and planned side by side, at most."
     )

@@ -33,6 +33,7 @@ def build_worker(
         planner=parts.planner,
         limits=WorkerLimits(
             operations_in_parallel=settings.workers,
+            operations_per_server=limits.operations_per_server,
             slow_in_parallel=settings.workers * SLOW_PLACES,
             lease_s=limits.lease_s,
             heartbeat_s=limits.heartbeat_s,

@@ -1,4 +1,4 @@
-"""An operation whose database is another's for the moment: it holds no place, spends no attempt, and says why."""
+"""An operation whose database is another's for the moment: it holds no place and spends no attempt."""
 
 from reconciler.rollout.status import OperationStatus
 from reconciler.tracking.fence import Fence, FenceOwner
@@ -23,7 +23,7 @@ async def _completed(process: Process) -> bool:
 
 
 async def test_a_taken_database_holds_no_worker(site: Site) -> None:
-    """While another writes, the operation waits in the control database and shows for whom; then it is done."""
+    """While another writes, the operation waits in the control database and says for whom; then it goes."""
     process = site.process()
     process.work()
     site.commit({"one": "create table one ();"}, site.spec())
