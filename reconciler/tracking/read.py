@@ -103,15 +103,6 @@ async def read_verify_scripts(connection: Connection, ids: Sequence[str]) -> Map
         raise translate(error, _DOING) from error
 
 
-async def read_deployed(connection: Connection, change_ids: Sequence[str]) -> frozenset[str]:
-    """Which of some changes are deployed, in a database that has the tracking schema."""
-    try:
-        cursor = await connection.execute(QUERIES["read_deployed"], {"change_ids": list(change_ids)})
-        return frozenset(row[0] for row in await cursor.fetchall())
-    except psycopg.Error as error:
-        raise translate(error, _DOING) from error
-
-
 async def read_log(
     connection: Connection,
     project: str | None = None,

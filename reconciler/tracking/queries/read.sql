@@ -137,8 +137,3 @@ SELECT
         ORDER BY d.dependency_id
     ) AS requires_ids
 FROM reconciler.changes AS c;
-
--- name: read_deployed :many
--- Says which of some changes are deployed.
-SELECT c.change_id FROM reconciler.changes AS c
-WHERE c.change_id OPERATOR(pg_catalog.=) ANY (%(change_ids)s::pg_catalog.text []);
