@@ -7,34 +7,17 @@ import psycopg
 
 from reconciler.errors import (
     DatabaseUnavailable,
-    LeaseLost,
-    LockNotAcquired,
     NotFound,
     PermanentError,
     ReconcilerError,
     TemporaryError,
 )
 from reconciler.postgres.redact import redact
-
-EPOCH_IS_OVER = "RC001"
-"""What the fence of a managed database raises when another writer has taken over."""
-_TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57", "58"})
-_TRANSIENT_CODES = frozenset({"55P03", "55006", "25006", "25P03", "25P04", EPOCH_IS_OVER})
-_PERMANENT_CODES = frozenset({"57014"})
-"""A statement that ran into its own timeout does so again."""
-_UNAVAILABLE_CLASSES = frozenset({"08", "53", "57", "58"})
+from reconciler.postgres.sqlstates import verdict
 
 
 class DatabaseMissing(NotFound):
     """The server answers, and has no database of that name."""
-
-
-_SPECIAL: dict[str, type[ReconcilerError]] = {
-    EPOCH_IS_OVER: LeaseLost,
-    "55P03": LockNotAcquired,
-    "40P01": LockNotAcquired,
-    "3D000": DatabaseMissing,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +81,7 @@ def is_transient(error: BaseException) -> bool:
     code = error.sqlstate
     if code is None:
         return isinstance(error, psycopg.OperationalError)
-    if code in _PERMANENT_CODES:
-        return False
-    return code in _TRANSIENT_CODES or code[:2] in _TRANSIENT_CLASSES
+    return verdict(code, error.diag.message_primary or "").passes
 
 
 def translate(error: psycopg.Error, doing: str) -> ReconcilerError:
@@ -110,17 +91,16 @@ def translate(error: psycopg.Error, doing: str) -> ReconcilerError:
         return DatabaseUnavailable(f"{doing}: the connection to the server was lost")
     message = f"{doing}: {_words(error)}" + (f" [{code}]" if code else "")
     hint = redact(error.diag.message_hint) if error.diag.message_hint else None
-    return _kind(code, transient=is_transient(error))(message, hint=hint)
+    return _kind(error)(message, hint=hint)
 
 
-def _kind(code: str | None, *, transient: bool) -> type[ReconcilerError]:
-    special = _SPECIAL.get(code or "")
-    if special is not None:
-        return special
-    if not transient:
-        return PermanentError
-    unavailable = code is None or code[:2] in _UNAVAILABLE_CLASSES or code in {"25006", "25P03"}
-    return DatabaseUnavailable if unavailable else TemporaryError
+def _kind(error: psycopg.Error) -> type[ReconcilerError]:
+    code = error.sqlstate
+    if code == "3D000":
+        return DatabaseMissing
+    if code is not None:
+        return verdict(code, error.diag.message_primary or "").error
+    return DatabaseUnavailable if is_transient(error) else PermanentError
 
 
 def _words(error: psycopg.Error) -> str:
