@@ -161,7 +161,9 @@ def growth(figures: Sequence[Figure], who: str) -> Mapping[str, float]:
     found = {}
     for verb in VERBS:
         peaks = {
-            figure.changes: figure.peak for figure in figures if (figure.who, figure.verb) == (who, verb)
+            figure.changes: figure.peak
+            for figure in figures
+            if (figure.who, figure.verb) == (who, verb) and figure.peak
         }
         if len(peaks) > 1:
             found[verb] = peaks[max(peaks)] / peaks[min(peaks)]
@@ -183,9 +185,9 @@ def as_text(figures: Sequence[Figure], goals: Iterable[Goal] = GOALS) -> str:
             *_matrix(here, cpu=True),
             "",
         ]
-        lines += [
-            f"  {figure.who}, {figure.verb}: {figure.failed[:WHY_MAX]}" for figure in here if figure.failed
-        ]
+        # Why the first verb fails is why the others do.
+        why = {figure.who: figure for figure in reversed(here) if figure.failed}
+        lines += [f"  {who}, {figure.verb}: {figure.failed[:WHY_MAX]}" for who, figure in why.items()]
         lines += [_line(ratio) for ratio in found if ratio.changes == changes]
         lines += [
             _seconds_line(figure) for figure in here if figure.who == "us, change" and figure.verb in SECONDS

@@ -139,6 +139,7 @@ def test_growth_of_memory_is_from_the_fewest_changes_to_the_most() -> None:
     made = Book()
     for changes, peak in ((2000, 120), (50, 90), (50, 100)):
         made.add(changes, "us, change", "verify", 1.0, peak=peak)
+    made.fail(5000, "us, change", "verify", "refused")
     assert growth(made.figures, "us, change") == {"verify": 1.2}
 
 
