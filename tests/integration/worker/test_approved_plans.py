@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.rollout.status import RolloutStatus
 from reconciler.rollout.verbs import approval_digest
-from tests.plugins.site import Process, Site, holds
+from tests.plugins.site import Gate, Process, Site, holds
 
 APPROVE = "  policy: {mode: approve}\n"
 
@@ -172,3 +172,54 @@ async def test_approved_and_halted_by_an_operator(site: Site, verb: str) -> None
     else:
         assert (await process.parts.reconciler.rollout(waiting.id)).state.value == "cancelled"
         assert "cancelled" in str((await process.environment()).deployments[0].held)
+
+
+async def begun_and_handed_back(site: Site) -> RolloutStatus:
+    """An approved rollout of which half is done, and which nobody works on."""
+    process = site.process("one")
+    before = {"gate": "create table gate ();"}
+    site.commit(before, site.spec())
+    await process.look()
+    process.work()
+    await state_of(process, (await newest(process)).id, "completed")
+    gate = Gate(site)
+    await gate.close()
+    site.commit({**before, "b": Gate.SCRIPT, "c": "create table c ();"}, site.spec(more=APPROVE))
+    await process.look()
+    rollout = await newest(process)
+    assert await approve(process, rollout) is None
+    await gate.until_waited_for()
+    process.worker.stop()
+    await gate.open()
+    await process.stop()
+    assert site.deployed() == ["gate", "b"]
+    return await newest(process)
+
+
+async def test_approved_plan_goes_on_after_an_interruption(site: Site) -> None:
+    """What is left of an approved plan that began needs nobody's agreement again."""
+    rollout = await begun_and_handed_back(site)
+    other = site.process("two")
+    other.work()
+    assert await state_of(other, rollout.id, "completed", "superseded", "failed") == "completed"
+    assert site.deployed() == ["gate", "b", "c"]
+    assert await approvals(site) == [("ada", True, None)]
+
+
+async def test_approved_plan_that_is_not_what_is_left_asks_anew(site: Site) -> None:
+    """Moved in the middle, what is left is another plan, and nobody agreed to that."""
+    rollout = await begun_and_handed_back(site)
+    site.server.drop_database(site.database())
+    other = site.process("two")
+    other.work()
+    assert await state_of(other, rollout.id, "completed", "superseded", "failed") == "superseded"
+    await other.look()
+    asks = await newest(other)
+    assert (asks.state.value, asks.id != rollout.id) == ("waiting_for_approval", True)
+    assert f"the state moved since ada approved rollout {rollout.id}" in asks.reason
+    shown = await other.parts.reconciler.rollout(asks.id)
+    codes = {hazard["code"] for step in shown.operations[0].steps for hazard in step.hazards}
+    assert codes == {"RECREATES_DATABASE"}
+    assert await approve(other, asks) is None
+    assert await state_of(other, asks.id, "completed", "superseded", "failed") == "completed"
+    assert site.deployed() == ["gate", "b", "c"]
