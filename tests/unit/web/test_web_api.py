@@ -25,6 +25,7 @@ from reconciler.web import models
 from reconciler.web.access import Role, Token
 from reconciler.web.app import create_app
 from reconciler.web.guard import BODY_BYTES_MAX
+from reconciler.web.rollouts import VERBS
 from reconciler.web.values import to_json
 from tests.plugins.memory_service import MemoryService, environment, plan
 
@@ -150,6 +151,26 @@ async def test_verbs(client: httpx.AsyncClient, service: MemoryService) -> None:
     assert accepted.json()["verb"] == "retry"
     assert_problem(await client.post(f"{path}/cancel", headers=JSON), 409)
     assert "retry" in assert_problem(await client.post(f"{path}/explode", headers=JSON), 404)["hint"]
+
+
+async def test_verbs_are_of_operators(service: MemoryService) -> None:
+    """Every verb of a rollout asks for `operate`, approving too; who asked is the token's name."""
+    path = f"/v1/rollouts/{service.history[0].id}"
+    async with tokens_client(service) as client:
+        for verb in VERBS:
+            for small in ("read-0123456789ab", "prov-0123456789ab"):
+                refused = await client.post(f"{path}/{verb}", headers=bearer(small), json={})
+                assert "operate is needed" in assert_problem(refused, 403)["detail"]
+        body = {"deployment": "eu", "reason": "looked at it", "digest": "sha256:" + "1" * 64}
+        operate = bearer("oper-0123456789ab")
+        answer = await client.post(f"{path}/approve", headers=operate, json=body)
+        assert (answer.status_code, answer.json()["why"]) == (202, "looked at it")
+        wrong = await client.post(f"{path}/approve", headers=operate, json={"digest": "sha256:1"})
+        assert assert_problem(wrong, 422)["problems"][0]["path"] == "body.digest"
+    asked = [given for what, given in service.calls if what == "request"]
+    assert [(given["verb"], given["requested_by"], given["digest"]) for given in asked] == [
+        ("approve", "operator", body["digest"])
+    ]
 
 
 async def test_suspend_resume_reconcile(client: httpx.AsyncClient, service: MemoryService) -> None:
