@@ -186,7 +186,8 @@ async def settle(
         await refresh_conditions(connection, environment)
     if rests or not quiet:
         await notify(connection, OPERATIONS_CHANNEL, environment)
-    if rests or (not quiet and any(item.after not in IN_FLIGHT for item in everything)):
+    asks_anew = any(item.after is OperationState.SUPERSEDED for item in everything)
+    if rests or asks_anew or (not quiet and any(item.after not in IN_FLIGHT for item in everything)):
         # What ended is to be seen by whoever passes over the environment, wherever that is.
         await wake(connection, environment)
 

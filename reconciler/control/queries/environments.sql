@@ -93,9 +93,16 @@ SELECT
                 jsonb_agg(
                     jsonb_build_object(
                         'deployment', o.deployment, 'commit', r.commit, 'requested_by', r.requested_by,
-                        'failed', o.error ->> 'why', 'state', o.state, 'digest', o.plan_digest,
-                        'rollout', o.rollout, 'reason', r.reason
+                        'failed', o.error ->> 'why', 'state', o.state
                     )
+                    || CASE
+                        WHEN o.state = 'waiting_for_approval'
+                            THEN
+                                jsonb_build_object(
+                                    'digest', o.plan_digest, 'rollout', o.rollout, 'reason', r.reason
+                                )
+                        ELSE '{}'
+                    END
                     ORDER BY o.id
                 ),
                 '[]'
