@@ -74,7 +74,15 @@ def code_of(rollout: Json) -> ExitCode:
     """What came of a rollout as an exit code; one that has not settled was not waited for to its end."""
     if not settled(rollout):
         return ExitCode.CANCELLED
+    if rollout["state"] == "completed" and any(map(_left_out, rollout["operations"])):
+        return ExitCode.FAILED
     return CODES.get(rollout["state"], ExitCode.FAILED)
+
+
+def _left_out(operation: Json) -> str | None:
+    """What an operation that completed could not do."""
+    blocked = operation.get("blocked") or ()
+    return f"as far as may be; blocked: {'; '.join(blocked)}" if blocked else None
 
 
 class _Told:
@@ -99,10 +107,11 @@ class _Told:
 
     def _operation(self, operation: Json) -> None:
         if self._is_new((operation["id"],), f"{operation['state']} {operation['attempts']}"):
-            why = (
-                operation["reason"] if operation["state"] not in {"completed", "pending", "running"} else None
+            plain = operation["state"] in {"completed", "pending", "running"}
+            self._write(
+                f"{operation['deployment']}: {operation['state']}",
+                _left_out(operation) if plain else operation["reason"],
             )
-            self._write(f"{operation['deployment']}: {operation['state']}", why)
 
     def _is_new(self, key: tuple[str, ...], state: str) -> bool:
         before = self._seen.get(key)

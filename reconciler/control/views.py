@@ -185,6 +185,10 @@ def _operation(row: Row, progress: Row | None = None, steps: Sequence[StepStatus
         if progress is not None
         else {}
     )
-    return OperationStatus(
-        **{**row, "id": str(row["id"]), "state": OperationState(row["state"])}, **told, steps=tuple(steps)
-    )
+    own = {
+        **row,
+        "id": str(row["id"]),
+        "state": OperationState(row["state"]),
+        "blocked": tuple(row["blocked"]),
+    }
+    return OperationStatus(**own, **told, steps=tuple(steps))

@@ -107,7 +107,8 @@ class OperationStatus:
     """One operation: one rollout on one deployment.
 
     `error` is {"what", "where", "why", "next", "sqlstate"} of the last failure. `current` is the step that
-    runs, `waits_for` why nothing does; `superseded_by` is the rollout that took its place.
+    runs, `waits_for` why nothing does; `superseded_by` is the rollout that took its place. `blocked` is what
+    it left out, done as far as might be.
     """
 
     id: str
@@ -128,6 +129,7 @@ class OperationStatus:
     current_since: datetime | None = None
     waits_for: str | None = None
     superseded_by: str | None = None
+    blocked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,11 +24,12 @@ ORDER BY rollout, state;
 SELECT
     o.rollout, o.id, o.deployment, o.state::text AS state, o.attempts, o.plan_digest, o.reason, o.error,
     o.next_attempt_at, o.started_at, o.finished_at, o.superseded_by::text AS superseded_by,
-    w.name AS worker
+    w.name AS worker,
+    CASE WHEN o.state = 'completed' THEN coalesce(o.plan -> 'blocked', '[]') ELSE '[]' END AS blocked
 FROM (
     SELECT
         p.rollout, p.id, p.deployment, p.state, p.attempts, p.plan_digest, p.reason, p.error,
-        p.next_attempt_at, p.started_at, p.finished_at, p.superseded_by, p.worker, p.ordinal,
+        p.next_attempt_at, p.started_at, p.finished_at, p.superseded_by, p.worker, p.ordinal, p.plan,
         row_number() OVER (
             PARTITION BY p.rollout
             ORDER BY p.state <> 'failed', p.finished_at IS NOT NULL, p.state = 'pending', p.ordinal

@@ -102,6 +102,15 @@ def test_deploy_and_revert_without_a_daemon(shop: Shop) -> None:
     assert (nothing.exit_code, nothing.stdout) == (0, "production: nothing to do\n")
 
 
+def test_a_blocked_module_is_not_told_as_done(shop: Shop) -> None:
+    """Where only the database could be made, the command says what is left out and why, and ends with 5."""
+    shop.repository.commit(tables("t1", "t2", requires={"t2": "other:nothing"}))
+    result = shop("module", "deploy", "production", "shop-schema", "--createdb")
+    assert result.exit_code == 5, result.output
+    assert "eu: completed: as far as may be; blocked: " in result.output
+    assert "other:nothing" in result.output
+
+
 def test_what_contradicts_itself_is_a_usage_error(shop: Shop) -> None:
     """`--all` beside `--to`, and a target without a module."""
     both = shop("module", "revert", "production", "shop-schema", "--all", "--to", "t1")

@@ -215,6 +215,11 @@ def rollout(state: str, *operations: str) -> dict[str, Any]:
         (rollout("cancelled", "cancelled", "cancelled"), True, ExitCode.CANCELLED),
         (rollout("superseded", "superseded"), True, ExitCode.CANCELLED),
         (rollout("revert_window", "revert_window"), True, ExitCode.OK),
+        (
+            {"state": "completed", "operations": [{"state": "completed", "blocked": ["it lacks x"]}]},
+            True,
+            ExitCode.FAILED,
+        ),
     ],
 )
 def test_when_a_rollout_has_settled(seen: dict[str, Any], settled: bool, code: ExitCode) -> None:
