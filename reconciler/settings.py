@@ -309,6 +309,13 @@ class LimitSettings(SettingsModel):
     attempts: int = Field(
         default=5, ge=1, le=100, description="Attempts at an operation that fails for reasons that may pass."
     )
+    crashes: int = Field(
+        default=5,
+        ge=2,
+        le=100,
+        description="Times in a row that daemons may die at an operation, while no step of it gets done,"
+        " before it fails. Dying costs no attempt.",
+    )
     retry_base_s: Seconds = Field(
         default=1.0,
         alias="retry_base",

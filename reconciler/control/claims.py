@@ -35,6 +35,8 @@ CANDIDATES_MAX = 20
 """Environments looked at per claim; a claim that finds nothing free in them gives up until the next poll."""
 PER_SERVER = 16
 """Operations in flight on one server, at most, where nobody says otherwise."""
+SUSPECT_CRASHES = 2
+"""Workers that died in a row at an operation, from when on it is not resumed beside others like it."""
 SIDE_BY_SIDE_NAMES = sorted(order.value for order in SIDE_BY_SIDE)
 
 _ON = {before.value: after.value for before, after in targets(OperationEvent.CLAIM).items()}
@@ -51,7 +53,8 @@ class Claim:
 
     `first`: it was never claimed before, so its plan has to be checked against what is there. `approved`: the
     digest of the plan that a person agreed to, where somebody had to. `waits`: how often in a row it gave its
-    worker back because another was at work in its database.
+    worker back because another was at work in its database. `crashes`: how often in a row a worker died at it
+    while no step got done; `crashed_at`, at which step that was.
     """
 
     operation: str
@@ -67,6 +70,8 @@ class Claim:
     first: bool
     lease_token: int
     waits: int = 0
+    crashes: int = 0
+    crashed_at: str | None = None
     policy: RolloutPolicy
     allow_hazards: tuple[str, ...]
     approved: str | None = None
@@ -189,6 +194,7 @@ async def _take_locked(connection: Connection, wanted: _Wanted, *, is_open: bool
         at_work=AT_WORK_NAMES,
         passed=PASSED_NAMES,
         per_server=wanted.per_server,
+        suspect=SUSPECT_CRASHES,
         limit=wanted.room,
     )
     taken: list[Claim] = []
@@ -232,6 +238,7 @@ async def _claim_rows(connection: Connection, wanted: _Wanted, ids: Sequence[int
         on=Jsonb(_ON),
         back=Jsonb(_BACK),
         per_server=wanted.per_server,
+        suspect=SUSPECT_CRASHES,
     )
     place = {str(number): index for index, number in enumerate(ids)}
     return sorted(rows, key=lambda row: place[row["operation"]])
@@ -249,6 +256,7 @@ async def _tell(connection: Connection, worker: Worker, claimed: Sequence[Row]) 
     for row in claimed:
         resumed = row["is_stray"]
         what = "resumed from a worker that is gone" if resumed else f"claimed (attempt {row['attempts']})"
+        what += f", for the {row['crashes']}. time in a row" if row["crashes"] > 1 else ""
         events.append(
             NewEvent(
                 kind="operation.resumed" if resumed else "operation.claimed",
@@ -262,6 +270,7 @@ async def _tell(connection: Connection, worker: Worker, claimed: Sequence[Row]) 
                     "worker": worker.name,
                     "attempts": row["attempts"],
                     "lease_token": row["lease_token"],
+                    "crashes": row["crashes"],
                 },
             )
         )
@@ -281,6 +290,8 @@ def _claim(row: Row) -> Claim:
         plan_digest=row["plan_digest"],
         attempts=row["attempts"],
         waits=row["waits"],
+        crashes=row["crashes"],
+        crashed_at=row["crashed_at"],
         first=row["first"],
         lease_token=row["lease_token"],
         policy=policy_of(row),

@@ -109,6 +109,12 @@ async def release_strays(connection: Connection, worker: Worker, kept: Collectio
         await _release(connection, worker, kept, "does not work on it")
 
 
+async def release_former(connection: Connection, worker: Worker) -> None:
+    """Hand back what a registration that ended had: its process lives, and works on none of it any more."""
+    async with changing(connection, f"handing back what worker '{worker.name}' had before"):
+        await _release(connection, worker, (), "lost its session")
+
+
 async def deregister(connection: Connection, worker: Worker) -> None:
     """Leave: whatever is still claimed may be resumed by anyone at once."""
     async with changing(connection, f"deregistering worker '{worker.name}'"):

@@ -38,6 +38,7 @@ def build_worker(
             lease_s=limits.lease_s,
             heartbeat_s=limits.heartbeat_s,
             attempts=limits.attempts,
+            crashes=limits.crashes,
             retry_base_s=limits.retry_base_s,
             retry_ceiling_s=limits.retry_ceiling_s,
             stop_grace_s=limits.stop_grace_s,

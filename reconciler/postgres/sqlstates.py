@@ -53,7 +53,7 @@ BY_CLASS: Mapping[str, Verdict] = MappingProxyType({
     "22": Verdict(_STAYS, "a value is wrong"),
     "23": Verdict(_STAYS, "rows contradict a constraint; they have to change first"),
     "24": Verdict(_STAYS, "a cursor is in a wrong state"),
-    "25": Verdict(_STAYS, "a statement does not fit its transaction, or this ran into the server's limit of time"),
+    "25": Verdict(_STAYS, "a statement does not fit its transaction, or this took too long for the server"),
     "26": Verdict(_STAYS, "a script named a prepared statement that is not there"),
     "27": Verdict(_STAYS, "a trigger changed what is being changed"),
     "28": Verdict(_STAYS, "who we are is refused; a person corrects the credentials or the server's rules"),

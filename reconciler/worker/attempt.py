@@ -222,8 +222,11 @@ class Attempt:
         if asked is not None:
             self._running.interrupt(asked)
         self._running.checkpoint()
+        self._check_crashes()
         assessment = await self._assess_at_rest()
         plan = await self._agree(assessment)
+        if not claim.first:
+            await self._journal.done_before(_done_before(deployment_from_json(claim.plan), plan))
         self._running.checkpoint()
         resources = await self._resources(assessment)
         try:
@@ -241,6 +244,17 @@ class Attempt:
         finally:
             await resources.abandon()
         return plan
+
+    def _check_crashes(self) -> None:
+        """Refuse what workers died of again and again: nobody is left to record any other end of it."""
+        claim, most = self._claim, self._tools.limits.crashes
+        if claim.crashes >= most:
+            at = f"while it was at {claim.crashed_at}" if claim.crashed_at else "when nothing was left to do"
+            raise PermanentError(
+                f"operation {claim.operation} on '{claim.deployment}': the worker died {claim.crashes} times "
+                f"in a row {at}",
+                hint="see why in the log of the daemon and of its machine (memory, signals); then retry",
+            )
 
     async def _reopen(self, assessment: Assessment, resources: Resources) -> None:
         """Settle what an interrupted attempt of this operation left moving, also where no step is left."""
@@ -463,6 +477,13 @@ def _approved_hazards(claim: Claim, plan: DeploymentPlan) -> frozenset[str]:
     if claim.approved is None:
         return frozenset()
     return frozenset(hazard.code.value for hazard in plan.hazards)
+
+
+def _done_before(recorded: DeploymentPlan, plan: DeploymentPlan) -> tuple[str, ...]:
+    """The steps of the recorded plan that are done already; none where another plan took its place."""
+    known, left = [step.id for step in recorded.steps], [step.id for step in plan.steps]
+    before = len(known) - len(left)
+    return tuple(known[:before]) if before > 0 and known[before:] == left else ()
 
 
 def _shown_reverts(plan: DeploymentPlan) -> frozenset[str] | None:

@@ -1,7 +1,7 @@
 """Tells the control database how far an operation is, in batches; the truth is in the tracking schema."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from reconciler.control import transitions
@@ -39,6 +39,11 @@ class Journal:
         self._emit(self._event(step, duration_s, None))
         if step.kind is StepKind.TAKE_BASE_LINE:
             self.retaken(step.database, "planned")
+
+    async def done_before(self, step_ids: Sequence[str]) -> None:
+        """What an attempt before this one did and could not note; told at once, for this may end so too."""
+        self._finished += step_ids
+        await self.flush()
 
     def said(self, step: AnyStep, text: str) -> None:
         """The scripts of a step said something; what looks like a secret is masked before anybody sees it."""

@@ -13,6 +13,7 @@ class WorkerLimits:
     safe points before it cancels what runs; `outcome_patience_s`, how long recording an outcome is tried.
     What is under way for longer than `slow_s` counts apart, up to `slow_in_parallel`, and leaves its place.
     No server has more than `operations_per_server` operations at once, of all workers together.
+    An operation at which `crashes` workers died in a row, while no step of it got done, is not resumed again.
     Each heartbeat says whether there is anything to claim; `poll_s` is the most that passes without a look.
     """
 
@@ -24,6 +25,7 @@ class WorkerLimits:
     heartbeat_s: float = 2.0
     poll_s: float = 30.0
     attempts: int = 5
+    crashes: int = 5
     retry_base_s: float = 1.0
     retry_ceiling_s: float = 60.0
     stop_grace_s: float = 20.0

@@ -87,6 +87,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._running: set[Running] = set()
         self._strays = False
+        self._former: Registration | None = None
 
     def wake(self) -> None:
         """Look now for work, and for what is asked of the operations under way."""
@@ -136,9 +137,11 @@ class Worker:
                 await self._end_operations(lease, beat)
                 beat.cancel()
                 await asyncio.gather(beat, return_exceptions=True)
+                self._former = worker
                 with suppress(TemporaryError):
                     async with answering(self._limits.lease_s):
                         await workers.deregister(connection, worker)
+                        self._former = None
         finally:
             with suppress(Exception):
                 await connection.close()
@@ -153,6 +156,10 @@ class Worker:
                 passes=self._passes,
                 lease_s=limits.lease_s,
             )
+            if self._former is not None:
+                # Not taken for dead: what it had is taken up without being counted as a crash.
+                await workers.release_former(connection, self._former)
+                self._former = None
             beat = await workers.heartbeat(connection, worker, limits.lease_s)
         self._tell_peers(worker.id, beat.peers)
         return worker

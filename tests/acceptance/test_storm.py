@@ -25,6 +25,8 @@ LIMITS = {
     "retry_base": "200ms",
     "retry_ceiling": "1s",
     "stop_grace": "2s",
+    # The storm kills whatever is under way, and nothing of it is to blame.
+    "crashes": 100,
 }
 STOP_MOST_S = 45.0
 AWAY = {"kill": (0.0, 2.0), "stop": (0.0, 1.0), "freeze": (0.2, 1.5), "freeze long": (4.0, 6.0)}

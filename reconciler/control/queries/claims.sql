@@ -100,6 +100,12 @@ crowded AS MATERIALIZED (
     WHERE f.state IN ('running', 'promoting', 'reverting') AND f.server IS NOT NULL
     GROUP BY f.server
     HAVING count(*) >= %(per_server)s
+),
+-- Which of several it is that workers die of shows once each is tried without the others.
+suspects AS MATERIALIZED (
+    SELECT f.id FROM reconciler_control.operations AS f
+    INNER JOIN alive AS a ON f.worker = a.id
+    WHERE f.state IN ('running', 'promoting', 'reverting') AND f.crashes >= %(suspect)s
 )
 SELECT
     r.id, r.state::text AS state, r.ordering, r.on_failure, r.max_parallel, r.promotion, r.released,
@@ -128,6 +134,7 @@ SELECT
         WHERE
             o.rollout = r.id AND o.state IN ('running', 'promoting', 'reverting')
             AND NOT EXISTS (SELECT FROM alive AS a WHERE a.id = o.worker)
+            AND (o.crashes < %(suspect)s OR NOT EXISTS (SELECT FROM suspects))
             AND (
                 %(is_open)s OR o.superseded_at IS NOT NULL OR EXISTS (
                     SELECT FROM reconciler_control.requests AS q
@@ -170,7 +177,7 @@ FOR NO KEY UPDATE;
 
 -- name: claim_operations :many
 -- Takes operations that are still what they looked like, as many as their servers have room for, in the order
--- given; one in flight only from a worker that is gone.
+-- given; one in flight only from a worker that is gone, and of those that workers died at repeatedly only one.
 WITH
 alive AS MATERIALIZED (SELECT w.id FROM reconciler_control.living_workers AS w),
 busy AS MATERIALIZED (
@@ -182,7 +189,12 @@ still AS MATERIALIZED (
     SELECT
         o.id, o.state AS before, o.server, o.started_at IS NULL AS first,
         o.state = ANY(%(in_flight)s::reconciler_control.operation_state []) AS is_stray,
-        o.resumes_as = 'reverting' AS goes_back, o.waits
+        o.resumes_as = 'reverting' AS goes_back, o.waits, o.crashes >= %(suspect)s AS is_suspect,
+        o.worker IS NOT NULL AS is_crashed,
+        CASE WHEN o.worker IS NOT NULL THEN (
+            SELECT count(*) FROM reconciler_control.steps AS t
+            WHERE t.operation = o.id AND t.state <> 'done'
+        ) END AS steps_left
     FROM reconciler_control.operations AS o
     WHERE
         o.id = ANY(%(ids)s)
@@ -204,7 +216,7 @@ still AS MATERIALIZED (
 ),
 placed AS (
     SELECT
-        s.id, s.before, s.first, s.is_stray,
+        s.id, s.before, s.first, s.is_stray, s.is_crashed, s.steps_left,
         CASE
             WHEN s.is_stray THEN s.before
             WHEN s.goes_back THEN (%(back)s::jsonb ->> s.before::text)::reconciler_control.operation_state
@@ -213,7 +225,8 @@ placed AS (
         CASE WHEN s.is_stray OR s.waits > 0 THEN 0 ELSE 1 END AS cost,
         s.is_stray OR s.server IS NULL OR coalesce(b.operations, 0) + row_number() OVER (
             PARTITION BY s.server, s.is_stray ORDER BY array_position(%(ids)s::bigint [], s.id)
-        ) <= %(per_server)s AS has_room
+        ) <= %(per_server)s AS has_room,
+        s.is_suspect AND row_number() OVER (PARTITION BY s.is_suspect ORDER BY s.id) > 1 AS is_later
     FROM still AS s
     LEFT JOIN busy AS b ON s.server = b.server
 )
@@ -223,16 +236,29 @@ SET
     lease_token = nextval('reconciler_control.lease_tokens'),
     worker = %(worker)s,
     attempts = o.attempts + p.cost,
+    crashes = CASE
+        WHEN NOT p.is_crashed THEN o.crashes
+        WHEN p.steps_left < o.crashed_with THEN 1
+        ELSE o.crashes + 1
+    END,
+    crashed_with = least(o.crashed_with, p.steps_left),
     started_at = coalesce(o.started_at, clock_timestamp()),
     next_attempt_at = NULL,
     resumes_as = NULL,
     reason = NULL
 FROM placed AS p, reconciler_control.rollouts AS r
-WHERE o.id = p.id AND o.state = p.before AND o.rollout = r.id AND p.has_room
+WHERE o.id = p.id AND o.state = p.before AND o.rollout = r.id AND p.has_room AND NOT p.is_later
 RETURNING
     o.id::text AS operation, o.rollout::text AS rollout, o.environment, r.source, o.deployment, r.commit,
     r.scope, o.plan, o.plan_digest, o.attempts, o.waits, o.lease_token, r.allow_hazards, r.ordering,
     r.on_failure, r.max_parallel, r.promotion, p.before::text AS before, p.first, p.is_stray,
+    o.crashes,
+    CASE WHEN o.crashes > 0 THEN (
+        SELECT t.component || ': ' || t.identity FROM reconciler_control.steps AS t
+        WHERE t.operation = o.id AND t.state <> 'done'
+        ORDER BY t.state = 'running' DESC, t.ordinal
+        LIMIT 1
+    ) END AS crashed_at,
     (
         SELECT a.plan_digest FROM reconciler_control.approvals AS a
         WHERE a.operation = o.id AND a.void_at IS NULL

@@ -28,6 +28,7 @@ SET
         WHEN NOT m.after = ANY(%(in_flight)s::reconciler_control.operation_state []) THEN o.lease_token
     END,
     attempts = CASE WHEN m.after = 'pending' THEN 0 ELSE o.attempts END,
+    crashes = CASE WHEN m.after = 'failed' THEN o.crashes ELSE 0 END,
     waits = CASE WHEN m.after = 'retrying' AND %(waits)s THEN o.waits + 1 ELSE 0 END,
     next_attempt_at = CASE
         WHEN m.after = 'retrying' THEN clock_timestamp() + make_interval(secs => %(delay_s)s)

@@ -1,0 +1,111 @@
+"""Operations at which workers die: counted while nothing gets done, tried one by one, free of charge."""
+
+import pytest
+
+from reconciler.control import claims, workers
+from reconciler.control.claims import SUSPECT_CRASHES, Claim
+from reconciler.control.transitions import finish_many, transition
+from reconciler.rollout.states import OperationEvent as E
+from reconciler.rollout.states import OperationState as S
+from tests.plugins.control import LEASE_S, Control, until
+
+
+async def die(control: Control) -> None:
+    """End the lease of every worker there is."""
+    await control.rows("UPDATE reconciler_control.workers SET lease_expires_at = '-infinity'")
+
+
+async def resume(control: Control, most: int = 10) -> list[Claim]:
+    """Let all workers die, and a new one take what it gets."""
+    await die(control)
+    successor = await control.worker("successor")
+    return await claims.claim_many(control.connection, successor, room=most, lease_s=LEASE_S)
+
+
+async def test_crashes_in_a_row_are_counted(control: Control) -> None:
+    """Each death without a step done counts, a step that got done begins anew, and no attempt is spent."""
+    await control.record("eu")
+    claim = await control.must_claim(await control.worker())
+    assert (claim.crashes, claim.crashed_at) == (0, None)
+    for count in (1, 2, 3):
+        (claim,) = await resume(control)
+        assert (claim.crashes, claim.crashed_at, claim.attempts) == (count, "shop: change one", 1)
+    await finish_many(control.connection, claim, ["s1"])
+    for count in (1, 2):
+        (claim,) = await resume(control)
+        assert (claim.crashes, claim.crashed_at) == (count, "shop: change two")
+    resumed = await control.rows(
+        "SELECT data ->> 'crashes' FROM reconciler_control.events WHERE kind LIKE '%.resumed' ORDER BY id"
+    )
+    assert [row[0] for row in resumed] == ["1", "2", "3", "1", "2"]
+
+
+async def test_what_ends_by_itself_begins_anew(control: Control) -> None:
+    """A worker that lived to record an outcome clears the count, whatever the outcome is."""
+    await control.record("eu")
+    await control.must_claim(await control.worker())
+    (claim,) = await resume(control)
+    assert claim.crashes == 1
+    assert await transition(control.connection, claim, E.RETRY, reason="away", delay_s=0) is S.RETRYING
+    assert (await control.must_claim(await control.worker())).crashes == 0
+
+
+async def test_leaving_is_no_crash(control: Control) -> None:
+    """Handing back, leaving and losing the session while the process lives cost neither crash nor attempt."""
+    await control.record("eu")
+    worker = await control.worker()
+    claim = await control.must_claim(worker)
+    await claims.hand_back(control.connection, claim)
+    claim = await control.must_claim(worker)
+    assert (claim.crashes, claim.attempts) == (0, 1)
+    await die(control)
+    again = await control.worker()
+    await workers.release_former(control.connection, worker)
+    claim = await control.must_claim(again)
+    assert (claim.crashes, claim.attempts) == (0, 1)
+
+
+@pytest.mark.parametrize("environments", [1, 2])
+async def test_suspects_are_resumed_one_by_one(control: Control, environments: int) -> None:
+    """Of several that workers died at, one is tried at a time, and what is not suspect goes on beside it."""
+    names = ["production", "staging"][:environments]
+    for name in names:
+        await control.record("eu", "us", environment=name)
+    first = await control.worker()
+    taken = await claims.claim_many(control.connection, first, room=10, lease_s=LEASE_S)
+    many = len(taken)
+    assert many == 2 * environments
+    for count in range(1, SUSPECT_CRASHES + 1):
+        found = await resume(control)
+        assert {claim.crashes for claim in found} == {count}
+        assert len(found) == many
+    await die(control)
+    await control.record("asia", environment="innocent")
+    left = many
+    worker = await control.worker("successor")
+    while left:
+        found = await claims.claim_many(control.connection, worker, room=10, lease_s=LEASE_S)
+        suspects = [claim for claim in found if claim.crashes > SUSPECT_CRASHES]
+        assert len(suspects) == 1
+        assert left < many or "innocent" in {claim.environment for claim in found}
+        assert await claims.claim_many(control.connection, worker, room=10, lease_s=LEASE_S) == []
+        await transition(control.connection, suspects[0], E.DONE)
+        left -= 1
+
+
+async def test_a_session_that_ended_is_a_crash_too(control: Control) -> None:
+    """Whether the lease ran out or the session is gone, it is counted once."""
+    await control.record("eu")
+    session = await control.connect()
+    await control.must_claim(await control.register(session, name="dying", lease_s=3600), lease_s=3600)
+    await session.close()
+    successor = await control.worker()
+    found: list[Claim] = []
+
+    async def resumed() -> bool:
+        claim = await control.claim(successor)
+        found.extend([claim] if claim is not None else [])
+        return bool(found)
+
+    await until(resumed, deadline_s=30)
+    assert found[0].crashes == 1
