@@ -22,6 +22,7 @@ NAMES = (
     "many",
     "modules",
     "rollout",
+    "claims",
 )
 
 

@@ -254,6 +254,8 @@ async def _carry_out(connection: Connection, wholes: Sequence[Whole]) -> list[Mo
     """
     moved: list[Moved] = []
     known = {whole.id: whole for whole in wholes}
+    if not known:
+        return moved
     for request in await many(connection, "pending_requests", rollouts=sorted(known)):
         verb = RequestVerb(request["verb"])
         if verb not in INTERRUPTING:
