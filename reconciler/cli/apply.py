@@ -84,18 +84,27 @@ def carried_out(
     return seen_through(common, backend, rollout, timeout_s=timeout_s)
 
 
-def seen_through(common: Common, backend: Backend, rollout: Json, *, timeout_s: float | None) -> ExitCode:
-    """Wait until a rollout has settled, and say what came of it."""
+def seen_through(
+    common: Common,
+    backend: Backend,
+    rollout: Json,
+    *,
+    timeout_s: float | None,
+    deployment: str | None = None,
+) -> ExitCode:
+    """Wait until a rollout, or one deployment of it, has settled, and say what came of it."""
     from reconciler.cli import waiting
 
     screen, quiet = common.screen, common.output == "json"
-    last = waiting.wait(backend, screen, str(rollout["id"]), timeout_s=timeout_s, quiet=quiet)
-    code = waiting.code_of(last)
+    last = waiting.wait(
+        backend, screen, str(rollout["id"]), timeout_s=timeout_s, quiet=quiet, deployment=deployment
+    )
+    meant = waiting.part_of(last, deployment)
     if quiet:
         screen.json(last)
     else:
-        _conclude(common, last, settled=waiting.settled(last))
-    return code
+        _conclude(common, last, settled=waiting.settled(meant))
+    return waiting.code_of(meant)
 
 
 def _conclude(common: Common, rollout: Json, *, settled: bool) -> None:

@@ -276,7 +276,7 @@ def _carried_out(common: Common, backend: Backend, asked: Asked, *, digest: str 
 def _seen_through(common: Common, backend: Backend, rollout: Json, asked: Asked) -> ExitCode:
     from reconciler.cli.apply import seen_through
 
-    return seen_through(common, backend, rollout, timeout_s=asked.timeout)
+    return seen_through(common, backend, rollout, timeout_s=asked.timeout, deployment=asked.deployment)
 
 
 def _resolved(backend: Backend, asked: Asked, answer: Json, *, work: bool) -> Json:
@@ -308,7 +308,8 @@ def _told(common: Common, asked: Json) -> ExitCode:
     if common.output == "json":
         common.screen.json(asked)
     elif state == "failed":
-        common.screen.error(f"{verb}: {printable(asked['reason'])}")
+        told = printable(asked["reason"])
+        common.screen.error(told if told.startswith(f'"{verb}"') else f"{verb}: {told}")
     elif state == "completed":
         common.screen.line(printable(asked["reason"] or f"{verb}: done"))
     elif asked.get("already"):

@@ -29,8 +29,16 @@ CODES = {
 }
 
 
-def wait(backend: Backend, screen: Screen, rollout: str, *, timeout_s: float | None, quiet: bool) -> Json:
-    """Wait until the rollout has settled; gives it as it was last seen, settled or not.
+def wait(
+    backend: Backend,
+    screen: Screen,
+    rollout: str,
+    *,
+    timeout_s: float | None,
+    quiet: bool,
+    deployment: str | None = None,
+) -> Json:
+    """Wait until the rollout, or one deployment of it, has settled; gives it as it was last seen.
 
     Running out of time, or Ctrl-C, ends the waiting and nothing else.
     """
@@ -46,7 +54,7 @@ def wait(backend: Backend, screen: Screen, rollout: str, *, timeout_s: float | N
                 if ends is not None and time.monotonic() > ends:
                     break
                 # A worker of our own is let come to its end; then there is nothing more to see.
-                if settled(last) and not backend.local:
+                if settled(part_of(last, deployment)) and not backend.local:
                     break
     except KeyboardInterrupt:
         screen.note(
@@ -57,6 +65,12 @@ def wait(backend: Backend, screen: Screen, rollout: str, *, timeout_s: float | N
         if close is not None:
             close()
     return last
+
+
+def part_of(rollout: Json, deployment: str | None) -> Json:
+    """A rollout as if it had one deployment only, where one is meant."""
+    meant = [one for one in rollout["operations"] if one["deployment"] == deployment]
+    return {**rollout, "state": meant[0]["state"], "operations": meant} if meant else rollout
 
 
 def settled(rollout: Json) -> bool:

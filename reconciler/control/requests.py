@@ -243,7 +243,11 @@ async def _retry(connection: Connection, request: Row, whole: Whole, found: Answ
     freed: tuple[str, ...] = ()
     if found.free:
         freed = await free_holds(
-            connection, whole.environment, found.free, commit=whole.commit, why=_asked_for(request)
+            connection,
+            whole.environment,
+            found.free,
+            commit=whole.commit,
+            why=f"{request['requested_by']} (request {request['id']})",
         )
     if not due and not freed:
         return "; ".join(["nothing of it is held: passes try it again by themselves", *found.notes])

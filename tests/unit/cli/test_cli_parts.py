@@ -228,6 +228,16 @@ def test_when_a_rollout_has_settled(seen: dict[str, Any], settled: bool, code: E
     assert waiting.code_of(seen) is code
 
 
+def test_one_deployment_is_waited_for_alone() -> None:
+    """What one deployment came to counts where it was meant, whatever the others wait for."""
+    states = {"eu": "completed", "us": "waiting_for_approval"}
+    operations = [{"deployment": name, "state": state} for name, state in states.items()]
+    whole = {"state": "waiting_for_approval", "operations": operations}
+    assert waiting.code_of(waiting.part_of(whole, "eu")) is ExitCode.OK
+    assert waiting.code_of(waiting.part_of(whole, "us")) is ExitCode.CANCELLED
+    assert waiting.part_of(whole, None) is whole
+
+
 def test_every_state_settles_or_does_not() -> None:
     """Each state of an operation is one in which something goes on, or one that the waiting knows."""
     from reconciler.rollout.states import IN_FLIGHT, OperationState, RolloutState
