@@ -70,6 +70,11 @@ def _about(screen: Screen, rollout: Json) -> None:
         released = ", released" if rollout["released"] else ""
         policy = f"{rollout['order']}, {rollout['max_parallel']} at once, onFailure {rollout['on_failure']}"
         screen.line(f"  policy   {printable(policy)}{released}")
+    waves = sorted({one.get("wave", 0) for one in rollout["operations"]})
+    if len(waves) > 1:
+        pause = rollout.get("wave_pause_s")
+        between = f", {pause:g} s between them" if pause else ""
+        screen.line(f"  waves    {', '.join(map(str, waves))}{between}")
     counts = rollout.get("counts") or {}
     if len(counts) > 1 or len(rollout["operations"]) > 1:
         screen.line(
@@ -133,7 +138,9 @@ def _standing(approval: Json) -> str:
 
 def _operation(screen: Screen, operation: Json) -> None:
     attempts = f", attempt {operation['attempts']}" if operation["attempts"] > 1 else ""
-    screen.line(printable(f"{operation['deployment']}: {operation['state']}{attempts}{progress(operation)}"))
+    wave = f" (wave {operation['wave']})" if operation.get("wave") else ""
+    told = f"{operation['deployment']}{wave}: {operation['state']}{attempts}{progress(operation)}"
+    screen.line(printable(told))
     if operation.get("waits_for"):
         screen.line(printable(f"  waits for {operation['waits_for']}"))
     if operation.get("superseded_by"):

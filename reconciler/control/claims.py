@@ -221,6 +221,7 @@ def _chosen(row: Row, *, is_open: bool) -> list[int]:
         at_work=row["at_work"],
         first_open=(str(first[0]), OperationState(first[1])) if first is not None else None,
         pending=tuple(str(number) for number in row["pending"]),
+        rests=row["rests"],
     )
     starting = may_start(found, policy_of(row), released=row["released"])
     return [*row["strays"], *row["due"], *(int(number) for number in starting)]

@@ -36,7 +36,8 @@ class NewStep:
 class NewOperation:
     """One operation to record; `initial` is `pending` or `waiting_for_approval`.
 
-    `server`: what those that share a PostgreSQL server have in common, where it is known.
+    `server`: what those that share a PostgreSQL server have in common, where it is known. `wave`: none starts
+    before all of the waves before it are done.
     """
 
     deployment: str
@@ -46,6 +47,7 @@ class NewOperation:
     initial: OperationState = OperationState.PENDING
     steps: tuple[NewStep, ...] = ()
     server: str | None = None
+    wave: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,7 @@ class NewRollout:
     `respect_holds`: refuse where the commit is held, instead of releasing the hold. `owner`: refuse unless
     this worker passes over the environment. `planned_from`: how old what it was planned from may be, by the
     clock of the control database; refuse where an operation for the same commit ended since.
+    `wave_pause_s`: how long after the end of a wave the next one may start.
     """
 
     environment: str
@@ -71,6 +74,7 @@ class NewRollout:
     respect_holds: bool = False
     owner: str | None = None
     planned_from: datetime | None = None
+    wave_pause_s: float = 0.0
 
 
 async def record(connection: Connection, new: NewRollout) -> str:
@@ -259,6 +263,7 @@ async def _insert(connection: Connection, new: NewRollout) -> int:
         reason=new.reason,
         requested_by=new.requested_by,
         allow_hazards=list(new.allow_hazards),
+        wave_pause_s=new.wave_pause_s,
     )
     assert row is not None
     await run(connection, "note_attempt", environment=new.environment, commit=new.commit)
@@ -281,17 +286,20 @@ async def _insert_operations(connection: Connection, new: NewRollout, rollout: i
     servers = sorted({item.server for item in new.operations if item.server is not None})
     if servers:
         await run(connection, "add_servers", names=servers)
+    # Rollout order is wave by wave: what is first in it and not done holds all that follows.
+    ordered = sorted(new.operations, key=lambda item: (item.wave, item.ordinal))
     rows = await many(
         connection,
         "insert_operations",
         rollout=rollout,
         environment=new.environment,
-        deployments=[item.deployment for item in new.operations],
-        ordinals=[item.ordinal for item in new.operations],
-        states=[item.initial.value for item in new.operations],
-        plans=[Jsonb(item.plan) for item in new.operations],
-        digests=[item.plan_digest for item in new.operations],
-        servers=[item.server for item in new.operations],
+        deployments=[item.deployment for item in ordered],
+        ordinals=list(range(len(ordered))),
+        states=[item.initial.value for item in ordered],
+        plans=[Jsonb(item.plan) for item in ordered],
+        digests=[item.plan_digest for item in ordered],
+        servers=[item.server for item in ordered],
+        waves=[item.wave for item in ordered],
     )
     numbers = {row["deployment"]: row["id"] for row in rows}
     await _insert_steps(

@@ -122,6 +122,7 @@ async def _whole(connection: Connection, row: Row, number: int, *, steps: bool) 
             suspended=around["suspended_reason"],
             orphaned=around["orphaned"],
             workers=around["workers"],
+            now=around["now"],
             others={name: str(rollout) for name, rollout in around["others"].items()},
         ),
     )

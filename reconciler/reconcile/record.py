@@ -54,7 +54,7 @@ class Recorder(Assessor):
         """
         waits = spec.policy.mode == "approve" and not request.by_hand
         initial = OperationState.WAITING_FOR_APPROVAL if waits else OperationState.PENDING
-        servers = await self._servers(view, spec)
+        servers, waves = await self._servers(view, spec), spec.waves
         new = NewRollout(
             environment=spec.name,
             source=view.source,
@@ -73,6 +73,7 @@ class Recorder(Assessor):
                     initial=initial,
                     steps=steps_of(plan),
                     server=servers.get(plan.name),
+                    wave=waves.get(plan.name, 0),
                 )
                 for ordinal, plan in enumerate(plans)
             ),
@@ -80,6 +81,7 @@ class Recorder(Assessor):
             respect_holds=not request.by_hand,
             owner=owner,
             planned_from=planned_from,
+            wave_pause_s=spec.rollout.waves.pause_s,
         )
         async with self.connection() as connection:
             rollout = await rollouts.record(connection, new)

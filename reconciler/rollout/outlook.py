@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from reconciler.rollout.next import PASSED, SIDE_BY_SIDE, startable
@@ -18,13 +19,14 @@ class Around:
     """What else has a say on a rollout.
 
     `suspended`: why its environment is. `workers`: how many are alive that can read its source. `others`: the
-    rollouts at work on its deployments.
+    rollouts at work on its deployments. `now`: by the clock that decides.
     """
 
     suspended: str | None = None
     orphaned: bool = False
     workers: int = 1
     others: Mapping[str, str] = field(default_factory=lambda: _NOBODY)
+    now: datetime | None = None
 
 
 def outlook(rollout: RolloutStatus, around: Around) -> RolloutStatus:
@@ -54,11 +56,19 @@ class _Held:
         self._around = around
         self._policy = policy
         self._requests = rollout.requests
-        self._startable = frozenset(startable(named, policy, released=rollout.released))
+        self._waves = {one.deployment: one.wave for one in rollout.operations}
+        self._wave = min((one.wave for one in rollout.operations if one.state not in PASSED), default=0)
+        self._opens = _opens(rollout, self._wave, around.now)
+        found = startable(
+            named, policy, released=rollout.released, waves=self._waves, rests=self._opens is not None
+        )
+        self._startable = frozenset(found)
         self._failed = next((name for name, state in named if state in UNSUCCESSFUL), None)
         self._halted = halted(states, policy, released=rollout.released)
         self._at_work = sum(state in AT_WORK for state in states)
-        self._first_open = next(((name, state) for name, state in named if state not in PASSED), None)
+        mine = [(name, state) for name, state in named if self._waves[name] == self._wave]
+        self._left = sum(state not in PASSED for _, state in mine)
+        self._first_open = next(((name, state) for name, state in mine if state not in PASSED), None)
 
     def why(self, one: OperationStatus) -> str | None:
         """What one operation waits for; None where it moves, or is over."""
@@ -114,11 +124,28 @@ class _Held:
         return "a worker"
 
     def _turn(self, one: OperationStatus) -> str:
+        if one.wave > self._wave:
+            return f"wave {self._wave}, of which {self._left} {'is' if self._left == 1 else 'are'} not done"
+        if self._opens is not None:
+            return f"the pause before wave {self._wave}, until {self._opens.isoformat(timespec='seconds')}"
         if self._policy.order not in SIDE_BY_SIDE and self._first_open is not None:
             name, state = self._first_open
             if name != one.deployment:
                 return f"'{name}', which is {state.value}"
         return f"a place: {self._at_work} of {max(self._policy.max_parallel, 1)} are at work"
+
+
+def _opens(rollout: RolloutStatus, wave: int, now: datetime | None) -> datetime | None:
+    """When the pause before a wave ends; None where there is none, or where it is over."""
+    ends = [
+        one.finished_at
+        for one in rollout.operations
+        if one.wave < wave and one.started_at is not None and one.finished_at is not None
+    ]
+    if not rollout.wave_pause_s or not ends or now is None:
+        return None
+    opens = max(ends) + timedelta(seconds=rollout.wave_pause_s)
+    return opens if opens > now else None
 
 
 def _next(rollout: RolloutStatus, policy: RolloutPolicy, around: Around) -> Iterator[str]:

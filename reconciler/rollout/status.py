@@ -130,6 +130,7 @@ class OperationStatus:
     waits_for: str | None = None
     superseded_by: str | None = None
     blocked: tuple[str, ...] = ()
+    wave: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +196,7 @@ class RolloutStatus:
     on_failure: str | None = None
     max_parallel: int | None = None
     released: bool = False
+    wave_pause_s: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
     digest: str | None = None
     replaces: tuple[str, ...] = ()

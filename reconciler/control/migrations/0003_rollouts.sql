@@ -50,6 +50,7 @@ COMMENT ON COLUMN reconciler_control.servers.name IS 'Host and port, as connecti
 
 ALTER TABLE reconciler_control.operations
 ADD COLUMN server text CHECK (server <> ''),
+ADD COLUMN wave integer NOT NULL DEFAULT 0 CHECK (wave >= 0),
 ADD COLUMN waits integer NOT NULL DEFAULT 0 CHECK (waits >= 0),
 ADD COLUMN settled_token bigint,
 ADD COLUMN crashes integer NOT NULL DEFAULT 0 CHECK (crashes >= 0),
@@ -62,9 +63,15 @@ COMMENT ON COLUMN reconciler_control.operations.settled_token IS
 'Token of the claim that brought it to its state; whoever says so again is told that it is so already.';
 COMMENT ON COLUMN reconciler_control.operations.server IS
 'Server of the deployment, where it was known; operations in flight are limited for each.';
+COMMENT ON COLUMN reconciler_control.operations.wave IS
+'Wave of the deployment; ordinals go up with it, and no wave starts before all of those before it are done.';
+ALTER TABLE reconciler_control.rollouts
+ADD COLUMN wave_pause_s double precision NOT NULL DEFAULT 0 CHECK (wave_pause_s >= 0);
+COMMENT ON COLUMN reconciler_control.rollouts.wave_pause_s IS
+'Seconds between the end of a wave and the start of the next one, as captured when it was recorded.';
 COMMENT ON COLUMN reconciler_control.operations.waits IS
 'How often in a row it gave its worker back because another was at work in its database; costs no attempt.';
-CREATE INDEX operations_by_state ON reconciler_control.operations (rollout, state, ordinal);
+CREATE INDEX operations_by_state ON reconciler_control.operations (rollout, state, wave, ordinal);
 COMMENT ON INDEX reconciler_control.operations_by_state IS
 'Serves rollout_briefs, candidates and claimable: what is there and what is next, without counting all.';
 CREATE INDEX operations_in_order ON reconciler_control.operations (rollout, ordinal)
@@ -85,3 +92,25 @@ COMMENT ON INDEX reconciler_control.rollouts_of_source_under_way IS 'Serves cand
 
 ALTER TABLE reconciler_control.steps ADD COLUMN said text CHECK (said <> '');
 COMMENT ON COLUMN reconciler_control.steps.said IS 'What the scripts of the step said, for people.';
+
+
+-- Waves.
+
+CREATE FUNCTION reconciler_control.wave_rests(rollout bigint, wave integer, pause_s double precision)
+RETURNS boolean
+LANGUAGE sql VOLATILE
+AS $body$
+    SELECT
+        $3 > 0
+        AND EXISTS (
+            SELECT FROM reconciler_control.operations AS o
+            WHERE
+                o.rollout = $1 AND o.wave < $2 AND o.started_at IS NOT NULL
+                AND coalesce(
+                    o.finished_at,
+                    (SELECT max(s.finished_at) FROM reconciler_control.steps AS s WHERE s.operation = o.id)
+                ) + pg_catalog.make_interval(secs => $3) > pg_catalog.clock_timestamp()
+        )
+$body$;
+COMMENT ON FUNCTION reconciler_control.wave_rests(bigint, integer, double precision) IS
+'Whether the pause between a wave and those before it lasts still; it says nothing of whether these are done.';

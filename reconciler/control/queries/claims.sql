@@ -45,29 +45,37 @@ found AS (
                     )
                     OR (
                         r.state <> 'paused'
-                        AND CASE
-                            WHEN r.ordering = ANY(%(side_by_side)s)
-                                THEN
-                                    EXISTS (
-                                        SELECT FROM reconciler_control.operations AS o
-                                        WHERE o.rollout = r.id AND o.state = 'pending'
-                                    )
-                                    AND (
-                                        SELECT count(*) FROM reconciler_control.operations AS o
-                                        WHERE
-                                            o.rollout = r.id
-                                            AND o.state
-                                            = ANY(%(at_work)s::reconciler_control.operation_state [])
-                                    ) < greatest(r.max_parallel, 1)
-                            ELSE (
-                                SELECT o.state FROM reconciler_control.operations AS o
+                        AND EXISTS (
+                            SELECT FROM (
+                                SELECT o.state, o.wave FROM reconciler_control.operations AS o
                                 WHERE
                                     o.rollout = r.id AND o.finished_at IS NULL
                                     AND NOT o.state = ANY(%(passed)s::reconciler_control.operation_state [])
                                 ORDER BY o.ordinal
                                 LIMIT 1
-                            ) = 'pending'
-                        END
+                            ) AS h
+                            WHERE
+                                CASE
+                                    WHEN r.ordering = ANY(%(side_by_side)s)
+                                        THEN
+                                            EXISTS (
+                                                SELECT FROM reconciler_control.operations AS o
+                                                WHERE
+                                                    o.rollout = r.id AND o.state = 'pending'
+                                                    AND o.wave = h.wave
+                                            )
+                                            AND (
+                                                SELECT count(*) FROM reconciler_control.operations AS o
+                                                WHERE
+                                                    o.rollout = r.id
+                                                    AND o.state
+                                                    = ANY(%(at_work)s::reconciler_control.operation_state [])
+                                            ) < greatest(r.max_parallel, 1)
+                                    ELSE h.state = 'pending'
+                                END
+                                -- Who rests would take the place of others, again and again.
+                                AND NOT reconciler_control.wave_rests(r.id, h.wave, r.wave_pause_s)
+                        )
                     )
                 )
             )
@@ -88,7 +96,7 @@ LIMIT %(limit)s;
 
 -- name: claimable :many
 -- Rollouts in brief, with the first few of their operations that nothing outside of the rollout holds back:
--- strays in flight, those whose next attempt is due, pending ones, each in rollout order.
+-- strays in flight, those whose next attempt is due, pending ones of the wave that is next, in rollout order.
 WITH
 alive AS MATERIALIZED (SELECT w.id FROM reconciler_control.living_workers AS w),
 held_back AS MATERIALIZED (
@@ -120,15 +128,8 @@ SELECT
         SELECT count(*) FROM reconciler_control.operations AS o
         WHERE o.rollout = r.id AND o.state = ANY(%(at_work)s::reconciler_control.operation_state [])
     ) AS at_work,
-    (
-        SELECT jsonb_build_array(o.id, o.state)
-        FROM reconciler_control.operations AS o
-        WHERE
-            o.rollout = r.id AND o.finished_at IS NULL
-            AND NOT o.state = ANY(%(passed)s::reconciler_control.operation_state [])
-        ORDER BY o.ordinal
-        LIMIT 1
-    ) AS first_open,
+    CASE WHEN h.id IS NOT NULL THEN jsonb_build_array(h.id, h.state) END AS first_open,
+    coalesce(reconciler_control.wave_rests(r.id, h.wave, r.wave_pause_s), FALSE) AS rests,
     ARRAY(
         SELECT o.id FROM reconciler_control.operations AS o
         WHERE
@@ -150,7 +151,7 @@ SELECT
         SELECT o.id FROM reconciler_control.operations AS o
         WHERE
             o.rollout = r.id AND o.state = 'retrying' AND o.next_attempt_at <= clock_timestamp()
-            AND NOT EXISTS (SELECT FROM held_back AS h WHERE h.deployment = o.deployment)
+            AND NOT EXISTS (SELECT FROM held_back AS b WHERE b.deployment = o.deployment)
             AND NOT EXISTS (SELECT FROM crowded AS c WHERE c.server = o.server)
         ORDER BY o.ordinal
         LIMIT %(limit)s
@@ -158,13 +159,22 @@ SELECT
     ARRAY(
         SELECT o.id FROM reconciler_control.operations AS o
         WHERE
-            o.rollout = r.id AND o.state = 'pending'
-            AND NOT EXISTS (SELECT FROM held_back AS h WHERE h.deployment = o.deployment)
+            o.rollout = r.id AND o.state = 'pending' AND o.wave = h.wave
+            AND NOT EXISTS (SELECT FROM held_back AS b WHERE b.deployment = o.deployment)
             AND NOT EXISTS (SELECT FROM crowded AS c WHERE c.server = o.server)
         ORDER BY o.ordinal
         LIMIT %(limit)s
     ) AS pending
 FROM reconciler_control.rollouts AS r
+LEFT JOIN LATERAL (
+    SELECT o.id, o.state, o.wave
+    FROM reconciler_control.operations AS o
+    WHERE
+        o.rollout = r.id AND o.finished_at IS NULL
+        AND NOT o.state = ANY(%(passed)s::reconciler_control.operation_state [])
+    ORDER BY o.ordinal
+    LIMIT 1
+) AS h ON TRUE
 WHERE r.id = ANY(%(rollouts)s) AND r.environment = %(environment)s AND r.finished_at IS NULL
 ORDER BY r.id;
 

@@ -5,11 +5,11 @@
 -- Records a rollout; its operations follow in the same transaction.
 INSERT INTO reconciler_control.rollouts (
     environment, source, commit, scope, state, ordering, on_failure, max_parallel, promotion, reason,
-    requested_by, allow_hazards
+    requested_by, allow_hazards, wave_pause_s
 )
 VALUES (
     %(environment)s, %(source)s, %(commit)s, %(scope)s, %(state)s, %(ordering)s, %(on_failure)s,
-    %(max_parallel)s, %(promotion)s, %(reason)s, %(requested_by)s, %(allow_hazards)s
+    %(max_parallel)s, %(promotion)s, %(reason)s, %(requested_by)s, %(allow_hazards)s, %(wave_pause_s)s
 )
 RETURNING id;
 
@@ -22,15 +22,15 @@ ON CONFLICT (name) DO NOTHING;
 -- name: insert_operations :many
 -- Records the operations of a new rollout.
 INSERT INTO reconciler_control.operations AS o (
-    rollout, environment, deployment, ordinal, state, plan, plan_digest, server
+    rollout, environment, deployment, ordinal, state, plan, plan_digest, server, wave
 )
 SELECT
     %(rollout)s, %(environment)s, n.deployment, n.ordinal,
-    n.state::reconciler_control.operation_state, n.plan, n.plan_digest, n.server
+    n.state::reconciler_control.operation_state, n.plan, n.plan_digest, n.server, n.wave
 FROM unnest(
     %(deployments)s::text [], %(ordinals)s::integer [], %(states)s::text [], %(plans)s::jsonb [],
-    %(digests)s::text [], %(servers)s::text []
-) AS n (deployment, ordinal, state, plan, plan_digest, server)
+    %(digests)s::text [], %(servers)s::text [], %(waves)s::integer []
+) AS n (deployment, ordinal, state, plan, plan_digest, server, wave)
 ORDER BY n.ordinal
 RETURNING o.id, o.deployment;
 

@@ -2,7 +2,7 @@
 -- The newest rollouts of an environment, or one by its number.
 SELECT
     id, environment, commit, scope, state::text AS state, reason, requested_by, created_at, finished_at,
-    ordering AS "order", on_failure, max_parallel, released
+    ordering AS "order", on_failure, max_parallel, released, wave_pause_s
 FROM reconciler_control.rollouts
 WHERE
     (%(environment)s::text IS NULL OR environment = %(environment)s)
@@ -23,13 +23,13 @@ ORDER BY rollout, state;
 -- over goes first.
 SELECT
     o.rollout, o.id, o.deployment, o.state::text AS state, o.attempts, o.plan_digest, o.reason, o.error,
-    o.next_attempt_at, o.started_at, o.finished_at, o.superseded_by::text AS superseded_by,
+    o.next_attempt_at, o.started_at, o.finished_at, o.superseded_by::text AS superseded_by, o.wave,
     w.name AS worker,
     CASE WHEN o.state = 'completed' THEN coalesce(o.plan -> 'blocked', '[]') ELSE '[]' END AS blocked
 FROM (
     SELECT
         p.rollout, p.id, p.deployment, p.state, p.attempts, p.plan_digest, p.reason, p.error,
-        p.next_attempt_at, p.started_at, p.finished_at, p.superseded_by, p.worker, p.ordinal, p.plan,
+        p.next_attempt_at, p.started_at, p.finished_at, p.superseded_by, p.worker, p.ordinal, p.wave, p.plan,
         row_number() OVER (
             PARTITION BY p.rollout
             ORDER BY p.state <> 'failed', p.finished_at IS NOT NULL, p.state = 'pending', p.ordinal
@@ -94,7 +94,7 @@ ORDER BY o.rollout;
 -- name: read_around :one
 -- What else has a say on a rollout: its environment, other operations at work on its deployments, workers.
 SELECT
-    e.name, e.suspended_reason, e.orphaned_at IS NOT NULL AS orphaned,
+    e.name, e.suspended_reason, e.orphaned_at IS NOT NULL AS orphaned, clock_timestamp() AS now,
     (SELECT count(*) FROM reconciler_control.living_workers AS w WHERE r.source = ANY(w.sources)) AS workers,
     (
         SELECT coalesce(jsonb_object_agg(f.deployment, f.rollout), '{}')
