@@ -189,7 +189,7 @@ def _modules(found: dict[str, Any]) -> Iterator[tuple[_Place, dict[str, Any] | N
 def _code(place: _Place, module: dict[str, Any] | None) -> ExitCode:
     if place["unavailable"] or module is None or module["state"] in ("unknown", "blocked"):
         return ExitCode.FAILED
-    codes = {"pending": ExitCode.PENDING, "diverged": ExitCode.DRIFT}
+    codes = {"pending": ExitCode.PENDING, "diverged": ExitCode.DRIFT, "orphaned": ExitCode.DRIFT}
     return codes.get(module["state"], ExitCode.OK)
 
 

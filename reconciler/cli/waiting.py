@@ -136,7 +136,9 @@ class _Told:
         # Why a step failed or was left out, its operation says.
         if step["state"] not in {"done", "failed"}:
             return
-        name = f"{operation['deployment']}: {step['stage']}: {step['kind']} {step['identity']}"
+        # Changes of two modules may have one name.
+        what = f"{step['kind']} {step['component']}: {step['identity']}"
+        name = f"{operation['deployment']}: {step['stage']}: {what}"
         took = f" ({duration(step)})" if duration(step) != "-" else ""
         self._write(f"{name}: {step['state']}{took}", None)
         for line in printable_lines(step.get("said") or "").splitlines():

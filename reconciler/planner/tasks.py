@@ -168,7 +168,7 @@ async def with_left_behind(
             why = f"the spec declares no module at all, and never is everything pruned; {_BY_HAND}"
         elif prune:
             why, part = await _pruned((desired, tracked), (database, module), diff, allowed, read)
-        told.append(_told(module, why))
+        told.append(_told(module, f"{why}{_taken_for(desired, database, module)}"))
         if part is not None:
             taken.append(part)
     return replace(diff, reverts=tuple(taken), left_behind=tuple(told)) if told else diff
@@ -201,6 +201,18 @@ async def _pruned(
     if reasons:
         return "; ".join(reasons), None
     return "it is pruned, by its revert scripts", part
+
+
+def _taken_for(desired: DesiredState, database: DesiredDatabase, left: TrackedModule) -> str:
+    """What to say where a module of the spec has the very scripts: then its project was renamed."""
+    scripts = {change.script_hash for change in left.changes}
+    for module in desired.modules:
+        if module.database == database.database and scripts <= {each.script_hash for each in module.changes}:
+            return (
+                f"; module '{module.project}' has the same scripts, and if that is this one renamed, put "
+                f"%project={left.project} back: what is deployed belongs to the project of that name"
+            )
+    return ""
 
 
 def _told(module: TrackedModule, why: str) -> Divergence:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from reconciler.diff.model import DivergencePolicy, ModuleDiff
-from reconciler.errors import Refused
+from reconciler.diff.model import DivergencePolicy, DivergenceSort, ModuleDiff
+from reconciler.diff.reverts import left_behind
+from reconciler.errors import NotFound, Refused
 from reconciler.planner.planner import Assessment, Planner
 from reconciler.postgres.connection import Connections, DatabaseMissing
 from reconciler.reconcile.assess import Assessor
@@ -16,6 +17,8 @@ from reconciler.state.task import find_module
 from reconciler.tracking.read import LoggedEvent, read_log
 
 DATABASES_IN_PARALLEL = 4
+ORPHANED = DivergenceSort.ORPHANED.value
+"""The state of a module that left the spec while changes of it are deployed."""
 
 
 class ModuleLooks:
@@ -34,21 +37,22 @@ class ModuleLooks:
     ) -> dict[str, Any]:
         """Per deployment and module: what is deployed, pending and diverged."""
         where = await self._heads.look_up(name, deployment=deployment)
-        for desired in where.states:
-            _chosen(desired, module)
         found = await self._assessor.assess(where.spec, where.states, {})
-        return {
-            "environment": name,
-            "commit": where.view.commit,
-            "deployments": [
-                {
-                    "name": item.desired.deployment,
-                    "unavailable": item.plan.unavailable,
-                    "modules": [_row(item, part) for part in _chosen(item.desired, module)],
-                }
-                for item in found
-            ],
-        }
+        deployments = [
+            {
+                "name": item.desired.deployment,
+                "unavailable": item.plan.unavailable,
+                "modules": [
+                    *(_row(item, part) for part in _declared(item.desired, module)),
+                    *_left_behind(item, module),
+                ],
+            }
+            for item in found
+        ]
+        if not any(place["modules"] for place in deployments):
+            for desired in where.states:
+                _chosen(desired, module)
+        return {"environment": name, "commit": where.view.commit, "deployments": deployments}
 
     async def log(self, name: str, request: LogRequest, *, deployment: str | None = None) -> dict[str, Any]:
         """Per deployment and database: what was done, and what failed, newest first."""
@@ -56,14 +60,19 @@ class ModuleLooks:
         slots = asyncio.Semaphore(DATABASES_IN_PARALLEL)
 
         async def one(desired: DesiredState, database: str) -> dict[str, Any]:
-            own = _chosen(desired, request.module) if request.module is not None else ()
+            own = _declared(desired, request.module) if request.module is not None else ()
             async with slots:
-                log = await self._read_log(desired, database, own[0].project if own else None, request)
+                # What is in no spec any more may be a project that was deployed once.
+                project = own[0].project if own else request.module
+                log = await self._read_log(desired, database, project, request)
             return {"deployment": desired.deployment, "database": database, "events": list(log)}
 
         rows = await asyncio.gather(
             *(one(desired, database) for desired, database in _databases(where, request.module))
         )
+        if not any(row["events"] for row in rows):
+            for desired in where.states:
+                _chosen(desired, request.module)
         return {"environment": name, "commit": where.view.commit, "databases": list(rows)}
 
     async def _read_log(
@@ -109,12 +118,20 @@ def _chosen(desired: DesiredState, module: str | None) -> Sequence[DesiredModule
     return desired.modules if module is None else (find_module(desired, module),)
 
 
+def _declared(desired: DesiredState, module: str | None) -> Sequence[DesiredModule]:
+    """The modules meant, as `_chosen`; none where that one is not in the spec, for it may have left it."""
+    try:
+        return _chosen(desired, module)
+    except NotFound:
+        return ()
+
+
 def _databases(where: Found, module: str | None) -> list[tuple[DesiredState, str]]:
     found = []
     for desired in where.states:
         names = [database.database for database in desired.databases]
-        if module is not None:
-            names = [find_module(desired, module).database]
+        if module is not None and (own := _declared(desired, module)):
+            names = [own[0].database]
         found += [(desired, name) for name in names]
     return found
 
@@ -141,17 +158,50 @@ def _row(item: Assessment, module: DesiredModule) -> dict[str, Any]:
         "tag": tags[-1] if tags else None,
         "pending": pending,
         "blocked": list(part.blocked) if part is not None else [],
-        "diverged": [
-            {
-                "identity": row.identity,
-                "sort": row.sort.value,
-                "policy": row.policy.value,
-                "detail": row.detail,
-            }
-            for row in item.plan.diverged
-            if row.component == module.component
-        ],
+        "diverged": _diverged(item, module.component),
     }
+
+
+def _left_behind(item: Assessment, module: str | None) -> list[dict[str, Any]]:
+    """The modules that left the spec, or the one meant of them; what is deployed of them is told as well."""
+    if item.tracked is None:
+        return []
+    rows = []
+    for database, recorded in left_behind(item.desired, item.tracked):
+        if module is not None and module not in (recorded.component, recorded.project):
+            continue
+        tags = [tag for change in recorded.changes for tag in change.tags]
+        rows.append(
+            {
+                "component": recorded.component,
+                "project": recorded.project,
+                "database": database.database,
+                "target": None,
+                "state": ORPHANED,
+                "deployed": len(recorded.changes),
+                "last": recorded.changes[-1].name,
+                "tag": tags[-1] if tags else None,
+                "pending": [],
+                "blocked": [],
+                "diverged": _diverged(item, recorded.component, orphan=recorded.project),
+            }
+        )
+    return rows
+
+
+def _diverged(item: Assessment, component: str, *, orphan: str | None = None) -> list[dict[str, Any]]:
+    """What differs of a module; a project that left the spec may have had the same component."""
+    return [
+        {
+            "identity": row.identity,
+            "sort": row.sort.value,
+            "policy": row.policy.value,
+            "detail": row.detail,
+        }
+        for row in item.plan.diverged
+        if row.component == component
+        and (row.identity == f"module {orphan}" if orphan else row.sort is not DivergenceSort.ORPHANED)
+    ]
 
 
 def _state(item: Assessment, part: ModuleDiff | None, pending: Sequence[str]) -> str:

@@ -125,6 +125,37 @@ def test_status_before_and_after(modules: Modules) -> None:
     assert "no module 'shcema'" in modules("module", "status", "production", "shcema").stderr
 
 
+def test_what_left_the_spec_is_told(modules: Modules) -> None:
+    """A module that left, or whose project was renamed, is told by status and check, and has its log."""
+    modules.shop("t1")
+    modules.deploy()
+    files = {"modules/shop/sqitch.plan": "%project=store\n\nt1 2026-01-05T09:00:00Z A <a@example.com>\n"}
+    modules.repository.commit(files, "Rename the project")
+    place = modules.json("module", "status", "production", "shop")["deployments"][0]
+    (found,) = place["modules"]
+    assert (found["project"], found["state"], found["deployed"], found["last"]) == (
+        "shop",
+        "orphaned",
+        1,
+        "t1",
+    )
+    (row,) = found["diverged"]
+    assert row["sort"] == "orphaned"
+    assert "module 'store' has the same scripts" in row["detail"]
+    assert "%project=shop" in row["detail"]
+    assert modules("module", "status", "production", "shop").exit_code == 4
+    states = {
+        module["project"]: (module["state"], len(module["diverged"]))
+        for module in modules.json("module", "status", "production")["deployments"][0]["modules"]
+    }
+    assert states == {"store": ("pending", 0), "other": ("in sync", 0), "shop": ("orphaned", 1)}
+    checked = modules("module", "check", "production")
+    assert checked.exit_code == 4, checked.output
+    assert "module shop orphaned (warn)" in checked.stdout
+    assert "t1" in modules("module", "log", "production", "shop").stdout
+    assert "no module 'shopp'" in modules("module", "log", "production", "shopp").stderr
+
+
 def test_status_of_what_is_blocked_or_cannot_be_read(modules: Modules) -> None:
     """What misses a requirement, and what nobody can read, has a code of its own, and says why."""
     modules.shop("t1")
@@ -172,7 +203,8 @@ def test_divergence_stops_its_module_alone(modules: Modules) -> None:
     modules.shop("t2", "t3")
     modules.plan("other", {"x": TABLE.format(name="x"), "y": TABLE.format(name="y")})
     applied = modules("apply", "production", "--wait")
-    assert applied.exit_code == 0, applied.output
+    assert applied.exit_code == 5, applied.output
+    assert "eu: migrations: deploy-change other: change y: done" in applied.stdout
     assert modules.deployed() == ["t1", "t2"]
     assert modules.server.run("SELECT to_regclass('public.y')::text", database=modules.database) == [("y",)]
     assert modules("module", "status", "production").exit_code == 4
