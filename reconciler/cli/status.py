@@ -342,7 +342,14 @@ def _about_held(name: str, held: list[str], rollouts: list[Json]) -> Iterator[st
         yield f"push a fix, or try the same commit again: reconciler apply {name}"
         return
     yield f"see why with: reconciler show {failed['id']}"
-    if failed["finished_at"] is not None:
+    if failed["finished_at"] is None:
+        return
+    if any(row.get("by_hand") for row in failed["operations"]):
+        yield (
+            "then push a fix, ask for it anew by the same command (reconciler module …), "
+            f"or apply the whole commit: reconciler apply {name}"
+        )
+    else:
         yield f"then push a fix, or try the same again: reconciler retry {failed['id']}"
 
 

@@ -170,5 +170,10 @@ def _after(rollout: RolloutStatus, states: Sequence[OperationState]) -> Iterator
     """What follows what is over, as far as nothing followed it yet."""
     for successor in rollout.replaced_by:
         yield f"see what took its place with: reconciler show {successor}"
-    if not rollout.replaced_by and any(state in (_S.FAILED, _S.CANCELLED) for state in states):
+    if rollout.replaced_by or not any(state in (_S.FAILED, _S.CANCELLED) for state in states):
+        return
+    if any(one.by_hand for one in rollout.operations):
+        # A retry of these is refused: the end of a revert is not to become a deploy.
+        yield "push a fix, or ask for it anew by the same command: reconciler module …"
+    else:
         yield f"push a fix, or try the same again with: reconciler retry {rollout.id}"

@@ -108,7 +108,7 @@ class OperationStatus:
 
     `error` is {"what", "where", "why", "next", "sqlstate"} of the last failure. `current` is the step that
     runs, `waits_for` why nothing does; `superseded_by` is the rollout that took its place. `blocked` is what
-    it left out, done as far as might be.
+    it left out, done as far as might be. `by_hand`: it failed or was cancelled, and was of modules by hand.
     """
 
     id: str
@@ -131,6 +131,7 @@ class OperationStatus:
     superseded_by: str | None = None
     blocked: tuple[str, ...] = ()
     wave: int = 0
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,10 @@ SELECT
     o.rollout, o.id, o.deployment, o.state::text AS state, o.attempts, o.plan_digest, o.reason, o.error,
     o.next_attempt_at, o.started_at, o.finished_at, o.superseded_by::text AS superseded_by, o.wave,
     w.name AS worker,
-    CASE WHEN o.state = 'completed' THEN coalesce(o.plan -> 'blocked', '[]') ELSE '[]' END AS blocked
+    CASE WHEN o.state = 'completed' THEN coalesce(o.plan -> 'blocked', '[]') ELSE '[]' END AS blocked,
+    CASE
+        WHEN o.state IN ('failed', 'cancelled') THEN coalesce(o.plan -> 'task', 'null') <> 'null' ELSE FALSE
+    END AS by_hand
 FROM (
     SELECT
         p.rollout, p.id, p.deployment, p.state, p.attempts, p.plan_digest, p.reason, p.error,

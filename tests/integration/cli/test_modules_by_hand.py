@@ -111,6 +111,18 @@ def test_a_blocked_module_is_not_told_as_done(shop: Shop) -> None:
     assert "other:nothing" in result.output
 
 
+def test_what_failed_by_hand_is_not_advised_to_be_retried(shop: Shop) -> None:
+    """A retry of it is refused, so that neither the command nor `show` nor `status` proposes one."""
+    shop.repository.commit({"modules/shop/deploy/t1.sql": "SELECT 1 / 0;"}, "Break it")
+    result = shop("module", "deploy", "production", "shop-schema", "--to", "t1", "--createdb")
+    assert result.exit_code == 5, result.output
+    number = result.stdout.split()[1]
+    for told in (result, shop("show", number), shop("status", "production")):
+        assert "reconciler module …" in told.output
+        assert f"reconciler retry {number}" not in told.output
+    assert "is asked for anew" in shop("retry", number).output
+
+
 def test_what_contradicts_itself_is_a_usage_error(shop: Shop) -> None:
     """`--all` beside `--to`, and a target without a module."""
     both = shop("module", "revert", "production", "shop-schema", "--all", "--to", "t1")

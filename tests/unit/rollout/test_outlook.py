@@ -133,3 +133,6 @@ def test_what_was_followed_is_not_tried_again() -> None:
     assert outlook(rollout(failed), Around()).next == (
         "push a fix, or try the same again with: reconciler retry 7",
     )
+    assert outlook(rollout(operation("eu", S.FAILED, by_hand=True)), Around()).next == (
+        "push a fix, or ask for it anew by the same command: reconciler module …",
+    )
