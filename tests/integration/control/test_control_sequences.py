@@ -168,6 +168,7 @@ class World:
         assert len(flying) == len(set(flying))
         await self.check_events()
         await self.check_requests()
+        await self.check_approvals()
 
     async def check_brief(self, whole: Whole) -> None:
         """What a claim and a move read of a rollout is what all its operations come to."""
@@ -183,6 +184,7 @@ class World:
             at_work=AT_WORK_NAMES,
             passed=PASSED_NAMES,
             per_server=100,
+            suspect=100,
             limit=2,
         )
         if not rows:
@@ -195,6 +197,24 @@ class World:
         assert {OperationState(state) for state in rows[0]["states"]} == wanted.states
         # One whose deployment another rollout works on is left out.
         assert set(map(str, rows[0]["pending"])) <= set(wanted.pending)
+
+    async def check_approvals(self) -> None:
+        """Nobody has agreed to what ended before it began, nor goes on with what something newer replaced."""
+        rows = await self.control.rows(
+            """
+            SELECT o.id, o.state::text FROM reconciler_control.operations AS o
+            LEFT JOIN reconciler_control.approvals AS a ON a.operation = o.id
+            WHERE
+                (o.state IN ('cancelled', 'superseded') AND a.operation IS NOT NULL AND a.void_at IS NULL)
+                OR (o.state IN ('pending', 'retrying', 'stopped') AND o.superseded_at IS NOT NULL)
+                OR (o.state NOT IN ('cancelled', 'superseded') AND a.void_at IS NOT NULL)
+            """
+        )
+        assert rows == []
+        kinds = await self.control.rows(
+            "SELECT DISTINCT verb::text FROM reconciler_control.requests WHERE state = 'pending'"
+        )
+        assert {row[0] for row in kinds} <= {"stop", "cancel"}
 
     async def check_events(self) -> None:
         rows = await self.control.rows(
