@@ -54,15 +54,17 @@ SELECT
         FROM living AS l
     ) AS peers,
     EXISTS (
-        SELECT FROM reconciler_control.operations AS o
-        INNER JOIN reconciler_control.rollouts AS r ON o.rollout = r.id
-        INNER JOIN reconciler_control.environments AS e ON o.environment = e.name
+        SELECT FROM reconciler_control.rollouts AS r
+        INNER JOIN reconciler_control.environments AS e ON r.environment = e.name
         WHERE
-            o.finished_at IS NULL AND r.source = ANY(n.sources)
-            AND CASE
-                WHEN o.state = ANY(%(in_flight)s::reconciler_control.operation_state [])
-                    THEN
-                        NOT EXISTS (SELECT FROM living AS l WHERE o.worker = l.id)
+            r.finished_at IS NULL AND r.source = ANY(n.sources)
+            AND (
+                EXISTS (
+                    SELECT FROM reconciler_control.operations AS o
+                    WHERE
+                        o.rollout = r.id
+                        AND o.state = ANY(%(in_flight)s::reconciler_control.operation_state [])
+                        AND NOT EXISTS (SELECT FROM living AS l WHERE o.worker = l.id)
                         AND (
                             coalesce(e.suspended_at, e.orphaned_at) IS NULL
                             OR o.superseded_at IS NOT NULL
@@ -71,15 +73,21 @@ SELECT
                                 WHERE q.rollout = o.rollout AND q.state = 'pending'
                             )
                         )
-                WHEN o.state = 'retrying'
-                    THEN
-                        o.next_attempt_at <= clock_timestamp()
-                        AND coalesce(e.suspended_at, e.orphaned_at) IS NULL
-                ELSE
-                    o.state = ANY(%(claimable)s::reconciler_control.operation_state [])
-                    AND r.state <> 'paused'
-                    AND coalesce(e.suspended_at, e.orphaned_at) IS NULL
-            END
+                )
+                OR (
+                    coalesce(e.suspended_at, e.orphaned_at) IS NULL
+                    AND EXISTS (
+                        SELECT FROM reconciler_control.operations AS o
+                        WHERE
+                            o.rollout = r.id
+                            AND o.state = ANY(%(claimable)s::reconciler_control.operation_state [])
+                            AND CASE
+                                WHEN o.state = 'retrying' THEN o.next_attempt_at <= clock_timestamp()
+                                ELSE r.state <> 'paused'
+                            END
+                    )
+                )
+            )
     ) AS work
 FROM renewed AS n;
 
