@@ -23,6 +23,7 @@ CHAIN_MAX = 20_000
 # two characters at least make one level, so a shorter text cannot hold a chain that long
 _SURELY_SHALLOW = 2 * CHAIN_MAX
 _DEPTH_READ = 40
+_MESSAGE_MAX = 200
 _PLACES = (
     r'"(?:location|stmt_location|stmt_len|name_location|list_start|list_end|rexpr_list_start|rexpr_list_end)"'
     r":-?\d+"
@@ -118,9 +119,15 @@ def _parse(text: str) -> bytes:
     try:
         return libpg_query.parse_json(text.encode())
     except libpg_query.ParseFailure as failure:
-        raise _problem(failure.message, text, max(failure.cursor - 1, 0)) from failure
+        raise _problem(_brief(failure.message), text, max(failure.cursor - 1, 0)) from failure
     except UnicodeEncodeError as error:
         raise _problem("a character that is not valid Unicode", text, error.start) from error
+
+
+def _brief(message: str) -> str:
+    """A message of the parser; behind an open quote it quotes all that is left of the text."""
+    first = message.partition("\n")[0][:_MESSAGE_MAX]
+    return message if first == message else f"{first}…"
 
 
 def _problem(message: str, text: str, offset: int) -> SyntaxProblem:

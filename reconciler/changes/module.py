@@ -155,7 +155,9 @@ class _Reading:
         """Return the text of a file that is there; None, with a problem, where it is none."""
         content = self._files[file]
         if len(content) > bytes_max:
-            self._problem(f"the file has {len(content)} bytes, more than the limit of {bytes_max}", file)
+            # Of what is larger by far, those who hand it over may have read no more than that.
+            hint = "split it; a script may include files of the module with \\ir"
+            self._problem(f"the file has more than the {bytes_max} bytes that are read", file, hint=hint)
             return None
         try:
             return content.removeprefix(_BOM).decode()

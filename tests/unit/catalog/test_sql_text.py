@@ -76,6 +76,12 @@ def test_the_grammar_is_that_of_postgresql_18(text: str) -> None:
         ("SELECT 'éé', FROM t", 1, 14, 'syntax error at or near "FROM"'),
         ("SELECT (", 1, 9, "syntax error at end of input"),
         ("SELECT 1;\n  'open", 2, 3, 'unterminated quoted string at or near "\'open"'),
+        (
+            "SELECT 1;\n  'open\n" + "more\n" * 9_999,
+            2,
+            3,
+            "unterminated quoted string at or near \"'open…",
+        ),
         ("SELECT 1;\0", 1, 10, "a NUL character, which PostgreSQL cannot take"),
         ("SELECT '\ud800'", 1, 9, "a character that is not valid Unicode"),
     ],

@@ -128,7 +128,10 @@ def test_bytes_that_are_no_text_are_named_by_line() -> None:
 def test_scripts_are_bounded() -> None:
     """A script beyond the limit is refused."""
     files = {**FILES, "m/verify/base.sql": b" " * (module.SCRIPT_MAX + 1)}
-    assert "more than the limit" in problems_of(files)[0]
+    assert problems_of(files) == [
+        f"m/verify/base.sql: the file has more than the {module.SCRIPT_MAX} bytes that are read "
+        "(split it; a script may include files of the module with \\ir)"
+    ]
 
 
 def test_revert_lines_are_refused() -> None:
