@@ -292,6 +292,14 @@ class CertificateRenewed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Repaired:
+    """Rows of the control database that somebody left behind were settled; `what` is one of a closed list."""
+
+    what: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFailed:
     """A part of the daemon met an error it did not expect; it goes on, and this must be looked at."""
 
@@ -323,6 +331,7 @@ Event = (
     | DeliveryReceived
     | CallerRejected
     | CertificateRenewed
+    | Repaired
     | TaskFailed
 )
 """Everything that can happen."""

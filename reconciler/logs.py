@@ -51,6 +51,7 @@ NAMES: dict[type[Event], str] = {
     events.DeliveryReceived: "delivery.received",
     events.CallerRejected: "caller.rejected",
     events.CertificateRenewed: "certificate.renewed",
+    events.Repaired: "upkeep.repaired",
     events.TaskFailed: "task.failed",
 }
 """The name of each event in the log: noun, dot, what happened to it."""
@@ -228,6 +229,7 @@ class EventLog:
                 | events.HistoryRewritten()
                 | events.BaseLineRetaken()
                 | events.ControlAwaited()
+                | events.Repaired()
             ):
                 return logging.WARNING
             case events.CertificateRenewed(error=str()):

@@ -135,6 +135,11 @@ class Metrics:
             "step_duration_seconds", "Duration of steps, in seconds.", SLOW, "kind"
         )
         self._lease_losses = self._counter("lease_losses", "Operations lost to another worker.")
+        self._repairs = self._counter(
+            "repairs", "Rows of the control database that were left behind and are settled now.", "what"
+        )
+        for what in ("rollout", "operation", "request", "steps", "hold"):
+            self._repairs.labels(what)
         self._base_lines = self._counter(
             "base_lines_retaken", "Base lines taken anew; drift before that moment is not known."
         )
@@ -168,6 +173,8 @@ class Metrics:
                 self._commit_to_applied.observe(max(0.0, event.seconds))
             case events.LeaseLost():
                 self._lease_losses.inc()
+            case events.Repaired():
+                self._repairs.labels(event.what).inc(event.count)
             case events.BaseLineRetaken():
                 self._base_lines.inc()
             case events.DiffServed():

@@ -27,6 +27,7 @@ from reconciler.daemon.readers import Hooks
 from reconciler.daemon.secrets import Secrets
 from reconciler.daemon.service_manager import ServiceManager
 from reconciler.daemon.timers import Timers
+from reconciler.daemon.upkeep import upkeep
 from reconciler.daemon.workers import build_worker
 from reconciler.errors import DatabaseUnavailable, PermanentError, ReconcilerError, TemporaryError
 from reconciler.events import ControlAwaited, DaemonStarted, DaemonStopped, Event, TaskFailed, WakeCause
@@ -218,6 +219,7 @@ class Daemon:
                 ),
                 asyncio.create_task(self._environments.run(), name="environments"),
                 asyncio.create_task(Timers(self._settings.sources, self._ask_pass).run(), name="timers"),
+                asyncio.create_task(upkeep(control, parts.control_connections, self._emit), name="upkeep"),
                 asyncio.create_task(self._watchdog(), name="watchdog"),
             ]
             if opened.certificates is not None:

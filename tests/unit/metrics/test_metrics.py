@@ -114,6 +114,7 @@ def all_events() -> list[events.Event]:
         events.DeliveryReceived(source="platform", result=events.DeliveryResult.WOKEN, id="1"),
         events.CallerRejected(what="token", address="127.0.0.1", told=True),
         events.CertificateRenewed(file="tls.pem"),
+        events.Repaired(what="rollout", count=2),
         events.TaskFailed(task="http", error="x"),
     ]
 
@@ -139,6 +140,7 @@ def test_events_are_counted() -> None:
     assert found['reconciler_commit_to_applied_seconds_bucket{le="0.5"}'] == 1
     assert found["reconciler_commit_to_applied_seconds_sum"] == pytest.approx(0.4)
     assert found["reconciler_lease_losses_total"] == 1
+    assert found['reconciler_repairs_total{what="rollout"}'] == 2
     assert found["reconciler_worker_last_heartbeat_timestamp_seconds"] == 1000
     assert found['reconciler_internal_errors_total{task="http"}'] == 1
     assert found['reconciler_wakes_total{cause="file"}'] == 1
