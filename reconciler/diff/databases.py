@@ -101,6 +101,18 @@ def compare(
     )
 
 
+def gone(databases: Iterable[DatabaseDiff]) -> str | None:
+    """Why nobody knows what is deployed: databases that were managed and are not there."""
+    names = [f"'{part.desired.database}'" for part in databases if part.need is DatabaseNeed.RECREATE]
+    if not names:
+        return None
+    one = len(names) == 1
+    return (
+        f"database{'' if one else 's'} {', '.join(names)} {'does' if one else 'do'} not exist any more, "
+        f"and {'was' if one else 'were'} managed before"
+    )
+
+
 def _standing(tracked: TrackedDatabase, live: LiveDatabase, need: DatabaseNeed | None) -> dict[str, Standing]:
     """Drift as objects; none where the base line is not one to measure from."""
     base_line = tracked.base_line
@@ -124,7 +136,7 @@ def _need(
         return DatabaseNeed.CREATE, "does not exist"
     if not tracked.installed:
         if context.intended and live.empty:
-            return DatabaseNeed.CREATE, "its creation was begun and not finished"
+            return DatabaseNeed.CREATE, "is not finished, its creation having been begun"
         return DatabaseNeed.ADOPT, "exists and is not managed yet"
     base_line = tracked.base_line
     if base_line is not None and _is_copy(base_line, live):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from reconciler.diff.databases import gone
 from reconciler.diff.model import DivergencePolicy, DivergenceSort, ModuleDiff
 from reconciler.diff.reverts import left_behind
 from reconciler.errors import NotFound, Refused
@@ -41,7 +42,7 @@ class ModuleLooks:
         deployments = [
             {
                 "name": item.desired.deployment,
-                "unavailable": item.plan.unavailable,
+                "unavailable": item.plan.unavailable or (gone(item.diff.databases) if item.diff else None),
                 "modules": [
                     *(_row(item, part) for part in _declared(item.desired, module)),
                     *_left_behind(item, module),
@@ -206,7 +207,7 @@ def _diverged(item: Assessment, component: str, *, orphan: str | None = None) ->
 
 def _state(item: Assessment, part: ModuleDiff | None, pending: Sequence[str]) -> str:
     """The state of a module in a word or two, the worst first."""
-    if item.plan.unavailable is not None or part is None:
+    if item.plan.unavailable is not None or part is None or (item.diff and gone(item.diff.databases)):
         return "unknown"
     policies = {row.policy for row in part.diverged}
     if DivergencePolicy.FAIL in policies:

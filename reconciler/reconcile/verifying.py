@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from reconciler.diff.databases import gone
 from reconciler.diff.verifiable import ToVerify, to_verify
 from reconciler.errors import NotFound, ReconcilerError
 from reconciler.execution.verify import Failed, Unverified, VerifyLimits, prepare, verify
@@ -80,6 +81,8 @@ class Verifier:
             modules = (find_module(item.desired, request.module),)
         if item.tracked is None:
             return DeploymentVerified(name=name, unavailable=item.plan.unavailable)
+        if item.diff is not None and (lost := gone(item.diff.databases)) is not None:
+            return DeploymentVerified(name=name, unavailable=lost)
         by_database: dict[str, list[DesiredModule]] = {}
         for module in modules:
             by_database.setdefault(module.database, []).append(module)

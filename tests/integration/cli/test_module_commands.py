@@ -156,6 +156,17 @@ def test_what_left_the_spec_is_told(modules: Modules) -> None:
     assert "no module 'shopp'" in modules("module", "log", "production", "shopp").stderr
 
 
+def test_a_database_that_was_dropped_is_not_told_as_empty(modules: Modules) -> None:
+    """Where a managed database is gone, nobody knows what is deployed: no look says that all is well."""
+    modules.shop("t1")
+    modules.deploy()
+    modules.server.drop_database(modules.database)
+    for command, code in (("status", 5), ("check", 1), ("verify", 1)):
+        result = modules("module", command, "production")
+        assert (command, result.exit_code) == (command, code), result.output
+        assert f"database '{modules.database}' does not exist any more" in result.stdout
+
+
 def test_status_of_what_is_blocked_or_cannot_be_read(modules: Modules) -> None:
     """What misses a requirement, and what nobody can read, has a code of its own, and says why."""
     modules.shop("t1")
