@@ -1,6 +1,6 @@
 """Records rollouts; carrying them out is in claims and transitions, reading them for people in views."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,9 @@ from reconciler.errors import Conflict
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.states import IN_FLIGHT, OperationEvent, OperationState
 from reconciler.rollout.summary import RolloutPolicy, derive
+
+STEPS_AT_ONCE = 10_000
+"""Steps of operations that are recorded by one statement: a plan has about half a kilobyte for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,29 +285,54 @@ async def _insert(connection: Connection, new: NewRollout) -> int:
 
 
 async def _insert_operations(connection: Connection, new: NewRollout, rollout: int) -> None:
-    """All operations with all their steps, in a statement each, however many there are."""
+    """All operations with all their steps, in a statement for so many of them."""
     servers = sorted({item.server for item in new.operations if item.server is not None})
     if servers:
         await run(connection, "add_servers", names=servers)
     # Rollout order is wave by wave: what is first in it and not done holds all that follows.
     ordered = sorted(new.operations, key=lambda item: (item.wave, item.ordinal))
-    rows = await many(
-        connection,
-        "insert_operations",
-        rollout=rollout,
-        environment=new.environment,
-        deployments=[item.deployment for item in ordered],
-        ordinals=list(range(len(ordered))),
-        states=[item.initial.value for item in ordered],
-        plans=[Jsonb(item.plan) for item in ordered],
-        digests=[item.plan_digest for item in ordered],
-        servers=[item.server for item in ordered],
-        waves=[item.wave for item in ordered],
-    )
-    numbers = {row["deployment"]: row["id"] for row in rows}
-    await _insert_steps(
-        connection, [(numbers[item.deployment], step) for item in new.operations for step in item.steps]
-    )
+    for batch in _batches(list(enumerate(ordered)), STEPS_AT_ONCE):
+        rows = await many(
+            connection,
+            "insert_operations",
+            rollout=rollout,
+            environment=new.environment,
+            # One document: in an array of them, each quote of each plan would be escaped.
+            operations=Jsonb([_as_row(ordinal, item) for ordinal, item in batch]),
+        )
+        numbers = {row["deployment"]: row["id"] for row in rows}
+        await _insert_steps(
+            connection, [(numbers[item.deployment], step) for _, item in batch for step in item.steps]
+        )
+
+
+def _as_row(ordinal: int, item: NewOperation) -> dict[str, Any]:
+    return {
+        "deployment": item.deployment,
+        "ordinal": ordinal,
+        "state": item.initial.value,
+        "plan": item.plan,
+        "plan_digest": item.plan_digest,
+        "server": item.server,
+        "wave": item.wave,
+    }
+
+
+def _batches(
+    operations: Sequence[tuple[int, NewOperation]], steps: int
+) -> Iterator[Sequence[tuple[int, NewOperation]]]:
+    """The operations in order, so many at once as have `steps` together; a long one stands alone."""
+    batch: list[tuple[int, NewOperation]] = []
+    room = steps
+    for operation in operations:
+        size = len(operation[1].steps) + 1
+        if batch and size > room:
+            yield batch
+            batch, room = [], steps
+        batch.append(operation)
+        room -= size
+    if batch:
+        yield batch
 
 
 async def insert_steps(connection: Connection, operation: int, steps: Sequence[NewStep]) -> None:

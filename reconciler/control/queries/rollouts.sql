@@ -25,12 +25,11 @@ INSERT INTO reconciler_control.operations AS o (
     rollout, environment, deployment, ordinal, state, plan, plan_digest, server, wave
 )
 SELECT
-    %(rollout)s, %(environment)s, n.deployment, n.ordinal,
-    n.state::reconciler_control.operation_state, n.plan, n.plan_digest, n.server, n.wave
-FROM unnest(
-    %(deployments)s::text [], %(ordinals)s::integer [], %(states)s::text [], %(plans)s::jsonb [],
-    %(digests)s::text [], %(servers)s::text [], %(waves)s::integer []
-) AS n (deployment, ordinal, state, plan, plan_digest, server, wave)
+    %(rollout)s, %(environment)s, n.deployment, n.ordinal, n.state, n.plan, n.plan_digest, n.server, n.wave
+FROM jsonb_to_recordset(%(operations)s) AS n (
+    deployment text, ordinal integer, state reconciler_control.operation_state, plan jsonb,
+    plan_digest text, server text, wave integer
+)
 ORDER BY n.ordinal
 RETURNING o.id, o.deployment;
 

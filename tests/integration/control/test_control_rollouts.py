@@ -34,6 +34,17 @@ async def test_recorded_rollout_reads_back(control: Control) -> None:
             await control.rollout(missing)
 
 
+async def test_long_plans_are_recorded_in_parts(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many steps a statement takes, all operations are there, in order, with all their steps."""
+    monkeypatch.setattr(rollouts, "STEPS_AT_ONCE", 7)
+    names = [f"tenant-{number:02}" for number in range(11)]
+    status = await control.rollout(await control.record(*names))
+    assert [item.deployment for item in status.operations] == names
+    assert [len(item.steps) for item in status.operations] == [2] * 11
+    rows = await control.rows("SELECT array_agg(ordinal ORDER BY id) FROM reconciler_control.operations")
+    assert rows == [(list(range(11)),)]
+
+
 async def test_recording_again_while_in_flight_records_nothing(control: Control) -> None:
     """Passes that come while a rollout of the commit is under way get that rollout."""
     rollout = await control.record("eu", "us")
