@@ -1,4 +1,4 @@
-"""What a plan has to know of the control database: holds, and databases about to be made; it only reads."""
+"""What a plan has to know of the control database: holds, gates, databases to be made; it only reads."""
 
 from collections.abc import Mapping
 
@@ -11,6 +11,13 @@ async def held(connection: Connection, environment: str, commit: str) -> Mapping
     with telling(f"reading holds of environment '{environment}'"):
         rows = await many(connection, "read_holds", environment=environment, commit=commit)
     return {row["deployment"]: row["reason"] for row in rows}
+
+
+async def gates_due(connection: Connection, environment: str) -> frozenset[str]:
+    """Deployments whose gate was not passed when it was asked last."""
+    with telling(f"reading gates of environment '{environment}'"):
+        rows = await many(connection, "read_gates_due", environment=environment)
+    return frozenset(row["deployment"] for row in rows)
 
 
 async def intended_databases(connection: Connection, environment: str, deployment: str) -> frozenset[str]:

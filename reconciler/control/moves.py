@@ -14,7 +14,7 @@ from reconciler.control.events import NewEvent, append_all
 from reconciler.control.sql import IN_FLIGHT_NAMES, TERMINAL_NAMES, many, one, run
 from reconciler.errors import NotFound
 from reconciler.postgres.connection import Connection
-from reconciler.rollout.states import HELD, IN_FLIGHT, OperationEvent, OperationState, targets
+from reconciler.rollout.states import HELD, IN_FLIGHT, TERMINAL, OperationEvent, OperationState, targets
 
 FULL_SCOPE = "full"
 """The scope of plans that cover the whole environment."""
@@ -26,7 +26,7 @@ class Moved:
 
     `whole`: its plan was of everything, and nothing of it was blocked. `hold`: why passes are to leave the
     deployment alone once it is done, where a person asked for something that they would undo. `mended`: an
-    attempt before had failed.
+    attempt before had failed. `gated`: its plan ends with the question of a gate.
     """
 
     id: int
@@ -44,6 +44,7 @@ class Moved:
     whole: bool
     hold: str | None = None
     mended: bool = False
+    gated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +112,9 @@ async def write_down(connection: Connection, moved: Sequence[Moved]) -> None:
     for reason in dict.fromkeys(item.reason for item in given_up):
         ids = [item.id for item in given_up if item.reason == reason]
         await run(connection, "void_approvals", operations=ids, reason=reason or "it ended")
+    gated = [item.id for item in moved if item.gated and item.after in TERMINAL]
+    if gated:
+        await run(connection, "note_gates", ids=gated)
     await _write_holds(connection, moved)
     await _write_applied(connection, moved)
     await append_all(connection, [_event(item) for item in moved])

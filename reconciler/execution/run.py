@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused, StepFailed
-from reconciler.execution import after_revert, changes, module_tasks, provision
+from reconciler.execution import after_revert, changes, gate, module_tasks, provision
 from reconciler.execution.lanes import edges, lanes
 from reconciler.execution.module_tasks import Stopped
 from reconciler.execution.resources import Resources
@@ -21,6 +21,7 @@ from reconciler.plan.model import DeploymentPlan, PlanStage
 from reconciler.plan.steps import (
     AdoptDatabase,
     AnyStep,
+    CheckGate,
     CreateDatabase,
     CreateExtension,
     CreateRole,
@@ -227,8 +228,8 @@ async def _carry_out(step: AnyStep, resources: Resources) -> None:
             # Opening the session installs the schema, and ending it takes the base line.
             session = await resources.session(step.database)
             session.adopts_copy = step.copy
-        case VerifyRemaining():
-            await after_revert.verify_remaining(step, resources)
+        case VerifyRemaining() | CheckGate():
+            await _look(step, resources)
         case InstallTracking() | TakeBaseLine():
             await resources.session(step.database)
         case CreateRole():
@@ -244,6 +245,14 @@ async def _carry_out(step: AnyStep, resources: Resources) -> None:
             )
         case DeployChange() | RecordChange() | RevertChange():
             raise AssertionError("changes are carried out in runs, not one by one")
+
+
+async def _look(step: VerifyRemaining | CheckGate, resources: Resources) -> None:
+    """Steps that only read, and fail where they find what should not be so."""
+    if isinstance(step, CheckGate):
+        await gate.check_gate(step, resources.dsn)
+    else:
+        await after_revert.verify_remaining(step, resources)
 
 
 async def _create_role(step: CreateRole, resources: Resources) -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reconciler.diff import requirements
-from reconciler.diff.model import DatabaseDiff, DatabaseNeed, Diff, ModuleDiff
+from reconciler.diff.model import Action, DatabaseDiff, DatabaseNeed, Diff, ModuleDiff, PendingChange
 from reconciler.plan import digest
 from reconciler.plan.encode import step_to_json
 from reconciler.plan.hazards import NEEDS_CONSENT, Hazard, HazardCode
@@ -13,6 +13,7 @@ from reconciler.plan.model import DeploymentPlan, Plan, PlanStage, Scope
 from reconciler.plan.steps import (
     AdoptDatabase,
     AnyStep,
+    CheckGate,
     CreateDatabase,
     CreateExtension,
     CreateRole,
@@ -25,7 +26,13 @@ from reconciler.plan.steps import (
 )
 from reconciler.plan.tasks import record_step, revert_steps
 from reconciler.state import order
-from reconciler.state.desired import DesiredChange, DesiredModule, DesiredRole, DesiredState
+from reconciler.state.desired import (
+    DesiredChange,
+    DesiredGate,
+    DesiredModule,
+    DesiredRole,
+    DesiredState,
+)
 from reconciler.state.live import LiveDatabase, LiveState
 from reconciler.state.program import Purpose, compile_script
 from reconciler.state.roles import PRIVILEGED
@@ -39,6 +46,8 @@ HAZARD_MESSAGES: Mapping[str, str] = {
     HazardCode.NOT_TRANSACTIONAL: "its script cannot run in a transaction",
 }
 
+GATE_STAGE = "wave gate"
+"""The last stage, behind those of the spec; none of these can have a blank in its name."""
 TOLD_MAX = 3
 _TOLD_TOGETHER = frozenset({StepKind.REVERT_CHANGE, StepKind.RECORD_CHANGE})
 
@@ -61,14 +70,20 @@ def build(
     consent: Consent | None = None,
     held: str | None = None,
     task: ModuleTask | None = None,
+    gate_due: bool = False,
 ) -> DeploymentPlan:
     """Make the plan; the same inputs give the same plan, byte for byte.
 
-    `task`: what the diff was narrowed to.
+    `task`: what the diff was narrowed to. `gate_due`: the gate is asked also where nothing else is to do.
     """
     consent = consent or Consent()
     steps_by_component = _steps(diff, states[0], log_only=task is not None and task.log_only)
     stages, waiting = _stages(desired, diff, steps_by_component)
+    works = any(stage.steps for stage in stages)
+    pending = diff.pending
+    if desired.gate is not None and task is None and (works or gate_due):
+        stages = (*stages, PlanStage(name=GATE_STAGE, steps=(_gate_step(desired.gate),)))
+        pending = pending if works else (*pending, _gate_pending(desired.gate))
     base = digest.digest(_base(desired, diff, *states))
     every_step = _once((step for steps in steps_by_component.values() for step in steps), set())
     every_step += [step for part in diff.reverts for step in revert_steps(part)]
@@ -89,13 +104,35 @@ def build(
         base=base,
         digest=digest.digest(body),
         stages=stages,
-        pending=diff.pending,
+        pending=pending,
         drift=diff.drift,
         diverged=diff.diverged,
         blocked=(*diff.blocked, *waiting),
         refused=tuple(_refused(every_step, consent)),
         held=held,
         task=task,
+    )
+
+
+def _gate_step(gate: DesiredGate) -> CheckGate:
+    return CheckGate(
+        id=f"{gate.component}/{StepKind.CHECK_GATE.value}/{gate.wave}",
+        kind=StepKind.CHECK_GATE,
+        component=gate.component,
+        identity=f"gate of wave {gate.wave}",
+        database=gate.database,
+        wave=gate.wave,
+        sql=gate.sql,
+        timeout_s=gate.timeout_s,
+    )
+
+
+def _gate_pending(gate: DesiredGate) -> PendingChange:
+    return PendingChange(
+        component=gate.component,
+        identity=f"gate of wave {gate.wave}",
+        action=Action.CHANGE,
+        reason="not passed when it was asked last",
     )
 
 

@@ -10,6 +10,7 @@ from reconciler.plan.model import DeploymentPlan, Plan, PlanStage
 from reconciler.plan.steps import (
     AdoptDatabase,
     AnyStep,
+    CheckGate,
     CreateDatabase,
     CreateExtension,
     CreateRole,
@@ -40,6 +41,7 @@ _STEP_CLASSES: Mapping[StepKind, type[Step]] = {
     StepKind.RECORD_CHANGE: RecordChange,
     StepKind.REVERT_CHANGE: RevertChange,
     StepKind.VERIFY_REMAINING: VerifyRemaining,
+    StepKind.CHECK_GATE: CheckGate,
 }
 
 
@@ -84,6 +86,7 @@ def deployment_to_json(plan: DeploymentPlan) -> dict[str, Any]:
         "held": plan.held,
         "unavailable": plan.unavailable,
         "task": asdict(plan.task) if plan.task is not None else None,
+        **({"gate": True} if plan.gated else {}),
         "blocked": list(plan.blocked),
         "refused": list(plan.refused),
         "diverged": [_plain(row) for row in plan.diverged],

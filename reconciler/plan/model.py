@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from reconciler.diff.model import Divergence, DivergencePolicy, Drift, PendingChange
 from reconciler.plan.hazards import Hazard
-from reconciler.plan.steps import AnyStep
+from reconciler.plan.steps import AnyStep, CheckGate
 from reconciler.state.task import ModuleTask
 
 
@@ -58,6 +58,11 @@ class DeploymentPlan:
     def steps(self) -> tuple[AnyStep, ...]:
         """All steps in run order."""
         return tuple(step for stage in self.stages for step in stage.steps)
+
+    @property
+    def gated(self) -> bool:
+        """Whether it ends with the question of a gate."""
+        return any(isinstance(step, CheckGate) for step in self.steps)
 
     @property
     def hazards(self) -> tuple[Hazard, ...]:

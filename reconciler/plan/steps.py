@@ -21,6 +21,7 @@ class StepKind(StrEnum):
     RECORD_CHANGE = "record-change"
     REVERT_CHANGE = "revert-change"
     VERIFY_REMAINING = "verify-remaining"
+    CHECK_GATE = "check-gate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +165,15 @@ class VerifyRemaining(Step):
     project: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckGate(Step):
+    """Ask a database whether the next wave may start; anything but true fails it. It reads only."""
+
+    wave: int
+    sql: str
+    timeout_s: float
+
+
 AnyStep = (
     CreateDatabase
     | AdoptDatabase
@@ -177,4 +187,5 @@ AnyStep = (
     | RecordChange
     | RevertChange
     | VerifyRemaining
+    | CheckGate
 )

@@ -64,6 +64,7 @@ class PlannerLimits:
 class PlanRequest:
     """How to plan one deployment.
 
+    `gate_due`: the gate of its wave was not passed when it was asked last.
     `intended` names databases whose creation was begun; `made` tells, when asked, those that operations made
     or adopted before; `resuming` is true for the operation that left base lines moving; `allow_hazards` is
     consent beyond the spec's policy. What was read of a server or a database since `not_before` (monotonic)
@@ -80,6 +81,7 @@ class PlanRequest:
     not_before: float | None = None
     task: ModuleTask | None = None
     only: frozenset[str] | None = None
+    gate_due: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +304,7 @@ class Planner:
             consent=Consent(allowed=allowed),
             held=request.held,
             task=request.task,
+            gate_due=request.gate_due,
         )
         return Assessment(desired=desired, plan=plan, tracked=tracked, diff=diff, allowed=allowed)
 

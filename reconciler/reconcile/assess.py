@@ -1,7 +1,7 @@
 """Plan the deployments of an environment side by side, by what the control database knows; no writing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -60,8 +60,9 @@ class Assessor:
         request: PlanRequest | None = None,
         intended: Mapping[str, frozenset[str]] | None = None,
         tasks: Mapping[str, ModuleTask] | None = None,
+        gates_due: Collection[str] | None = None,
     ) -> list[Assessment]:
-        """Plan deployments side by side, within a bound; databases intended are read where None is given.
+        """Plan deployments side by side, within a bound; databases intended and gates due are read if None.
 
         `tasks`, by deployment, is what is asked of modules in place of everything.
         """
@@ -69,6 +70,8 @@ class Assessor:
         slots = asyncio.Semaphore(self._parallel)
         if intended is None:
             intended = await self._intended(states)
+        if gates_due is None:
+            gates_due = await self._gates_due(states)
 
         async def made(deployment: str) -> frozenset[str]:
             if self._control is None:
@@ -87,10 +90,17 @@ class Assessor:
                     held=held.get(desired.deployment),
                     not_before=base.not_before,
                     task=base.task if tasks is None else tasks[desired.deployment],
+                    gate_due=desired.deployment in gates_due,
                 )
                 return await self._planner.assess(spec, desired, own)
 
         return list(await asyncio.gather(*(one(desired) for desired in states)))
+
+    async def _gates_due(self, states: Sequence[DesiredState]) -> frozenset[str]:
+        if self._control is None or not any(desired.gate is not None for desired in states):
+            return frozenset()
+        async with self.connection() as connection:
+            return await intents.gates_due(connection, states[0].environment)
 
     async def _intended(self, states: Sequence[DesiredState]) -> dict[str, frozenset[str]]:
         if self._control is None or not states:

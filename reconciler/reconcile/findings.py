@@ -72,6 +72,44 @@ def outdated(plans: Sequence[DeploymentPlan], waiting: Mapping[str, str]) -> lis
     ]
 
 
+def out_of_turn(
+    plans: Sequence[DeploymentPlan],
+    waves: Mapping[str, int],
+    busy: Collection[str],
+    *,
+    goes_on: bool,
+) -> dict[str, str]:
+    """Deployments that wait for an earlier wave which no rollout holds back, and what for.
+
+    An earlier deployment that cannot be read, or may not go on by itself, is in no rollout; nor is one that
+    another rollout is at work on (`busy`). `goes_on`: what cannot be done there holds nobody up.
+    """
+    if len(set(waves.values())) < 2:
+        return {}
+    stuck: dict[int, str] = {}
+    for plan in plans:
+        why = _holds_up(plan, plan.name in busy, goes_on=goes_on)
+        if why is not None:
+            stuck.setdefault(waves.get(plan.name, 0), f"'{plan.name}', which {why}")
+    if not stuck:
+        return {}
+    first = min(stuck)
+    told = f"it waits for wave {first}: {stuck[first]}"
+    return {plan.name: told for plan in plans if waves.get(plan.name, 0) > first}
+
+
+def _holds_up(plan: DeploymentPlan, busy: bool, *, goes_on: bool) -> str | None:
+    if busy:
+        return "is being brought to this commit"
+    if goes_on or plan.held is not None:
+        return None
+    if plan.unavailable is not None:
+        return "cannot be read"
+    if plan.blocked and plan.pending:
+        return "is blocked"
+    return "needs consent" if plan.refused else None
+
+
 def intended(facts: Facts | None) -> dict[str, frozenset[str]]:
     """Databases about to be made, by deployment."""
     found: dict[str, set[str]] = {}
@@ -169,9 +207,15 @@ def failed(view: SourceView, head: Head | None, name: str, why: tuple[str, str],
     )
 
 
-def observed(plan: DeploymentPlan, active: Collection[str], mode: str) -> DeploymentObservation:
-    """One deployment as its plan shows it; where plans are approved, their hazards are too."""
+def observed(
+    plan: DeploymentPlan, active: Collection[str], mode: str, waits: str | None = None
+) -> DeploymentObservation:
+    """One deployment as its plan shows it; where plans are approved, their hazards are too.
+
+    `waits`: what it waits for with what is pending there.
+    """
     refused = () if mode == "approve" and plan.steps else plan.refused
+    turn = (waits,) if waits is not None and plan.steps else ()
     return DeploymentObservation(
         name=plan.name,
         pending=len(plan.pending),
@@ -179,7 +223,7 @@ def observed(plan: DeploymentPlan, active: Collection[str], mode: str) -> Deploy
         diverged=len(plan.told_diverged),
         held=plan.held,
         unavailable=plan.unavailable,
-        blocked="; ".join((*plan.blocked, *refused)) or None,
+        blocked="; ".join((*plan.blocked, *refused, *turn)) or None,
         in_sync=not plan.pending
         and not plan.blocked
         and plan.unavailable is None

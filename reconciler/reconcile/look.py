@@ -188,13 +188,16 @@ class Looks:
             intended=findings.intended(facts),
         )
         await self._end_outdated(name, found, under_way, round_)
-        recorded = await self._record_pending(spec, found, under_way, round_)
+        waits = self._out_of_turn(spec, found, under_way, view.commit)
+        recorded = await self._record_pending(spec, found, under_way, round_, waits)
         if recorded is None and under_way.older_by_itself and not self._only_look:
             # What is under way for older commits ends, where this one needs no rollout of its own.
             async with self._recorder.connection() as connection:
                 await rollouts.supersede(connection, name, view.commit, owner=round_.owner)
         plans = [item.plan for item in found]
-        deployments = tuple(findings.observed(plan, active, spec.policy.mode) for plan in plans)
+        deployments = tuple(
+            findings.observed(plan, active, spec.policy.mode, waits.get(plan.name)) for plan in plans
+        )
         await self._observe(facts, findings.planned(view, head, name, spec.policy.mode, deployments), round_)
         if recorded:
             self._ask_work()
@@ -238,16 +241,32 @@ class Looks:
             async with self._recorder.connection() as connection:
                 await rollouts.supersede_moved(connection, name, round_.view.commit, gone, owner=round_.owner)
 
+    def _out_of_turn(
+        self,
+        spec: EnvironmentSpec,
+        found: Sequence[Assessment],
+        under_way: findings.UnderWay,
+        commit: str,
+    ) -> dict[str, str]:
+        """Deployments of later waves that no rollout is recorded for yet, and what they wait for."""
+        active = under_way.deployments.get(commit, frozenset())
+        plans = [item.plan for item in found]
+        goes_on = spec.rollout.on_failure == "continue"
+        waits = findings.out_of_turn(plans, spec.waves, active, goes_on=goes_on)
+        return {name: why for name, why in waits.items() if name not in active}
+
     async def _record_pending(
         self,
         spec: EnvironmentSpec,
         found: Sequence[Assessment],
         under_way: findings.UnderWay,
         round_: Round,
+        waits: Mapping[str, str],
     ) -> str | None:
         """Record a rollout for the deployments that have something to do and may do it by themselves.
 
-        A plan that waits for approval and is not what is to be done any more is recorded anew.
+        A plan that waits for approval and is not what is to be done any more is recorded anew. `waits` are
+        those whose wave is not next.
         """
         if self._only_look or spec.policy.mode == "observe":
             return None
@@ -258,6 +277,7 @@ class Looks:
             for item in found
             if item.plan.steps
             and item.plan.held is None
+            and item.plan.name not in waits
             and (asks or not item.plan.refused)
             and (
                 item.plan.name not in active

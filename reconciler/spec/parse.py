@@ -164,8 +164,10 @@ def _parse(file: str, document: Document, read_file: ReadFile) -> ParsedEnvironm
 
 
 def _marks(spec: EnvironmentSpec, document: Document) -> dict[str, Mark]:
-    """Where globs and roles stand in a sound document."""
+    """Where globs, roles and the question of a gate stand in a sound document."""
     places: list[Path] = []
+    if spec.rollout.waves.gate is not None:
+        places.append(("spec", "rollout", "waves", "gate", "sql"))
     for position, part in enumerate(spec.components):
         here: Path = ("spec", "components", position)
         if isinstance(part, ModuleSpec) and part.modules is not None:

@@ -97,6 +97,17 @@ class DesiredDatabase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredGate:
+    """What a deployment is asked at the end of its work, for others come after its wave."""
+
+    component: str
+    database: str
+    wave: int
+    sql: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredState:
     """Everything one deployment of one environment should be at one commit."""
 
@@ -108,3 +119,4 @@ class DesiredState:
     databases: tuple[DesiredDatabase, ...]
     modules: tuple[DesiredModule, ...]
     skipped_stages: dict[str, str] = field(default_factory=dict)
+    gate: DesiredGate | None = None

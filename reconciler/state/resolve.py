@@ -20,6 +20,7 @@ from reconciler.state.desired import (
     DesiredState,
     TransactionMode,
 )
+from reconciler.state.gate import desired_gate
 from reconciler.state.globs import expanded
 from reconciler.state.program import Purpose, judge
 from reconciler.state.roles import desired_roles
@@ -99,6 +100,14 @@ def resolve_with(
         )
         for part in own.databases
     }
+    waves = spec.waves
+    asked = own.rollout.waves.gate
+    gate = desired_gate(
+        own,
+        databases.get(asked.database) if asked is not None else None,
+        wave=waves[deployment],
+        last=max(waves.values()),
+    )
     return DesiredState(
         environment=own.name,
         deployment=deployment,
@@ -107,6 +116,7 @@ def resolve_with(
         stages=tuple(stage.name for stage in own.stages),
         databases=tuple(databases.values()),
         modules=_modules(own, databases, read),
+        gate=gate,
     )
 
 

@@ -293,6 +293,7 @@ class Attempt:
             allow_hazards=frozenset(claim.allow_hazards) | _approved_hazards(claim, asked),
             task=asked.task,
             only=_shown_reverts(asked),
+            gate_due=asked.gated,
         )
         assessment = await self._tools.planner.assess(spec, desired, request)
         if assessment.plan.unavailable is not None:

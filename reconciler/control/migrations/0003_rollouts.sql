@@ -114,3 +114,15 @@ AS $body$
 $body$;
 COMMENT ON FUNCTION reconciler_control.wave_rests(bigint, integer, double precision) IS
 'Whether the pause between a wave and those before it lasts still; it says nothing of whether these are done.';
+
+CREATE TABLE reconciler_control.gates_due (
+    environment text NOT NULL REFERENCES reconciler_control.environments (name),
+    deployment text NOT NULL CHECK (deployment <> ''),
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (environment, deployment)
+);
+COMMENT ON TABLE reconciler_control.gates_due IS
+'Deployments whose gate was not passed when it was asked last; it is asked again though nothing else is to do.';
+COMMENT ON COLUMN reconciler_control.gates_due.environment IS 'Environment.';
+COMMENT ON COLUMN reconciler_control.gates_due.deployment IS 'Deployment.';
+COMMENT ON COLUMN reconciler_control.gates_due.since IS 'When an operation first ended without passing it.';

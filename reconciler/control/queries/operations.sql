@@ -53,7 +53,30 @@ RETURNING
     o.id, o.rollout, o.environment, o.deployment, r.commit, r.scope, m.before::text AS before,
     m.after::text AS after, o.reason, o.error, o.attempts, o.next_attempt_at,
     coalesce(o.plan -> 'blocked', '[]') = '[]' AND coalesce(o.plan -> 'task', 'null') = 'null' AS whole,
-    o.plan -> 'task' ->> 'hold' AS hold, m.mended;
+    o.plan -> 'task' ->> 'hold' AS hold, m.mended, coalesce(o.plan -> 'gate', 'false') = 'true' AS gated;
+
+-- name: note_gates :exec
+-- Operations that ended with a gate: passed where they completed, else to be asked again, if they began at all.
+WITH ended AS (
+    SELECT o.environment, o.deployment, o.state = 'completed' AS has_passed
+    FROM reconciler_control.operations AS o
+    WHERE o.id = ANY(%(ids)s) AND o.started_at IS NOT NULL
+),
+passed AS (
+    DELETE FROM reconciler_control.gates_due AS g
+    USING ended AS e
+    WHERE e.has_passed AND g.environment = e.environment AND g.deployment = e.deployment
+)
+INSERT INTO reconciler_control.gates_due (environment, deployment)
+SELECT e.environment, e.deployment FROM ended AS e
+WHERE NOT e.has_passed
+ORDER BY e.environment, e.deployment
+ON CONFLICT DO NOTHING;
+
+-- name: read_gates_due :many
+-- Deployments of an environment whose gate was not passed when it was asked last.
+SELECT g.deployment FROM reconciler_control.gates_due AS g
+WHERE g.environment = %(environment)s;
 
 -- name: operation_state :one
 -- Where an operation stands and who may write for it, to say why a move was refused.

@@ -13,7 +13,7 @@ from reconciler.plan.build import Consent
 from reconciler.plan.check import check
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.plan.steps import StepKind
-from reconciler.state.desired import DesiredState
+from reconciler.state.desired import DesiredGate, DesiredState
 from reconciler.state.live import LiveDatabase
 from reconciler.state.tracked import TrackedDatabase
 from tests.plugins.states import (
@@ -36,10 +36,11 @@ def plan_of(
     live: LiveDatabase,
     *,
     allowed: frozenset[str] = frozenset(),
+    gate_due: bool = False,
 ) -> DeploymentPlan:
     both = states(tracked, live)
     diff = compare(wanted, *both, {part.database: CONTEXT for part in wanted.databases})
-    return build.build(wanted, diff, both, consent=Consent(allowed=allowed))
+    return build.build(wanted, diff, both, consent=Consent(allowed=allowed), gate_due=gate_due)
 
 
 def test_first_plan_creates_then_deploys() -> None:
@@ -201,3 +202,32 @@ def test_module_comes_after_its_database_in_one_stage() -> None:
     wanted = desired(module(change("a"), stage="all"), databases=[database(stage="all")], stages=["all"])
     plan = plan_of(wanted, TrackedDatabase(), LiveDatabase())
     assert [step.kind for step in plan.steps] == [StepKind.CREATE_DATABASE, StepKind.DEPLOY_CHANGE]
+
+
+GATE = DesiredGate(component="shop-db", database="shop", wave=0, sql="SELECT true", timeout_s=30.0)
+
+
+def test_a_gate_is_asked_behind_everything_else() -> None:
+    """It is the last step, in a stage of its own, and comes back from JSON as it was."""
+    wanted = dataclasses.replace(desired(module(change("a"))), gate=GATE)
+    plan = plan_of(wanted, tracked_database(), live_database())
+    assert plan.stages[-1].name == build.GATE_STAGE
+    assert [step.kind for step in plan.steps] == [StepKind.DEPLOY_CHANGE, StepKind.CHECK_GATE]
+    assert [row.identity for row in plan.pending] == ["change a"]
+    assert check(plan) == []
+    again = encode.deployment_from_json(json.loads(json.dumps(encode.deployment_to_json(plan))))
+    assert again == plan
+    other = dataclasses.replace(wanted, gate=dataclasses.replace(GATE, sql="SELECT 1 = 1"))
+    assert plan_of(other, tracked_database(), live_database()).digest != plan.digest
+
+
+def test_a_gate_alone_is_asked_only_where_it_was_not_passed() -> None:
+    """What is applied needs no gate; where the last one said no it is all that is pending."""
+    a = change("a")
+    wanted = dataclasses.replace(desired(module(a)), gate=GATE)
+    there = (tracked_database(tracked_of(a)), live_database())
+    assert plan_of(wanted, *there).steps == ()
+    due = plan_of(wanted, *there, gate_due=True)
+    assert [step.kind for step in due.steps] == [StepKind.CHECK_GATE]
+    assert [row.identity for row in due.pending] == ["gate of wave 0"]
+    assert plan_of(desired(module(a)), *there, gate_due=True).steps == ()

@@ -2,7 +2,7 @@
 
 from reconciler.events import PassResult
 from reconciler.plan.model import DeploymentPlan
-from reconciler.reconcile.findings import outcome_of
+from reconciler.reconcile.findings import out_of_turn, outcome_of
 
 
 def test_a_pass_names_what_it_could_not_read() -> None:
@@ -15,3 +15,15 @@ def test_a_pass_names_what_it_could_not_read() -> None:
     assert found.unavailable == ("eu: connecting to db1:5432: no answer",)
     assert found.result is PassResult.PENDING
     assert outcome_of([there], None).unavailable == ()
+
+
+def test_later_waves_wait_for_whom_no_rollout_holds_back() -> None:
+    """An earlier deployment that cannot be read, or is at work elsewhere, holds all later waves alone."""
+    away = DeploymentPlan(name="a", digest="", base="", stages=(), unavailable="no answer")
+    fine = [DeploymentPlan(name=name, digest="", base="", stages=()) for name in ("b", "c", "d")]
+    waves = {"a": 1, "b": 0, "c": 1, "d": 2}
+    told = "it waits for wave 1: 'a', which cannot be read"
+    assert out_of_turn([away, *fine], waves, (), goes_on=False) == {"d": told}
+    assert out_of_turn([away, *fine], waves, (), goes_on=True) == {}
+    assert set(out_of_turn([away, *fine], waves, ("b",), goes_on=True)) == {"a", "c", "d"}
+    assert out_of_turn([away, *fine], dict.fromkeys("abcd", 3), ("b",), goes_on=False) == {}
