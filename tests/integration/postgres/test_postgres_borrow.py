@@ -48,6 +48,26 @@ async def test_connection_is_lent_again(connections: Connections, database_dsn: 
         assert await cursor.fetchone() == ("reconciler/control",)
 
 
+async def test_an_idle_connection_is_given_away_once(connections: Connections, database_dsn: Dsn) -> None:
+    """Who takes one out owns it: nobody else is lent it, it takes no place, and closing all spares it."""
+    assert await connections.take_out(database_dsn, role="fence") is None
+    async with connections.borrow(database_dsn, role="pass", self_contained=True) as connection:
+        first = await pid_of(connection)
+        assert await connections.take_out(database_dsn, role="fence") is None
+    taken = await connections.take_out(database_dsn, role="fence")
+    assert taken is not None
+    try:
+        assert await pid_of(taken) == first
+        cursor = await taken.execute("SHOW application_name")
+        assert await cursor.fetchone() == ("reconciler/fence",)
+        async with connections.borrow(database_dsn) as one, connections.borrow(database_dsn) as two:
+            assert first not in {await pid_of(one), await pid_of(two)}
+        await connections.close()
+        assert await pid_of(taken) == first
+    finally:
+        await taken.close()
+
+
 async def test_nothing_is_left_to_the_next_borrower(connections: Connections, database_dsn: Dsn) -> None:
     """Settings, roles, temporary tables, locks and subscriptions of one borrower are gone for the next."""
     async with connections.borrow(database_dsn) as connection:

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from reconciler.catalog.model import Catalog, DatabaseIdentity
-from reconciler.errors import DatabaseUnavailable, FenceBusy, LeaseLost, PermanentError
+from reconciler.errors import DatabaseUnavailable, FenceBusy, FenceTaken, LeaseLost, PermanentError
 from reconciler.postgres.connection import Connection, Dsn, connect
 from reconciler.tracking.base_line import settle
 from reconciler.tracking.fence import Fence, FenceOwner
@@ -117,9 +117,9 @@ async def until(condition: Callable[[], bool], deadline_s: float = 10) -> None:
 async def test_another_owner_waits_and_is_told_who_holds_it(
     fence: Fence, second: Connection, stranger: FenceOwner, connection: Connection
 ) -> None:
-    """While the holder lives, another owner gets FenceBusy: who, where, since when, and what to do."""
-    with pytest.raises(FenceBusy) as caught:
-        await Fence.acquire(second, stranger, deadline_s=0.3)
+    """While the holder lives, another owner gets FenceTaken, soon: who, where, since when, and what to do."""
+    with pytest.raises(FenceTaken) as caught:
+        await Fence.acquire(second, stranger, deadline_s=3600, patience_s=0.3)
 
     text = str(caught.value)
     for part in ("'production'", "'eu'", "control-1", "op-1", "UTC", str(connection.info.backend_pid)):

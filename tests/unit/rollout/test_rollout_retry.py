@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.rollout.retry import decide
+from reconciler.rollout.retry import WAITS_MAX, decide, wait_again
 
 
 def test_permanent_failures_are_not_tried_again() -> None:
@@ -27,3 +27,12 @@ def test_delay_is_bounded_and_grows(attempts: int, jitter: float) -> None:
     decision = decide(transient=True, attempts=attempts, budget=20_000, jitter=jitter, base_s=2, ceiling_s=60)
     whole = 60 if attempts > 5 else min(60, 2 * 2 ** (attempts - 1))
     assert whole / 2 <= decision.delay_s <= whole
+
+
+def test_waiting_for_another_grows_to_a_bound_and_ends() -> None:
+    """Each look is later than the one before up to the ceiling, never at once, and not for ever."""
+    pauses = [wait_again(waits=waits, jitter=1.0) for waits in range(8)]
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+    assert wait_again(waits=0, jitter=0.0) == 0.25
+    assert wait_again(waits=WAITS_MAX - 1, jitter=0.0) == 7.5
+    assert wait_again(waits=WAITS_MAX, jitter=0.0) is None
