@@ -22,7 +22,9 @@ from reconciler.state.program import Program
 
 CHARACTERS_MAX = 256 * 1024
 """Of the scripts in one message; more than one script only where all of them are shorter."""
-_DONE = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.EMPTY_QUERY})
+_DONE = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
+_OURS = "utf-8"
+_AS_WE_SPEAK = b"SET client_encoding TO 'UTF8'"
 _NO_DATA = b"there are no data for it in the script"
 
 
@@ -58,6 +60,22 @@ def weight(program: Program) -> int:
     return data + sum(len(statement.text) for statement in program.statements)
 
 
+class Endings:
+    """Tells the last result of each statement: the queries of a rule give rows before it, each their own."""
+
+    def __init__(self) -> None:
+        self._named = False
+        """Whether the server has said what was done; with rows, that stands on the last of them."""
+
+    def has(self, result: PGresult) -> bool:
+        """Whether a result, asked of each as it comes, ends its statement."""
+        self._named = self._named or bool(result.command_status)
+        if result.status not in _DONE or not self._named:
+            return False
+        self._named = False
+        return True
+
+
 class Exchange:
     """Chapters on their way to the server and back: made, run once, then asked what became of them.
 
@@ -78,17 +96,27 @@ class Exchange:
         """The first statement of the message at hand."""
         self._done = 0
         self._error: PGresult | None = None
+        self._encoding = _OURS
+        """How the server understands us: as it said last."""
         self.value: bytes | None = None
         """What the last row that came back begins with."""
 
     async def run(self, connection: Connection) -> None:
-        """Send message after message until one fails. Raises OperationalError where the server is lost."""
+        """Send message after message until one fails.
+
+        Raises OperationalError where the server is lost, and DataError for what the encoding that a script
+        has set has no characters for.
+        """
         async with connection.lock:
             for first, last in self._messages():
                 self._first = self._done = first
-                text = "\n;\n".join(piece.text for _, piece in self._sent[first:last])
                 # A statement may end in a comment, which the end of a line ends.
-                await connection.wait(self._converse(connection.pgconn, text))
+                text = "\n;\n".join(piece.text for _, piece in self._sent[first:last])
+                if _encoding(connection) != _OURS and self._sent[first][1].program is None:
+                    # The server reads a message before it runs what would set this back.
+                    await connection.wait(_run(connection.pgconn, _AS_WE_SPEAK))
+                self._encoding = _encoding(connection)
+                await connection.wait(self._converse(connection.pgconn, _encoded(text, self._encoding)))
                 if self._error is not None:
                     return
                 if connection.pgconn.status != ConnStatus.OK:
@@ -121,7 +149,7 @@ class Exchange:
         """Whose chapter failed, and what with; the statement where it is a script's."""
         if self._error is None:
             return None
-        error = errors.error_from_result(self._error)
+        error = errors.error_from_result(self._error, encoding=self._encoding)
         at, position = self._place(error)
         number, piece = self._sent[at]
         if at >= self._ends[number]:
@@ -164,13 +192,14 @@ class Exchange:
             yield number, offset
             offset += len(piece.text) + len("\n;\n")
 
-    def _converse(self, pgconn: PGconn, text: str) -> PQGen[None]:
+    def _converse(self, pgconn: PGconn, text: bytes) -> PQGen[None]:
         """Send a message and read all that comes back, few rows at a time."""
-        pgconn.send_query(text.encode())
+        endings = Endings()
+        pgconn.send_query(text)
         pgconn.set_chunked_rows_mode(ROWS_AT_ONCE)
         yield from generators.send(pgconn)
         while (result := (yield from generators.fetch(pgconn))) is not None:
-            if result.status in _DONE:
+            if endings.has(result):
                 self._done += 1
             elif result.status == ExecStatus.TUPLES_CHUNK:
                 self.value = result.get_value(0, 0) if result.nfields else None
@@ -190,6 +219,28 @@ class Exchange:
         while pgconn.put_copy_end(None if data is not None else _NO_DATA) == 0:
             yield Wait.W
         yield from generators.send(pgconn)
+
+
+def _encoding(connection: Connection) -> str:
+    """How the server understands us now; where it takes every byte as it is, as it did before."""
+    encoding = connection.info.encoding
+    return _OURS if encoding == "ascii" else encoding
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    try:
+        return text.encode(encoding)
+    except UnicodeEncodeError as error:
+        character = f"U+{ord(text[error.start]):04X}"
+        raise psycopg.DataError(
+            f"the script sets a client_encoding that has no character {character}, which stands behind it"
+        ) from None
+
+
+def _run(pgconn: PGconn, statement: bytes) -> PQGen[None]:
+    """Run a statement of ours; where it fails, so does all of the transaction that follows."""
+    pgconn.send_query(statement)
+    yield from generators.execute(pgconn)
 
 
 def _ignored(pgconn: PGconn) -> PQGen[None]:

@@ -62,7 +62,7 @@ class Phrases:
         self._actor = actor
         limits = limits_of(session)
         self.begin, self.commit = (self._piece(name) for name in ("begin_change", "commit_change"))
-        forget = tuple(self._piece(name) for name in ("close_cursors", "forget_prepared"))
+        forget = tuple(self._piece(name) for name in ("close_cursors", "forget_prepared", "forget_sequences"))
         more = tuple(self._piece(name) for name in ("stop_listening", "drop_temporary", "reset_settings"))
         fresh = self._piece("fresh_session", limits)
         self.fresh = (self.begin, *forget, *more, fresh, self.commit)

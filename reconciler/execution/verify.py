@@ -19,6 +19,7 @@ from psycopg.waiting import Wait
 from reconciler.changes.script import Script
 from reconciler.diff.verifiable import ToVerify
 from reconciler.errors import InvalidInput
+from reconciler.execution.messages import Endings
 from reconciler.postgres.connection import Connection, translate
 from reconciler.postgres.queries import Queries
 from reconciler.state.program import Program, Purpose, compile_script
@@ -32,7 +33,6 @@ _ROWS_AT_ONCE = 1000
 _TAKES_NO_DATA = b"a verify script takes no data from a client"
 _WAITS = frozenset({"55P03", "40P01", "40001", "53300", "57P03"})
 """SQLSTATEs that say something of others at that moment, and nothing of the change."""
-_DONE = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.EMPTY_QUERY})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,9 +271,9 @@ def _exchange(pgconn: PGconn, text: str) -> PQGen[_Answer]:
     pgconn.send_query(text.encode())
     pgconn.set_chunked_rows_mode(_ROWS_AT_ONCE)
     yield from generators.send(pgconn)
-    done, error = 0, None
+    done, error, endings = 0, None, Endings()
     while (result := (yield from generators.fetch(pgconn))) is not None:
-        if result.status in _DONE:
+        if endings.has(result):
             done += 1
         elif result.status == ExecStatus.FATAL_ERROR:
             error = error or result

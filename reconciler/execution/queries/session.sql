@@ -41,6 +41,10 @@ CLOSE ALL;
 -- Forget the statements that a script prepared.
 DEALLOCATE ALL; -- noqa: PRS
 
+-- name: forget_sequences :exec
+-- Forget which numbers a script took; the next one must not take them for its own.
+DISCARD SEQUENCES;
+
 -- name: stop_listening :exec
 -- Hear nothing more of what a script listened for.
 UNLISTEN *; -- noqa: PRS

@@ -37,9 +37,12 @@ LEAK = """
     create temporary table pg_temp.kept (id int);
     create temporary table pg_temp.dropped (id int) on commit drop;
     declare kept cursor with hold for select 1;
+    create sequence if not exists public.taken;
+    select nextval('public.taken');
     do $$ begin perform set_config('role', 'pg_monitor', false); end $$;
 """
 CLEAN = """
+    do $$ begin perform lastval(); raise 'sequence'; exception when sqlstate '55000' then null; end $$;
     do $$ begin
         assert current_user = session_user, 'role';
         assert current_setting('search_path') = '"$user", public', 'search_path';
@@ -285,3 +288,74 @@ async def test_message_that_the_server_cannot_read_is_no_failure_of_its_first_ch
     whose, cause = found
     assert whose == "newer"
     assert (cause.statement, cause.position) == (1, 15)  # type: ignore[union-attr]
+
+
+RULES = """
+    create table x (id int);
+    create rule first as on insert to x do also select 1, 'a';
+    create rule second as on insert to x do also (select 2; select new.id);
+"""
+
+
+async def test_rows_of_rules_are_no_answers_of_their_own(session: DatabaseSession) -> None:
+    """A statement may give rows several times; no change counts as done, or is blamed, for that."""
+    many = change("y", text="insert into x values (1), (2);" * 25)
+    assert await deploy(session, *quick(1, 2), change("x", text=RULES)) == ["q1", "q2", "x"]
+    told: list[str] = []
+
+    async def done(one: DesiredChange) -> None:
+        told.append(one.name)
+
+    wanted = [*quick(3, 4, 5), many, change("z", text="select 1/0"), *quick(6)]
+    progress = Progress(done=done, safe_point=go_on)
+    with pytest.raises(StepFailed, match="deploying change 'z'") as caught:
+        await changes.deploy(session, module(*wanted), wanted, ACTOR, progress)
+    assert (caught.value.file, caught.value.line) == ("modules/shop/deploy/z.sql", 1)
+    assert told == ["q3", "q4", "q5", "y"]
+    assert await recorded(session) == ["q1", "q2", "x", *told]
+    verified = replace(change("v"), verify=Script("modules/shop/verify/v.sql", VERIFIES))
+    assert await deploy(session, verified, *quick(7)) == ["v", "q7"]
+
+
+VERIFIES = "-- verify: writes\ninsert into x values (3);\nselect 1;"
+
+
+@pytest.mark.parametrize("before", [[], [1, 2, 3]], ids=["alone", "among others"])
+@pytest.mark.parametrize(
+    "says",
+    [
+        "set client_encoding = 'latin1';",
+        "do $$ begin perform set_config('client_encoding', 'sjis', false); end $$;",
+        "set client_encoding = 'sql_ascii';",
+    ],
+    ids=["set", "in a block", "no encoding"],
+)
+async def test_script_that_changes_the_encoding_says_what_it_says(
+    session: DatabaseSession, says: str, before: list[int]
+) -> None:
+    """What stands behind it means the same, in the script, in its record and in changes after it."""
+    word = "á" if "latin1" in says else "表"
+    if "sql_ascii" in says:
+        word = "é表"
+    text = f"create table x as select 'a' as t;\n{says}\ninsert into x values ('{word}');"
+    first = replace(
+        change("x", text=text),
+        note="é → 表",
+        revert=Script("r.sql", "select 'é → 表'"),
+        verify=Script("v.sql", f"select 1 / (select count(*) from x where t = '{word}')"),
+    )
+    assert len(await deploy(session, *quick(*before), first, *quick(4))) == len(before) + 2
+    cursor = await session.holder.execute(
+        "select t.t, c.note, c.revert_script from public.x t, reconciler.changes c"
+        " where c.name = 'x' and t.t <> 'a'"
+    )
+    assert await cursor.fetchall() == [(word, "é → 表", "select 'é → 表'")]
+
+
+async def test_character_that_an_encoding_lacks_is_told(session: DatabaseSession) -> None:
+    """Nothing else is put in its place; the change is taken back."""
+    wanted = change("x", text="create table x (t text);\nset client_encoding = 'latin1';\nselect '表';")
+    with pytest.raises(StepFailed, match=r"client_encoding that has no character U\+8868"):
+        await deploy(session, wanted)
+    assert await recorded(session) == []
+    assert await deploy(session, *quick(1)) == ["q1"]
