@@ -11,19 +11,12 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from reconciler.errors import DatabaseUnavailable, LockNotAcquired, ReconcilerError, Refused, StepFailed
 from reconciler.execution import recognise
-from reconciler.execution.scripts import (
-    ROWS_AT_ONCE,
-    ScriptFault,
-    copy_in,
-    returns_rows,
-    roll_back,
-    with_lock_retries,
-)
+from reconciler.execution.messages import Chapter, Exchange, Piece
+from reconciler.execution.scripts import ScriptFault, roll_back, with_lock_retries
 from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.queries import Queries
 from reconciler.state.program import Program
@@ -248,19 +241,16 @@ class Run:
         self._noted = noted
 
     async def _send(self, index: int) -> None:
-        """Send one statement as it stands and wait for it."""
-        statement, data = self._program.statements[index], self._program.data_of(index)
-        cursor, query = self._session.writer.cursor(), sql.SQL(statement.text)
+        """Send one statement as it stands and wait for it; nobody reads the rows it may give."""
+        piece = Piece(self._program.statements[index].text, self._program, index)
+        exchange = Exchange([Chapter(self._subject.whose, (piece,))])
         try:
-            if data is not None:
-                await copy_in(cursor, query, data)
-            elif returns_rows(statement) and statement.node != "CallStmt":
-                async for _row in cursor.stream(query, size=ROWS_AT_ONCE):
-                    pass
-            else:
-                await cursor.execute(query, prepare=False)
+            await exchange.run(self._session.writer)
         except psycopg.Error as error:
             raise ScriptFault(self._subject.whose, self._program, index, error) from error
+        found = exchange.fault()
+        if found is not None:
+            raise found[1]
 
     async def _explain(self, error: psycopg.Error | ScriptFault) -> ReconcilerError:
         told = await self._subject.explain(error)

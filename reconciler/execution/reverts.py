@@ -17,7 +17,14 @@ from reconciler.execution import outside
 from reconciler.execution.changes import LOCKS_PER_STATEMENT
 from reconciler.execution.messages import Piece, of_script
 from reconciler.execution.phrases import Phrases, is_quiet
-from reconciler.execution.scripts import ScriptFault, place_of, roll_back, with_lock_retries
+from reconciler.execution.scripts import (
+    WRITES_NOTHING,
+    ScriptFault,
+    forbids_writing,
+    place_of,
+    roll_back,
+    with_lock_retries,
+)
 from reconciler.execution.sending import Row, Work
 from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.connection import is_transient, translate
@@ -34,6 +41,7 @@ _WAY_OUT = (
     "look at the database; then ask for the revert again with --allow-hazard REPEATS_STATEMENT, and where the"
     " script cannot run twice, correct it first"
 )
+_CORRECT = "correct the revert script and push a new commit, then ask for the revert again"
 RECORDS_AT_ONCE = 200
 """Changes that are only recorded share a transaction up to this many."""
 
@@ -150,7 +158,8 @@ async def _explain(
     )
     place = place_of(error)
     where = f" at {place[0]}:{place[1]}" if place else ""
-    if is_transient(cause) or session.writer.closed:
+    forbids = forbids_writing(_program(change), cause)
+    if (is_transient(cause) and not forbids) or session.writer.closed:
         return translate(cause, doing + where)
     told = (translate if place else translate_record)(cause, doing + where)
     if isinstance(told, LeaseLost):
@@ -158,8 +167,7 @@ async def _explain(
     if not isinstance(told, StepFailed):
         told = StepFailed(
             told.message,
-            hint=told.hint
-            or "correct the revert script and push a new commit, then ask for the revert again",
+            hint=(WRITES_NOTHING if forbids else told.hint) or _CORRECT,
             file=place[0] if place else None,
             line=place[1] if place else None,
             sqlstate=cause.sqlstate,

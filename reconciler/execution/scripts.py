@@ -10,16 +10,13 @@ from contextlib import suppress
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
-from reconciler.catalog.sql_text import Statement
-from reconciler.changes.expansion import CopyData
 from reconciler.errors import LeaseLost, LockNotAcquired, ReconcilerError, StepFailed
 from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.connection import is_transient, translate
 from reconciler.postgres.queries import Queries
 from reconciler.state.desired import DesiredChange
-from reconciler.state.program import Program, Purpose
+from reconciler.state.program import Program, Purpose, compile_script
 from reconciler.tracking import record
 from reconciler.tracking.errors import translate as translate_record
 from reconciler.tracking.record import Actor, ChangeRecord, Failure, ModuleIdentity
@@ -31,13 +28,13 @@ _LISTEN_EVERY_S = 0.25
 """How often somebody who asks to stop is heard between two tries."""
 READ_ONLY = "25006"
 """In a verify script the sign that it writes; elsewhere that of a standby, and so worth another try."""
+_MAKES_READ_ONLY = frozenset({"TRANSACTION", "transaction_read_only"})
 ROWS_AT_ONCE = 1000
 """Rows of a script's query that are in memory at once; nobody reads them, and they may be many."""
 _CORRECT = "correct the script and push a new commit, or retry once the cause is gone"
 _OWN_TRANSACTIONS = "put '-- transaction: none' at the top of the script, so that it runs outside of ours"
+WRITES_NOTHING = "take READ ONLY out of the script: its record is written in the same transaction"
 _HINTS = {"2D000": _OWN_TRANSACTIONS, "25001": _OWN_TRANSACTIONS}
-_ROWS = frozenset({"SelectStmt", "ExecuteStmt", "FetchStmt", "CallStmt"})
-_ROWS_IF_RETURNING = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 
 
 class ScriptFault(Exception):
@@ -53,20 +50,6 @@ class ScriptFault(Exception):
         self.error = error
         self.position = position
         """Where in the statement, from 1; None where the error itself says so."""
-
-
-async def copy_in(cursor: psycopg.AsyncCursor[Any], query: sql.SQL, data: CopyData) -> None:
-    """Run a `COPY … FROM stdin` with the data of its script, in pieces."""
-    async with cursor.copy(query) as copy:
-        for chunk in data.chunks():
-            await copy.write(chunk)
-
-
-def returns_rows(statement: Statement) -> bool:
-    """Whether a statement may give rows, perhaps many."""
-    return statement.node in _ROWS or (
-        statement.node in _ROWS_IF_RETURNING and "returning" in statement.text.lower()
-    )
 
 
 def record_of(change: DesiredChange) -> ChangeRecord:
@@ -120,7 +103,9 @@ async def explain(
     doing = f"{what} '{change.name}' of module '{identity.project}' to database '{session.database}'"
     place = place_of(error)
     where = f" at {place[0]}:{place[1]}" if place else ""
-    if (is_transient(cause) and not _writes_in_verify(error, cause)) or session.writer.closed:
+    forbids = forbids_writing(compile_script(change.deploy, purpose=Purpose.DEPLOY), cause)
+    passes = is_transient(cause) and not forbids and not _writes_in_verify(error, cause)
+    if passes or session.writer.closed:
         return translate(cause, doing + where)
     told = (translate if place else translate_record)(cause, doing + where)
     if isinstance(told, LeaseLost):
@@ -128,7 +113,7 @@ async def explain(
     if not isinstance(told, StepFailed):
         told = StepFailed(
             told.message,
-            hint=told.hint or _HINTS.get(cause.sqlstate or "", _CORRECT),
+            hint=WRITES_NOTHING if forbids else told.hint or _HINTS.get(cause.sqlstate or "", _CORRECT),
             file=place[0] if place else None,
             line=place[1] if place else None,
             sqlstate=cause.sqlstate,
@@ -147,6 +132,13 @@ async def _record_failure(
             await record.change_failed(
                 session.holder, session.fence, identity, record_of(change), failure, actor
             )
+
+
+def forbids_writing(program: Program, cause: psycopg.Error) -> bool:
+    """Whether a script itself makes its transaction read only, in which no record of it can be written."""
+    return cause.sqlstate == READ_ONLY and any(
+        statement.facts.sets in _MAKES_READ_ONLY for statement in program.statements
+    )
 
 
 def _writes_in_verify(error: ScriptFault | psycopg.Error, cause: psycopg.Error) -> bool:

@@ -358,6 +358,24 @@ async def test_data_of_copy_go_with_their_part(session: DatabaseSession) -> None
     assert await rows(session, "select a from public.t order by a") == [(1,), (2,)]
 
 
+async def test_statements_that_give_no_rows_are_sent_as_any(session: DatabaseSession) -> None:
+    """Which give rows is for the server to say: a word in a string, a name of a statement tell nothing."""
+    text = """-- transaction: none
+        create table x (t text);
+        insert into x values ('returning home');
+        select 1 as id into y;
+        prepare p as insert into x values ('b');
+        execute p;
+        create rule r as on insert to y do also (select 1; select new.id);
+        insert into y values (2) returning id;
+        set client_encoding = 'latin1';
+        insert into x values ('é');
+    """
+    await deploy(session, script(text))
+    assert await rows(session, "select t from public.x") == [("returning home",), ("b",), ("é",)]
+    assert await deployed(session) == ["i"]
+
+
 def to_revert(name: str, text: str) -> ToRevert:
     row = TrackedChange(
         change_id=change(name).change_id, name=name, script_hash=None, parse_hash=None, position=1

@@ -122,6 +122,14 @@ async def test_script_cannot_make_the_next_transaction_read_only(writing: Databa
     ]
 
 
+@pytest.mark.parametrize("text", ["set transaction read only", "set local transaction_read_only = on"])
+async def test_script_that_forbids_writing_is_final(writing: DatabaseSession, text: str) -> None:
+    """Its record cannot be written, now or ever: it is no standby, which would be tried again."""
+    with pytest.raises(StepFailed, match="read-only transaction") as caught:
+        await deploy(writing, change("a"), change("b", text=text))
+    assert "take READ ONLY out of the script" in (caught.value.hint or "")
+
+
 def forget_peak() -> None:
     """Measure the peak of this process' memory from now on."""
     Path("/proc/self/clear_refs").write_text("5")
