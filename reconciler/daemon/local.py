@@ -68,7 +68,27 @@ class Local:
                 return status
             if (await self.reconciler.environment(status.environment)).suspended:
                 return status
+            for other in await self._to_be_ended(status):
+                await worker.run(only_rollout=other)
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _to_be_ended(self, status: RolloutStatus) -> list[str]:
+        """Rollouts whose place this one took, and that are not over: their worker may be gone for good.
+
+        Where it lives nothing of them can be claimed, and it ends them itself.
+        """
+        if not any(one.state is OperationState.PENDING for one in status.operations):
+            return []
+        open_, left, seen = [], list(status.replaces), set[str]()
+        while left:
+            number = left.pop()
+            if number not in seen:
+                seen.add(number)
+                found = await self.reconciler.rollout(number)
+                if found.finished_at is None:
+                    open_.append(number)
+                    left += found.replaces
+        return sorted(open_, key=int)
 
 
 @asynccontextmanager

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from reconciler.cli.main import app
 from reconciler.postgres.connection import Dsn
 from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
+from tests.plugins.daemon import until
 from tests.plugins.git import GitRepository
 from tests.plugins.memory_service import MemoryService, rollout, serving
 from tests.plugins.modules import tables
@@ -109,6 +112,33 @@ def test_a_blocked_module_is_not_told_as_done(shop: Shop) -> None:
     assert result.exit_code == 5, result.output
     assert "eu: completed: as far as may be; blocked: " in result.output
     assert "other:nothing" in result.output
+
+
+def test_the_next_command_ends_what_a_killed_one_left(shop: Shop, tmp_path: Path) -> None:
+    """No daemon runs: the next command waits for the lease of the dead one, ends its rollout and goes on."""
+    with shop.config.open("a") as config:
+        config.write("limits: {lease: 2s, heartbeat: 500ms}\n")
+    shop.repository.commit(
+        {"modules/shop/deploy/t3.sql": "DO $$ BEGIN PERFORM pg_sleep(600); END $$;"}, "Never end"
+    )
+    deploy = ["module", "deploy", "production", "shop-schema", "--createdb"]
+    told = tmp_path / "output"
+    with told.open("w") as output:
+        killed = subprocess.Popen(
+            [sys.executable, "-m", "reconciler", *deploy, "--config", str(shop.config)],
+            env={**os.environ, "SHOP_DSN": shop.server.text()},
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            until(lambda: "change t1: done" in told.read_text(), "a change to be done")
+        finally:
+            killed.kill()
+            killed.wait()
+    shop.repository.commit({"modules/shop/deploy/t3.sql": "CREATE TABLE public.t3 ();"}, "End")
+    result = shop(*deploy, "--timeout", "60")
+    assert result.exit_code == 0, result.output
+    assert shop.deployed() == ["t1", "t2", "t3", "t4"]
 
 
 def test_what_failed_by_hand_is_not_advised_to_be_retried(shop: Shop) -> None:
