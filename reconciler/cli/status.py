@@ -258,6 +258,7 @@ def causes(environment: Json) -> Iterator[str]:
     """What stands in the way; nothing where all is well."""
     if _is_left(environment):
         yield f"source '{printable(environment['source'])}' no longer declares it; nothing is done to it"
+    yield from _left(environment)
     if environment["suspended"]:
         yield f"suspended: {printable(environment['suspended_reason'] or 'no reason given')}"
     if environment["error"] is not None:
@@ -276,6 +277,19 @@ def causes(environment: Json) -> Iterator[str]:
         stalled = next(row for row in environment["conditions"] if row["type"] == "Stalled")
         yield from _lines("stalled", stalled["message"])
     yield from _differences(environment["deployments"])
+
+
+def _left(environment: Json) -> Iterator[str]:
+    """Deployments that the spec named before; their databases are a person's business now."""
+    left = environment.get("left") or []
+    for row in left[:CAUSES_SHOWN]:
+        there = ", ".join(row["databases"]) or "no database is known"
+        where = f" on {row['server']}" if row["server"] else ""
+        yield printable(
+            f"left: {row['name']} ({there}{where}); it is not in the spec, and nothing is done to it"
+        )
+    if len(left) > CAUSES_SHOWN:
+        yield f"left: {count(len(left) - CAUSES_SHOWN, 'more deployment')}"
 
 
 def _in_the_way(row: Json) -> Iterator[str]:

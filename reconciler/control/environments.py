@@ -17,7 +17,10 @@ from reconciler.control.wake import OPERATIONS_CHANNEL, notify, wake
 from reconciler.errors import Conflict, NotFound
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.states import OperationState
-from reconciler.rollout.status import DeploymentStatus, EnvironmentStatus
+from reconciler.rollout.status import DeploymentStatus, EnvironmentStatus, LeftStatus
+
+LEFT_MAX = 5_000
+"""Deployments that left and are shown, of all environments asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +108,32 @@ async def _write(connection: Connection, observation: Observation, before: Facts
     events = _environment_events(observation, before.row)
     if observation.deployments is not None:
         rows = _rows(observation, before)
-        await run(connection, "remove_deployments", environment=name, names=[row["name"] for row in rows])
+        events += await _left_and_returned(connection, name, [row["name"] for row in rows])
         await run(connection, "write_deployments", environment=name, deployments=Jsonb(rows))
         events += _deployment_events(observation, before)
     await append_all(connection, events)
     await note_applied(connection, name)
     await refresh_conditions(connection, name)
+
+
+async def _left_and_returned(connection: Connection, name: str, names: Sequence[str]) -> list[NewEvent]:
+    """Keep in mind what left the spec and what is left there; nothing is done to it."""
+    told: list[tuple[str, str, str]] = []
+    for row in await many(connection, "remove_deployments", environment=name, names=list(names)):
+        there = f" ({', '.join(row['databases'])})" if row["databases"] else ""
+        where = f" on {row['server']}" if row["server"] else ""
+        message = (
+            f"'{row['name']}' is not in the spec any more; its databases{there}{where} are left as they are"
+        )
+        told.append(("deployment.left", row["name"], message))
+    returned = await many(connection, "deployments_returned", environment=name, names=list(names))
+    told += [
+        ("deployment.returned", row["name"], f"'{row['name']}' is in the spec again") for row in returned
+    ]
+    return [
+        NewEvent(kind=kind, message=message, environment=name, deployment=deployment)
+        for kind, deployment, message in told
+    ]
 
 
 def _known(facts: Facts, observation: Observation) -> bool:
@@ -282,10 +305,16 @@ async def read_environments(
             state = row.pop("state")
             status = DeploymentStatus(**row, state=OperationState(state) if state is not None else None)
             deployments.setdefault(environment, []).append(status)
+        left: dict[str, list[LeftStatus]] = {}
+        for row in await many(connection, "read_left", names=wanted, limit=LEFT_MAX):
+            environment = row.pop("environment")
+            told = LeftStatus(**{**row, "databases": tuple(row["databases"])})
+            left.setdefault(environment, []).append(told)
     return tuple(
         EnvironmentStatus(
             **{**row, "conditions": conditions_from_json(row["conditions"], row["observed_commit"])},
             deployments=tuple(deployments.get(row["name"], ())),
+            left=tuple(left.get(row["name"], ())),
         )
         for row in rows
     )

@@ -53,11 +53,22 @@ class DeploymentStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftStatus:
+    """A deployment that the spec no longer names: what is left of it, where that is known."""
+
+    name: str
+    left_at: datetime
+    applied_commit: str | None
+    server: str | None
+    databases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentStatus:
     """One environment: what is desired, applied, live and running.
 
     `attempted_commit` is that of the last rollout, whatever came of it; `applied_commit` is carried by every
-    deployment. `owner` is the daemon that passes over it.
+    deployment. `owner` is the daemon that passes over it. `left` are deployments that it had before.
     """
 
     name: str
@@ -78,6 +89,7 @@ class EnvironmentStatus:
     owner: str | None = None
     deployments: tuple[DeploymentStatus, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    left: tuple[LeftStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,3 +126,24 @@ COMMENT ON TABLE reconciler_control.gates_due IS
 COMMENT ON COLUMN reconciler_control.gates_due.environment IS 'Environment.';
 COMMENT ON COLUMN reconciler_control.gates_due.deployment IS 'Deployment.';
 COMMENT ON COLUMN reconciler_control.gates_due.since IS 'When an operation first ended without passing it.';
+
+
+-- Deployments that left.
+
+CREATE TABLE reconciler_control.deployments_left (
+    environment text NOT NULL REFERENCES reconciler_control.environments (name),
+    name text NOT NULL CHECK (name <> ''),
+    left_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    applied_commit text,
+    server text CHECK (server <> ''),
+    databases text [] NOT NULL DEFAULT '{}',
+    PRIMARY KEY (environment, name)
+);
+COMMENT ON TABLE reconciler_control.deployments_left IS
+'Deployments that the spec no longer names and that something was done to; nothing is done to them.';
+COMMENT ON COLUMN reconciler_control.deployments_left.environment IS 'Environment.';
+COMMENT ON COLUMN reconciler_control.deployments_left.name IS 'Deployment.';
+COMMENT ON COLUMN reconciler_control.deployments_left.left_at IS 'When a pass first found it gone.';
+COMMENT ON COLUMN reconciler_control.deployments_left.applied_commit IS 'Commit that it carried.';
+COMMENT ON COLUMN reconciler_control.deployments_left.server IS 'Server of its last operation, where that was known.';
+COMMENT ON COLUMN reconciler_control.deployments_left.databases IS 'Databases that were made or adopted there.';
