@@ -31,7 +31,7 @@ Check a change before committing it, see what a branch would do, and run the dae
     reconciler diff production --ref BRANCH
     SHOP_DSN=postgresql://USER:PASSWORD@HOST:5432/postgres reconciler run
 
-To add a change, add a line to `modules/shop/sqitch.plan` and its scripts, and commit.
+To add a change, `reconciler module add NAME --module modules/shop`, write its scripts, and commit.
 """
 
 SETTINGS = """\
