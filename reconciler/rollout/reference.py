@@ -9,6 +9,7 @@ from reconciler.rollout.states import (
     LABELS,
     TERMINAL,
     TRANSITIONS,
+    WAY_OUT,
     OperationEvent,
     OperationState,
     targets,
@@ -33,11 +34,12 @@ def _introduction() -> Iterator[str]:
 def _states() -> Iterator[str]:
     yield "## States"
     yield ""
-    yield "| state | meaning | leaves by | kind |"
-    yield "|---|---|---|---|"
+    yield "| state | meaning | leaves by | as a rule | kind |"
+    yield "|---|---|---|---|---|"
     for state in OperationState:
         ways = ", ".join(f"`{event}` → `{after}`" for event, after in TRANSITIONS[state].items()) or "—"
-        yield f"| `{state}` | {LABELS[state]} | {ways} | {_kind(state)} |"
+        rule = WAY_OUT.get(state, "—")
+        yield f"| `{state}` | {LABELS[state]} | {ways} | {rule} | {_kind(state)} |"
     yield ""
     yield "*In flight*: a worker holds it under a lease, and at most one operation of a deployment is so."
     yield "*Holds*: no pass tries the same commit on that deployment again by itself."

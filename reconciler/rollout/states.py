@@ -167,6 +167,21 @@ LABELS: Mapping[OperationState, str] = MappingProxyType(
 )
 """One line of meaning per state."""
 
+WAY_OUT: Mapping[OperationState, str] = MappingProxyType(
+    {
+        _S.WAITING_FOR_APPROVAL: "somebody approves or cancels it",
+        _S.PENDING: "a worker claims it when it is its turn",
+        _S.RUNNING: "its worker comes to an end, or another claims it once that one is gone",
+        _S.WAITING_FOR_PROMOTION: "policy or somebody promotes it, or it is stopped or cancelled",
+        _S.PROMOTING: "its worker comes to an end, or another claims it once that one is gone",
+        _S.REVERT_WINDOW: "its time is over, or somebody reverts it or skips the rest",
+        _S.REVERTING: "its worker comes to an end, or another claims it once that one is gone",
+        _S.RETRYING: "a worker claims it at its time, or at once after retry",
+        _S.STOPPED: "somebody starts or cancels it",
+    }
+)
+"""How each state that is not terminal is left in the ordinary way; a newer commit ends most of them too."""
+
 EVENT_LABELS: Mapping[OperationEvent, str] = MappingProxyType(
     {
         _E.APPROVE: "an operator agrees to the plan",

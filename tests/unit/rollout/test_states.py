@@ -14,6 +14,7 @@ from reconciler.rollout.states import (
     TERMINAL,
     TERMINAL_ROLLOUT,
     TRANSITIONS,
+    WAY_OUT,
     OperationEvent,
     OperationState,
     RolloutState,
@@ -95,3 +96,21 @@ def test_targets_are_the_rows_of_the_table_by_event() -> None:
     for event in OperationEvent:
         for state in OperationState:
             assert targets(event).get(state) is TRANSITIONS[state].get(event)
+
+
+def test_every_state_is_over_claimable_in_flight_or_held_with_its_own_way_out() -> None:
+    """Walked state by state: who is to move it next is known of each, and said."""
+    person = {
+        OperationEvent.APPROVE,
+        OperationEvent.START,
+        OperationEvent.PROMOTE,
+        OperationEvent.SKIP_REVERT,
+    }
+    for state in S:
+        if state in TERMINAL:
+            assert state not in WAY_OUT
+            continue
+        assert WAY_OUT[state]
+        by_itself = state in CLAIMABLE or state in IN_FLIGHT
+        assert by_itself or TRANSITIONS[state].keys() & person, state
+        assert by_itself == ("worker" in WAY_OUT[state])
