@@ -159,7 +159,8 @@ async def _explain(
     place = place_of(error)
     where = f" at {place[0]}:{place[1]}" if place else ""
     forbids = forbids_writing(_program(change), cause)
-    if (is_transient(cause) and not forbids) or session.writer.closed:
+    passes = is_transient(cause) and not forbids
+    if passes or (session.writer.closed and cause.sqlstate is None):
         return translate(cause, doing + where)
     told = (translate if place else translate_record)(cause, doing + where)
     if isinstance(told, LeaseLost):

@@ -105,7 +105,7 @@ async def explain(
     where = f" at {place[0]}:{place[1]}" if place else ""
     forbids = forbids_writing(compile_script(change.deploy, purpose=Purpose.DEPLOY), cause)
     passes = is_transient(cause) and not forbids and not _writes_in_verify(error, cause)
-    if passes or session.writer.closed:
+    if passes or (session.writer.closed and cause.sqlstate is None):
         return translate(cause, doing + where)
     told = (translate if place else translate_record)(cause, doing + where)
     if isinstance(told, LeaseLost):

@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
 
 from reconciler.errors import FenceBusy, StepFailed
 from reconciler.execution import changes
 from reconciler.execution.changes import Progress
+from reconciler.execution.scripts import ScriptFault, explain
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.postgres.connection import Dsn, connect
 from reconciler.state.desired import DesiredChange
+from reconciler.state.program import Purpose, compile_script
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.read import read_tracked
-from reconciler.tracking.record import Actor
+from reconciler.tracking.record import Actor, ModuleIdentity
 from tests.plugins.postgres import Server
 from tests.plugins.states import change, module
 
@@ -158,3 +161,19 @@ async def test_script_that_never_ends_is_broken_off(
     assert session.writer_is_idle
     await deploy(session, "create table t ()")
     assert await left(session) == (["a"], True)
+
+
+async def test_script_for_which_the_server_ends_the_connection_is_told_at_its_place(
+    session: DatabaseSession,
+) -> None:
+    """A limit that the server has on transactions is no lost connection: it is final, and it is recorded."""
+    wanted = change("a", text="select 1;\nselect pg_sleep(3600);")
+    program = compile_script(wanted.deploy, purpose=Purpose.DEPLOY)
+    identity = ModuleIdentity(project="shop", component="shop-schema")
+    await session.writer.close()
+    fault = ScriptFault(wanted, program, 1, psycopg.errors.TransactionTimeout("terminating connection"))
+    told = await explain(session, identity, wanted, fault, ACTOR)
+    assert isinstance(told, StepFailed)
+    assert (told.file, told.line, told.sqlstate) == ("modules/shop/deploy/a.sql", 2, "25P04")
+    cursor = await session.holder.execute("select sqlstate, line from reconciler.events")
+    assert await cursor.fetchall() == [("25P04", 2)]
