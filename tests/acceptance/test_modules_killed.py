@@ -6,7 +6,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -187,7 +187,7 @@ def soon(condition: Callable[[], bool], command: Command) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_deploy_killed_at_twenty_moments(shop: Shop) -> None:
+def test_killed_at_twenty_moments_up_and_four_down(shop: Shop) -> None:
     """After every kill what is recorded is what is there; asked again, it reaches the end, each once."""
     shop.server.create_database(shop.database)
     with shop.barriers(UP) as opened:
@@ -203,20 +203,15 @@ def test_a_deploy_killed_at_twenty_moments(shop: Shop) -> None:
     shop.run(*DEPLOY)
     assert shop.deployed() == list(CHANGES)
     assert shop.told() == {"deploy": len(CHANGES)}
-
-
-def test_a_revert_killed_at_four_moments(shop: Shop) -> None:
-    """The same on the way down."""
-    shop.run(*DEPLOY)
     with shop.barriers(DOWN) as opened:
         for part, moment in enumerate(moments(DOWN)):
-            ghosts, left = shop.backends(), len(CHANGES) - moment
+            ghosts, most = shop.backends(), len(CHANGES) - moment
             command = shop.begin(*REVERT, "--all")
             soon(lambda ghosts=ghosts: not ghosts & shop.backends(), command)  # type: ignore[misc]
             opened(4 - part)
-            soon(lambda most=left: shop.count() <= most, command)  # type: ignore[misc]
+            soon(lambda most=most: shop.count() <= most, command)  # type: ignore[misc]
             command.kill()
-            assert DOWN * (3 - part) < len(shop.deployed()) <= left
+            assert DOWN * (3 - part) < len(shop.deployed()) <= most
     shop.run(*REVERT, "--all")
     assert shop.deployed() == []
     assert shop.told() == {"deploy": len(CHANGES), "revert": len(CHANGES)}
@@ -260,22 +255,3 @@ def test_terms_crashes_and_few_locks(lonely: Shop) -> None:
     command.succeed()
     assert lonely.deployed() == ["t0"]
     assert lonely.told() == {"deploy": 500, "revert": 499}
-
-
-def test_an_index_killed_while_it_is_made(tmp_path: Path, postgres_server: Server) -> None:
-    """Nobody's transaction holds it, and yet the next deploy ends with one index that can be used."""
-    repository = ConfigRepository(tmp_path / "git")
-    index = {"modules/shop/deploy/t1.sql": "create index concurrently made on t0 (name);\n"}
-    repository.commit({**tables("t0", "t1"), **index})
-    with closing(Shop(tmp_path / "shop", repository, postgres_server, postgres_server)) as shop:
-        shop.run(*DEPLOY, "--to", "t0")
-        found = "select indisvalid from pg_index where indexrelid = to_regclass('made')"
-        with psycopg.connect(shop.server.text(shop.database)) as other:
-            other.execute("lock table t0 in row exclusive mode")
-            command = shop.begin(*DEPLOY)
-            soon(lambda: shop.server.run(found, database=shop.database) == [(False,)], command)
-            command.kill()
-        assert shop.count() == 1
-        shop.run(*DEPLOY)
-        assert shop.server.run(found, database=shop.database) == [(True,)]
-        assert (shop.count(), shop.told()) == (2, {"deploy": 2})

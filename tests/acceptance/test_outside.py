@@ -1,9 +1,6 @@
 """A daemon is killed, disconnected or asked to cancel in the middle of what no transaction holds together."""
 
-from collections.abc import Iterator
-
 import psycopg
-import pytest
 
 from tests.plugins.daemon import Daemon, World, until
 
@@ -15,17 +12,10 @@ CHANGES = {
 INVALID = "select 1 from pg_index where indexrelid = to_regclass('public.t_a') and not indisvalid"
 
 
-@pytest.fixture
-def blocked(world: World) -> Iterator[tuple[Daemon, str, psycopg.Connection[tuple[object, ...]]]]:
-    """A daemon that builds an index, and cannot end before a transaction of somebody else does."""
-    commit = world.repository.commit({**world.spec(), **world.repository.module({"t": CHANGES["t"]})})
-    daemon = world.daemon().start()
-    daemon.until_applied(commit)
-    with psycopg.connect(world.server.text(world.database)) as other:
-        other.execute("lock table t in row exclusive mode")
-        commit = world.repository.commit(world.repository.module(CHANGES))
-        until(lambda: world.rows(INVALID), "the index to be begun")
-        yield daemon, commit, other
+BUILDING = (
+    "from pg_stat_activity where (query ilike 'create index concurrently%' or query ilike 'drop index%')"
+    " and datname = '{}'"
+)
 
 
 def settled(world: World, daemon: Daemon, commit: str) -> None:
@@ -40,28 +30,28 @@ def settled(world: World, daemon: Daemon, commit: str) -> None:
     assert plan["deployments"][0]["drift"] == []
 
 
-def test_killed_while_it_builds_an_index(
-    world: World, blocked: tuple[Daemon, str, psycopg.Connection[tuple[object, ...]]]
-) -> None:
-    """The next daemon drops what is left of it and builds it again; the plan told that it may be so."""
-    daemon, commit, other = blocked
-    stages = daemon.plan()["deployments"][0]["plan"]["stages"]
-    steps = {step["identity"]: step for stage in stages for step in stage["steps"]}
-    assert [steps[name]["transactional"] for name in ("change i", "change after")] == [False, True]
-    daemon.kill()
-    other.rollback()
+def test_disconnected_and_killed_while_it_builds_an_index(world: World) -> None:
+    """What is left of it is dropped and it is built again, by the same daemon and by the next one.
+
+    The plan told that it may be so.
+    """
+    commit = world.repository.commit({**world.spec(), **world.repository.module({"t": CHANGES["t"]})})
+    daemon = world.daemon().start()
+    daemon.until_applied(commit)
+    building = BUILDING.format(world.database)
+    with psycopg.connect(world.server.text(world.database)) as other:
+        other.execute("lock table t in row exclusive mode")
+        commit = world.repository.commit(world.repository.module(CHANGES))
+        until(lambda: world.rows(INVALID), "the index to be begun")
+        stages = daemon.plan()["deployments"][0]["plan"]["stages"]
+        steps = {step["identity"]: step for stage in stages for step in stage["steps"]}
+        assert [steps[name]["transactional"] for name in ("change i", "change after")] == [False, True]
+        ((first,),) = world.rows(f"select pid {building}")
+        assert world.rows(f"select pg_terminate_backend({first})") == [(True,)]
+        again = f"select 1 {building} and pid <> {first}"
+        until(lambda: world.rows(again), "the same daemon to go on with it")
+        daemon.kill()
     daemon.start()
-    settled(world, daemon, commit)
-
-
-def test_connection_lost_while_it_builds_an_index(
-    world: World, blocked: tuple[Daemon, str, psycopg.Connection[tuple[object, ...]]]
-) -> None:
-    """The same attempt is made again, by itself."""
-    daemon, commit, other = blocked
-    building = "from pg_stat_activity where query ilike 'create index concurrently%'"
-    assert world.rows(f"select pg_terminate_backend(pid) {building}") == [(True,)]
-    other.rollback()
     settled(world, daemon, commit)
 
 

@@ -10,10 +10,10 @@ CONSENT = ["REVERTS_CHANGE", "DELETES_DATA"]
 SLEEPS = "select 1 from pg_stat_activity where query like 'select pg_sleep%' and datname = '{}'"
 
 
-def started(world: World, files: dict[str, str]) -> Daemon:
-    """A daemon that has deployed the module."""
+def started(world: World, files: dict[str, str], kill_at: str = "") -> Daemon:
+    """A daemon that has deployed the module, and is killed at a point that is yet to come."""
     commit = world.repository.commit({**world.spec(), **files})
-    daemon = world.daemon().start()
+    daemon = world.daemon().start(RECONCILER_TEST_KILL_AT=kill_at)
     daemon.until_applied(commit)
     return daemon
 
@@ -45,22 +45,25 @@ def left(world: World) -> list[str]:
 
 def test_killed_at_every_point_of_a_revert(world: World) -> None:
     """Inside and after a transaction, and before the base line: the next daemon does the rest."""
-    daemon = started(world, tables(*NAMES))
-    points = (("inside {}", 6), ("after {}", 4), ("settle", 2))
-    for point, number in points:
-        assert daemon.stop() == 0
-        daemon.start(
-            RECONCILER_TEST_KILL_AT=point.format(f"shop-schema/revert-change/shop:t{number}"),
-        )
-        revert(daemon, to=f"t{number - 2}")
-        daemon.wait_killed()
-        gone = {"inside {}": 0, "after {}": 1, "settle": 2}[point]
-        assert left(world) == list(NAMES[: number + 1 - gone])
-        daemon.start()
-        assert until(lambda: ended(daemon), "the revert to end") == "completed"
-        assert left(world) == list(NAMES[: number - 1])
+    point = "shop-schema/revert-change/shop:t{}"
+    daemon = started(world, tables(*NAMES), f"inside {point.format(6)}")
+    revert(daemon, to="t4")
+    daemon.wait_killed()
+    assert left(world) == list(NAMES)
+    daemon.start(RECONCILER_TEST_KILL_AT=f"after {point.format(4)}")
+    assert until(lambda: ended(daemon), "the revert to end") == "completed"
+    assert left(world) == list(NAMES[:5])
+    revert(daemon, to="t2")
+    daemon.wait_killed()
+    assert left(world) == list(NAMES[:4])
+    daemon.start(RECONCILER_TEST_KILL_AT="settle")
+    daemon.wait_killed()
+    assert left(world) == list(NAMES[:3])
+    daemon.start()
+    assert until(lambda: ended(daemon), "the revert to end") == "completed"
+    assert left(world) == list(NAMES[:3])
     events = world.rows("select count(*) from reconciler.events where kind = 'revert'")
-    assert events == [(6,)]
+    assert events == [(4,)]
     assert daemon.plan()["deployments"][0]["drift"] == []
 
 
