@@ -111,6 +111,7 @@ def build(
         refused=tuple(_refused(every_step, consent)),
         held=held,
         task=task,
+        wave=desired.wave,
     )
 
 
@@ -163,6 +164,7 @@ def unavailable(desired: DesiredState, why: str) -> DeploymentPlan:
         digest=digest.digest([desired.environment, desired.deployment, desired.commit, "unavailable"]),
         stages=stages,
         unavailable=why,
+        wave=desired.wave,
     )
 
 

@@ -87,6 +87,7 @@ def deployment_to_json(plan: DeploymentPlan) -> dict[str, Any]:
         "unavailable": plan.unavailable,
         "task": asdict(plan.task) if plan.task is not None else None,
         **({"gate": True} if plan.gated else {}),
+        **({"wave": plan.wave} if plan.wave else {}),
         "blocked": list(plan.blocked),
         "refused": list(plan.refused),
         "diverged": [_plain(row) for row in plan.diverged],
@@ -114,6 +115,7 @@ def deployment_from_json(value: Mapping[str, Any]) -> DeploymentPlan:
         held=value["held"],
         unavailable=value["unavailable"],
         task=task_from_json(value.get("task")),
+        wave=value.get("wave", 0),
         blocked=tuple(value["blocked"]),
         refused=tuple(value["refused"]),
         diverged=tuple(

@@ -33,7 +33,7 @@ class DeploymentPlan:
     touch it; `digest` covers the commit, the scope, the base and every step. `blocked` names what cannot
     go on and why, `refused` the hazards nobody consented to, `held` why no rollout follows by itself;
     `unavailable` says why the deployment could not be read (then nothing else is known); `task` is what a
-    person asked of modules in place of everything.
+    person asked of modules in place of everything; `wave` says when its turn is, and nothing of what is done.
     """
 
     name: str
@@ -48,6 +48,7 @@ class DeploymentPlan:
     held: str | None = None
     unavailable: str | None = None
     task: ModuleTask | None = None
+    wave: int = 0
 
     @property
     def told_diverged(self) -> tuple[Divergence, ...]:

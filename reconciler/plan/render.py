@@ -78,7 +78,8 @@ def _notices(deployment: DeploymentPlan) -> Iterable[tuple[str, str]]:
 
 
 def _deployment_text(deployment: DeploymentPlan) -> list[str]:
-    lines = [f"deployment {deployment.name}  {deployment.digest[:19]}"]
+    wave = f" (wave {deployment.wave})" if deployment.wave else ""
+    lines = [f"deployment {deployment.name}{wave}  {deployment.digest[:19]}"]
     lines += [f"  {word}: {_line(why)}" for word, why in _notices(deployment)]
     for stage in deployment.stages:
         if stage.steps:
@@ -114,7 +115,8 @@ def _deployment_markdown(deployment: DeploymentPlan) -> list[str]:
         for stage in deployment.stages
         for step in stage.steps
     ]
-    lines = [f"#### {_cell(deployment.name)}", ""]
+    wave = f" (wave {deployment.wave})" if deployment.wave else ""
+    lines = [f"#### {_cell(deployment.name)}{wave}", ""]
     lines += [f"> **{word}**: {_cell(why)}  " for word, why in _notices(deployment)]
     if not steps:
         lines += ["Nothing to do." if deployment.unavailable is None else "Nothing is known."]

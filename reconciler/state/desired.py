@@ -120,3 +120,4 @@ class DesiredState:
     modules: tuple[DesiredModule, ...]
     skipped_stages: dict[str, str] = field(default_factory=dict)
     gate: DesiredGate | None = None
+    wave: int = 0

@@ -117,6 +117,7 @@ def resolve_with(
         databases=tuple(databases.values()),
         modules=_modules(own, databases, read),
         gate=gate,
+        wave=waves[deployment],
     )
 
 
