@@ -129,8 +129,10 @@ def test_scripts_are_bounded() -> None:
     """A script beyond the limit is refused."""
     files = {**FILES, "m/verify/base.sql": b" " * (module.SCRIPT_MAX + 1)}
     assert problems_of(files) == [
-        f"m/verify/base.sql: the file has more than the {module.SCRIPT_MAX} bytes that are read "
-        "(split it; a script may include files of the module with \\ir)"
+        (
+            f"m/verify/base.sql: the file has more than the {module.SCRIPT_MAX} bytes that are read "
+            "(split it; a script may include files of the module with \\ir)"
+        )
     ]
 
 
