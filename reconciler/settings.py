@@ -71,7 +71,7 @@ def _name(value: object) -> object:
 Name = Annotated[str, BeforeValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
 
 
-class SettingsModel(BaseModel):
+class SettingsModel(BaseModel, defer_build=True):  # one validator is used, of the outermost, by one thread
     """What all settings share: unknown keys are errors, and nothing is converted."""
 
     model_config = ConfigDict(

@@ -1,5 +1,6 @@
 """Where a daemon would answer, found without loading all of the settings: start-up time counts."""
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from reconciler.errors import Problem, SettingsError
 DEFAULT_LISTEN = "127.0.0.1:8080"
 CONFIG_PLACES = ("reconciler.yaml", "/etc/reconciler/reconciler.yaml")
 CONFIG_BYTES_MAX = 1024 * 1024
+CONNECT_WITHIN_S = 2.0
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what to call, not to bind
 
 
@@ -65,6 +67,15 @@ def of_listen(listen: str, *, tls: bool = False) -> Address:
             [Problem(message=f"'{listen}' is not an address", path="listen", hint="host:port")]
         )
     return Address(scheme="https" if tls else "http", host=ANY_ADDRESS.get(host, host), port=int(port))
+
+
+def listens(address: Address) -> bool:
+    """Whether anything takes a connection: where nothing does, nobody needs to load what speaks HTTP."""
+    try:
+        socket.create_connection((address.host, address.port), timeout=CONNECT_WITHIN_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _of_file(config: str | None) -> tuple[str | None, bool]:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from reconciler.cli import address
 from reconciler.cli.backend import Backend, Looks
 from reconciler.cli.command import Common
-from reconciler.cli.http_backend import HttpBackend, NobodyAnswers, Trust
 
 
 @contextmanager
@@ -33,9 +32,13 @@ def connect(common: Common, *, needs_control: bool) -> Iterator[Backend]:
         backend.close()
 
 
-def _daemon(common: Common) -> HttpBackend | None:
+def _daemon(common: Common) -> Backend | None:
     """The daemon, where one answers or was named."""
     place = address.find(common.server, common.config, os.environ)
+    if not place.given and not address.listens(place):
+        return None
+    from reconciler.cli.http_backend import HttpBackend, NobodyAnswers, Trust
+
     trust = Trust(ca=common.ca, client=os.environ.get("RECONCILER_CLIENT_CERTIFICATE") or None)
     daemon = HttpBackend(place, os.environ.get("RECONCILER_TOKEN"), trust)
     try:

@@ -65,10 +65,11 @@ def _run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def _server(common: Common) -> Any:
     import os
+    from pathlib import Path
 
     from reconciler.cli.settings_file import load
-    from reconciler.daemon.control_server import embedded_server
     from reconciler.errors import Refused
+    from reconciler.postgres.embedded import EmbeddedServer
 
     settings = load(common.config, os.environ)
     if settings.control is not None:
@@ -76,7 +77,7 @@ def _server(common: Common) -> Any:
             "the settings name a control database of their own, so there is no embedded one",
             hint="start and stop that server where it runs",
         )
-    return embedded_server(settings)
+    return EmbeddedServer.at(Path(settings.state_dir))
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from reconciler.cli.address import Address
+from reconciler.cli.address import CONNECT_WITHIN_S, Address
 from reconciler.cli.backend import Json
 from reconciler.errors import (
     Conflict,
@@ -22,7 +22,6 @@ from reconciler.errors import (
 )
 from reconciler.state.module_requests import LogRequest, VerifyRequest
 
-CONNECT_WITHIN_S = 2.0
 ANSWER_WITHIN_S = 150.0
 """A little more than the daemon gives itself."""
 ANSWER_BYTES_MAX = 256 * 1024 * 1024

@@ -38,7 +38,9 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "schema": ("schema",),
 }
 """The modules of the commands, in the order of the help, and which commands each adds."""
-COLLECT_AT = 50_000
+GROUPS = frozenset({"module"})
+"""Modules of groups with so many commands that only the one that is asked for is made."""
+COLLECT_AT = 250_000
 """New objects from which on Python looks for circles among them: most commands have ended before."""
 
 
@@ -77,10 +79,10 @@ def demo(
     return ExitCode.OK
 
 
-def program(first: str | None = None) -> typer.Typer:
+def program(first: str | None = None, second: str | None = None) -> typer.Typer:
     """The commands: all of them, or those of one module where `first` is the name of one of its commands.
 
-    Nothing but a name that stands first is certain to be the command's.
+    Nothing but a name that stands first is certain to be the command's; `second` is that of one in a group.
     """
     app = typer.Typer(
         name="reconciler",
@@ -94,13 +96,14 @@ def program(first: str | None = None) -> typer.Typer:
     register(app, "demo")(demo)
     named = [module for module, names in MODULES.items() if first in names]
     for module in named or (MODULES if first != "--version" else ()):
-        import_module(f"reconciler.cli.{module}").add(app)
+        add = import_module(f"reconciler.cli.{module}").add
+        add(app, second) if module in GROUPS else add(app)
     return app
 
 
 def main() -> None:
     """Run the command line of this process."""
-    first = sys.argv[1] if len(sys.argv) > 1 else None
+    first, second = (*sys.argv[1:3], None, None)[:2]
     if first != "run":
         gc.set_threshold(COLLECT_AT)
         # Nothing is looked for at the end either: the process takes all of it with it.
@@ -109,7 +112,7 @@ def main() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    program(first)(prog_name="reconciler")
+    program(first, second)(prog_name="reconciler")
 
 
 def __getattr__(name: str) -> typer.Typer:

@@ -4,13 +4,7 @@ from pathlib import Path
 
 from reconciler.daemon.secrets import Secrets
 from reconciler.postgres.connection import Dsn
-from reconciler.postgres.embedded import EmbeddedServer
 from reconciler.settings import Settings
-
-
-def embedded_server(settings: Settings) -> EmbeddedServer:
-    """The embedded server of a state directory, running or not."""
-    return EmbeddedServer.at(Path(settings.state_dir))
 
 
 async def control_dsn(settings: Settings, secrets: Secrets, *, start: bool) -> Dsn | None:
@@ -21,7 +15,9 @@ async def control_dsn(settings: Settings, secrets: Secrets, *, start: bool) -> D
     """
     if settings.control is not None:
         return Dsn(secrets.for_settings(settings.control.dsn))
-    server = embedded_server(settings)
+    from reconciler.postgres.embedded import EmbeddedServer
+
+    server = EmbeddedServer.at(Path(settings.state_dir))
     if start:
         return await server.ensure_running()
     status = await server.status()

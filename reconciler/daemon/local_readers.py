@@ -8,11 +8,11 @@ from pathlib import Path
 from reconciler import logs
 from reconciler.daemon import verdict_file
 from reconciler.daemon.control_server import control_dsn
-from reconciler.daemon.readers import Hooks, Readers, build_readers
+from reconciler.daemon.readers import Hooks, Readers, build_readers, connections_to_control
 from reconciler.daemon.secrets import Secrets
 from reconciler.errors import Refused
 from reconciler.execution.interference import Interference
-from reconciler.postgres.connection import Dsn
+from reconciler.postgres.connection import Connections, Dsn
 from reconciler.settings import Settings
 
 
@@ -36,10 +36,15 @@ async def open_readers(
     """
     secrets = Secrets(environ, logs.forbid)
     control = await control_dsn(settings, secrets, start=needs_control)
-    if control is not None and needs_control:
-        await _install(control)
-    if control is not None and not needs_control and not await _installed(control):
-        control = None
+    control_connections = connections_to_control(settings)
+    try:
+        if control is not None and needs_control:
+            await _install(control, control_connections)
+        if control is not None and not needs_control and not await _installed(control, control_connections):
+            control = None
+    except BaseException:
+        await control_connections.close()
+        raise
     hooks = Hooks(
         emit=lambda _event: None,
         ask_pass=lambda _source: None,
@@ -47,7 +52,15 @@ async def open_readers(
         interference=Interference(),
     )
     known = verdict_file.load(Path(settings.state_dir))
-    readers = build_readers(settings, secrets, control, hooks, fetch_first=True, verdicts=known)
+    readers = build_readers(
+        settings,
+        secrets,
+        control,
+        hooks,
+        fetch_first=True,
+        verdicts=known,
+        control_connections=control_connections,
+    )
     try:
         yield Opened(readers=readers, control=control, hooks=hooks)
     finally:
@@ -55,27 +68,20 @@ async def open_readers(
         verdict_file.save(Path(settings.state_dir), known)
 
 
-async def _install(control: Dsn) -> None:
+async def _install(control: Dsn, connections: Connections) -> None:
     from reconciler.control.install import install
-    from reconciler.postgres.connection import connect
 
-    connection = await connect(control, role="control")
-    try:
+    # Kept for whoever asks the control database next.
+    async with connections.borrow(control, role="control") as connection:
         await install(connection)
-    finally:
-        await connection.close()
 
 
-async def _installed(control: Dsn) -> bool:
+async def _installed(control: Dsn, connections: Connections) -> bool:
     from reconciler.control.install import CONTROL_VERSION, SCHEMA
-    from reconciler.postgres.connection import connect
     from reconciler.postgres.migrations import installed_version
 
-    connection = await connect(control, role="control")
-    try:
+    async with connections.borrow(control, role="control", self_contained=True) as connection:
         version = await installed_version(connection, schema=SCHEMA)
-    finally:
-        await connection.close()
     if 0 < version < CONTROL_VERSION:
         raise Refused(
             f"the control schema has version {version} and this program needs {CONTROL_VERSION}",

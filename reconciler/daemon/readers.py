@@ -53,6 +53,12 @@ class Readers:
         await self.control_connections.close()
 
 
+def connections_to_control(settings: Settings) -> Connections:
+    """Connections to the control database: apart, so that no managed server that hangs keeps it from us."""
+    most = settings.workers + CONTROL_CONNECTIONS
+    return Connections(per_database=most, per_server=most, total=most)
+
+
 def build_readers(
     settings: Settings,
     secrets: Secrets,
@@ -61,6 +67,7 @@ def build_readers(
     *,
     fetch_first: bool,
     verdicts: Verdicts | None = None,
+    control_connections: Connections | None = None,
 ) -> Readers:
     """Build what reads; opens nothing yet.
 
@@ -72,9 +79,7 @@ def build_readers(
         total=settings.limits.connections_total,
         connect_timeout_s=settings.limits.connect_timeout_s,
     )
-    # Apart, so that no managed server which hangs ever keeps the control database from us.
-    to_control = settings.workers + CONTROL_CONNECTIONS
-    control_connections = Connections(per_database=to_control, per_server=to_control, total=to_control)
+    control_connections = control_connections or connections_to_control(settings)
     repositories = {
         source.name: Repository(access(source, secrets), state_dir=Path(settings.state_dir))
         for source in settings.sources

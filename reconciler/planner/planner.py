@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ from reconciler.source.repository import Repository
 from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.values import SecretReference
+from reconciler.spec.variables import for_deployment
 from reconciler.state.desired import DesiredState
 from reconciler.state.task import ModuleTask, TaskVerb, find_module, narrowed
 from reconciler.state.tracked import TrackedState
@@ -45,6 +47,8 @@ VIEWS_BYTES_MAX = 256 * 1024 * 1024
 VIEW_SHARED_S = 600.0
 """A commit is always the same: whoever asks while it is read waits for that."""
 THREADS = 2
+DEPLOYMENTS_AHEAD = 4
+"""Deployments that are read before it is known what they should be."""
 POSTED = "<posted>"
 
 _Done = TypeVar("_Done")
@@ -255,6 +259,24 @@ class Planner:
             return spec, self._resolving.unkept(view, spec)
         except SpecError as error:
             raise SpecError(parsed[0].placed(error.problems)) from error
+
+    async def read_ahead(self, view: SourceView, environment: str, deployment: str | None) -> None:
+        """Read the databases of an environment while what it should be is still made of its modules.
+
+        It is only about time: what cannot be read now, is told to whoever plans.
+        """
+        parsed = view.environments.get(environment)
+        if parsed is None or parsed.spec is None or parsed.problems:
+            return
+        names = [place.name for place in parsed.spec.deployments if deployment in (None, place.name)]
+        await asyncio.gather(*(self._read_ahead(parsed.spec, name) for name in names[:DEPLOYMENTS_AHEAD]))
+
+    async def _read_ahead(self, spec: EnvironmentSpec, deployment: str) -> None:
+        with suppress(ReconcilerError, TimeoutError):
+            own = for_deployment(spec, deployment)
+            dsn = Dsn(self._resolve_secret(own.deployments[0].postgres.dsn))
+            async with asyncio.timeout(self._limits.read_timeout_s):
+                await self._reader.read_ahead(dsn, [part.database for part in own.databases])
 
     async def assess(self, spec: EnvironmentSpec, desired: DesiredState, request: PlanRequest) -> Assessment:
         """Read the states of one deployment and plan it; one that cannot be read says so in its plan."""

@@ -4,7 +4,7 @@ import asyncio
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from reconciler.planner.shared import Shared
@@ -90,6 +90,17 @@ class StateReader:
                 lock_capacity=server.lock_capacity,
                 roles=roles,
             ),
+        )
+
+    async def read_ahead(self, dsn: Dsn, names: Sequence[str]) -> None:
+        """Read a server and some of its databases now, for a `read` that accepts what began before it."""
+        server = await self._servers.get(dsn, lambda: self._server(dsn), not_before=None)
+        there = [name for name in names if name in server.databases]
+        await asyncio.gather(
+            *(
+                self._databases.get((dsn, name), partial(self._database, dsn, name), not_before=None)
+                for name in there[: self._databases_in_parallel]
+            )
         )
 
     async def revertible(self, dsn: Dsn, database: str) -> Mapping[str, Revertible]:

@@ -1,5 +1,6 @@
 """The newest good commits of the sources, and where an environment is found in them."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,11 +38,16 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """An environment at a commit, with the desired states asked for, in rollout order."""
+    """An environment at a commit, with the desired states asked for, in rollout order.
+
+    What was read of its databases since `read_since` (monotonic) is new enough for whoever asked; None where
+    nothing was read for it.
+    """
 
     view: SourceView
     spec: EnvironmentSpec
     states: tuple[DesiredState, ...]
+    read_since: float | None = None
 
 
 class Heads:
@@ -68,6 +74,7 @@ class Heads:
         self._began: dict[str, float] = {}
         self._attempted: set[str] = set()
         self._refused: dict[str, str] = {}
+        self._reading: set[asyncio.Task[None]] = set()
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -147,12 +154,16 @@ class Heads:
         ref: str | None = None,
         deployment: str | None = None,
         posted: bytes | None = None,
+        to_plan: bool = False,
     ) -> Found:
         """Find an environment at a reference (its source's head if None), and the deployments asked for.
 
-        A posted spec stands in for the one at that reference.
+        A posted spec stands in for the one at that reference. Where it is looked up `to_plan` and every look
+        is fresh, the databases are read meanwhile.
         """
         head_view = await self.find(name)
+        if to_plan and self._fetch_first and ref is None and posted is None:
+            return await self._look_up_reading(head_view, name, deployment)
         view = head_view
         if ref is not None:
             commit = await self._sources[head_view.source].resolve(ref)
@@ -163,15 +174,22 @@ class Heads:
             spec, states = await self._planner.posted(view, name, posted)
         if posted is not None or view.commit != head_view.commit:
             _check_references(name, states, await self._known_references(head_view, name))
-        if deployment is not None:
-            names = [state.deployment for state in states]
-            states = [state for state in states if state.deployment == deployment]
-            if not states:
-                raise NotFound(
-                    f"environment '{name}' has no deployment '{deployment}'",
-                    hint=f"it has: {', '.join(names)}",
-                )
-        return Found(view=view, spec=spec, states=tuple(states))
+        return Found(view=view, spec=spec, states=_chosen(name, states, deployment))
+
+    async def _look_up_reading(self, view: SourceView, name: str, deployment: str | None) -> Found:
+        """Find an environment at its head, and begin to read its databases before its modules are read."""
+        began = time.monotonic()
+        reading = asyncio.create_task(self._planner.read_ahead(view, name, deployment), name="read ahead")
+        self._reading.add(reading)
+        reading.add_done_callback(self._reading.discard)
+        try:
+            spec, states = await self._planner.desired(view, name)
+            chosen = _chosen(name, states, deployment)
+        except BaseException:
+            reading.cancel()
+            await asyncio.wait({reading})
+            raise
+        return Found(view=view, spec=spec, states=chosen, read_since=began)
 
     async def check_may_apply(self, found: Found, ref: str | None) -> None:
         """Raise SignatureRefused where a commit carries no signature that its source asks for.
@@ -208,6 +226,18 @@ class Heads:
         except SpecError:
             return set()
         return {str(state.postgres) for state in states}
+
+
+def _chosen(name: str, states: Sequence[DesiredState], deployment: str | None) -> tuple[DesiredState, ...]:
+    if deployment is None:
+        return tuple(states)
+    chosen = tuple(state for state in states if state.deployment == deployment)
+    if not chosen:
+        raise NotFound(
+            f"environment '{name}' has no deployment '{deployment}'",
+            hint=f"it has: {', '.join(state.deployment for state in states)}",
+        )
+    return chosen
 
 
 def no_environment(name: str, names: Sequence[str]) -> NotFound:

@@ -38,10 +38,10 @@ class Looking:
 
         A posted spec stands in for the one of the commit; no pass would apply it, so nothing holds it either.
         """
-        where = await self._heads.look_up(name, ref=ref, deployment=deployment, posted=posted)
+        where = await self._heads.look_up(name, ref=ref, deployment=deployment, posted=posted, to_plan=True)
         held = await self._assessor.held(name, where.view.commit) if posted is None else {}
         chosen = Scope(scope) if scope is not None else Scope(where.spec.policy.scope)
-        request = PlanRequest(scope=chosen)
+        request = PlanRequest(scope=chosen, not_before=where.read_since)
         found = await self._assessor.assess(where.spec, where.states, held, request=request)
         return plan_build.whole(name, where.view.commit, chosen, [item.plan for item in found])
 

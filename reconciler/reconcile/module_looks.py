@@ -8,7 +8,7 @@ from reconciler.diff.databases import gone
 from reconciler.diff.model import DivergencePolicy, DivergenceSort, ModuleDiff
 from reconciler.diff.reverts import left_behind
 from reconciler.errors import NotFound, Refused
-from reconciler.planner.planner import Assessment, Planner
+from reconciler.planner.planner import Assessment, Planner, PlanRequest
 from reconciler.postgres.connection import Connections, DatabaseMissing
 from reconciler.reconcile.assess import Assessor
 from reconciler.reconcile.heads import Found, Heads
@@ -37,8 +37,9 @@ class ModuleLooks:
         self, name: str, *, deployment: str | None = None, module: str | None = None
     ) -> dict[str, Any]:
         """Per deployment and module: what is deployed, pending and diverged."""
-        where = await self._heads.look_up(name, deployment=deployment)
-        found = await self._assessor.assess(where.spec, where.states, {})
+        where = await self._heads.look_up(name, deployment=deployment, to_plan=True)
+        request = PlanRequest(not_before=where.read_since)
+        found = await self._assessor.assess(where.spec, where.states, {}, request=request)
         deployments = [
             {
                 "name": item.desired.deployment,
@@ -95,7 +96,7 @@ class ModuleLooks:
         from reconciler.execution.verify import VerifyLimits
         from reconciler.reconcile.verifying import Verifier
 
-        where = await self._heads.look_up(name, deployment=deployment)
+        where = await self._heads.look_up(name, deployment=deployment, to_plan=True)
         for desired in where.states:
             modules = _chosen(desired, request.module)
             if (request.first or request.last) and len(modules) > 1:
@@ -104,7 +105,8 @@ class ModuleLooks:
                     f"has {len(modules)}",
                     hint="name the module",
                 )
-        found = await self._assessor.assess(where.spec, where.states, {})
+        request_to_plan = PlanRequest(not_before=where.read_since)
+        found = await self._assessor.assess(where.spec, where.states, {}, request=request_to_plan)
         verifier = Verifier(planner=self._planner, connections=self._connections, limits=VerifyLimits())
         verified = await verifier.deployments(found, request)
         return {

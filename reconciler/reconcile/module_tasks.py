@@ -45,12 +45,12 @@ class ModuleTasks:
         allow_hazards: frozenset[str] = frozenset(),
     ) -> TaskPlans:
         """Plan a task on every deployment, or on one; raises Refused where its target lies behind."""
-        where = await self._heads.look_up(name, deployment=deployment)
+        where = await self._heads.look_up(name, deployment=deployment, to_plan=True)
         _spec, narrowed = await self._planner.desired(where.view, name, task=task)
         chosen = [state for state in narrowed if deployment in (None, state.deployment)]
         held = await self._recorder.held(name, where.view.commit)
         by_deployment = await self._held_after(where, chosen, task, held)
-        request = PlanRequest(scope=Scope.FULL, allow_hazards=allow_hazards)
+        request = PlanRequest(scope=Scope.FULL, allow_hazards=allow_hazards, not_before=where.read_since)
         found = await self._recorder.assess(where.spec, chosen, {}, request=request, tasks=by_deployment)
         _check_behind(name, task, found)
         _check_adopted(name, task, found)

@@ -1,8 +1,9 @@
 """The one door to Git: runs one command, hardened, with a deadline, and leaves nothing behind.
 
-GitPython starts each process and is let go of within the call. What this module adds is what a daemon needs:
-a scrubbed environment, no configuration but ours, a process group that is killed whole, bounded and redacted
-output. It knows nothing of mirrors or sources, and nothing else in the package starts a process.
+GitPython starts each process that writes and is let go of within the call; one that only reads needs nothing
+of it, and a command that looks is spared its import. What this module adds is what a daemon needs: a scrubbed
+environment, no configuration but ours, a process group that is killed whole, bounded and redacted output. It
+knows nothing of mirrors or sources, and nothing else in the package starts a process.
 """
 
 import base64
@@ -16,10 +17,10 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import Popen, TimeoutExpired
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import IO, Any
 
 from reconciler.errors import PermanentError, Refused, SourceUnavailable
@@ -33,6 +34,8 @@ _CHUNK_BYTES = 256 * 1024
 _FILE_BYTES_MAX = 4 * 1024**3  # of one file a Git process writes; the deadline bounds the rest
 _LOOK_UP_S = 0.1  # how soon a cancelled call notices
 _GRACE_S = 0.3  # for Git to remove its own temporary files
+_UMASK = 0o077
+_LANGUAGE: Mapping[str, str] = {"LANGUAGE": "C", "LC_ALL": "C"}
 
 # All else of the daemon's environment stays here: it holds secrets, and what Git would obey.
 _ENVIRONMENT_KEPT = frozenset(
@@ -174,67 +177,38 @@ class GitDoor:
     ) -> Finished:
         """Run `git ARGUMENTS` on a repository; what the command says comes back whatever its status.
 
-        `record` names a file that holds the process while it runs, so that a successor can end it.
+        `record` names a file that holds the process while it runs, so that a successor can end it: whatever
+        writes has one.
         """
         environment = self._environment_for(git_dir, limits, setting)
-        return self._run(["git", *arguments], environment, limits, stdin, record, setting.secrets)
+        start = _by_ourselves if record is None else _by_library
+        process = start(["git", *arguments], environment, stdin, self._home)
+        return self._ended(process, limits, " ".join(["git", *arguments[:1]]), record, setting.secrets)
 
     def run_gpg(
         self, program: str, arguments: Sequence[str], *, home: Path, limits: Limits, stdin: bytes
     ) -> Finished:
         """Run GnuPG on a home folder of ours, as bounded as Git."""
         environment = {"HOME": str(home), "GNUPGHOME": str(home), "TMPDIR": str(home)}
-        return self._run([program, *arguments], environment, limits, stdin, None, ())
+        command = [program, *arguments]
+        process = _by_library(command, environment, stdin, self._home)
+        return self._ended(process, limits, " ".join(command[:2]), None, ())
 
-    def _run(
-        self,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        limits: Limits,
-        stdin: bytes,
-        record: Path | None,
-        secrets: Sequence[str],
+    def _ended(
+        self, process: Popen[bytes], limits: Limits, verb: str, record: Path | None, secrets: Sequence[str]
     ) -> Finished:
-        process = self._start(command, environment, stdin)
+        """Wait for the end of a process, and leave none behind."""
         try:
+            _bound(process)
             if record is not None:
                 record.write_text(f"{process.pid} {start_time_of(process.pid)}\n")
-            stdout, stderr = _collect(process, limits, " ".join(command[:2]))
+            stdout, stderr = _collect(process, limits, verb)
             return Finished(status=process.returncode, stdout=stdout, stderr=redact(stderr, secrets))
         finally:
             _end(process)
             if record is not None:
                 with contextlib.suppress(OSError):
                     record.unlink()
-
-    def _start(self, command: Sequence[str], environment: Mapping[str, str], stdin: bytes) -> Popen[bytes]:
-        library = _library()
-        unwanted = sorted(set(os.environ) - _ENVIRONMENT_KEPT - set(environment) - {""})
-        # GitPython can add to the environment but not take away, so `env` takes away by name.
-        scrubbed = ["env", *(f"--unset={name}" for name in unwanted), *command]
-        with contextlib.ExitStack() as closing:
-            given = closing.enter_context(_memory_file(stdin)) if stdin else None
-            try:
-                handle = library.Git(str(self._home)).execute(
-                    scrubbed,
-                    istream=given,
-                    as_process=True,
-                    env=dict(environment),
-                    shell=False,
-                    start_new_session=True,
-                    umask=0o077,
-                )
-            except (library.GitCommandNotFound, OSError) as error:
-                raise SourceUnavailable(
-                    f"running {command[0]} {command[1]}: the process did not start"
-                ) from error
-        process: Popen[bytes] = handle.proc
-        handle.proc = None  # ours to end from here; the library's handle must not signal it later
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
-            limit = _lower(resource.prlimit(process.pid, resource.RLIMIT_FSIZE)[0], _FILE_BYTES_MAX)
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
-        return process
 
     def _environment_for(self, git_dir: Path, limits: Limits, setting: Setting) -> dict[str, str]:
         slow_s = str(max(1, min(30, int(limits.left_s()))))
@@ -274,12 +248,77 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
+def _by_library(
+    command: Sequence[str], environment: Mapping[str, str], stdin: bytes, home: Path
+) -> Popen[bytes]:
+    """Start a command with GitPython."""
+    library = _library()
+    unwanted = sorted(set(os.environ) - _ENVIRONMENT_KEPT - set(environment) - {""})
+    # GitPython can add to the environment but not take away, so `env` takes away by name.
+    scrubbed = ["env", *(f"--unset={name}" for name in unwanted), *command]
+    with _given(stdin) as given:
+        try:
+            handle = library.Git(str(home)).execute(
+                scrubbed,
+                istream=given,
+                as_process=True,
+                env=dict(environment),
+                shell=False,
+                start_new_session=True,
+                umask=_UMASK,
+            )
+        except (library.GitCommandNotFound, OSError) as error:
+            raise _not_started(command) from error
+    process: Popen[bytes] = handle.proc
+    handle.proc = None  # ours to end from here; the library's handle must not signal it later
+    return process
+
+
+def _by_ourselves(
+    command: Sequence[str], environment: Mapping[str, str], stdin: bytes, home: Path
+) -> Popen[bytes]:
+    """Start a Git that only reads in the same surroundings, without the library."""
+    kept = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT_KEPT}
+    with _given(stdin) as given:
+        try:
+            return Popen(
+                command,
+                env={**kept, **_LANGUAGE, **environment},
+                cwd=home if os.access(home, os.X_OK) else None,
+                stdin=DEVNULL if given is None else given,
+                stdout=PIPE,
+                stderr=PIPE,
+                start_new_session=True,
+                umask=_UMASK,
+            )
+        except FileNotFoundError as error:
+            raise _not_installed() from error
+        except OSError as error:
+            raise _not_started(command) from error
+
+
+def _bound(process: Popen[bytes]) -> None:
+    """Bound what a process may write to the disk."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
+        limit = _lower(resource.prlimit(process.pid, resource.RLIMIT_FSIZE)[0], _FILE_BYTES_MAX)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+
+
+def _not_started(command: Sequence[str]) -> SourceUnavailable:
+    return SourceUnavailable(f"running {command[0]} {command[1]}: the process did not start")
+
+
+def _not_installed() -> PermanentError:
+    return PermanentError("running git: git is not installed", hint="install git 2.31 or newer")
+
+
 def _library() -> Any:
     """Load GitPython at first use: it costs a tenth of a second, and fails where Git is not installed."""
     try:
         import git
     except ImportError as error:
-        raise PermanentError("running git: git is not installed", hint="install git 2.31 or newer") from error
+        raise _not_installed() from error
     return git
 
 
@@ -358,11 +397,16 @@ def _lower(current: int, ours: int) -> int:
     return ours if current == resource.RLIM_INFINITY else min(current, ours)
 
 
-def _memory_file(content: bytes) -> IO[bytes]:
-    file = os.fdopen(os.memfd_create("git-stdin"), "w+b")
-    file.write(content)
-    file.seek(0)
-    return file
+@contextlib.contextmanager
+def _given(content: bytes) -> Iterator[IO[bytes] | None]:
+    """A file in memory to be read by a process; None where there is nothing to be read."""
+    if not content:
+        yield None
+        return
+    with os.fdopen(os.memfd_create("git-stdin"), "w+b") as file:
+        file.write(content)
+        file.seek(0)
+        yield file
 
 
 def _collect(process: Popen[bytes], limits: Limits, verb: str) -> tuple[bytes, bytes]:

@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from reconciler.cli.main import app
+from reconciler.planner import reads
+from reconciler.postgres import connection
 from reconciler.postgres.connection import Dsn
 from tests.plugins.git import GitRepository
 from tests.plugins.postgres import Server
@@ -179,6 +181,34 @@ def test_status_of_what_is_blocked_or_cannot_be_read(modules: Modules) -> None:
     for command, code in (("status", 5), ("check", 1), ("verify", 1)):
         unread = modules("module", command, "production")
         assert (command, unread.exit_code) == (command, code), unread.output
+
+
+def test_a_look_opens_one_connection_to_each_database(
+    modules: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One to the control database, one to the server and one to each of its databases, which is read once."""
+    modules.shop("t1")
+    modules.deploy()
+    opened: list[str] = []
+    read: list[str] = []
+    opening, glancing = connection._open, reads._glance
+
+    async def counted(settings: dict[str, Any]) -> connection.Connection:
+        opened.append(str(settings.get("dbname")))
+        return await opening(settings)
+
+    async def seen(over: connection.Connection) -> Any:
+        read.append(over.info.dbname)
+        return await glancing(over)
+
+    monkeypatch.setattr(connection, "_open", counted)
+    monkeypatch.setattr(reads, "_glance", seen)
+    for command in ("module status", "module verify", "diff", "module deploy"):
+        opened.clear()
+        read.clear()
+        done = modules(*command.split(), "production")
+        assert done.exit_code == 0, done.output
+        assert (len(opened), len(set(opened)), read) == (3, 3, [modules.database]), command
 
 
 def test_check_lists_all_that_differs(modules: Modules) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from reconciler.cli import main
+from reconciler.cli import main, module
 from reconciler.cli.exit_codes import ExitCode
 
 SERVERS = ("fastapi", "starlette", "uvicorn", "apscheduler", "prometheus_client", "watchfiles", "structlog")
@@ -22,6 +22,14 @@ WRITING = (
     "reconciler.execution.run",
     "reconciler.control.rollouts",
     "reconciler.control.requests",
+)
+UNASKED = (
+    "http.client",
+    "rich",
+    "reconciler.cli.http_backend",
+    "reconciler.cli.module_tasks",
+    "reconciler.cli.module_edit",
+    "reconciler.cli.module_test",
 )
 PROGRAM = """
 import json, sys
@@ -90,7 +98,16 @@ def test_a_command_that_looks_imports_nothing_that_serves_or_writes(
     code, modules = imported(settings, *arguments.split())
     assert code == expected
     assert "reconciler.planner.planner" in modules
-    assert not modules & {*SERVERS, *WRITING}
+    assert not modules & {*SERVERS, *WRITING, *UNASKED}
+
+
+def test_a_source_that_stands_still_is_read_without_the_library(settings: Path) -> None:
+    """Only what writes to the mirror starts Git with GitPython."""
+    imported(settings, "diff", "shop")
+    code, modules = imported(settings, "diff", "shop")
+    assert code == ExitCode.OK
+    assert "reconciler.source.git_command" in modules
+    assert "git" not in modules
 
 
 def test_the_version_costs_no_library(settings: Path) -> None:
@@ -110,6 +127,23 @@ def test_every_module_adds_the_commands_that_the_table_says() -> None:
             *(each.name for each in app.registered_groups),
         ]
         assert tuple(added) == commands
+
+
+def test_every_part_of_the_group_adds_the_commands_that_its_table_says() -> None:
+    """A command that stands at another part would be taken for one that is not there."""
+    for name, commands in module.PARTS.items():
+        group = typer.Typer()
+        import_module(f"reconciler.cli.{name}").add(group)
+        assert tuple(each.name for each in group.registered_commands) == commands
+
+
+def test_of_a_group_only_the_part_with_the_command_is_made() -> None:
+    """The second word decides where it is a command's name; else all of the group is there."""
+    everything = sum(len(names) for names in module.PARTS.values())
+    for second, made in (("status", 4), ("test", 1), ("--help", everything), (None, everything)):
+        root = typer.main.get_command(main.program("module", second))
+        group = getattr(root, "commands")["module"]  # noqa: B009 - of a group
+        assert len(group.commands) == made
 
 
 def test_the_first_word_decides_what_is_made() -> None:

@@ -1,10 +1,11 @@
 """What Git is given: the right secrets in the right place, and nothing else of the environment."""
 
+import time
 from pathlib import Path
 
 import pytest
 
-from reconciler.errors import Refused
+from reconciler.errors import PermanentError, Refused
 from reconciler.source import address
 from reconciler.source.access import SourceCredentials
 from reconciler.source.git_command import PLAIN, GitDoor, Limits, redact
@@ -102,3 +103,49 @@ def test_credentials_are_looked_up_each_time() -> None:
         assert door.access().configuration == {
             "http.https://h.example/a.extraHeader": f"Authorization: Bearer {token}"
         }
+
+
+@pytest.mark.parametrize("writes", [False, True], ids=["reads", "writes"])
+def test_git_finds_nothing_of_our_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: bool
+) -> None:
+    """Whoever starts it, Git is given its own settings and those few variables that it may have."""
+    monkeypatch.setenv("NOBODY_SECRET", "s3cret")
+    monkeypatch.setenv("GIT_TRACE", "1")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    git = programs / "git"
+    git.write_text(
+        '#!/bin/sh\n[ "$1" = version ] && echo git version 2.40.0 && exit\n/usr/bin/env; cat; pwd\n'
+    )
+    git.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    home = tmp_path / "home"
+    door = GitDoor(place=address.parse("/srv/a"), credentials=SourceCredentials, home=home)
+    door.prepare()
+    limits = Limits(deadline=time.monotonic() + 60)
+    record = tmp_path / "running" if writes else None
+    said = door.run(
+        ["cat-file"], git_dir=tmp_path / "mirror.git", limits=limits, stdin=b"given\n", record=record
+    )
+    lines = said.stdout.decode().splitlines()
+    assert said.status == 0
+    assert lines[-2:] == ["given", str(home)]
+    names = {line.partition("=")[0] for line in lines[:-2]}
+    assert not names & {"NOBODY_SECRET", "GIT_TRACE"}
+    assert {
+        "PATH",
+        "HOME",
+        "GIT_DIR",
+        "GIT_ALLOW_PROTOCOL",
+        "GIT_CONFIG_COUNT",
+        "GIT_TERMINAL_PROMPT",
+    } <= names
+
+
+def test_a_missing_git_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that reads says what to install, too."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    door = GitDoor(place=address.parse("/srv/a"), credentials=SourceCredentials, home=tmp_path)
+    with pytest.raises(PermanentError, match="git is not installed"):
+        door.run(["ls-tree"], git_dir=tmp_path, limits=Limits(deadline=time.monotonic() + 60))
