@@ -1,5 +1,9 @@
 """Operations that end the process of whoever works on them, and failures that nothing helps: no hot loop."""
 
+from typing import Any
+
+import pytest
+
 from reconciler.control.sql import one
 from reconciler.events import StepFinished
 from reconciler.postgres.connection import connect
@@ -126,3 +130,29 @@ async def test_the_session_of_a_living_worker_costs_nothing(site: Site) -> None:
             [number],
         )
         assert await cursor.fetchone() == (1, 0, None)
+
+
+async def test_an_error_that_nobody_thought_of_is_the_operations_own(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails that operation at once and for good; the worker and the other operations go on."""
+    process = site.process()
+    site.commit({"fine": "create table fine ();"}, {**site.spec(), **site.spec("staging")})
+    await process.look()
+    planner = process.parts.planner
+    desired = planner.desired
+
+    async def broken(view: Any, environment: str, **more: Any) -> Any:
+        if environment == "production":
+            raise RuntimeError("nobody thought of it")
+        return await desired(view, environment, **more)
+
+    monkeypatch.setattr(planner, "desired", broken)
+    process.work()
+    assert await ended(process) == ["failed"]
+    assert await ended(process, "staging") == ["completed"]
+    operation = (await process.rollouts())[0].operations[0]
+    assert operation.attempts == 1
+    assert "nobody thought of it" in str(operation.error)
+    assert process.task is not None
+    assert not process.task.done()
