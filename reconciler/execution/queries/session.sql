@@ -96,20 +96,21 @@ SELECT
     activity.application_name,
     activity.usename,
     activity.state,
-    pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - activity.xact_start)::float8
-        AS transaction_age_s
+    pg_catalog.date_part(
+        'epoch', pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) activity.xact_start
+    ) AS transaction_age_s
 FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(%(pid)s)) AS blocking (pid)
-INNER JOIN pg_catalog.pg_stat_activity AS activity ON blocking.pid = activity.pid
+INNER JOIN pg_catalog.pg_stat_activity AS activity ON blocking.pid OPERATOR(pg_catalog.=) activity.pid
 ORDER BY activity.xact_start NULLS LAST
 LIMIT 5;
 
 -- name: lock_capacity :one
 -- How many locks the server's shared table surely holds.
 SELECT
-    pg_catalog.current_setting('max_locks_per_transaction')::int8
-    * (
-        pg_catalog.current_setting('max_connections')::int8
-        + pg_catalog.current_setting('max_prepared_transactions')::int8
+    pg_catalog.current_setting('max_locks_per_transaction')::pg_catalog.int8
+    OPERATOR(pg_catalog.*) (
+        pg_catalog.current_setting('max_connections')::pg_catalog.int8
+        OPERATOR(pg_catalog.+) pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int8
     ) AS capacity;
 
 -- name: about_writer :one

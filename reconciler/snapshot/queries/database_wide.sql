@@ -1,22 +1,23 @@
 -- name: settings_for_reading :exec
--- Fixes what the text of definitions depends on, for the transaction; and bounds it.
+-- Fixes what the text of definitions depends on, for the transaction; and bounds it. Until then another
+-- schema may stand before that of the system.
 SELECT
-    set_config('search_path', '', TRUE),
-    set_config('quote_all_identifiers', 'off', TRUE),
-    set_config('standard_conforming_strings', 'on', TRUE),
-    set_config('DateStyle', 'ISO, YMD', TRUE),
-    set_config('IntervalStyle', 'postgres', TRUE),
-    set_config('TimeZone', 'UTC', TRUE),
-    set_config('extra_float_digits', '3', TRUE),
-    set_config('bytea_output', 'hex', TRUE),
-    set_config('jit', 'off', TRUE),
-    set_config('lock_timeout', '5s', TRUE),
-    set_config('statement_timeout', '60s', TRUE),
-    set_config('idle_in_transaction_session_timeout', '60s', TRUE);
+    pg_catalog.set_config('search_path', '', TRUE),
+    pg_catalog.set_config('quote_all_identifiers', 'off', TRUE),
+    pg_catalog.set_config('standard_conforming_strings', 'on', TRUE),
+    pg_catalog.set_config('DateStyle', 'ISO, YMD', TRUE),
+    pg_catalog.set_config('IntervalStyle', 'postgres', TRUE),
+    pg_catalog.set_config('TimeZone', 'UTC', TRUE),
+    pg_catalog.set_config('extra_float_digits', '3', TRUE),
+    pg_catalog.set_config('bytea_output', 'hex', TRUE),
+    pg_catalog.set_config('jit', 'off', TRUE),
+    pg_catalog.set_config('lock_timeout', '5s', TRUE),
+    pg_catalog.set_config('statement_timeout', '60s', TRUE),
+    pg_catalog.set_config('idle_in_transaction_session_timeout', '60s', TRUE);
 
 -- name: settings_for_two :exec
 -- Where two connections read side by side, parallel workers of theirs would only get in each other's way.
-SELECT set_config('max_parallel_workers_per_gather', '0', TRUE);
+SELECT pg_catalog.set_config('max_parallel_workers_per_gather', '0', TRUE);
 
 -- name: schemas :many
 -- Schemas that belong to the user.

@@ -200,3 +200,43 @@ async def test_lost_writer_leaves_base_line_and_fence_to_the_next(writing: Datab
 def writing_dsn(session: DatabaseSession) -> str:
     info = session.holder.info
     return f"host={info.host} port={info.port} user={info.user} password={info.password} dbname={info.dbname}"
+
+
+SHADOWS = """
+    create schema before;
+    create function before.set_config(text, text, bool) returns text language sql as $$ select 'x' $$;
+    create domain before.int8 as int check (value = 0);
+    create domain before.float8 as int check (value = 0);
+    create function before.never(int, int) returns bool language plpgsql as $$ begin raise 'shadowed'; end $$;
+    create operator before.= (leftarg = int, rightarg = int, function = before.never);
+"""
+
+
+async def test_no_name_of_ours_means_anything_of_theirs(postgres_server: Server, fresh_database: str) -> None:
+    """Whoever owns the database may put a schema before that of the system; we do not look there."""
+    owner = await connect(postgres_server.dsn, database=fresh_database, role="owner")
+    await owner.execute(SHADOWS)
+    setting = "set search_path = before, public, pg_catalog"
+    await owner.execute(f"alter database {fresh_database} {setting}")
+    session = await open_session(
+        postgres_server.dsn, fresh_database, OWNER, limits=Limits(), install_tracking=True
+    )
+    try:
+        assert await deploy(session, change("a", text="create table public.a ()"), change("b")) == ["a", "b"]
+        assert await session.lock_capacity() > 0
+        await owner.execute("begin; lock table public.a")
+        waiting = asyncio.create_task(session.writer.execute("select from public.a"))
+        blocked: list[str | None] = []
+
+        async def is_blocked() -> bool:
+            blocked[:] = [await session.blockers()]
+            return blocked != [None]
+
+        await holds(is_blocked, "the reader to wait")
+        await owner.execute("commit")
+        await waiting
+        assert "reconciler/owner" in str(blocked)
+        await session.finish()
+    finally:
+        await session.abandon()
+        await owner.close()
