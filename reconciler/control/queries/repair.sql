@@ -54,6 +54,8 @@ SELECT o.id, o.rollout, o.environment, o.deployment
 FROM reconciler_control.operations AS o
 WHERE
     NOT o.state IN ('running', 'promoting', 'reverting')
+    -- What never began may be many times what did, and has no such steps.
+    AND o.started_at IS NOT NULL
     AND (
         o.finished_at IS NULL
         OR o.id > (SELECT max(n.id) FROM reconciler_control.operations AS n) - %(newest)s

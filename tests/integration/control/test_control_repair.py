@@ -135,6 +135,10 @@ async def test_requests_steps_and_holds(control: Control) -> None:
         *("a" * 40, int(operation.id)),
     )
     await control.rows(
+        "UPDATE reconciler_control.operations SET started_at = clock_timestamp() WHERE id = %s",
+        int(operation.id),
+    )
+    await control.rows(
         "UPDATE reconciler_control.steps SET state = 'running', started_at = now() WHERE operation = %s",
         int(operation.id),
     )
