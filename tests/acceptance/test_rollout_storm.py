@@ -94,7 +94,7 @@ class Storm:
         member.start(wait=False)
 
 
-@pytest.mark.timeout(120 + 120 * LONGER)
+@pytest.mark.timeout(240 + 8 * COUNT)
 def test_one_rollout_through_a_storm(fleet: Fleet) -> None:
     """Four daemons, killed and frozen past their lease as the rollout goes on: each change is there once."""
     members = [fleet.member(limits={**LIMITS, "crashes": 100}) for _ in range(4)]
@@ -102,9 +102,11 @@ def test_one_rollout_through_a_storm(fleet: Fleet) -> None:
     storm = Storm(fleet, members)
     commit = fleet.commit(CHANGES, fleet.spec("shop", deployments=NAMES, more=ROLLOUT))
     try:
-        until(storm.passed, f"the storm to pass\n{fleet.told()}", deadline_s=60 + 60 * LONGER)
+        until(storm.passed, "the storm to pass", deadline_s=60 + 4 * COUNT)
         storm.calm()
-        fleet.until_applied(commit, ["shop"], deadline_s=60 + 60 * LONGER)
+        fleet.until_applied(commit, ["shop"], deadline_s=60 + 4 * COUNT)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{fleet.told()}") from None
     finally:
         sys.stdout.write(f"RECONCILER_TEST_SEED={SEED}: {storm.struck}\n")
     for name in NAMES:
@@ -175,7 +177,7 @@ def test_an_operation_that_kills_its_daemons(fleet: Fleet) -> None:
                     member.start(wait=False)
         return False
 
-    until(failed, f"the operation to fail\n{fleet.told()}", deadline_s=120)
+    until(failed, "the operation to fail", deadline_s=120)
     # What the first one did and could not note any more is progress, which its successor notes.
     assert len(deaths) in (3, 4)
     (reason,) = fleet.control(
