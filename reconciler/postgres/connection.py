@@ -38,8 +38,10 @@ _IDLE_IN_TRANSACTION_MS = "8000"
 _STARTUP_SETTINGS = {
     "idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION_MS,
     "client_connection_check_interval": "2000",
+    # A role or database may have it off, and then the server reads scripts otherwise than we did.
+    "standard_conforming_strings": "on",
 }
-"""Sent with the start of the session, so that RESET ALL goes back to them; milliseconds."""
+"""Sent with the start of the session, so that RESET ALL goes back to them; times in milliseconds."""
 _NETWORK_SETTINGS: dict[str, Any] = {
     "keepalives": 1,
     "keepalives_idle": 10,

@@ -240,3 +240,22 @@ async def test_no_name_of_ours_means_anything_of_theirs(postgres_server: Server,
     finally:
         await session.abandon()
         await owner.close()
+
+
+async def test_strings_mean_the_same_in_every_database(postgres_server: Server, fresh_database: str) -> None:
+    """Where a database lets backslashes escape, a script ends its strings where the plan saw them end."""
+    owner = await connect(postgres_server.dsn, database=fresh_database, role="owner")
+    await owner.execute(f"alter database {fresh_database} set standard_conforming_strings = off")
+    session = await open_session(
+        postgres_server.dsn, fresh_database, OWNER, limits=Limits(), install_tracking=True
+    )
+    try:
+        text = (
+            "create table public.a as select 'c:\\' as t; insert into public.a values ('; drop table a; --');"
+        )
+        assert await deploy(session, change("a", text=text), change("b")) == ["a", "b"]
+        cursor = await owner.execute("select t from public.a")
+        assert await cursor.fetchall() == [("c:\\",), ("; drop table a; --",)]
+    finally:
+        await session.abandon()
+        await owner.close()
