@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import translate
 from functools import lru_cache
 
@@ -20,11 +20,12 @@ _HEAD_MAX = 16 * 1024
 _PROJECT = re.compile(rb"^[ \t]*%project[ \t]*=[ \t]*(\S+)", re.MULTILINE)
 
 
-def module_folders(files: Mapping[str, bytes]) -> dict[str, str]:
+def module_folders(files: Mapping[str, bytes], unread: Iterable[str] = ()) -> dict[str, str]:
     """Return every folder that holds a plan file, in order, with the project that its plan names.
 
     A plan that names none is broken, which is told when the module is read; the folder's name stands for it.
-    The root of the source is left out: no spec can name it.
+    The root of the source is left out: no spec can name it. A plan file among those that were not read makes
+    a module too, which is told when that is read: it must not look as if it had left.
     """
     found: dict[str, str] = {}
     for name in PLAN_FILES:
@@ -34,6 +35,10 @@ def module_folders(files: Mapping[str, bytes]) -> dict[str, str]:
                 named = _PROJECT.search(content[:_HEAD_MAX])
                 project = named[1].decode("utf-8", "replace") if named else folder.rpartition("/")[2]
                 found[folder] = project
+    for file in unread:
+        folder, slash, base = file.rpartition("/")
+        if slash and base in PLAN_FILES:
+            found.setdefault(folder, folder.rpartition("/")[2])
     return dict(sorted(found.items()))
 
 

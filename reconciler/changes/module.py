@@ -14,6 +14,7 @@ from reconciler.changes.psql_lexer import may_need_psql
 from reconciler.changes.reference import closest
 from reconciler.changes.script import Script
 from reconciler.changes.sqitch_config import ScriptPlaces
+from reconciler.changes.unread import HINT, NOTHING, why_unread
 from reconciler.errors import InvalidInput, PlanFileError, Problem
 
 SCRIPT_MAX = 8 * 1024 * 1024
@@ -50,6 +51,7 @@ class Module:
     decoded: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Of `sqitch.conf`, by kind of script: deploy, revert, verify."""
+    unread: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def with_values(self, change: "ModuleChange", values: Mapping[str, str]) -> "ModuleChange":
         """A change with its scripts turned into SQL; `values` go before those of `sqitch.conf`."""
@@ -60,7 +62,11 @@ class Module:
         def made(kind: str, script: Script) -> Script:
             merged = {**self.variables.get(kind, {}), **values}
             around = Surroundings(
-                root=_directory(self.path), texts=self.files, values=merged, decoded=self.decoded
+                root=_directory(self.path),
+                texts=self.files,
+                values=merged,
+                decoded=self.decoded,
+                unread=self.unread,
             )
             return Script(script.path, script.text, expand(script.path, script.text, around))
 
@@ -97,11 +103,12 @@ def _is_below(path: str, place: str) -> bool:
     return not place or path == place or path.startswith(f"{place}/")
 
 
-def read_module(path: str, files: Mapping[str, bytes]) -> Module:
+def read_module(path: str, files: Mapping[str, bytes], *, unread: Mapping[str, str] = NOTHING) -> Module:
     """Read the module in the directory `path`, out of all files of a source by POSIX path.
 
-    A module with problems raises a `PlanFileError` that holds all of them. No file outside of its places is
-    looked at, so that these decide alone what the module is.
+    `unread` are the paths that were left out, with the reason. A module with problems raises a
+    `PlanFileError` that holds all of them. No file outside of its places is looked at, so that these decide
+    alone what the module is.
     """
     places_read = module_places(path, files)
     own = {
@@ -109,7 +116,12 @@ def read_module(path: str, files: Mapping[str, bytes]) -> Module:
         for file, content in files.items()
         if any(_is_below(file, place) for place in places_read)
     }
-    reading = _Reading(directory=_directory(path), files=own)
+    left_out = {
+        file: why
+        for file, why in unread.items()
+        if any(_is_below(file, place) or _is_below(place, file) for place in places_read)
+    }
+    reading = _Reading(directory=_directory(path), files=own, unread=left_out)
     places = reading.places()
     plan = reading.plan(places)
     control = reading.control(plan.project if plan else None)
@@ -132,15 +144,19 @@ def read_module(path: str, files: Mapping[str, bytes]) -> Module:
         variables={
             kind: sqitch_config.variables(kind, reading.settings) for kind in ("deploy", "revert", "verify")
         },
+        unread=left_out,
     )
 
 
 class _Reading:
     """The reading of one module: collects problems and goes on."""
 
-    def __init__(self, *, directory: str, files: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, *, directory: str, files: Mapping[str, bytes], unread: Mapping[str, str] = NOTHING
+    ) -> None:
         self._directory = directory
         self._files = files
+        self._unread = unread
         self._suggestions_left = _SUGGESTIONS_MAX
         self.problems: list[Problem] = []
         self.settings: Mapping[str, str] | None = None
@@ -171,6 +187,7 @@ class _Reading:
         """Say where the files of the module are."""
         file = self._at("sqitch.conf")
         settings = None
+        self._left_out(file, file)
         text = self._text(file, bytes_max=sqitch_config.CONFIG_MAX) if file in self._files else None
         if text is not None:
             try:
@@ -184,6 +201,9 @@ class _Reading:
         """Read the one plan file of the module."""
         sqitch, pgpm = places.plan_file, self._at("pgpm.plan")
         has_sqitch, has_pgpm = sqitch in self._files, pgpm in self._files
+        wanted = [] if has_sqitch else [sqitch] if has_pgpm else [sqitch, pgpm]
+        if any(self._left_out(file, file) for file in wanted):
+            return None
         if not (has_sqitch or has_pgpm):
             hint = "a change module is a directory with a sqitch.plan or a pgpm.plan"
             self._problem(
@@ -212,7 +232,7 @@ class _Reading:
         prefix = self._at("")
         names = [
             file
-            for file in self._files
+            for file in (*self._files, *self._unread)
             if file.startswith(prefix) and file.endswith(".control") and "/" not in file[len(prefix) :]
         ]
         own = self._at(f"{project}.control")
@@ -223,6 +243,8 @@ class _Reading:
         if not names:
             return None
         file = own if own in names else names[0]
+        if self._left_out(file, file):
+            return None
         text = self._text(file, bytes_max=control_file.CONTROL_MAX)
         if text is None:
             return None
@@ -244,6 +266,9 @@ class _Reading:
                 self._problem(message, plan.file, line=change.line, hint=hint)
                 continue
             files = self._script_files(change, places)
+            left_out = [self._left_out(file, plan.file, line=change.line) for file in files.values()]
+            if any(left_out):
+                continue
             if files["deploy"] not in self._files:
                 self._missing(
                     plan, change, files["deploy"], start=len(places.directory("deploy", change)) + 1
@@ -265,9 +290,21 @@ class _Reading:
 
     def _script_files(self, change: Change, places: ScriptPlaces) -> dict[str, str]:
         """Return the scripts of a change by kind: under its first name whose deploy script is there."""
-        there = (name for name in change.script_names if places.script("deploy", change, name) in self._files)
+        names = {name: places.script("deploy", change, name) for name in change.script_names}
+        there = (
+            name
+            for name, file in names.items()
+            if file in self._files or why_unread(file, self._unread) is not None
+        )
         name = next(there, change.script_names[0])
         return {kind: places.script(kind, change, name) for kind in ("deploy", "revert", "verify")}
+
+    def _left_out(self, file: str, where: str, *, line: int | None = None) -> bool:
+        """Whether a file was not read, which is then a problem: it is not known what it says."""
+        why = why_unread(file, self._unread)
+        if why is not None:
+            self._problem(why, where, line=line, hint=HINT)
+        return why is not None
 
     def _script(self, file: str) -> Script | None:
         text = self._text(file, bytes_max=SCRIPT_MAX) if file in self._files else None

@@ -16,6 +16,7 @@ from reconciler.changes.psql_conditions import Conditions, NotAllowed, as_boolea
 from reconciler.changes.psql_lexer import BadArgument, Form, Kind, Piece, Scanner, may_need_psql
 from reconciler.changes.psql_meaning import meaning
 from reconciler.changes.psql_words import IGNORED, Refusal, quoted, refusal, setting_refused
+from reconciler.changes.unread import HINT, NOTHING, why_unread
 from reconciler.errors import Problem
 
 TEXT_MAX = 8 * 1024 * 1024
@@ -39,13 +40,14 @@ class Surroundings:
     """What a script finds: the texts it may include, by path, and the values of variables.
 
     `root` is the folder that `\\i` starts from, as psql does from where it was started. `decoded` keeps texts
-    that were read, for all who share it.
+    that were read, for all who share it. `unread` are paths that were left out, with the reason.
     """
 
     root: str = ""
     texts: Mapping[str, bytes] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
     decoded: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    unread: Mapping[str, str] = field(default_factory=lambda: NOTHING)
 
 
 def expand(path: str, text: str, around: Surroundings) -> Expansion | None:
@@ -258,6 +260,8 @@ class _Run:
         texts = self._around.texts
         if path.startswith(("/", "~", "|")) or found.startswith(".."):
             self.problem(file, offset, f"'{path}' lies outside of the module", "include files of the module")
+        elif (why := why_unread(found, self._around.unread)) is not None:
+            self.problem(file, offset, why, HINT)
         elif found not in texts:
             near = get_close_matches(found, list(texts)[:_SUGGEST_AMONG], n=1)
             hint = f"did you mean '{near[0]}'?" if near else "include files of the module"

@@ -78,7 +78,8 @@ def try_out(
         wanted = _folders(root, [_below(root, path) for path in paths] if paths else None, tree.files)
     known = {DEFAULT_FOLDER, *(_around(folder) for folder in wanted)}
     beside = (name for folder in known for name in _modules_in(folder, tree.files))
-    desired = read_workspace(sorted({*wanted, *beside} - {TOP}), tree.files, _values(set_ or []))
+    folders, values = sorted({*wanted, *beside} - {TOP}), _values(set_ or [])
+    desired = read_workspace(folders, tree.files, values, unread=tree.unread)
     groups = covering(desired, wanted)
     dsn = Dsn(_from_environment(dsn_env)) if dsn_env is not None else None
     if common.output != "json":

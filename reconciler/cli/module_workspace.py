@@ -53,7 +53,8 @@ def _checked(
     tree = read_tree(root)
     if tree.problems:
         return [], {}, tree.problems
-    group = together(read_workspace(workspace_modules(root, folder, tree.files), tree.files, {}))
+    folders = workspace_modules(root, folder, tree.files)
+    group = together(read_workspace(folders, tree.files, {}, unread=tree.unread))
     if group.blocked:
         return [], {}, tuple(Problem(message=why) for why in group.blocked)
     rows = [

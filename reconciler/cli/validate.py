@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ TREE_BYTES_MAX = 512 * 1024 * 1024
 SPEC_SUFFIXES = (".yaml", ".yml")
 PLAN_FILES = ("sqitch.plan", "pgpm.plan")
 NO_COMMIT = "0" * 40
+_LINK = "it is a symbolic link, which is never followed"
 
 
 def add(app: typer.Typer) -> None:
@@ -92,15 +93,15 @@ def check(root: Path, environments: str) -> Findings:
         problems.append(Problem(message=message, hint="name their folder with --path"))
     parsed = parse_tree(specs, tree.files.get)
     modules: set[str] = set()
-    folders = module_folders(tree.files)
+    folders = module_folders(tree.files, tree.unread)
     for item in parsed:
         problems += item.problems
         if item.spec is not None:
             modules |= _declared(item.spec, folders)
-            problems += item.placed(_resolved(item.spec, tree.files))
-    beside = [path for path in _module_folders(tree.files) if path not in modules]
+            problems += item.placed(_resolved(item.spec, tree))
+    beside = [path for path in _module_folders((*tree.files, *tree.unread)) if path not in modules]
     for path in beside:
-        problems += _module(path, tree.files)
+        problems += _module(path, tree)
     return Findings(
         environments=tuple(sorted(item.name for item in parsed if item.name is not None)),
         modules=tuple(sorted(modules | set(beside))),
@@ -118,28 +119,28 @@ def _declared(spec: Any, folders: Iterable[str]) -> set[str]:
     return found | {path.strip("/") for path in module_paths(spec)}
 
 
-def _resolved(spec: Any, files: Mapping[str, bytes]) -> Iterator[Problem]:
+def _resolved(spec: Any, tree: "Tree") -> Iterator[Problem]:
     """Problems of the modules that a spec names, on any of its deployments."""
     from reconciler.state.resolve import resolve
 
     for deployment in spec.deployments:
         try:
-            resolve(spec, deployment.name, NO_COMMIT, files)
+            resolve(spec, deployment.name, NO_COMMIT, tree.files, unread=tree.unread)
         except InvalidInput as error:
             yield from error.problems
 
 
-def _module_folders(files: Mapping[str, bytes]) -> list[str]:
+def _module_folders(files: Iterable[str]) -> list[str]:
     found = {name.rpartition("/")[0] for name in files if name.rpartition("/")[2] in PLAN_FILES}
     return sorted(found)
 
 
-def _module(path: str, files: Mapping[str, bytes]) -> Iterator[Problem]:
+def _module(path: str, tree: "Tree") -> Iterator[Problem]:
     """Problems of a module that no spec names (yet)."""
     from reconciler.changes.module import read_module
 
     try:
-        read_module(path, files)
+        read_module(path, tree.files, unread=tree.unread)
     except InvalidInput as error:
         yield from error.problems
 
@@ -152,19 +153,29 @@ def _once(problems: list[Problem]) -> tuple[Problem, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """The files of a work tree by POSIX path, and what could not be read."""
+    """The files of a work tree by POSIX path, and what could not be read.
+
+    `unread` are paths that are left out as they would be of a commit, with the reason: it is told of where
+    something needs them.
+    """
 
     files: Mapping[str, bytes]
     problems: tuple[Problem, ...]
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_tree(root: Path) -> Tree:
     """Read a work tree within limits; links are not followed, for in a commit they are only text."""
     files: dict[str, bytes] = {}
     problems: list[Problem] = []
+    unread: dict[str, str] = {}
     size = 0
-    for path in _paths(root):
+    for path, why in _paths(root):
         name = path.relative_to(root).as_posix()
+        if why is not None:
+            unread[name] = why
+            _check_size(root, len(files) + len(unread), size)
+            continue
         try:
             with path.open("rb") as file:
                 content = file.read(FILE_BYTES_MAX + 1)
@@ -173,31 +184,42 @@ def read_tree(root: Path) -> Tree:
             continue
         if len(content) > FILE_BYTES_MAX:
             # Only a file that something refers to has to be small; that is told where it is referred to.
-            content = (
-                content[:FILE_BYTES_MAX] if name.endswith((*SPEC_SUFFIXES, ".csv", ".sql", ".plan")) else b""
-            )
+            if not name.endswith((*SPEC_SUFFIXES, ".csv", ".sql", ".plan")):
+                unread[name] = f"it has more than the {FILE_BYTES_MAX} bytes that are read"
+                continue
+            content = content[:FILE_BYTES_MAX]
         size += len(content)
-        if len(files) >= FILES_MAX or size > TREE_BYTES_MAX:
-            raise Refused(
-                f"'{root}' has more than {FILES_MAX} files or {TREE_BYTES_MAX // 1024**2} MiB",
-                hint="validate a clean checkout of the config repository",
-            )
         files[name] = content
-    return Tree(files=files, problems=tuple(problems))
+        _check_size(root, len(files) + len(unread), size)
+    return Tree(files=files, problems=tuple(problems), unread=unread)
 
 
-def _paths(root: Path) -> Iterator[Path]:
+def _check_size(root: Path, files: int, size: int) -> None:
+    if files > FILES_MAX or size > TREE_BYTES_MAX:
+        raise Refused(
+            f"'{root}' has more than {FILES_MAX} files or {TREE_BYTES_MAX // 1024**2} MiB",
+            hint="validate a clean checkout of the config repository",
+        )
+
+
+def _paths(root: Path) -> Iterator[tuple[Path, str | None]]:
+    """The files below a folder, and what there is that a commit gives no text of, with the reason."""
     for folder, folders, names in os.walk(root):
         here = Path(folder)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if name != ".git" and not (here / name).is_symlink() and not (here / name / ".git").exists()
-        )
+        inside = []
+        for name in sorted(each for each in folders if each != ".git"):
+            path = here / name
+            if path.is_symlink():
+                yield path, _LINK
+            elif (path / ".git").exists():
+                yield path, "it is a repository of its own, which is never followed"
+            else:
+                inside.append(name)
+        folders[:] = inside
         for name in sorted(names):
             path = here / name
-            if not path.is_symlink() and path.is_file():
-                yield path
+            plain = not path.is_symlink() and path.is_file()
+            yield path, None if plain else _LINK if path.is_symlink() else "it is not a plain file"
 
 
 def row_of(problem: Problem) -> dict[str, str | int]:

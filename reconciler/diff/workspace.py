@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.catalog import sql_text
 from reconciler.changes import reference
+from reconciler.changes.unread import NOTHING
 from reconciler.diff import modules, requirements
 from reconciler.errors import SpecError
 from reconciler.spec.parse import parse_file
@@ -46,11 +47,16 @@ class Group:
 
 
 def read_workspace(
-    folders: Sequence[str], files: Mapping[str, bytes], values: Mapping[str, str]
+    folders: Sequence[str],
+    files: Mapping[str, bytes],
+    values: Mapping[str, str],
+    *,
+    unread: Mapping[str, str] = NOTHING,
 ) -> DesiredState:
     """Read modules as if a spec deployed them all to one database; `values` are those of their variables.
 
-    Raises InvalidInput with all problems of all modules.
+    `unread` are the paths that were left out, with the reason. Raises InvalidInput with all
+    problems of all modules.
     """
     components = [
         {
@@ -74,7 +80,7 @@ def read_workspace(
     (parsed,) = parse_file("the modules to test", json.dumps(document).encode())
     if parsed.spec is None or parsed.problems:
         raise SpecError([replace(problem, line=None, column=None) for problem in parsed.problems])
-    desired = resolve(parsed.spec, NAME, _NO_COMMIT, files)
+    desired = resolve(parsed.spec, NAME, _NO_COMMIT, files, unread=unread)
     # From here on people read of projects: they named no components.
     return replace(
         desired, modules=tuple(replace(module, component=module.project) for module in desired.modules)

@@ -30,6 +30,8 @@ class TreeInputs:
         self._files = tree.files
         self._blobs = tree.blobs
         self._paths = sorted(tree.files)
+        self._unread = {each.path: each.reason for each in tree.skipped}
+        self._unread_paths = sorted(self._unread)
         self._places: dict[str, bytes] = {}
         self._modules: dict[str, bytes] = {}
         self._folders: Mapping[str, str] | None = None
@@ -53,10 +55,16 @@ class TreeInputs:
         below = (file for place in self._module_places(path) for file in self._below(place))
         return {file: self._files[file] for file in below}
 
+    def module_unread(self, path: str) -> Mapping[str, str]:
+        """Of the places that the module of a folder is read from, what was left out, with the reason."""
+        return {
+            file: self._unread[file] for place in self._module_places(path) for file in self._left_out(place)
+        }
+
     def module_folders(self) -> Mapping[str, str]:
         """The folders with plan files, with the projects these name."""
         if self._folders is None:
-            self._folders = module_folders(self._files)
+            self._folders = module_folders(self._files, self._unread)
         return self._folders
 
     def matching(self, glob: str) -> tuple[str, ...]:
@@ -93,6 +101,8 @@ class TreeInputs:
             digest = hashlib.sha256(f"{place}\0".encode())
             for file in self._below(place):
                 digest.update(f"{file}\0{self._blobs[file]}\0".encode())
+            for file in self._left_out(place):
+                digest.update(f"not {file}\0{self._unread[file]}\0".encode("utf-8", "surrogatepass"))
             known = self._places[place] = digest.digest()
         return known
 
@@ -100,10 +110,23 @@ class TreeInputs:
         """A file, or the files below a folder; the paths are sorted, so that these stand side by side."""
         if not place:
             return self._paths
-        if place in self._files:
-            return (place,)
-        start = bisect_left(self._paths, f"{place}/")
-        return self._paths[start : bisect_left(self._paths, f"{place}{_AFTER_SLASH}", lo=start)]
+        return (place,) if place in self._files else _inside(place, self._paths)
+
+    def _left_out(self, place: str) -> Sequence[str]:
+        """What was not read of a place: below it, itself, or what it would be in."""
+        if not place:
+            return self._unread_paths
+        if not self._unread_paths:
+            return ()
+        parts = place.split("/")
+        above = ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+        return [*(each for each in above if each in self._unread), *_inside(place, self._unread_paths)]
+
+
+def _inside(folder: str, paths: Sequence[str]) -> Sequence[str]:
+    """Those of sorted paths that lie in a folder."""
+    start = bisect_left(paths, f"{folder}/")
+    return paths[start : bisect_left(paths, f"{folder}{_AFTER_SLASH}", lo=start)]
 
 
 class PlaceInputs:

@@ -229,7 +229,8 @@ class Resolving:
         if found is None:
             files = view.tree.module_files(path)
             try:
-                found = read_content(path, target, files, values, self._verdicts)
+                unread = view.tree.module_unread(path)
+                found = read_content(path, target, files, values, self._verdicts, unread=unread)
             except InvalidInput as error:
                 found = tuple(error.problems)
             changes = len(found.changes) if isinstance(found, ModuleContent) else 0

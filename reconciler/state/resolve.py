@@ -9,6 +9,7 @@ from reconciler.changes.module import ModuleChange, read_module
 from reconciler.changes.plan_model import PlanFile
 from reconciler.changes.psql_lexer import names_in
 from reconciler.changes.specifier import target_index
+from reconciler.changes.unread import NOTHING
 from reconciler.errors import Conflict, InvalidInput, NotFound, PlanFileError, Problem, SpecError
 from reconciler.spec.environment import EnvironmentSpec, ModuleSpec
 from reconciler.spec.variables import for_deployment
@@ -61,17 +62,25 @@ class _Context:
     """Projects by what control files may call them: their name, or their control file's."""
 
 
-def resolve(spec: EnvironmentSpec, deployment: str, commit: str, files: Mapping[str, bytes]) -> DesiredState:
+def resolve(
+    spec: EnvironmentSpec,
+    deployment: str,
+    commit: str,
+    files: Mapping[str, bytes],
+    *,
+    unread: Mapping[str, str] = NOTHING,
+) -> DesiredState:
     """Say everything one deployment should be at a commit.
 
-    `files` are the files of the source by path. Raises SpecError with all problems of all modules.
+    `files` are the files of the source by path, `unread` those left out, with the reason. Raises SpecError
+    with all problems of all modules.
     """
     return resolve_with(
         spec,
         deployment,
         commit,
-        lambda path, target, values: read_content(path, target, files, values),
-        lambda: module_folders(files),
+        lambda path, target, values: read_content(path, target, files, values, unread=unread),
+        lambda: module_folders(files, unread),
     )
 
 
@@ -151,12 +160,15 @@ def read_content(
     files: Mapping[str, bytes],
     values: Mapping[str, str] = MappingProxyType({}),
     verdicts: Verdicts | None = None,
+    *,
+    unread: Mapping[str, str] = NOTHING,
 ) -> ModuleContent:
     """Read a module and judge the scripts its target reaches; raises InvalidInput where it is broken.
 
-    `values` are those of the variables that scripts may use, `verdicts` what is known of scripts already.
+    `values` are those of the variables that scripts may use, `verdicts` what is known of scripts already,
+    `unread` the paths that were left out, with the reason.
     """
-    module = read_module(path, files)
+    module = read_module(path, files, unread=unread)
     last = _last(module.plan, target)
     changes: list[DesiredChange] = []
     problems: list[Problem] = []

@@ -171,3 +171,50 @@ def test_only_the_places_of_a_module_are_read() -> None:
         read_module("m", files)
     (problem,) = caught.value.problems
     assert "the deploy script of change 'a/../../../x/two' is missing" in problem.message
+
+
+LINK = "it is a symbolic link, which is never followed"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "m/sqitch.plan",
+        "m/sqitch.conf",
+        "m/shop.control",
+        "m/deploy/base.sql",
+        "m/deploy/base@v1.sql",
+        "m/revert/base.sql",
+        "m/verify/base.sql",
+        "m/verify/orders",
+        "m/verify",
+    ],
+)
+def test_what_was_not_read_is_not_missing(path: str) -> None:
+    """A file that was left out of what is read is an error with its path and reason, whatever needs it."""
+    files = {
+        file: content for file, content in FILES.items() if file != path and not file.startswith(f"{path}/")
+    }
+    with pytest.raises(PlanFileError) as caught:
+        read_module("m", files, unread={path: LINK})
+    first = caught.value.problems[0]
+    assert f"'{path}" in first.message
+    assert first.message.endswith(LINK)
+    assert "was not read" in first.message
+    assert not [problem for problem in caught.value.problems if "missing" in problem.message]
+
+
+def test_an_include_that_was_not_read_is_told_as_such() -> None:
+    """An include of a link names the link as the reason, at the line of the include."""
+    files = {**FILES, "m/deploy/base.sql": b"\\ir part.sql\n"}
+    found = read_module("m", files, unread={"m/deploy/part.sql": LINK})
+    expansion = found.with_values(found.changes[2], {}).deploy.expansion
+    assert expansion is not None
+    (problem,) = expansion.problems
+    assert (problem.file, problem.line) == ("m/deploy/base.sql", 1)
+    assert problem.message == f"'m/deploy/part.sql' was not read: {LINK}"
+
+
+def test_what_nothing_needs_may_be_a_link() -> None:
+    """A link that no change and no include needs is no problem of the module."""
+    assert read_module("m", FILES, unread={"m/README": LINK, "n/deploy": LINK}) == read_module("m", FILES)

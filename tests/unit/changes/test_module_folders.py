@@ -54,3 +54,10 @@ def test_folders_are_those_with_a_plan_file() -> None:
         "modules/both": "one",
         "modules/broken": "broken",
     }
+
+
+def test_a_plan_file_that_was_not_read_makes_a_module() -> None:
+    """A module whose plan file is a link has not left: a glob finds its folder, and its reading tells why."""
+    files = {"modules/a/sqitch.plan": b"%project=shop\n"}
+    found = module_folders(files, ["modules/a/pgpm.plan", "modules/b/sqitch.plan", "modules/c/README"])
+    assert found == {"modules/a": "shop", "modules/b": "b"}

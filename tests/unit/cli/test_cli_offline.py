@@ -134,6 +134,21 @@ def test_validate_reads_the_work_tree(repository: Path) -> None:
     assert "there are no environment specs" in run("validate", str(repository)).stderr
 
 
+@pytest.mark.parametrize("place", ["file", "folder", "plan"])
+def test_validate_tells_of_links_that_a_module_needs(repository: Path, place: str) -> None:
+    """A link is never followed, online or offline: where a module needs what it stands for, that is told."""
+    shop = repository / "modules/shop"
+    linked = {"file": min((shop / "verify").iterdir()), "folder": shop / "verify"}
+    path = linked.get(place, shop / "sqitch.plan")
+    moved = repository / "moved"
+    path.rename(moved)
+    path.symlink_to(moved)
+    result = run("validate", str(repository))
+    assert result.exit_code == 1
+    assert str(path.relative_to(repository)) in result.stderr
+    assert "it is a symbolic link, which is never followed" in result.stderr
+
+
 def test_validate_without_git(tmp_path: Path) -> None:
     """Where there is no Git the path itself is the source root; one that is not there is an error."""
     (tmp_path / "specs").mkdir()

@@ -1,6 +1,7 @@
 """Commits by content: parsed, digested and resolved once, and anew whenever it matters."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -9,7 +10,7 @@ from reconciler.errors import SpecError
 from reconciler.planner import view as view_module
 from reconciler.planner.view import Parsing, Resolving, SourceView
 from reconciler.settings import AllowSettings, OwnSecrets
-from reconciler.source.tree import SourceTree, blob_id
+from reconciler.source.tree import Skipped, SourceTree, blob_id
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.listing import ReadFile
 from reconciler.spec.parse import ParsedEnvironment, ParsedFile, parse_spec_file
@@ -115,6 +116,30 @@ def test_digest_covers_places_outside_of_the_module() -> None:
     assert before.inputs["shop"] == view(files(**elsewhere, **{"sqlx/one.sql": ""})).inputs["shop"]
     (eu, _us) = Resolving().states(after, spec_of(after, "shop"))
     assert eu.modules[0].changes[0].deploy.text == "CREATE TABLE b ();"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["modules/gold/verify/one.sql", "modules/gold/verify", "modules/gold/revert/one.sql", "modules/gold"],
+)
+def test_what_a_commit_has_as_a_link_is_an_error(path: str) -> None:
+    """A script or folder that is left out of a commit moves the digest and is told, not taken for absent."""
+    contents = {name: text for name, text in files().items() if not f"{name}/".startswith(f"{path}/")}
+    resolving = Resolving()
+    plain = view(contents)
+    linked = parsing().view(
+        "site",
+        replace(tree(contents), skipped=(Skipped(path=path, reason="it is a symbolic link"),)),
+        "environments",
+    )
+    assert linked.inputs["shop"] != plain.inputs["shop"]
+    if path != "modules/gold":
+        assert resolving.states(plain, spec_of(plain, "shop"))
+    with pytest.raises(SpecError) as caught:
+        resolving.states(linked, spec_of(linked, "shop"))
+    assert f"'{path}" in str(caught.value)
+    assert "was not read" in str(caught.value)
+    assert "it is a symbolic link" in str(caught.value)
 
 
 def test_broken_environment_has_a_digest_of_what_is_wrong() -> None:
