@@ -103,12 +103,18 @@ def seen_through(
     if quiet:
         screen.json(last)
     else:
-        _conclude(common, last, settled=waiting.settled(meant))
+        _conclude(common, last, settled=waiting.settled(meant), local=backend.local)
     return waiting.code_of(meant)
 
 
-def _conclude(common: Common, rollout: Json, *, settled: bool) -> None:
+def _conclude(common: Common, rollout: Json, *, settled: bool, local: bool) -> None:
     screen = common.screen
+    if not settled and local:
+        # Nobody but this command worked on it, and what it was doing is not waited for.
+        screen.line(f"rollout {rollout['id']} is not over, and this command no longer works on it")
+        screen.note("where no daemon runs, run the command again to go on")
+        screen.note(f"how it stands: reconciler show {rollout['id']}")
+        return
     if not settled:
         screen.line(f"rollout {rollout['id']} is still {rollout['state']}")
         screen.note(f"follow it with: reconciler show {rollout['id']}")

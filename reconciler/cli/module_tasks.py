@@ -175,8 +175,16 @@ def _carry_out(
 def _show(common: Common, plan: Json) -> ExitCode:
     if common.output == "json":
         common.screen.json(plan)
-        return ExitCode.OK
-    from reconciler.cli.diff import show_text
+    else:
+        from reconciler.cli.diff import show_text
 
-    show_text(common, plan)
-    return ExitCode.OK
+        show_text(common, plan)
+    return code_of(plan)
+
+
+def code_of(plan: Json) -> ExitCode:
+    """A dry run as an exit code: what could not be read is an error, what is blocked would not be done."""
+    places = plan["deployments"]
+    if any(place["unavailable"] is not None for place in places):
+        return ExitCode.ERROR
+    return ExitCode.FAILED if any(place["blocked"] for place in places) else ExitCode.OK

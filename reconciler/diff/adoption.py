@@ -19,6 +19,8 @@ from reconciler.state.registry import Registry, RegistryChange, RegistryKind
 from reconciler.state.tracked import TrackedChange, TrackedModule
 
 NAMED_MAX = 20
+NOT_WRITABLE = "cannot be written to as it is"
+"""What is said of a database from which nothing can be taken over, whatever a registry has."""
 _WRITABLE = (
     None,
     DatabaseNeed.ADOPT,
@@ -104,7 +106,7 @@ def _why_not(
     desired: DesiredModule, owner: DatabaseDiff, registry: Registry | None, sought: Sought
 ) -> str | None:
     if owner.need not in _WRITABLE:
-        return f"database '{desired.database}' cannot be written to as it is: {owner.reason}"
+        return f"database '{desired.database}' {NOT_WRITABLE}: {owner.reason}"
     if owner.blocked:
         return owner.blocked[0]
     if registry is None:

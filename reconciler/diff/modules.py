@@ -9,6 +9,9 @@ from reconciler.diff.model import Divergence, DivergencePolicy, DivergenceSort, 
 from reconciler.state.desired import DesiredChange, DesiredModule
 from reconciler.state.tracked import TrackedChange, TrackedModule
 
+DIVERGES = "deployed history and plan file diverge"
+"""What is said first of a module that a divergence holds back."""
+
 DEFAULT_POLICY: Mapping[DivergenceSort, DivergencePolicy] = {
     DivergenceSort.EDITED: DivergencePolicy.WARN,
     DivergenceSort.MISSING: DivergencePolicy.FAIL,
@@ -206,4 +209,4 @@ def _out_of_order(places: Sequence[int]) -> tuple[int, ...]:
 def _because(fatal: Sequence[Divergence]) -> str:
     named = ", ".join(f"'{row.identity.removeprefix('change ')}' {row.sort.value}" for row in fatal[:5])
     more = f" and {len(fatal) - 5} more" if len(fatal) > 5 else ""
-    return f"deployed history and plan file diverge: {named}{more}"
+    return f"{DIVERGES}: {named}{more}"

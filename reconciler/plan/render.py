@@ -86,7 +86,7 @@ def _deployment_text(deployment: DeploymentPlan) -> list[str]:
             lines.append(f"  stage {stage.name}")
             lines += [f"    {_step_text(step)}" for step in stage.steps]
     if not deployment.steps and deployment.unavailable is None:
-        lines.append("  nothing to do")
+        lines.append(f"  {_no_steps(deployment)}")
     if deployment.drift:
         lines.append("  drift (changed by hand; not touched)")
         lines += [
@@ -94,6 +94,11 @@ def _deployment_text(deployment: DeploymentPlan) -> list[str]:
             for row in deployment.drift
         ]
     return lines
+
+
+def _no_steps(deployment: DeploymentPlan) -> str:
+    """Why there are no steps: what is blocked is not done."""
+    return "nothing can be done: it is blocked" if deployment.blocked else "nothing to do"
 
 
 def _step_text(step: AnyStep) -> str:
@@ -119,7 +124,8 @@ def _deployment_markdown(deployment: DeploymentPlan) -> list[str]:
     lines = [f"#### {_cell(deployment.name)}{wave}", ""]
     lines += [f"> **{word}**: {_cell(why)}  " for word, why in _notices(deployment)]
     if not steps:
-        lines += ["Nothing to do." if deployment.unavailable is None else "Nothing is known."]
+        told = _no_steps(deployment) if deployment.unavailable is None else "nothing is known"
+        lines += [f"{told.capitalize()}."]
     else:
         table = ["| stage | step | component | what | hazards |", "| --- | --- | --- | --- | --- |"]
         lines += ["", *_folded(f"{len(steps)} steps", table, steps)]

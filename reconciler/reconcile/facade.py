@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from reconciler.control import deliveries, environments, requests, views
 from reconciler.control import events as control_events
 from reconciler.control.wake import wake, wake_source
+from reconciler.diff.modules import DIVERGES
 from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
 from reconciler.plan.model import DeploymentPlan, Plan, Scope
 from reconciler.planner.planner import Planner, PlanRequest
@@ -15,7 +16,7 @@ from reconciler.reconcile.looking import Looking
 from reconciler.reconcile.module_tasks import ModuleTasks
 from reconciler.reconcile.record import Recorder, RolloutRequest
 from reconciler.rollout.status import EnvironmentStatus, EventRecord, RequestStatus, RolloutStatus
-from reconciler.state.task import ModuleTask
+from reconciler.state.task import ModuleTask, TaskVerb
 
 DELIVERY_TAKEN_WITHIN_S = 2.0
 """Senders of webhooks wait a few seconds; what cannot be noted until then wakes this process alone."""
@@ -129,7 +130,7 @@ class Reconciler(Looking):
         async with self._recorder.connection() as connection:
             known = await environments.read_environments(connection, [name])
         _refuse_suspended(name, known)
-        _refuse(name, [item.plan for item in made.found])
+        _refuse(name, [item.plan for item in made.found], task)
         rollout = await self._tasks.record(
             made, reason=reason, requested_by=requested_by, allow_hazards=allow_hazards
         )
@@ -251,7 +252,7 @@ def _refuse_suspended(name: str, known: Sequence[EnvironmentStatus]) -> None:
         )
 
 
-def _refuse(name: str, plans: Sequence[DeploymentPlan]) -> None:
+def _refuse(name: str, plans: Sequence[DeploymentPlan], task: ModuleTask | None = None) -> None:
     """Raise where a person asked for a rollout and something may not be done, with every reason."""
     unreadable = [f"{plan.name}: {plan.unavailable}" for plan in plans if plan.unavailable is not None]
     if unreadable:
@@ -260,8 +261,22 @@ def _refuse(name: str, plans: Sequence[DeploymentPlan]) -> None:
     if refused:
         raise Refused(
             f"environment '{name}' needs consent: {'; '.join(refused)}",
-            hint="name the hazards with --allow-hazard, or in policy.allowHazards",
+            hint=_how_to_consent(task),
         )
     blocked = [f"{plan.name}: {why}" for plan in plans for why in plan.blocked]
     if blocked and not any(plan.steps for plan in plans):
-        raise Refused(f"environment '{name}' is blocked: {'; '.join(blocked)}")
+        diverges = any(DIVERGES in why for why in blocked)
+        raise Refused(
+            f"environment '{name}' is blocked: {'; '.join(blocked)}",
+            hint=f"`reconciler module check {name}` lists all that differs; the plan file, or `divergence` "
+            "of the module, settles it"
+            if diverges
+            else f"`reconciler diff {name}` shows the plan, `reconciler module status {name}` the modules",
+        )
+
+
+def _how_to_consent(task: ModuleTask | None) -> str:
+    named = "name the hazards with --allow-hazard, or in policy.allowHazards"
+    if task is None or not (task.log_only or task.verb in (TaskVerb.REVERT, TaskVerb.ADOPT)):
+        return named
+    return f"--yes consents to what this verb is about, once you have seen its --dry-run; else {named}"

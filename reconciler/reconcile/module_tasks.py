@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import reconciler.plan.build as plan_build
 from reconciler.control import environments
+from reconciler.diff import adoption
 from reconciler.diff.model import DivergenceSort
 from reconciler.errors import Refused
 from reconciler.plan.model import Plan, Scope
@@ -134,9 +135,14 @@ def _check_adopted(name: str, task: ModuleTask, found: Sequence[Assessment]) -> 
         for why in (*([item.plan.unavailable] if item.plan.unavailable else []), *item.plan.blocked)
     ]
     if reasons:
+        no_database = all(adoption.NOT_WRITABLE in why for why in reasons)
+        unread = any(item.plan.unavailable for item in found)
         raise Refused(
             f"taking over what is deployed in environment '{name}': {'; '.join(reasons[:10])}",
-            hint="`--registry` names the schema; changes that the plan file lacks must stand in it, and its "
+            hint="check which database its component declares, and on which server: where another tool has "
+            f"deployed, it is there; `reconciler diff {name}` says what is the matter with it"
+            if no_database or unread
+            else "`--registry` names the schema; changes that the plan file lacks must stand in it, and its "
             "target must not lie before them",
         )
 

@@ -165,6 +165,8 @@ def test_ctrl_c_leaves_a_rollout_that_goes_on(shop: Shop) -> None:
     out, err = process.communicate(timeout=60)
     assert "Traceback" not in err, err
     assert process.returncode == 6, out + err
+    assert "run the command again" in out + err
+    assert "still running" not in out + err
     assert shop("apply", "production").exit_code == 0
     assert shop.server.run("SELECT count(*) FROM public.slow", database=shop.database) == [(0,)]
     assert shop("diff", "production", "--exit-code").exit_code == 0

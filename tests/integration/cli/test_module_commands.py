@@ -243,6 +243,13 @@ def test_divergence_stops_its_module_alone(modules: Modules) -> None:
     modules.deploy()
     modules.shop("t2", "t3")
     modules.plan("other", {"x": TABLE.format(name="x"), "y": TABLE.format(name="y")})
+    alone = modules("module", "deploy", "production", "shop")
+    assert alone.exit_code == 1
+    assert "`reconciler module check production`" in alone.stderr
+    shown = modules("module", "deploy", "production", "shop", "--dry-run")
+    assert shown.exit_code == 5
+    assert "blocked: " in shown.stdout
+    assert "nothing to do" not in shown.stdout
     applied = modules("apply", "production", "--wait")
     assert applied.exit_code == 5, applied.output
     assert "eu: migrations: deploy-change other: change y: done" in applied.stdout

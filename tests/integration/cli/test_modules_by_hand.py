@@ -78,6 +78,10 @@ def shop(tmp_path: Path, postgres_server: Server, control_database: Dsn) -> Iter
 
 def test_deploy_and_revert_without_a_daemon(shop: Shop) -> None:
     """To a tag, again, behind it, all back: exit codes and what is there after each."""
+    adopted = shop("module", "adopt", "production", "--from", "sqitch", "--yes")
+    assert adopted.exit_code == 1
+    assert "does not exist" in adopted.stderr
+    assert "--registry" not in adopted.stderr
     without = shop("module", "deploy", "production", "--all")
     assert without.exit_code == 1
     assert "--createdb" in without.stderr
@@ -92,7 +96,8 @@ def test_deploy_and_revert_without_a_daemon(shop: Shop) -> None:
     for verb in ("deploy", "revert"):
         unknown = shop("module", verb, "production", "shop-schema", "--to", "nosuch")
         assert (unknown.exit_code, shop.deployed()) == (1, ["t1", "t2"])
-    assert shop("module", "revert", "production", "shop-schema").exit_code == 1
+    bare = shop("module", "revert", "production", "shop-schema")
+    assert (bare.exit_code, "--yes" in bare.stderr, "--allow-hazard" in bare.stderr) == (1, True, True)
     shown = shop("module", "revert", "production", "shop-schema", "--dry-run")
     assert (shown.exit_code, shop.deployed()) == (0, ["t1", "t2"])
     assert "- revert-change" in shown.stdout
