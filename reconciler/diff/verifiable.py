@@ -8,7 +8,7 @@ from reconciler.changes.script import Script
 from reconciler.diff.deployed import index_of
 from reconciler.diff.matching import pair, plain_name
 from reconciler.errors import NotFound
-from reconciler.state.desired import DesiredModule
+from reconciler.state.desired import DesiredDatabase, DesiredModule
 from reconciler.state.program import Program
 from reconciler.state.tracked import TrackedChange, TrackedModule
 
@@ -77,6 +77,21 @@ def stored_alone(tracked: TrackedModule) -> tuple[ToVerify, ...]:
         ToVerify(change=row.name, change_id=row.change_id, script=None, stored=True)
         for row in tracked.changes
         if newest[plain_name(row.name)] is row
+    )
+
+
+def as_declared(tracked: TrackedModule, database: DesiredDatabase, stage: str) -> DesiredModule:
+    """A module that the commit does not have as one with no changes: what is deployed of it is stored."""
+    return DesiredModule(
+        component=tracked.component,
+        stage=stage,
+        database_component=database.component,
+        database=database.database,
+        path="",
+        project=tracked.project,
+        uri=None,
+        target=None,
+        changes=(),
     )
 
 

@@ -98,7 +98,7 @@ class ModuleLooks:
 
         where = await self._heads.look_up(name, deployment=deployment, to_plan=True)
         for desired in where.states:
-            modules = _chosen(desired, request.module)
+            modules = _declared(desired, request.module)
             if (request.first or request.last) and len(modules) > 1:
                 raise Refused(
                     f"'{request.first or request.last}' is a change of one module, and environment '{name}' "
@@ -109,6 +109,9 @@ class ModuleLooks:
         found = await self._assessor.assess(where.spec, where.states, {}, request=request_to_plan)
         verifier = Verifier(planner=self._planner, connections=self._connections, limits=VerifyLimits())
         verified = await verifier.deployments(found, request)
+        if not any(part.modules or part.unavailable for part in verified):
+            for desired in where.states:
+                _chosen(desired, request.module)
         return {
             "environment": name,
             "commit": where.view.commit,

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from reconciler.diff.databases import gone
-from reconciler.diff.verifiable import ToVerify, to_verify
+from reconciler.diff.reverts import left_behind
+from reconciler.diff.verifiable import ToVerify, as_declared, to_verify
 from reconciler.errors import NotFound, ReconcilerError
 from reconciler.execution.verify import Failed, Unverified, VerifyLimits, prepare, verify
 from reconciler.planner.planner import Assessment, Planner
@@ -74,11 +75,9 @@ class Verifier:
         return tuple(await asyncio.gather(*(one(item) for item in found)))
 
     async def deployment(self, item: Assessment, request: VerifyRequest) -> DeploymentVerified:
-        """Verify one deployment; raises NotFound for a module or a change that is not there."""
+        """Verify one deployment; a module that it does not have gives nothing, a change raises NotFound."""
         name = item.desired.deployment
-        modules = item.desired.modules
-        if request.module is not None:
-            modules = (find_module(item.desired, request.module),)
+        modules = _meant(item, request.module)
         if item.tracked is None:
             return DeploymentVerified(name=name, unavailable=item.plan.unavailable)
         if item.diff is not None and (lost := gone(item.diff.databases)) is not None:
@@ -98,8 +97,10 @@ class Verifier:
             raise
         except ReconcilerError as error:
             return DeploymentVerified(name=name, unavailable=str(error))
-        verified = {part.component: part for group in parts for part in group}
-        return DeploymentVerified(name=name, modules=tuple(verified[module.component] for module in modules))
+        verified = {(part.database, part.project): part for group in parts for part in group}
+        return DeploymentVerified(
+            name=name, modules=tuple(verified[module.database, module.project] for module in modules)
+        )
 
     async def _database(
         self, item: Assessment, database: str, modules: Sequence[DesiredModule], request: VerifyRequest
@@ -112,8 +113,7 @@ class Verifier:
             )
             for module in modules
         ]
-        ready = {module.component: rows for module, rows in wanted}
-        nothing = [module for module in modules if not ready.get(module.component)]
+        nothing = [module for module, rows in wanted if not rows]
         verified = [_of(module, item.tracked) for module in nothing]
         if len(nothing) == len(modules):
             return verified
@@ -143,6 +143,21 @@ class Verifier:
             failed=(*ready.broken, *found.failed),
             unverified=tuple(found.unverified),
             without_script=ready.without_script,
+        )
+
+
+def _meant(item: Assessment, name: str | None) -> Sequence[DesiredModule]:
+    """All modules, or the one of a name, also where that left the spec while changes of it are deployed."""
+    if name is None:
+        return item.desired.modules
+    try:
+        return (find_module(item.desired, name),)
+    except NotFound:
+        left = left_behind(item.desired, item.tracked) if item.tracked is not None else ()
+        return tuple(
+            as_declared(recorded, database, item.desired.stages[-1])
+            for database, recorded in left
+            if name in {recorded.component, recorded.project}
         )
 
 

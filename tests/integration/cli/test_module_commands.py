@@ -128,7 +128,7 @@ def test_status_before_and_after(modules: Modules) -> None:
 
 
 def test_what_left_the_spec_is_told(modules: Modules) -> None:
-    """A module that left, or whose project was renamed, is told by status and check, and has its log."""
+    """A module that left, or whose project was renamed, is told by status, check, log and verify."""
     modules.shop("t1")
     modules.deploy()
     files = {"modules/shop/sqitch.plan": "%project=store\n\nt1 2026-01-05T09:00:00Z A <a@example.com>\n"}
@@ -155,7 +155,11 @@ def test_what_left_the_spec_is_told(modules: Modules) -> None:
     assert checked.exit_code == 4, checked.output
     assert "module shop orphaned (warn)" in checked.stdout
     assert "t1" in modules("module", "log", "production", "shop").stdout
-    assert "no module 'shopp'" in modules("module", "log", "production", "shopp").stderr
+    (verified,) = modules.json("module", "verify", "production", "shop")["deployments"][0]["modules"]
+    assert (verified["project"], verified["deployed"], verified["passed"]) == ("shop", 1, 1)
+    for verb in ("log", "verify"):
+        unknown = modules("module", verb, "production", "shopp")
+        assert (unknown.exit_code, "no module 'shopp'" in unknown.stderr) == (1, True)
 
 
 def test_a_database_that_was_dropped_is_not_told_as_empty(modules: Modules) -> None:
