@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from tests.plugins.activity import running
 from tests.plugins.daemon import until
 from tests.plugins.fleet import CONTROL, Fleet, Member, gate, open_gate
 from tests.plugins.postgres import OwnServer, Server
@@ -15,7 +16,7 @@ from tests.plugins.standby import Pair
 
 NAMES = tuple(f"shop-{number}" for number in range(4))
 LIMITS = {"lease": "6s", "heartbeat": "500ms"}
-WAITING = "select count(*) from pg_stat_activity where query like 'do $$%' and application_name like 'rec%'"
+WAITING = running("do $$", "count(*)")
 ALIVE = "select count(*) from reconciler_control.living_workers"
 LISTENING = "select count(*) from pg_stat_activity where application_name = 'reconciler/listen'"
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.plugins.activity import running
 from tests.plugins.daemon import World, until
 
 CHANGES = {
@@ -64,7 +65,7 @@ def test_stopped_daemon_hands_back(world: World) -> None:
     commit = world.repository.commit({**world.spec(), **world.repository.module(changes)})
     daemon = world.daemon().start()
     until(
-        lambda: world.server.run("select 1 from pg_stat_activity where query like 'select pg_sleep%'"),
+        lambda: world.server.run(running("select pg_sleep") + f" and datname = '{world.database}'"),
         "the slow change to run",
     )
     assert daemon.stop() == 0

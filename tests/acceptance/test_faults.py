@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from tests.plugins.activity import running
 from tests.plugins.daemon import World, until
 from tests.plugins.postgres import Server
 
@@ -17,7 +18,7 @@ def test_server_killed_in_the_middle_of_a_change(world: World, private_postgres:
     commit = world.repository.commit({**world.spec(database="shop"), **world.repository.module(changes)})
     daemon = world.daemon(server=private_postgres).start()
     until(
-        lambda: private_postgres.run("select 1 from pg_stat_activity where query like 'select pg_sleep%'"),
+        lambda: private_postgres.run(running("select pg_sleep")),
         "the slow change to run",
     )
     private_postgres.restart()
@@ -105,7 +106,7 @@ def test_new_commit_while_a_rollout_runs(world: World) -> None:
     world.repository.commit({**world.spec(), **world.repository.module(slow)})
     daemon = world.daemon().start()
     until(
-        lambda: world.server.run("select 1 from pg_stat_activity where query like 'select pg_sleep%'"),
+        lambda: world.server.run(running("select pg_sleep") + f" and datname = '{world.database}'"),
         "the first change to run",
     )
     newest = world.repository.commit(world.repository.module({**slow, "c": "create table c();"}))

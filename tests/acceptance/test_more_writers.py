@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+from tests.plugins.activity import running
 from tests.plugins.daemon import Daemon, World, until
 
 
@@ -16,7 +17,7 @@ def test_command_waits_for_what_a_daemon_carries_out(world: World) -> None:
     world.repository.commit(
         world.repository.module({"a": "create table a();", "b": f"{waits} create table b();"})
     )
-    until(lambda: world.rows("select 1 from pg_stat_activity where query like 'do $$%'"), "the change to run")
+    until(lambda: world.rows(running("do $$")), "the change to run")
     alone = world.daemon()
     command = subprocess.Popen(
         [sys.executable, "-m", "reconciler", "apply", "production", "--config", str(alone.config)],

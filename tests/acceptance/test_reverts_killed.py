@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from tests.plugins.activity import running
 from tests.plugins.daemon import Daemon, World, until
 from tests.plugins.modules import tables
 
 NAMES = tuple(f"t{number}" for number in range(7))
 CONSENT = ["REVERTS_CHANGE", "DELETES_DATA"]
-SLEEPS = "select 1 from pg_stat_activity where query like 'select pg_sleep%' and datname = '{}'"
+SLEEPS = running("select pg_sleep") + " and datname = '{}'"
 
 
 def started(world: World, files: dict[str, str], kill_at: str = "") -> Daemon:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from tests.plugins.activity import running
 from tests.plugins.daemon import ConfigRepository, until
 from tests.plugins.fleet import Fleet, Member, gate, open_gate, source_with_webhook
 from tests.plugins.git_hosts import GitHost
@@ -146,7 +147,7 @@ def test_killed_worker_is_taken_over_from(fleet: Fleet) -> None:
     )
     one, two = fleet.member(**LONG_LEASE), fleet.member(**LONG_LEASE)
     one.start()
-    waiting = "select 1 from pg_stat_activity where query like 'do $$%' and application_name like 'rec%'"
+    waiting = running("do $$")
     until(lambda: len(fleet.server.run(waiting)) == len(names), "all changes to run")
     fleet.start(two)
     one.kill()
@@ -173,7 +174,7 @@ def test_stopped_daemon_hands_over(fleet: Fleet) -> None:
     settings = {"limits": {"lease": "10m", "stop_grace": "1s"}}
     one, two = fleet.member(**settings), fleet.member(**settings)
     one.start()
-    waiting = "select 1 from pg_stat_activity where query like 'do $$%' and application_name like 'rec%'"
+    waiting = running("do $$")
     until(lambda: fleet.server.run(waiting), "the change to run")
     fleet.start(two)
     assert one.stop() == 0
@@ -220,7 +221,7 @@ def test_sources_of_their_own(fleet: Fleet) -> None:
     )
     fleet.start()
     fleet.until_applied(first, ["shop"])
-    waiting = "select 1 from pg_stat_activity where query like 'do $$%' and application_name like 'rec%'"
+    waiting = running("do $$")
     until(lambda: fleet.server.run(waiting), "the other source's change to run")
     assert fleet.share(one) == {"shop"}
     assert fleet.share(two) == {"blog"}

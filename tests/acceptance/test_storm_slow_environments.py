@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.plugins.activity import running
 from tests.plugins.daemon import until
 from tests.plugins.fleet import Fleet, gate, open_gate
 
@@ -86,7 +87,7 @@ def test_one_environment_takes_not_all_workers(fleet: Fleet) -> None:
     files |= fleet.repository.module({"s": gate("slow")}, name="slow")
     slow = fleet.repository.commit(files)
     fleet.member(workers=4).start()
-    waiting = "select 1 from pg_stat_activity where query like 'do $$%' and application_name like 'rec%'"
+    waiting = running("do $$")
     until(lambda: len(fleet.server.run(waiting)) >= 4, "the slow ones to be under way")
     names = [f"shop-{number}" for number in range(3)]
     for name in names:
