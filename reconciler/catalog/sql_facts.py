@@ -36,12 +36,14 @@ class Facts:
     """What one statement is and does, as far as its text tells.
 
     `transaction` names transaction control; `bare` is true where it carries no option, chain or savepoint.
+    `savepoint` is the one it is of, which leaves the transaction around it as it is.
     `outside_transaction` says why it cannot run inside a transaction block.
     `makes` are the relations it makes that cannot have been there before.
     """
 
     transaction: str | None = None
     bare: bool = True
+    savepoint: str | None = None
     outside_transaction: str | None = None
     deletes: tuple[Danger, ...] = ()
     rewrites: tuple[Danger, ...] = ()
@@ -49,6 +51,11 @@ class Facts:
     sets: str | None = None
     client_data: str | None = None
     target: Target | None = None
+
+    @property
+    def begins_or_ends(self) -> bool:
+        """Whether it is transaction control of more than a savepoint."""
+        return self.transaction is not None and self.savepoint is None
 
 
 NOTHING = Facts()
@@ -174,7 +181,8 @@ def _on(options: Mapping[str, str], name: str, *, default: bool = False) -> bool
 
 def _transaction(body: Node) -> Facts:
     bare = not any(body.get(key) for key in ("options", "chain", "savepoint_name", "gid"))
-    return Facts(transaction=_TRANSACTION_WORDS.get(str(body.get("kind")), "transaction control"), bare=bare)
+    word = _TRANSACTION_WORDS.get(str(body.get("kind")), "transaction control")
+    return Facts(transaction=word, bare=bare, savepoint=body.get("savepoint_name"))
 
 
 def _drop(body: Node) -> Facts:

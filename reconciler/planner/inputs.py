@@ -11,7 +11,7 @@ from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.variables import module_globs, module_paths
 
-_MADE_BY = b"inputs 4"
+_MADE_BY = b"inputs 5"
 """To be changed with what a desired state is made from, so that no digest of before counts as equal."""
 _AFTER_SLASH = chr(ord("/") + 1)
 

@@ -27,6 +27,7 @@ _FROM_CLIENT = "COPY … FROM stdin"
 _STRINGS_OTHERWISE = re.compile(r"(?:=|\bto)\s*'?(?:off|false|no|0)\b", re.IGNORECASE)
 _HEADER = re.compile(r"--[ \t]*(?:(verify):[ \t]*(writes)|((?i:transaction)):[ \t]*(\S+))[ \t]*\r?$")
 _CLOSES = frozenset({"COMMIT", "ROLLBACK"})
+_BEHIND_SAVEPOINT = {"RELEASE SAVEPOINT": 0, "ROLLBACK TO SAVEPOINT": 1}
 
 
 class Purpose(StrEnum):
@@ -236,8 +237,9 @@ def _compile(source: _Source, purpose: Purpose) -> _Compiled:
     if purpose is Purpose.VERIFY:
         problems += _data_in_verify(source, copies)
         problems += _refused_in_verify(source, inner if inner is not None else statements, headers)
-    elif reasons:
-        problems += _misplaced_control(source, statements)
+    else:
+        problems += _misplaced_control(source, statements) if reasons else ()
+        problems += _misplaced_savepoints(source, statements, ours=not reasons)
     if problems:
         return _Compiled(problems=_sorted(problems))
     transactional = not reasons
@@ -333,7 +335,7 @@ def _without_outermost(statements: tuple[Statement, ...], purpose: Purpose) -> t
     Only settings of the session may stand outside the pair. A verify script is rolled back in any case, so
     there the pair may end either way and `BEGIN` may carry a mode.
     """
-    control = [index for index, statement in enumerate(statements) if statement.facts.transaction]
+    control = [index for index, statement in enumerate(statements) if statement.facts.begins_or_ends]
     if len(control) != 2:  # a pair
         return None
     first, last = (statements[index].facts for index in control)
@@ -356,7 +358,7 @@ def _not_transactional(
         what = statement.facts.outside_transaction
         if what:
             yield f"{what} cannot run inside a transaction ({source.line(statement)})"
-        elif statement.facts.transaction:
+        elif statement.facts.begins_or_ends:
             control = statement.facts.transaction
             yield f"the script controls transactions itself: {control} ({source.line(statement)})"
 
@@ -394,6 +396,36 @@ def _misplaced_control(source: _Source, statements: tuple[Statement, ...]) -> It
     if opened is not None:
         message = "BEGIN without COMMIT: the script would leave a transaction open"
         yield source.problem(opened.offset, message, hint="end the script with COMMIT")
+
+
+def _misplaced_savepoints(
+    source: _Source, statements: tuple[Statement, ...], *, ours: bool
+) -> Iterator[Problem]:
+    """Find savepoints that no transaction holds, and uses of one that the script itself has not set.
+
+    What stands before the script in a transaction of `ours` is not its own to take back.
+    """
+    names: list[str] = []
+    inside = ours
+    for statement in statements:
+        facts, word = statement.facts, statement.facts.transaction or ""
+        name = facts.savepoint
+        if facts.begins_or_ends and not ours:
+            names.clear()
+            inside = word == "BEGIN" or (word in _CLOSES and not facts.bare)
+        elif name is None:
+            continue
+        elif not inside:
+            hint = "put BEGIN and COMMIT around what it is for"
+            yield source.problem(statement.offset, f"{word} outside of BEGIN … COMMIT", hint=hint)
+        elif word not in _BEHIND_SAVEPOINT:
+            names.append(name)
+        elif name not in names:
+            message = f"{word} of '{name}', which the script has not set before"
+            yield source.problem(statement.offset, message, hint="write SAVEPOINT before it")
+        else:
+            last = len(names) - 1 - names[::-1].index(name)
+            del names[last + _BEHIND_SAVEPOINT[word] :]
 
 
 def _hazards(

@@ -199,6 +199,17 @@ async def test_own_begin_and_commit_are_one_change(session: DatabaseSession) -> 
     assert await tables(session) == []
 
 
+@pytest.mark.parametrize("mode", list(TransactionMode))
+async def test_savepoints_are_part_of_the_change(session: DatabaseSession, mode: TransactionMode) -> None:
+    """What a script takes back to its own savepoint is gone, all else and every record stays."""
+    left_open = "create table a(); savepoint reconciler_verify; create table x(); savepoint s;"
+    text = "BEGIN; savepoint s; create table y(); rollback to s; release s; create table b(); COMMIT;"
+    changes = with_verify(scripted("a", left_open), "select from a"), scripted("b", text), change("c")
+    await deploy(session, module(*changes, transaction=mode))
+    assert await deployed(session) == ["a", "b", "c"]
+    assert await tables(session) == ["a", "b", "c", "x"]
+
+
 async def test_module_transaction_is_all_or_nothing(session: DatabaseSession) -> None:
     """With `transaction: module`, a failure in the last change takes the first back."""
     wanted = module(change("a"), scripted("b", "select 1/0"), transaction=TransactionMode.MODULE)

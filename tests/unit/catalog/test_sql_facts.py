@@ -160,6 +160,7 @@ def test_what_no_transaction_can_hold(text: str, what: str | None) -> None:
 def test_transaction_control_is_seen(text: str, word: str, *, bare: bool) -> None:
     """Every statement that controls transactions is one, under one name."""
     assert (facts(text).transaction, facts(text).bare) == (word, bare)
+    assert facts(text).begins_or_ends is ("SAVEPOINT" not in word)
 
 
 def test_what_a_statement_makes() -> None:

@@ -61,7 +61,6 @@ def test_settings_may_stand_outside_the_transaction() -> None:
             "the script controls transactions itself: BEGIN (line 1)",
         ),
         ("SELECT 1; BEGIN; SELECT 2; COMMIT", "the script controls transactions itself: BEGIN (line 1)"),
-        ("BEGIN; SAVEPOINT a; SELECT 1; COMMIT", "SAVEPOINT (line 1)"),
         ("BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1; COMMIT", "BEGIN (line 1)"),
         ("BEGIN; SELECT 1; ROLLBACK", "ROLLBACK (line 1)"),
         ("SELECT 1;\nCOMMIT", "COMMIT (line 2)"),
@@ -86,6 +85,22 @@ def test_other_transaction_control_makes_a_script_non_transactional(text: str, r
     assert "".join(each.text for each in made.statements).replace(" ", "") in text.replace(";", "").replace(
         " ", ""
     ).replace("\n", "").replace("\r", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SAVEPOINT a; SELECT 1; ROLLBACK TO a; RELEASE a",
+        "SAVEPOINT a; SAVEPOINT A; ROLLBACK TO a; ROLLBACK TO a; RELEASE a; RELEASE a",
+        "SAVEPOINT a; SELECT 1",
+    ],
+)
+@pytest.mark.parametrize("around", ["{}", "BEGIN; {}; COMMIT"])
+def test_savepoints_of_a_script_stay_in_its_transaction(text: str, around: str) -> None:
+    """A script may set savepoints and go back to its own: the change is one transaction all the same."""
+    made = compiled(around.format(text))
+    assert (made.transactional, made.hazards) == (True, ())
+    assert "; ".join(each.text for each in made.statements) == text
 
 
 def test_a_header_stands_before_the_first_statement() -> None:
@@ -114,6 +129,11 @@ def test_an_unknown_header_is_a_problem() -> None:
             "2:2: BEGIN without COMMIT: the script would leave a transaction open (end",
         ),
         ("BEGIN; SELECT 1; COMMIT AND CHAIN; SELECT 2", "1:1: BEGIN without COMMIT"),
+        ("VACUUM t;\nSAVEPOINT a;", "2:1: SAVEPOINT outside of BEGIN … COMMIT (put"),
+        ("BEGIN; SAVEPOINT a; COMMIT;\nRELEASE a; VACUUM t", "2:1: RELEASE SAVEPOINT outside of BEGIN"),
+        ("SELECT 1;\nROLLBACK TO a;", "2:1: ROLLBACK TO SAVEPOINT of 'a', which the script has not set"),
+        ("SAVEPOINT a; RELEASE A;\nROLLBACK TO a", "2:1: ROLLBACK TO SAVEPOINT of 'a', which"),
+        ("SAVEPOINT a; SAVEPOINT b; ROLLBACK TO a;\nRELEASE b", "2:1: RELEASE SAVEPOINT of 'b', which"),
     ],
 )
 def test_what_the_server_would_refuse_is_refused_before(text: str, problem: str) -> None:
