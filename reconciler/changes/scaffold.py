@@ -5,10 +5,12 @@ A template has `${name}` for what it is given, and `$${` for a `${` that stays.
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reconciler.changes.plan_model import Flavor
+from reconciler.changes.psql_lexer import Form
+from reconciler.changes.psql_words import quoted
 from reconciler.errors import InvalidInput, NotFound, Problem
 
 KINDS = ("deploy", "revert", "verify")
@@ -26,7 +28,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "create-schema": {
         "deploy": "CREATE SCHEMA ${object};\n",
         "revert": "DROP SCHEMA ${object};\n",
-        "verify": "SELECT pg_catalog.has_schema_privilege('${object}', 'USAGE');\n",
+        "verify": "SELECT pg_catalog.has_schema_privilege(${object as text}, 'USAGE');\n",
     },
     "create-table": {
         "deploy": "CREATE TABLE ${schema}.${object} (\n"
@@ -43,17 +45,24 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "deploy": "CREATE FUNCTION ${schema}.${object}() RETURNS void\nLANGUAGE sql\nAS $$\n"
         "    SELECT\n$$;\n",
         "revert": "DROP FUNCTION ${schema}.${object}();\n",
-        "verify": "SELECT pg_catalog.has_function_privilege('${schema}.${object}()', 'EXECUTE');\n",
+        "verify": "SELECT pg_catalog.has_function_privilege(${function as text}, 'EXECUTE');\n",
     },
     "create-index": {
         "deploy": "-- transaction: none\n"
         "CREATE INDEX CONCURRENTLY ${object} ON ${schema}.${table} (${column});\n",
         "revert": "DROP INDEX ${schema}.${object};\n",
         "verify": "SELECT 1 / pg_catalog.count(*)\nFROM pg_catalog.pg_index\n"
-        "WHERE indexrelid = '${schema}.${object}'::pg_catalog.regclass AND indisvalid;\n",
+        "WHERE indexrelid = ${relation as text}::pg_catalog.regclass AND indisvalid;\n",
     },
 }
-"""Bodies of scripts by template and kind; a header, and Sqitch's transaction, is put around them."""
+"""Bodies of scripts by template and kind; a header, and Sqitch's transaction, is put around them.
+
+Names are put in as SQL writes them, `as text` as strings that name the same.
+"""
+_NAMES = ("object", "schema", "table", "column")
+_QUOTED = re.compile(r'"(?:[^"]|"")+"')
+_OF_COLUMNS = re.compile(r'[\s,()"]')
+"""In what is given for a column: a list or an expression, which stays as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +90,17 @@ class Scaffold:
         }
 
 
-def scripts(scaffold: Scaffold, template: str, own: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """How names are written in SQL: `quote` where that is needed, `why_not` says what can be none."""
+
+    quote: Callable[[str], str]
+    why_not: Callable[[str], str | None]
+
+
+def scripts(
+    scaffold: Scaffold, template: str, own: Mapping[str, Mapping[str, str]], names: Names
+) -> dict[str, str]:
     """The scripts of a change by kind.
 
     `own` are the templates of the module by name and kind: used as they are, before built-in ones of the same
@@ -89,8 +108,8 @@ def scripts(scaffold: Scaffold, template: str, own: Mapping[str, Mapping[str, st
     there, InvalidInput for what it refers to and nobody gave.
     """
     if template not in own and template not in BUILT_IN:
-        names = sorted({*own, *BUILT_IN})
-        raise NotFound(f"there is no template '{template}'", hint=f"there are: {', '.join(names)}")
+        there = ", ".join(sorted({*own, *BUILT_IN}))
+        raise NotFound(f"there is no template '{template}'", hint=f"there are: {there}")
     mine = own.get(template, {})
     built_in = BUILT_IN["change" if mine else template]
     made = {}
@@ -99,8 +118,37 @@ def scripts(scaffold: Scaffold, template: str, own: Mapping[str, Mapping[str, st
         if kind in mine:
             made[kind] = _filled(mine[kind], scaffold.variables, where)
         else:
-            made[kind] = _framed(scaffold, kind, _filled(built_in[kind], scaffold.variables, where))
+            written = _as_sql(scaffold.variables, built_in[kind], where, names)
+            made[kind] = _framed(scaffold, kind, _filled(built_in[kind], written, where))
     return made
+
+
+def _as_sql(variables: Mapping[str, str], body: str, where: str, how: Names) -> dict[str, str]:
+    """The variables with all that are names written as such; raises InvalidInput for what can be none."""
+    names = {name: _name(variables[name]) for name in _NAMES if name in variables}
+    problems = [
+        Problem(message=f"'{name}': {why}", file=where, hint=f"give another with --set {name}=…")
+        for name, value in names.items()
+        if "${" + name in body and (why := how.why_not(value)) is not None
+    ]
+    if problems:
+        raise InvalidInput(problems)
+    written = {name: how.quote(value) for name, value in names.items()}
+    column = variables.get("column", "")
+    if _OF_COLUMNS.search(column):
+        written["column"] = column
+    relation = f"{written['schema']}.{written['object']}"
+    texts = {"object": names["object"], "relation": relation, "function": f"{relation}()"}
+    return {
+        **variables,
+        **written,
+        **{f"{what} as text": quoted(text, Form.LITERAL) for what, text in texts.items()},
+    }
+
+
+def _name(given: str) -> str:
+    """A name as it is meant; one may be given in quotes."""
+    return given[1:-1].replace('""', '"') if _QUOTED.fullmatch(given) else given
 
 
 def _filled(text: str, variables: Mapping[str, str], where: str) -> str:

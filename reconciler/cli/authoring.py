@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from reconciler.catalog.identifier import quote_identifier, why_not_a_name
 from reconciler.changes import plan_file, plan_writer, scaffold, sqitch_config
 from reconciler.changes.plan_model import Flavor, PlanFile
 from reconciler.changes.plan_writer import NewChange, Planned
@@ -86,6 +87,7 @@ def add_change(folder: Folder, new: NewChange, template: str, values: Mapping[st
         ),
         template,
         _own_templates(folder.root / TEMPLATES),
+        scaffold.Names(quote=quote_identifier, why_not=why_not_a_name),
     )
     change = edited.changes[-1]
     files = {folder.places.script(kind, change, new.name): text for kind, text in made.items()}

@@ -62,6 +62,44 @@ def test_added_changes_are_a_module_that_deploys(shop: Path) -> None:
     assert "CREATE VIEW app.paid AS" in changes["paid"].deploy.text
 
 
+@pytest.mark.parametrize("template", ["create-table", "create-view", "create-function", "create-index"])
+@pytest.mark.parametrize(
+    ("schema", "written"), [("1", '"1"'), ("order", '"order"'), ('"My O\'x"', '"My O\'x"'), ("app", "app")]
+)
+def test_names_that_are_given_are_names(shop: Path, template: str, schema: str, written: str) -> None:
+    """Whatever is given for a name is written as SQL writes it, also within a string."""
+    given = ("--set", f"schema={schema}", "--set", "table=2", "--set", "column=desc")
+    assert add(shop, "Top-10", "--template", template, *given).exit_code == 0
+    (change,) = read_module("", files_of(shop)).changes
+    assert change.revert is not None
+    assert change.verify is not None
+    scripts = {
+        Purpose.DEPLOY: change.deploy,
+        Purpose.REVERT: change.revert,
+        Purpose.VERIFY: change.verify,
+    }
+    for purpose, script in scripts.items():
+        compile_script(script, purpose=purpose)
+        text = script.text.replace("''", "'") if purpose is Purpose.VERIFY else script.text
+        assert f'{written}."Top-10"' in text or f'"Top-10" ON {written}."2" ("desc")' in text
+
+
+def test_a_list_of_columns_stays_one(shop: Path) -> None:
+    """What is given for a column may be several, or an expression."""
+    given = ("--set", "table=t", "--set", "column=lower(a), b DESC")
+    assert add(shop, "i", "--template", "create-index", *given).exit_code == 0
+    assert "ON public.t (lower(a), b DESC)" in (shop / "deploy" / "i.sql").read_text()
+
+
+def test_what_can_be_no_name_is_refused(shop: Path) -> None:
+    """A name that is empty or that PostgreSQL would cut writes nothing."""
+    for schema in ("", "s" * 64):
+        refused = add(shop, "t", "--template", "create-table", "--set", f"schema={schema}")
+        assert refused.exit_code == 1
+        assert "--set schema=" in refused.stderr
+    assert not (shop / "deploy").exists()
+
+
 def test_nothing_is_overwritten(shop: Path) -> None:
     """Where a script is there already nothing is written, not even the line of the plan."""
     (shop / "verify").mkdir()
