@@ -77,6 +77,7 @@ class Findings:
 def check(root: Path, environments: str) -> Findings:
     """Check a whole source as the daemon would see it, were everything committed."""
     from reconciler.changes.folders import module_folders
+    from reconciler.changes.unread import HINT
     from reconciler.spec.parse import parse_tree
 
     tree = read_tree(root)
@@ -91,6 +92,11 @@ def check(root: Path, environments: str) -> Findings:
     if not specs and not problems:
         message = f"there are no environment specs in '{prefix or '.'}'"
         problems.append(Problem(message=message, hint="name their folder with --path"))
+    problems += (
+        Problem(file=name, message=f"was not read: {why}", hint=HINT)
+        for name, why in tree.unread.items()
+        if name.startswith(prefix) and name.endswith(SPEC_SUFFIXES)
+    )
     parsed = parse_tree(specs, tree.files.get)
     modules: set[str] = set()
     folders = module_folders(tree.files, tree.unread)

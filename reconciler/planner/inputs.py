@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from reconciler.changes.folders import matches, module_folders
 from reconciler.changes.module import module_places
+from reconciler.changes.unread import why_unread
 from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment
@@ -40,6 +41,10 @@ class TreeInputs:
     def file(self, path: str) -> bytes | None:
         """A file of the commit; None where there is none."""
         return self._files.get(path)
+
+    def why_unread(self, path: str) -> str | None:
+        """Why a path of the commit was not read; None where it was, or is not there."""
+        return why_unread(path, self._unread)
 
     def module(self, path: str) -> bytes:
         """A digest of all files that the module of a folder is read from."""

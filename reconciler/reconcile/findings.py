@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from reconciler.changes.unread import HINT
 from reconciler.control.environments import DeploymentObservation, Observation
 from reconciler.control.facts import Facts
 from reconciler.control.ownership import Owned
@@ -151,6 +152,10 @@ def unreadable(view: SourceView, known: Collection[Owned]) -> dict[str, tuple[st
     broken: dict[str, list[str]] = {}
     for item in view.nameless:
         broken.setdefault(item.file, []).extend(str(problem) for problem in item.problems)
+    for owned in known:
+        why = view.tree.why_unread(owned.path)
+        if why is not None:
+            broken[owned.path] = [f"{why}; {HINT}"]
     return {
         owned.name: (owned.path, "\n".join(broken[owned.path]))
         for owned in known

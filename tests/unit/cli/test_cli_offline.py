@@ -134,12 +134,13 @@ def test_validate_reads_the_work_tree(repository: Path) -> None:
     assert "there are no environment specs" in run("validate", str(repository)).stderr
 
 
-@pytest.mark.parametrize("place", ["file", "folder", "plan"])
-def test_validate_tells_of_links_that_a_module_needs(repository: Path, place: str) -> None:
-    """A link is never followed, online or offline: where a module needs what it stands for, that is told."""
+@pytest.mark.parametrize("place", ["file", "folder", "plan", "spec"])
+def test_validate_tells_of_links_that_are_needed(repository: Path, place: str) -> None:
+    """No link is followed, as online: one in place of a spec or of what a module needs is told."""
     shop = repository / "modules/shop"
     linked = {"file": min((shop / "verify").iterdir()), "folder": shop / "verify"}
-    path = linked.get(place, shop / "sqitch.plan")
+    linked |= {"plan": shop / "sqitch.plan", "spec": min((repository / "environments").iterdir())}
+    path = linked[place]
     moved = repository / "moved"
     path.rename(moved)
     path.symlink_to(moved)
