@@ -18,6 +18,7 @@ from reconciler.execution.changes import LOCKS_PER_STATEMENT
 from reconciler.execution.messages import Piece, of_script
 from reconciler.execution.phrases import Phrases, is_quiet
 from reconciler.execution.scripts import (
+    HINTS,
     WRITES_NOTHING,
     ScriptFault,
     forbids_writing,
@@ -168,7 +169,7 @@ async def _explain(
     if not isinstance(told, StepFailed):
         told = StepFailed(
             told.message,
-            hint=(WRITES_NOTHING if forbids else told.hint) or _CORRECT,
+            hint=WRITES_NOTHING if forbids else told.hint or HINTS.get(cause.sqlstate or "", _CORRECT),
             file=place[0] if place else None,
             line=place[1] if place else None,
             sqlstate=cause.sqlstate,

@@ -34,7 +34,8 @@ ROWS_AT_ONCE = 1000
 _CORRECT = "correct the script and push a new commit, or retry once the cause is gone"
 _OWN_TRANSACTIONS = "put '-- transaction: none' at the top of the script, so that it runs outside of ours"
 WRITES_NOTHING = "take READ ONLY out of the script: its record is written in the same transaction"
-_HINTS = {"2D000": _OWN_TRANSACTIONS, "25001": _OWN_TRANSACTIONS}
+HINTS = {"2D000": _OWN_TRANSACTIONS, "25001": _OWN_TRANSACTIONS}
+"""What to do about a script, by SQLSTATE."""
 
 
 class ScriptFault(Exception):
@@ -113,7 +114,7 @@ async def explain(
     if not isinstance(told, StepFailed):
         told = StepFailed(
             told.message,
-            hint=WRITES_NOTHING if forbids else told.hint or _HINTS.get(cause.sqlstate or "", _CORRECT),
+            hint=WRITES_NOTHING if forbids else told.hint or HINTS.get(cause.sqlstate or "", _CORRECT),
             file=place[0] if place else None,
             line=place[1] if place else None,
             sqlstate=cause.sqlstate,

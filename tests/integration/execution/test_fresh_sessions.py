@@ -171,6 +171,17 @@ async def test_reverts_of_one_transaction_go_together_or_not_at_all(session: Dat
     assert await revert(session, *first, back("q1", "drop table q1"), together=["shop"]) == 3
 
 
+async def test_revert_script_that_ends_transactions_says_how_it_is_run(session: DatabaseSession) -> None:
+    """The server refuses it inside of our transaction; savepoints of its own are no such thing."""
+    await deploy(session, *quick(1))
+    with pytest.raises(StepFailed, match="invalid transaction termination") as caught:
+        await revert(session, back("q1", "do $$ begin commit; end $$"))
+    assert "-- transaction: none" in (caught.value.hint or "")
+    script = "savepoint a; drop table q1; rollback to a; drop table q1"
+    assert await revert(session, back("q1", script)) == 1
+    assert await recorded(session) == []
+
+
 async def test_reverts_that_need_too_many_locks_are_a_transaction_each(session: DatabaseSession) -> None:
     """Nobody is left with what cannot be taken back because the server has no room for all of it at once."""
     await deploy(session, *quick(1, 2))
