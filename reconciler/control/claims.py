@@ -121,7 +121,7 @@ async def claim_many(
     doing = f"claiming operations for worker '{worker.name}'"
     with telling(doing):
         if await one(connection, "extend_lease", worker=worker.id, lease_s=float(lease_s)) is None:
-            raise LeaseLost(f"worker '{worker.name}' is not registered any more")
+            raise LeaseLost(f"worker '{worker.name}' is not registered any more, or its session is gone")
         candidates = await _candidates(connection, worker, rollout, crowded)
     loads = {row["environment"]: row["operations"] for row in candidates}
     taken: list[Claim] = []

@@ -41,7 +41,7 @@ def test_a_brief_decides_what_the_whole_list_does(
     named = [(str(index), state) for index, state in enumerate(states)]
     wanted = _by_all(named, policy, released=released)
     assert list(startable(named, policy, released=released)) == wanted
-    assert list(may_start(brief(named, most), policy, released=released)) == wanted[:most]
+    assert list(may_start(brief(named, most=most), policy, released=released)) == wanted[:most]
 
 
 @given(states=st.lists(st.sampled_from(OperationState), min_size=1, max_size=12), policy=POLICIES)

@@ -200,8 +200,8 @@ still AS MATERIALIZED (
         o.id, o.state AS before, o.server, o.started_at IS NULL AS first,
         o.state = ANY(%(in_flight)s::reconciler_control.operation_state []) AS is_stray,
         o.resumes_as = 'reverting' AS goes_back, o.waits, o.crashes >= %(suspect)s AS is_suspect,
-        o.worker IS NOT NULL AS is_crashed,
-        CASE WHEN o.worker IS NOT NULL THEN (
+        o.worker <> %(worker)s AS is_crashed,
+        CASE WHEN o.worker <> %(worker)s THEN (
             SELECT count(*) FROM reconciler_control.steps AS t
             WHERE t.operation = o.id AND t.state <> 'done'
         ) END AS steps_left
@@ -247,7 +247,7 @@ SET
     worker = %(worker)s,
     attempts = o.attempts + p.cost,
     crashes = CASE
-        WHEN NOT p.is_crashed THEN o.crashes
+        WHEN p.is_crashed IS NOT TRUE THEN o.crashes
         WHEN p.steps_left < o.crashed_with THEN 1
         ELSE o.crashes + 1
     END,

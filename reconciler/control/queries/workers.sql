@@ -102,7 +102,8 @@ SET
 WHERE id = %(worker)s;
 
 -- name: extend_lease :one
--- Makes sure that a worker which claims has a lease worth the name; no row for a stranger or a dead one.
+-- Makes sure that a worker which claims has a lease worth the name; no row for a stranger or a dead one, nor for
+-- one whose session is gone: what it took would be anybody's at once.
 WITH renewed AS (
     UPDATE reconciler_control.workers
     SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
@@ -111,7 +112,7 @@ WITH renewed AS (
         AND lease_expires_at < clock_timestamp() + make_interval(secs => %(lease_s)s::double precision / 2)
 )
 SELECT number FROM reconciler_control.workers
-WHERE id = %(worker)s AND lease_expires_at >= clock_timestamp();
+WHERE id = %(worker)s AND reconciler_control.is_alive(id);
 
 -- name: release_operations :many
 -- Hands back what a worker holds but for some: the states stay, anyone may resume them at once.

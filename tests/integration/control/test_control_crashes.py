@@ -5,6 +5,7 @@ import pytest
 from reconciler.control import claims, workers
 from reconciler.control.claims import SUSPECT_CRASHES, Claim
 from reconciler.control.transitions import finish_many, transition
+from reconciler.errors import LeaseLost
 from reconciler.rollout.states import OperationEvent as E
 from reconciler.rollout.states import OperationState as S
 from tests.plugins.control import LEASE_S, Control, until
@@ -63,6 +64,23 @@ async def test_leaving_is_no_crash(control: Control) -> None:
     await workers.release_former(control.connection, worker)
     claim = await control.must_claim(again)
     assert (claim.crashes, claim.attempts) == (0, 1)
+
+
+async def test_a_worker_without_its_session_claims_nothing(control: Control) -> None:
+    """What it took would be anybody's at once: it would take the same again and again, each as a crash."""
+    await control.record("eu")
+    session = await control.connect()
+    worker = await control.register(session, name="worker")
+    await control.must_claim(worker)
+    await session.close()
+
+    async def gone() -> bool:
+        return await control.rows("SELECT FROM reconciler_control.living_workers") == []
+
+    await until(gone, deadline_s=30)
+    with pytest.raises(LeaseLost, match="its session is gone"):
+        await control.claim(worker)
+    assert (await control.must_claim(await control.worker("successor"))).crashes == 1
 
 
 @pytest.mark.parametrize("environments", [1, 2])
