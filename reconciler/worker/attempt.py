@@ -53,6 +53,8 @@ REPLANS_MAX = 20
 REST_PATIENCE_S = 1.0
 """How long an attempt waits for another writer before it plans; the fence waits longer."""
 REST_PAUSE_S = 0.1
+CRASHES_AT_THE_END = 10
+"""How many times as often workers may die at an operation of which no step is left."""
 OUTCOME_PAUSE_MOST_S = 5.0
 """Pauses between tries to record an outcome; they double."""
 
@@ -248,6 +250,9 @@ class Attempt:
     def _check_crashes(self) -> None:
         """Refuse what workers died of again and again: nobody is left to record any other end of it."""
         claim, most = self._claim, self._tools.limits.crashes
+        if claim.crashed_at is None:
+            # All was done but the note of its end: most likely it stood beside what workers die of.
+            most *= CRASHES_AT_THE_END
         if claim.crashes >= most:
             at = f"while it was at {claim.crashed_at}" if claim.crashed_at else "when nothing was left to do"
             raise PermanentError(

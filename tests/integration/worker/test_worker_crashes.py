@@ -66,6 +66,24 @@ async def test_what_workers_die_of_fails(site: Site) -> None:
     await passes_hold(process, site)
 
 
+async def test_what_was_done_is_not_failed_for_what_stood_beside_it(site: Site) -> None:
+    """Where only the note of its end is missing, workers may die more often: it is hardly what they die of."""
+    process = site.process(crashes=3)
+    site.commit({"fine": "create table fine ();"}, site.spec())
+    await process.look()
+    async with await connect(site.control, role="test") as control:
+        await control.execute(
+            "UPDATE reconciler_control.operations SET state = 'running', started_at = clock_timestamp(), "
+            "attempts = 1, lease_token = 0, crashes = 3"
+        )
+        await control.execute(
+            "UPDATE reconciler_control.steps SET state = 'done', started_at = clock_timestamp(), "
+            "finished_at = clock_timestamp()"
+        )
+    process.work()
+    assert await ended(process) == ["completed"]
+
+
 async def test_what_fails_for_good_is_recorded_once(site: Site) -> None:
     """A script that fails, and a budget that is spent, are one rollout each, however many passes look."""
     process = site.process(attempts=2, lock_timeout=0.05)
