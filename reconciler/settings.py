@@ -311,7 +311,7 @@ class LimitSettings(SettingsModel):
     )
     crashes: int = Field(
         default=5,
-        ge=2,
+        ge=3,
         le=100,
         description="Times in a row that daemons may die at an operation, while no step of it gets done,"
         " before it fails. Dying costs no attempt.",

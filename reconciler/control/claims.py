@@ -36,7 +36,7 @@ CANDIDATES_MAX = 20
 PER_SERVER = 16
 """Operations in flight on one server, at most, where nobody says otherwise."""
 SUSPECT_CRASHES = 2
-"""Workers that died in a row at an operation, from when on it is not resumed beside others like it."""
+"""Workers that died in a row at an operation, from when on no worker resumes it beside others like it."""
 SIDE_BY_SIDE_NAMES = sorted(order.value for order in SIDE_BY_SIDE)
 
 _ON = {before.value: after.value for before, after in targets(OperationEvent.CLAIM).items()}
@@ -54,7 +54,8 @@ class Claim:
     `first`: it was never claimed before, so its plan has to be checked against what is there. `approved`: the
     digest of the plan that a person agreed to, where somebody had to. `waits`: how often in a row it gave its
     worker back because another was at work in its database. `crashes`: how often in a row a worker died at it
-    while no step got done; `crashed_at`, at which step that was.
+    while no step got done; `crashed_at`, at which step that was; `crashed_alone`, whether one of them
+    had nothing else in hand.
     """
 
     operation: str
@@ -72,6 +73,7 @@ class Claim:
     waits: int = 0
     crashes: int = 0
     crashed_at: str | None = None
+    crashed_alone: bool = False
     policy: RolloutPolicy
     allow_hazards: tuple[str, ...]
     approved: str | None = None
@@ -190,6 +192,7 @@ async def _take_locked(connection: Connection, wanted: _Wanted, *, is_open: bool
         "claimable",
         environment=wanted.candidate["environment"],
         rollouts=wanted.candidate["rollouts"],
+        worker=wanted.worker.id,
         is_open=is_open,
         at_work=AT_WORK_NAMES,
         passed=PASSED_NAMES,
@@ -293,6 +296,7 @@ def _claim(row: Row) -> Claim:
         waits=row["waits"],
         crashes=row["crashes"],
         crashed_at=row["crashed_at"],
+        crashed_alone=row["crashed_alone"],
         first=row["first"],
         lease_token=row["lease_token"],
         policy=policy_of(row),

@@ -53,8 +53,8 @@ REPLANS_MAX = 20
 REST_PATIENCE_S = 1.0
 """How long an attempt waits for another writer before it plans; the fence waits longer."""
 REST_PAUSE_S = 0.1
-CRASHES_AT_THE_END = 10
-"""How many times as often workers may die at an operation of which no step is left."""
+CRASHES_BESIDE_OTHERS = 10
+"""How many times as often workers may die at an operation that most likely is not what they die of."""
 OUTCOME_PAUSE_MOST_S = 5.0
 """Pauses between tries to record an outcome; they double."""
 
@@ -250,9 +250,10 @@ class Attempt:
     def _check_crashes(self) -> None:
         """Refuse what workers died of again and again: nobody is left to record any other end of it."""
         claim, most = self._claim, self._tools.limits.crashes
-        if claim.crashed_at is None:
-            # All was done but the note of its end: most likely it stood beside what workers die of.
-            most *= CRASHES_AT_THE_END
+        if claim.crashed_at is None or not claim.crashed_alone:
+            # All was done but the note of its end, or others were under way each time: most likely it stood
+            # beside what workers die of.
+            most *= CRASHES_BESIDE_OTHERS
         if claim.crashes >= most:
             at = f"while it was at {claim.crashed_at}" if claim.crashed_at else "when nothing was left to do"
             raise PermanentError(

@@ -54,11 +54,19 @@ ADD COLUMN wave integer NOT NULL DEFAULT 0 CHECK (wave >= 0),
 ADD COLUMN waits integer NOT NULL DEFAULT 0 CHECK (waits >= 0),
 ADD COLUMN settled_token bigint,
 ADD COLUMN crashes integer NOT NULL DEFAULT 0 CHECK (crashes >= 0),
-ADD COLUMN crashed_with integer CHECK (crashed_with >= 0);
+ADD COLUMN crashed_with integer CHECK (crashed_with >= 0),
+ADD COLUMN crashed_alone boolean NOT NULL DEFAULT FALSE;
 COMMENT ON COLUMN reconciler_control.operations.crashes IS
 'How often in a row a worker died at it while no step got done; too often, and it fails.';
 COMMENT ON COLUMN reconciler_control.operations.crashed_with IS
 'Fewest steps that were left to do when a worker died at it.';
+COMMENT ON COLUMN reconciler_control.operations.crashed_alone IS
+'Whether at one of those deaths it was all that the worker had in hand.';
+
+ALTER TABLE reconciler_control.workers
+ADD COLUMN held integer NOT NULL DEFAULT 0 CHECK (held >= 0);
+COMMENT ON COLUMN reconciler_control.workers.held IS
+'Operations it had in hand at its last claim or heartbeat, whichever was later.';
 COMMENT ON COLUMN reconciler_control.operations.settled_token IS
 'Token of the claim that brought it to its state; whoever says so again is told that it is so already.';
 COMMENT ON COLUMN reconciler_control.operations.server IS

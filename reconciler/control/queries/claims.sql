@@ -109,11 +109,12 @@ crowded AS MATERIALIZED (
     GROUP BY f.server
     HAVING count(*) >= %(per_server)s
 ),
--- Which of several it is that workers die of shows once each is tried without the others.
+-- Which of several it is that workers die of shows once no worker tries two of them at once.
 suspects AS MATERIALIZED (
     SELECT f.id FROM reconciler_control.operations AS f
-    INNER JOIN alive AS a ON f.worker = a.id
-    WHERE f.state IN ('running', 'promoting', 'reverting') AND f.crashes >= %(suspect)s
+    WHERE
+        f.worker = %(worker)s AND f.state IN ('running', 'promoting', 'reverting')
+        AND f.crashes >= %(suspect)s
 )
 SELECT
     r.id, r.state::text AS state, r.ordering, r.on_failure, r.max_parallel, r.promotion, r.released,
@@ -135,7 +136,11 @@ SELECT
         WHERE
             o.rollout = r.id AND o.state IN ('running', 'promoting', 'reverting')
             AND NOT EXISTS (SELECT FROM alive AS a WHERE a.id = o.worker)
-            AND (o.crashes < %(suspect)s OR NOT EXISTS (SELECT FROM suspects))
+            -- The death of the worker that it is taken from is counted as it is claimed.
+            AND (
+                o.crashes + CASE WHEN o.worker IS NULL THEN 0 ELSE 1 END < %(suspect)s
+                OR NOT EXISTS (SELECT FROM suspects)
+            )
             AND (
                 %(is_open)s OR o.superseded_at IS NOT NULL OR EXISTS (
                     SELECT FROM reconciler_control.requests AS q
@@ -199,13 +204,14 @@ still AS MATERIALIZED (
     SELECT
         o.id, o.state AS before, o.server, o.started_at IS NULL AS first,
         o.state = ANY(%(in_flight)s::reconciler_control.operation_state []) AS is_stray,
-        o.resumes_as = 'reverting' AS goes_back, o.waits, o.crashes >= %(suspect)s AS is_suspect,
-        o.worker <> %(worker)s AS is_crashed,
+        o.resumes_as = 'reverting' AS goes_back, o.waits, o.crashes, o.crashed_with, o.crashed_alone,
+        coalesce(d.held <= 1, FALSE) AS was_alone,
         CASE WHEN o.worker <> %(worker)s THEN (
             SELECT count(*) FROM reconciler_control.steps AS t
             WHERE t.operation = o.id AND t.state <> 'done'
         ) END AS steps_left
     FROM reconciler_control.operations AS o
+    LEFT JOIN reconciler_control.workers AS d ON o.worker = d.id
     WHERE
         o.id = ANY(%(ids)s)
         AND CASE
@@ -222,11 +228,26 @@ still AS MATERIALIZED (
                 )
         END
     ORDER BY o.id
-    FOR NO KEY UPDATE
+    FOR NO KEY UPDATE OF o
+),
+counted AS (
+    SELECT
+        s.*,
+        CASE
+            WHEN s.steps_left IS NULL THEN s.crashes
+            WHEN s.steps_left < s.crashed_with THEN 1
+            ELSE s.crashes + 1
+        END AS deaths,
+        CASE
+            WHEN s.steps_left IS NULL THEN s.crashed_alone
+            WHEN s.steps_left < s.crashed_with THEN s.was_alone
+            ELSE s.crashed_alone OR s.was_alone
+        END AS died_alone
+    FROM still AS s
 ),
 placed AS (
     SELECT
-        s.id, s.before, s.first, s.is_stray, s.is_crashed, s.steps_left,
+        s.id, s.before, s.first, s.is_stray, s.steps_left, s.deaths, s.died_alone,
         CASE
             WHEN s.is_stray THEN s.before
             WHEN s.goes_back THEN (%(back)s::jsonb ->> s.before::text)::reconciler_control.operation_state
@@ -236,9 +257,21 @@ placed AS (
         s.is_stray OR s.server IS NULL OR coalesce(b.operations, 0) + row_number() OVER (
             PARTITION BY s.server, s.is_stray ORDER BY array_position(%(ids)s::bigint [], s.id)
         ) <= %(per_server)s AS has_room,
-        s.is_suspect AND row_number() OVER (PARTITION BY s.is_suspect ORDER BY s.id) > 1 AS is_later
-    FROM still AS s
+        s.deaths >= %(suspect)s
+        AND row_number() OVER (PARTITION BY s.deaths >= %(suspect)s ORDER BY s.id) > 1 AS is_later
+    FROM counted AS s
     LEFT JOIN busy AS b ON s.server = b.server
+),
+-- Whether it dies of what it takes now is certain only if it has nothing else.
+held AS (
+    UPDATE reconciler_control.workers
+    SET held = (
+        SELECT count(*) FROM reconciler_control.operations AS o
+        WHERE
+            o.worker = %(worker)s
+            AND o.state = ANY(%(in_flight)s::reconciler_control.operation_state [])
+    ) + (SELECT count(*) FROM placed AS p WHERE p.has_room AND NOT p.is_later)
+    WHERE id = %(worker)s
 )
 UPDATE reconciler_control.operations AS o
 SET
@@ -246,11 +279,8 @@ SET
     lease_token = nextval('reconciler_control.lease_tokens'),
     worker = %(worker)s,
     attempts = o.attempts + p.cost,
-    crashes = CASE
-        WHEN p.is_crashed IS NOT TRUE THEN o.crashes
-        WHEN p.steps_left < o.crashed_with THEN 1
-        ELSE o.crashes + 1
-    END,
+    crashes = p.deaths,
+    crashed_alone = p.died_alone,
     crashed_with = least(o.crashed_with, p.steps_left),
     started_at = coalesce(o.started_at, clock_timestamp()),
     next_attempt_at = NULL,
@@ -262,7 +292,7 @@ RETURNING
     o.id::text AS operation, o.rollout::text AS rollout, o.environment, r.source, o.deployment, r.commit,
     r.scope, o.plan, o.plan_digest, o.attempts, o.waits, o.lease_token, r.allow_hazards, r.ordering,
     r.on_failure, r.max_parallel, r.promotion, p.before::text AS before, p.first, p.is_stray,
-    o.crashes,
+    o.crashes, o.crashed_alone,
     CASE WHEN o.crashes > 0 THEN (
         SELECT t.component || ': ' || t.identity FROM reconciler_control.steps AS t
         WHERE t.operation = o.id AND t.state <> 'done'

@@ -29,6 +29,7 @@ SET
     END,
     attempts = CASE WHEN m.after = 'pending' THEN 0 ELSE o.attempts END,
     crashes = CASE WHEN m.after = 'failed' THEN o.crashes ELSE 0 END,
+    crashed_alone = m.after = 'failed' AND o.crashed_alone,
     waits = CASE WHEN m.after = 'retrying' AND %(waits)s THEN o.waits + 1 ELSE 0 END,
     next_attempt_at = CASE
         WHEN m.after = 'retrying' THEN clock_timestamp() + make_interval(secs => %(delay_s)s)

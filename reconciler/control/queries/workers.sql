@@ -29,7 +29,13 @@ renewed AS (
     UPDATE reconciler_control.workers
     SET
         heartbeat_at = clock_timestamp(),
-        lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+        lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s),
+        held = (
+            SELECT count(*) FROM reconciler_control.operations AS o
+            WHERE
+                o.worker = %(worker)s
+                AND o.state = ANY(%(in_flight)s::reconciler_control.operation_state [])
+        )
     WHERE id = %(worker)s AND lease_expires_at >= clock_timestamp()
     RETURNING id, sources, passes, unreadable
 ),

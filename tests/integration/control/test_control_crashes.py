@@ -41,6 +41,35 @@ async def test_crashes_in_a_row_are_counted(control: Control) -> None:
     assert [row[0] for row in resumed] == ["1", "2", "3", "1", "2"]
 
 
+async def test_deaths_among_others_are_told_apart(control: Control) -> None:
+    """Whether a worker that died had nothing else in hand is known, also of what it had claimed and ended."""
+    await control.record("eu", "us")
+    worker = await control.worker()
+    both = await claims.claim_many(control.connection, worker, room=10, lease_s=LEASE_S)
+    assert len(both) == 2
+    both = await resume(control)
+    assert [(claim.crashes, claim.crashed_alone) for claim in both] == [(1, False)] * 2
+    (one,) = await resume(control, most=1)
+    assert (one.crashes, one.crashed_alone) == (2, False)
+    # Alone with it now; the other is a stray, and no worker takes two that workers died at.
+    (again,) = await resume(control, most=1)
+    assert (again.operation, again.crashes, again.crashed_alone) == (one.operation, 3, True)
+    await transition(control.connection, again, E.DONE)
+    last = await control.must_claim(await control.worker("last"))
+    assert (last.crashes, last.crashed_alone) == (2, False)
+
+
+async def test_what_ended_is_no_company(control: Control) -> None:
+    """A heartbeat after the others ended says that the worker has nothing else in hand any more."""
+    await control.record("eu", "us")
+    worker = await control.worker()
+    first, second = await claims.claim_many(control.connection, worker, room=10, lease_s=LEASE_S)
+    await transition(control.connection, first, E.DONE)
+    await workers.heartbeat(control.connection, worker, LEASE_S)
+    (claim,) = await resume(control)
+    assert (claim.operation, claim.crashes, claim.crashed_alone) == (second.operation, 1, True)
+
+
 async def test_what_ends_by_itself_begins_anew(control: Control) -> None:
     """A worker that lived to record an outcome clears the count, whatever the outcome is."""
     await control.record("eu")
@@ -85,7 +114,7 @@ async def test_a_worker_without_its_session_claims_nothing(control: Control) -> 
 
 @pytest.mark.parametrize("environments", [1, 2])
 async def test_suspects_are_resumed_one_by_one(control: Control, environments: int) -> None:
-    """Of several that workers died at, one is tried at a time, and what is not suspect goes on beside it."""
+    """No worker tries two that workers died at, each worker one, and what is not suspect goes on beside."""
     names = ["production", "staging"][:environments]
     for name in names:
         await control.record("eu", "us", environment=name)
@@ -93,22 +122,26 @@ async def test_suspects_are_resumed_one_by_one(control: Control, environments: i
     taken = await claims.claim_many(control.connection, first, room=10, lease_s=LEASE_S)
     many = len(taken)
     assert many == 2 * environments
-    for count in range(1, SUSPECT_CRASHES + 1):
+    for count in range(1, SUSPECT_CRASHES):
         found = await resume(control)
         assert {claim.crashes for claim in found} == {count}
         assert len(found) == many
     await die(control)
     await control.record("asia", environment="innocent")
-    left = many
-    worker = await control.worker("successor")
-    while left:
-        found = await claims.claim_many(control.connection, worker, room=10, lease_s=LEASE_S)
-        suspects = [claim for claim in found if claim.crashes > SUSPECT_CRASHES]
-        assert len(suspects) == 1
-        assert left < many or "innocent" in {claim.environment for claim in found}
-        assert await claims.claim_many(control.connection, worker, room=10, lease_s=LEASE_S) == []
-        await transition(control.connection, suspects[0], E.DONE)
-        left -= 1
+    workers_left = [await control.worker("successor"), await control.worker("another")]
+    for left in range(many, 0, -2):
+        tried = []
+        for worker in workers_left:
+            found = await claims.claim_many(control.connection, worker, room=10, lease_s=LEASE_S)
+            suspects = [claim for claim in found if claim.crashes]
+            # The death that makes suspects of them is counted before they are tried, not after it.
+            assert [claim.crashes for claim in suspects] == [SUSPECT_CRASHES]
+            others = {claim.environment for claim in found if not claim.crashes}
+            assert others == ({"innocent"} if left == many and worker is workers_left[0] else set())
+            assert await claims.claim_many(control.connection, worker, room=10, lease_s=LEASE_S) == []
+            tried += suspects
+        for claim in tried:
+            await transition(control.connection, claim, E.DONE)
 
 
 async def test_a_session_that_ended_is_a_crash_too(control: Control) -> None:

@@ -47,6 +47,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "at_work": AT_WORK_NAMES,
         "passed": PASSED_NAMES,
         "per_server": 16,
+        "worker": None,
         "suspect": 3,
         "limit": 4,
     },

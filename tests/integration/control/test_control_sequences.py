@@ -184,6 +184,7 @@ class World:
             at_work=AT_WORK_NAMES,
             passed=PASSED_NAMES,
             per_server=100,
+            worker=None,
             suspect=100,
             limit=2,
         )

@@ -44,14 +44,14 @@ async def passes_hold(process: Process, site: Site) -> None:
 
 
 async def test_what_workers_die_of_fails(site: Site) -> None:
-    """It fails without being tried again, says so and where, is held, and the other environments go on."""
+    """It fails without being tried again, says so and where, is held; what stood beside it is done."""
     process = site.process(crashes=3)
     site.commit({"fatal": "create table fatal ();"}, {**site.spec(), **site.spec("staging")})
     await process.look()
     async with await connect(site.control, role="test") as control:
         await control.execute(
             "UPDATE reconciler_control.operations SET state = 'running', started_at = clock_timestamp(), "
-            "attempts = 1, lease_token = 0, crashes = 3 WHERE environment = 'production'"
+            "attempts = 1, lease_token = 0, crashes = 3, crashed_alone = environment = 'production'"
         )
     process.work()
     assert await ended(process) == ["failed"]
@@ -74,7 +74,7 @@ async def test_what_was_done_is_not_failed_for_what_stood_beside_it(site: Site) 
     async with await connect(site.control, role="test") as control:
         await control.execute(
             "UPDATE reconciler_control.operations SET state = 'running', started_at = clock_timestamp(), "
-            "attempts = 1, lease_token = 0, crashes = 3"
+            "attempts = 1, lease_token = 0, crashes = 3, crashed_alone = TRUE"
         )
         await control.execute(
             "UPDATE reconciler_control.steps SET state = 'done', started_at = clock_timestamp(), "
