@@ -59,6 +59,7 @@ async def deploy(
             session, identity, change, cause, actor, at_end=shared and change is changes[-1]
         ),
         done=progress.done,
+        change_id=lambda change: change.change_id,
         told=progress.recorded,
     )
     row = Row(session, phrases, changes, work)
@@ -74,7 +75,7 @@ async def deploy(
             again = progress.repeats is not None and progress.repeats(change)
             run = outside.Run(session, subject_of(session, identity, change, actor), actor)
             await run.carry_out(progress.safe_point, again=again)
-        await with_lock_retries(session, row.some, progress.safe_point)
+        await with_lock_retries(session, row.some, progress.safe_point, row.look)
 
 
 def _pieces(

@@ -86,6 +86,8 @@ async def revert(
         pieces=partial(_pieces, phrases),
         explain=lambda change, cause: _explain(session, change, cause, actor),
         done=done,
+        change_id=lambda change: change.change.change_id,
+        gone=True,
         is_quiet=lambda change: is_quiet(_program(change)),
         told=None if written is None else lambda _change: written(),
     )
@@ -98,7 +100,7 @@ async def revert(
             await alone.carry_out(steps.safe_point, again=again)
         count = await _in_one(session, row.left, sharing)
         attempt = partial(row.in_one, count) if count else row.some
-        await with_lock_retries(session, attempt, steps.safe_point)
+        await with_lock_retries(session, attempt, steps.safe_point, row.look)
 
 
 def _outside(session: DatabaseSession, change: ToRevert, actor: Actor) -> outside.Run | None:

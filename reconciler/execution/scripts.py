@@ -166,13 +166,17 @@ async def with_lock_retries(
     session: DatabaseSession,
     attempt: Callable[[], Awaitable[None]],
     safe_point: Callable[[], Awaitable[None]],
+    look: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Try again what only lost a race for locks, with growing pauses in which queued traffic drains."""
+    """Try again what only lost a race for locks, with growing pauses in which queued traffic drains.
+
+    `look` is called beside what takes its time, again and again.
+    """
     limits = session.limits
     for number in range(1, limits.lock_attempts + 1):
         seen: list[str] = []
         broken: list[Exception] = []
-        watch = asyncio.create_task(_watch(session, seen, broken, asyncio.current_task()))
+        watch = asyncio.create_task(_watch(session, seen, broken, asyncio.current_task(), look))
         try:
             return await attempt()
         except asyncio.CancelledError:
@@ -211,6 +215,7 @@ async def _watch(
     seen: list[str],
     broken: list[Exception],
     task: "asyncio.Task[None] | None",
+    look: Callable[[], Awaitable[None]] | None,
 ) -> None:
     """Remember who blocked the writer last, and break the change off where somebody asks for that.
 
@@ -227,6 +232,8 @@ async def _watch(
                     broken.append(error)
                     task.cancel()
                     return
+            if look is not None:
+                await look()
             found = await session.blockers()
             if found is not None:
                 seen[:] = [found]

@@ -4,6 +4,7 @@ What is sent of a change, and what is said of one that fails, is its owner's to 
 is under way.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from reconciler.state.program import Program
 ChangeT = TypeVar("ChangeT")
 IN_ONE_AT_ONCE = 200
 """Changes in one message where several share a transaction, in which there is no safe point."""
+LOOK_TIMEOUT_S = 1.0
+"""How long a look at what is done of a message may take: a script may lock what is looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +34,16 @@ class Work(Generic[ChangeT]):
 
     `pieces` are what stands in its transaction (`apart`: each statement of its scripts in a message of its
     own; `quiet`: with nothing around them); `is_quiet` says that they surely leave the session as it is.
-    `told` hears of a change that is written and not committed yet, which costs a round trip.
+    `told` hears of a change that is written and not committed yet, which costs a round trip. `change_id` is
+    what a change is recorded by; where it is `gone` once it is done, it is no longer recorded then.
     """
 
     program: Callable[[ChangeT], Program]
     pieces: Callable[[ChangeT, bool, bool], Iterator[Piece]]
     explain: Callable[[ChangeT, ScriptFault | psycopg.Error], Awaitable[ReconcilerError]]
     done: Callable[[ChangeT], Awaitable[None]]
+    change_id: Callable[[ChangeT], str]
+    gone: bool = False
     is_quiet: Callable[[ChangeT], bool] = lambda _change: False
     told: Callable[[ChangeT], None] | None = None
 
@@ -58,6 +64,9 @@ class Row(Generic[ChangeT]):
         self._work = work
         self._pace = Pace(alone=work.told is not None)
         self._position = 0
+        self._telling = asyncio.Lock()
+        self._under_way: tuple[int, Sequence[ChangeT]] = (0, ())
+        """What is in the message that is under way, a transaction each, and the place of the first of it."""
         self._watched = True
         """Whether event triggers may be there; they may read what was sent, so that each statement is."""
 
@@ -82,6 +91,23 @@ class Row(Generic[ChangeT]):
             self._watched = exchange.value != b"f"
             self._pace.took(time.monotonic() - began)
         return None
+
+    async def look(self) -> None:
+        """Tell what is done of the message under way; asked beside `some`, where that takes its time.
+
+        The answer comes when all of a message is done, but what is committed is to be seen before.
+        """
+        start, group = self._under_way
+        if len(group) < 2:  # of one alone nothing is done before the answer comes
+            return
+        gone, change_id = self._work.gone, self._work.change_id
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                recorded = await self._session.recorded([change_id(change) for change in group])
+        except (TimeoutError, psycopg.Error):
+            return
+        done = takewhile(lambda change: (change_id(change) in recorded) is not gone, group)
+        await self._reached(start + sum(1 for _ in done))
 
     def _chapters(self, group: Sequence[ChangeT]) -> Iterator[Chapter]:
         """A transaction of each; one that surely leaves the session as it is needs nothing around it."""
@@ -129,7 +155,7 @@ class Row(Generic[ChangeT]):
         except BaseException:
             await roll_back(self._session)
             raise
-        await self._advance(len(changes))
+        await self._reached(self._position + len(changes))
 
     def _shared(self, group: Sequence[ChangeT], start: int) -> Iterator[Chapter]:
         """Changes of one transaction, of which so many were sent before."""
@@ -147,17 +173,19 @@ class Row(Generic[ChangeT]):
         behind a change, and of a message that nobody understood: it is sent again, change by change.
         """
         lost: psycopg.Error | None = None
-        whole = False
+        whole, start = False, self._position
+        self._under_way = (start, group) if commits else (start, ())
         try:
             await exchange.run(self._session.writer)
             whole = not exchange.failed
         except psycopg.Error as error:
             lost = error
         finally:
+            self._under_way = (start, ())
             if not whole:
                 await roll_back(self._session)
             if commits:
-                await self._advance(exchange.finished)
+                await self._reached(start + exchange.finished)
         if whole:
             return True
         self._pace.failed()
@@ -165,7 +193,8 @@ class Row(Generic[ChangeT]):
             return False
         found = exchange.fault()
         if found is None and lost is not None:
-            found = group[min(exchange.finished, len(group) - 1)], lost
+            finished = max(exchange.finished, self._position - start)
+            found = group[min(finished, len(group) - 1)], lost
         if found is None:
             return False
         whose, cause = found
@@ -188,7 +217,9 @@ class Row(Generic[ChangeT]):
     def _pieces(self, change: ChangeT, apart: bool, *, quiet: bool = False) -> Iterator[Piece]:
         return self._work.pieces(change, apart, quiet)
 
-    async def _advance(self, count: int) -> None:
-        for _ in range(count):
-            self._position += 1
-            await self._work.done(self._changes[self._position - 1])
+    async def _reached(self, position: int) -> None:
+        """Tell those before `position` as done that were not yet, one after the other."""
+        async with self._telling:
+            while self._position < position:
+                self._position += 1
+                await self._work.done(self._changes[self._position - 1])

@@ -5,7 +5,7 @@ runs; the writer runs scripts. The fence's epoch is checked inside every transac
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -90,6 +90,12 @@ class DatabaseSession:
             f"transaction open for {age or 0:.0f} s)"
             for pid, application, role, state, age in rows
         )
+
+    async def recorded(self, change_ids: Sequence[str]) -> frozenset[str]:
+        """Which of these changes are recorded as deployed, of what is committed."""
+        async with self.holder_lock:
+            cursor = await self.holder.execute(_QUERIES["recorded_changes"], {"change_ids": list(change_ids)})
+            return frozenset([row[0] for row in await cursor.fetchall()])
 
     async def lock_capacity(self) -> int:
         """How many locks the server surely has room for; asked once."""

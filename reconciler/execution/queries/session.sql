@@ -104,6 +104,12 @@ INNER JOIN pg_catalog.pg_stat_activity AS activity ON blocking.pid OPERATOR(pg_c
 ORDER BY activity.xact_start NULLS LAST
 LIMIT 5;
 
+-- name: recorded_changes :many
+-- Which of these changes are recorded as deployed.
+SELECT c.change_id
+FROM reconciler.changes AS c
+WHERE c.change_id OPERATOR(pg_catalog.=) ANY(%(change_ids)s::pg_catalog.text []);
+
 -- name: lock_capacity :one
 -- How many locks the server's shared table surely holds.
 SELECT
