@@ -66,8 +66,7 @@ class _Row:
         """The step at hand is done, and the next one begins."""
         step = self._steps[self._position]
         self._resources.interference.at(f"after {step.id}")
-        if isinstance(step, RevertChange):
-            self._resources.tell(step, (self._resources.reverts[step.change_id].script, Purpose.REVERT))
+        self._tell(step)
         await self._journal.finished(step, time.monotonic() - self._began)
         self._position += 1
         if self._position < len(self._steps):
@@ -77,7 +76,13 @@ class _Row:
         """The step at hand failed, if there is one."""
         if self._position < len(self._steps):
             step = self._steps[self._position]
+            self._tell(step, error)
             await self._journal.failed(step, time.monotonic() - self._began, error)
+
+    def _tell(self, step: AnyTaskStep, error: Exception | None = None) -> None:
+        if isinstance(step, RevertChange):
+            script = self._resources.reverts[step.change_id].script
+            self._resources.tell(step, (script, Purpose.REVERT), error=error)
 
     async def safe_point(self) -> None:
         """Nothing is under way."""

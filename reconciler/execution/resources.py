@@ -11,7 +11,7 @@ from reconciler.changes.script import Script
 from reconciler.diff.model import ToRevert
 from reconciler.errors import StateMoved
 from reconciler.execution.interference import Interference
-from reconciler.execution.said import said_by
+from reconciler.execution.said import said_before, said_by
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.plan.steps import AnyStep
 from reconciler.postgres.connection import Connection, Dsn
@@ -64,10 +64,17 @@ class Resources:
     sessions: dict[str, DatabaseSession] = field(default_factory=dict)
     opening: dict[str, asyncio.Lock] = field(default_factory=dict)
 
-    def tell(self, step: AnyStep, *scripts: tuple[Script | None, Purpose]) -> None:
-        """Tell what the scripts of a step said, if they said anything."""
-        text = said_by(scripts) if self.say is not None else ""
-        if text and self.say is not None:
+    def tell(
+        self,
+        step: AnyStep,
+        *scripts: tuple[Script | None, Purpose],
+        error: Exception | None = None,
+    ) -> None:
+        """Tell what the scripts of a step said, until `error` where they failed, if they said anything."""
+        if self.say is None:
+            return
+        text = said_by(scripts) if error is None else said_before(scripts, error)
+        if text:
             self.say(step, text)
 
     async def session(self, database: str) -> DatabaseSession:

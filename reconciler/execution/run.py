@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused, StepFailed
+from reconciler.changes.script import Script
+from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused
 from reconciler.execution import after_revert, changes, gate, module_tasks, provision
 from reconciler.execution.lanes import edges, lanes
 from reconciler.execution.module_tasks import Stopped
 from reconciler.execution.resources import Resources
 from reconciler.execution.roles import NewRole, create_role
+from reconciler.execution.scripts import fault_of
 from reconciler.plan.model import DeploymentPlan, PlanStage
 from reconciler.plan.steps import (
     AdoptDatabase,
@@ -303,7 +305,7 @@ async def _deploy(steps: Sequence[AnyStep], resources: Resources, journal: Journ
     async def done(change: DesiredChange) -> None:
         nonlocal position, began
         resources.interference.at(f"after {queue[position].id}")
-        resources.tell(queue[position], (change.deploy, Purpose.DEPLOY), (change.verify, Purpose.VERIFY))
+        resources.tell(queue[position], *_scripts(change))
         await journal.finished(queue[position], time.monotonic() - began)
         position, began = position + 1, time.monotonic()
         if position < len(queue):
@@ -327,20 +329,24 @@ async def _deploy(steps: Sequence[AnyStep], resources: Resources, journal: Journ
         await changes.deploy(session, module, wanted, resources.actor, progress)
     except Exception as error:
         if position < len(queue) and not isinstance(error, Stopped):
-            broken = _broken(queue[position:], wanted[position:], error)
+            broken, change = _broken(queue[position:], wanted[position:], error)
+            resources.tell(broken, *_scripts(change), error=error)
             await journal.failed(broken, time.monotonic() - began, error)
         raise
 
 
 def _broken(
     steps: Sequence[DeployChange], changes: Sequence[DesiredChange], error: Exception
-) -> DeployChange:
+) -> tuple[DeployChange, DesiredChange]:
     """The step that failed: in one transaction not always the first of those that are not done."""
-    place = error.file if isinstance(error, StepFailed) else None
-    for step, change in zip(steps, changes, strict=True):
-        if place is not None and place in (step.script, change.verify.path if change.verify else None):
-            return step
-    return steps[0]
+    fault = fault_of(error)
+    pairs = zip(steps, changes, strict=True)
+    found = (pair for pair in pairs if fault is not None and pair[1] is fault.change)
+    return next(found, (steps[0], changes[0]))
+
+
+def _scripts(change: DesiredChange) -> tuple[tuple[Script | None, Purpose], ...]:
+    return (change.deploy, Purpose.DEPLOY), (change.verify, Purpose.VERIFY)
 
 
 def _module(step: DeployChange | RecordChange | RecordTag, resources: Resources) -> DesiredModule:

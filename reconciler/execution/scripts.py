@@ -26,6 +26,7 @@ _WATCH_AFTER_S = 0.3
 """How long a change may run before we look who blocks it; most are done long before."""
 _LISTEN_EVERY_S = 0.25
 """How often somebody who asks to stop is heard between two tries."""
+_CAUSES_MAX = 8
 READ_ONLY = "25006"
 """In a verify script the sign that it writes; elsewhere that of a standby, and so worth another try."""
 _MAKES_READ_ONLY = frozenset({"TRANSACTION", "transaction_read_only"})
@@ -39,7 +40,7 @@ HINTS = {"2D000": _OWN_TRANSACTIONS, "25001": _OWN_TRANSACTIONS}
 
 
 class ScriptFault(Exception):
-    """A statement of a script failed: which one of which program; never leaves this module."""
+    """A statement of a script failed: which one of which program; only ever the cause of what is raised."""
 
     def __init__(
         self, change: Any, program: Program, statement: int, error: psycopg.Error, position: int | None = None
@@ -51,6 +52,15 @@ class ScriptFault(Exception):
         self.error = error
         self.position = position
         """Where in the statement, from 1; None where the error itself says so."""
+
+
+def fault_of(error: BaseException | None) -> ScriptFault | None:
+    """The statement of a script that an error is of, where it is of one."""
+    for _ in range(_CAUSES_MAX):
+        if error is None or isinstance(error, ScriptFault):
+            return error
+        error = error.__cause__
+    return None
 
 
 def record_of(change: DesiredChange) -> ChangeRecord:
