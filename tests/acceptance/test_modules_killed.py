@@ -186,7 +186,7 @@ def soon(condition: Callable[[], bool], command: Command) -> None:
         time.sleep(0.003)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_killed_at_twenty_moments_up_and_four_down(shop: Shop) -> None:
     """After every kill what is recorded is what is there; asked again, it reaches the end, each once."""
     shop.server.create_database(shop.database)

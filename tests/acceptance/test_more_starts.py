@@ -32,6 +32,6 @@ def test_stopped_while_it_waits_for_the_control_database(world: World) -> None:
         until(lambda: "control.awaited" in daemon.tail(), "the daemon to say what it waits for")
         assert f"connecting to {away}: connection refused" in daemon.tail()
         daemon.process.send_signal(signal.SIGTERM)
-        assert daemon.process.wait(timeout=15) == 0, daemon.tail()
+        assert daemon.process.wait(timeout=60) == 0, daemon.tail()
         daemon.process = None
     assert "daemon.stopped" in daemon.tail()

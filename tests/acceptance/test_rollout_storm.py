@@ -140,7 +140,7 @@ FATAL = (
 )
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_an_operation_that_kills_its_daemons(fleet: Fleet) -> None:
     """It fails with its step named once daemons died of it often enough; the others go on meanwhile."""
     members = [fleet.member(limits={**LIMITS, "crashes": 3}) for _ in range(2)]

@@ -153,7 +153,7 @@ def new_rollout(
     )
 
 
-async def until(condition: Callable[[], Awaitable[bool]], *, deadline_s: float = 10.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], *, deadline_s: float = 60.0) -> None:
     """Poll a condition until it holds."""
     deadline = time.monotonic() + deadline_s
     while not await condition():

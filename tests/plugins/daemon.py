@@ -17,7 +17,7 @@ import pytest
 from tests.plugins.git import git, git_environment
 from tests.plugins.postgres import Server, free_port
 
-DEADLINE_S = 45.0
+DEADLINE_S = 120.0
 
 SPEC = """\
 apiVersion: reconciler/v1

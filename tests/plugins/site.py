@@ -181,7 +181,7 @@ class Site:
             self.server.drop_database(name)
 
 
-async def holds(condition: Callable[[], Awaitable[Any]], what: str, *, deadline_s: float = 30.0) -> Any:
+async def holds(condition: Callable[[], Awaitable[Any]], what: str, *, deadline_s: float = 90.0) -> Any:
     """Wait until a condition holds."""
     deadline = time.monotonic() + deadline_s
     while not (found := await condition()):

@@ -13,7 +13,7 @@ from tests.plugins.modules import tables
 from tests.plugins.postgres import PASSWORD, Server
 from tests.plugins.taken_over import TakenOver
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 ADOPT = ("module", "adopt", "production", "--from", "pgpm", "--yes")
 

@@ -11,7 +11,7 @@ from reconciler.postgres.connection import Dsn
 from tests.plugins.postgres import PASSWORD, Server
 from tests.plugins.taken_over import TakenOver
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 ADOPT = ("module", "adopt", "production", "shop-schema", "--from", "sqitch")
 RECORDED = "select change_id, script_hash, deployed_at from reconciler.changes order by position"

@@ -10,7 +10,7 @@ import pytest
 from tests.plugins.git import git_environment
 from tests.system.conftest import PASSWORD, TOKEN, Machine, until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 STATE = "/var/lib/private/reconciler"
 CREDENTIAL_OF_CONTROL = "/run/credentials/reconciler.service/shop-dsn"

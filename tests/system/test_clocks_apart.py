@@ -10,7 +10,7 @@ import pytest
 from tests.plugins.daemon import until
 from tests.plugins.fleet import Fleet, Member, gate, open_gate
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 LIBRARY = "/usr/$LIB/faketime/libfaketime.so.1"
 """The dynamic linker fills in the folder of the machine's kind."""

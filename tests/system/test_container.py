@@ -20,7 +20,7 @@ from tests.plugins.package import ROOT
 from tests.system.conftest import ASK, until
 from tests.system.engine import IMAGE, Engine, engine_folder, network_namespace
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 UID = 10001
 SIZE_MAX = 450 * 1000 * 1000
@@ -182,7 +182,7 @@ class Site:
         until(
             lambda: self.docker("exec", "reconciler", "python3", "-c", ZOMBIES).stdout == "0\n",
             lambda: f"zombies to go\n{self.docker('top', 'reconciler').stdout}",
-            deadline_s=20.0,
+            deadline_s=90.0,
         )
 
     def sql(self, statement: str, *, database: str = "shop", check: bool = True) -> list[str]:

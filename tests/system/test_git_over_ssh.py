@@ -56,7 +56,7 @@ class SshServer:
                 stdout=log,
                 stderr=log,
             )
-        until(lambda: "listening on" in self.log.read_text(), self.log.read_text, deadline_s=20.0)
+        until(lambda: "listening on" in self.log.read_text(), self.log.read_text, deadline_s=90.0)
 
     def trust(self, host_key: str) -> None:
         self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {host_key}\n")
@@ -66,7 +66,7 @@ class SshServer:
 
     def close(self) -> None:
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -152,13 +152,13 @@ def agent(ssh_server: SshServer, tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "agent"
     running = subprocess.Popen(["ssh-agent", "-D", "-a", str(place)], stdout=subprocess.DEVNULL)
     try:
-        until(place.exists, lambda: "the agent", deadline_s=20.0)
+        until(place.exists, lambda: "the agent", deadline_s=90.0)
         environ = {**os.environ, "SSH_AUTH_SOCK": str(place)}
         subprocess.run(["ssh-add", "-q", str(ssh_server.key)], check=True, timeout=20, env=environ)
         yield place
     finally:
         running.terminate()
-        running.wait(timeout=20)
+        running.wait(timeout=60)
 
 
 async def test_an_agent_is_not_asked(
@@ -226,7 +226,7 @@ async def test_a_server_that_goes_silent_is_ended_at_the_deadline(
     until(
         lambda: not _of(str(tmp_path / "state")),
         lambda: f"an end of {_of(str(tmp_path / 'state'))}",
-        deadline_s=10.0,
+        deadline_s=60.0,
     )
 
 

@@ -12,7 +12,7 @@ from tests.plugins.daemon import World, until
 from tests.plugins.pgbouncer import Bouncer, bouncer
 from tests.plugins.postgres import OwnServer
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 Start = Callable[..., Bouncer]
 TAKES_OPTIONS = "extra_float_digits,options"

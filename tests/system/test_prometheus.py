@@ -16,7 +16,7 @@ from tests.plugins.package import ROOT
 from tests.plugins.postgres import free_port
 from tests.system.conftest import until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 EXAMPLES = ROOT / "examples" / "prometheus"
 FIRING_S = 60.0
@@ -70,10 +70,10 @@ class Prometheus:
     def close(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=60)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from reconciler.changes.plan_writer import NewChange, Planned
 from reconciler.errors import Conflict
 from tests.unit.changes.test_plan_classification import ROWS
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 ANN = "Ann Example <ann@example.com>"
 

@@ -160,7 +160,7 @@ async def test_retry_releases_holds_of_a_failed_rollout_and_wakes(control: Contr
     request = await ask(control, rollout, "retry")
     assert request.state == "completed"
     assert await intents.held(control.connection, "production", A) == {}
-    async for notification in listener.notifies(timeout=5, stop_after=1):
+    async for notification in listener.notifies(timeout=60, stop_after=1):
         assert notification.payload == "environment:production"
         break
     else:

@@ -174,7 +174,7 @@ async def test_workers_are_told(control: Control) -> None:
     listener = await control.connect()
     await listener.execute("LISTEN reconciler_operations")
     await control.record("eu")
-    async for notification in listener.notifies(timeout=5, stop_after=1):
+    async for notification in listener.notifies(timeout=60, stop_after=1):
         assert notification.payload == "production"
         break
     else:

@@ -45,7 +45,7 @@ def owner() -> FenceOwner:
 
 @pytest.fixture
 async def fence(installed: Connection, owner: FenceOwner) -> Fence:
-    return await Fence.acquire(installed, owner, deadline_s=5)
+    return await Fence.acquire(installed, owner, deadline_s=60)
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ async def test_killed_between_first_and_last_write(
     """A writer that dies before it settles leaves the base line moving, for whoever takes over."""
     await asyncio.to_thread(write_and_die, postgres_server.text(fresh_database))
 
-    fence = await Fence.acquire(installed, owner, deadline_s=10)
+    fence = await Fence.acquire(installed, owner, deadline_s=60)
 
     base_line = (await read_tracked(installed)).base_line
     assert base_line is not None

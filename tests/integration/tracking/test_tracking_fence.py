@@ -107,7 +107,7 @@ def backends(superuser: psycopg.Connection, *pids: int) -> int:
     return row[0]
 
 
-async def until(condition: Callable[[], bool], deadline_s: float = 10) -> None:
+async def until(condition: Callable[[], bool], deadline_s: float = 60) -> None:
     deadline = asyncio.get_running_loop().time() + deadline_s
     while not condition():
         assert asyncio.get_running_loop().time() < deadline
@@ -136,7 +136,7 @@ async def test_it_is_free_once_released(
     with pytest.raises(LeaseLost):
         await fence.check(connection)
 
-    following = await Fence.acquire(second, stranger, deadline_s=0.3)
+    following = await Fence.acquire(second, stranger, deadline_s=30)
 
     assert following.epoch > fence.epoch
     with pytest.raises(LeaseLost):
@@ -164,7 +164,7 @@ async def test_waiting_ends_when_the_holder_lets_go(
     fence: Fence, second: Connection, stranger: FenceOwner
 ) -> None:
     """Who waits for the fence gets it when it is released before the deadline."""
-    waiting = asyncio.create_task(Fence.acquire(second, stranger, deadline_s=10))
+    waiting = asyncio.create_task(Fence.acquire(second, stranger, deadline_s=60))
     await asyncio.sleep(0)
     await fence.release()
     assert (await waiting).epoch == fence.epoch + 1
@@ -179,7 +179,7 @@ async def test_takeover_after_kill_9(
     daemon.process.kill()
     daemon.process.wait()
 
-    following = await Fence.acquire(second, stranger, deadline_s=10)
+    following = await Fence.acquire(second, stranger, deadline_s=60)
 
     assert following.epoch == daemon.epoch + 1
     assert backends(superuser, daemon.holder, daemon.writer) == 0
@@ -194,7 +194,7 @@ async def test_a_frozen_predecessor_cannot_write(
     daemon = start_daemon(owner, doing)
     os.kill(daemon.process.pid, signal.SIGSTOP)
     try:
-        following = await Fence.acquire(second, owner, deadline_s=10)
+        following = await Fence.acquire(second, owner, deadline_s=60)
         assert backends(superuser, daemon.holder, daemon.writer) == 0
     finally:
         os.kill(daemon.process.pid, signal.SIGCONT)
@@ -226,7 +226,7 @@ async def test_a_writer_that_outlives_its_holder_is_ended(
     superuser.execute("SELECT pg_terminate_backend(%s)", (daemon.holder,))
     await until(lambda: backends(superuser, daemon.holder) == 0)
 
-    following = await Fence.acquire(second, stranger, deadline_s=10)
+    following = await Fence.acquire(second, stranger, deadline_s=60)
 
     assert following.epoch == daemon.epoch + 1
     assert backends(superuser, daemon.writer) == 0
@@ -256,7 +256,7 @@ async def test_only_recorded_backends_are_ended(
         (bystander, daemon.epoch),
     )
 
-    await Fence.acquire(second, owner, deadline_s=10)
+    await Fence.acquire(second, owner, deadline_s=60)
 
     assert backends(superuser, bystander) == 1
     assert backends(superuser, daemon.holder, daemon.writer) == 0
@@ -320,7 +320,7 @@ async def test_the_epoch_stands_while_a_writer_is_in_its_transaction(
         third = await open_connection()
         with pytest.raises(FenceBusy):
             await Fence.acquire(third, owner, deadline_s=0.3)
-    assert (await Fence.acquire(third, owner, deadline_s=5)).epoch == fence.epoch + 1
+    assert (await Fence.acquire(third, owner, deadline_s=60)).epoch == fence.epoch + 1
 
 
 async def test_an_epoch_is_never_given_out_twice(private_postgres, owner: FenceOwner) -> None:
@@ -329,7 +329,7 @@ async def test_an_epoch_is_never_given_out_twice(private_postgres, owner: FenceO
     private_postgres.restart()
     connection = await connect(private_postgres.dsn, role="test")
     await install(connection)
-    before = await Fence.acquire(connection, owner, deadline_s=5)
+    before = await Fence.acquire(connection, owner, deadline_s=60)
     private_postgres.restart()
     with pytest.raises(DatabaseUnavailable):
         await before.check(connection)
@@ -337,7 +337,7 @@ async def test_an_epoch_is_never_given_out_twice(private_postgres, owner: FenceO
 
     connection = await connect(private_postgres.dsn, role="test")
     try:
-        assert (await Fence.acquire(connection, owner, deadline_s=5)).epoch == before.epoch + 1
+        assert (await Fence.acquire(connection, owner, deadline_s=60)).epoch == before.epoch + 1
     finally:
         await connection.close()
 
@@ -347,7 +347,7 @@ async def test_waiting_does_not_deadlock_with_a_concurrent_index(
 ) -> None:
     """An index is built concurrently by the holder while another owner polls for the fence."""
     superuser.execute("CREATE TABLE public.big AS SELECT g AS id FROM generate_series(1, 1000) AS g")
-    waiting = asyncio.create_task(Fence.acquire(second, stranger, deadline_s=20))
+    waiting = asyncio.create_task(Fence.acquire(second, stranger, deadline_s=60))
     await asyncio.sleep(0)
     await connection.execute("CREATE INDEX CONCURRENTLY big_id ON public.big (id)")
     await fence.release()

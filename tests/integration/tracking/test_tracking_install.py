@@ -195,7 +195,7 @@ async def test_a_plain_role_installs_and_writes(make_role, options: str, superus
         assert await install(connection) == TRACKING_VERSION
         assert superuser.execute(EVERYTHING).fetchall() == before
         owner = FenceOwner(control_id="c", environment="e", deployment="d", operation="o")
-        fence = await Fence.acquire(connection, owner, deadline_s=5)
+        fence = await Fence.acquire(connection, owner, deadline_s=60)
         await begin_writes(connection, fence)
         tracked = await read_tracked(connection)
         assert tracked.base_line is not None

@@ -30,7 +30,7 @@ async def test_a_taken_database_holds_no_worker(site: Site) -> None:
     await process.look()
     await holds(lambda: _completed(process), "the first rollout")
     session = await site.connect()
-    fence = await Fence.acquire(session, OTHER, deadline_s=5)
+    fence = await Fence.acquire(session, OTHER, deadline_s=60)
     site.commit({"one": "create table one ();", "two": "create table two ();"}, site.spec())
     await process.look()
     await holds(lambda: _parked(process), "the operation to give its place back")
