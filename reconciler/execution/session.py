@@ -17,7 +17,7 @@ from reconciler.catalog.standing import Standing, base_line_after
 from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
 from reconciler.postgres.connection import Connection, Dsn, connect, translate
 from reconciler.postgres.queries import Queries
-from reconciler.snapshot.database import read_database
+from reconciler.snapshot.database import read_whole
 from reconciler.snapshot.probe import ALGORITHM
 from reconciler.tracking import base_line, install
 from reconciler.tracking.fence import Fence, FenceOwner
@@ -114,9 +114,7 @@ class DatabaseSession:
 
         But for drift that stood before and that our writes left alone: it stays drift.
         """
-        live = await read_database(self.holder, known_probe=None)
-        if live.catalog is None or live.identity is None or live.probe is None:
-            raise ReconcilerError(f"reading database '{self.database}' gave no catalog")
+        live = await read_whole(self.holder)
         objects = base_line_after(live.catalog.objects, self.standing)
         drifted = objects is not live.catalog.objects
         store = base_line.adopt_copy if self.adopts_copy else base_line.settle

@@ -1,24 +1,29 @@
 """Reads what one database and one server are, and the catalog only where its probe moved; decides nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
 from reconciler.catalog.model import Catalog, DatabaseIdentity
 from reconciler.errors import ReconcilerError
 from reconciler.snapshot.catalog import read_objects
-from reconciler.snapshot.probe import probe, probe_text
+from reconciler.snapshot.probe import parts_present, probe, probe_text
 from reconciler.snapshot.transaction import ATTEMPTS_MAX, QUERIES, Connection, read_repeatedly, reading
 from reconciler.state.live import LiveDatabase
 
 _Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
 Borrow = Callable[[], AbstractAsyncContextManager[Connection]]
 
+_Read = TypeVar("_Read", bound="LiveDatabase | WholeCatalog")
+
 LARGE_CATALOG_BYTES = 2 * 1024 * 1024
 """Size of pg_class from which a second connection pays: about ten thousand relations and indexes."""
+
+SMALL_CATALOG_BYTES = 512 * 1024
+"""Size of pg_class up to which any plan is a good one: about two thousand relations and indexes."""
 
 UNKNOWN_SYSTEM = "unknown"
 """System identifier where the role may not ask for it: a copy is then known by its database oid alone."""
@@ -39,6 +44,15 @@ class ServerFacts:
     in_recovery: bool = False
     available_extensions: frozenset[str] = field(default_factory=frozenset)
     lock_capacity: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeCatalog:
+    """Everything that is in one database, and which one that is; as of one moment."""
+
+    identity: DatabaseIdentity
+    probe: str
+    catalog: Catalog
 
 
 async def read_server(connection: Connection) -> ServerFacts:
@@ -79,13 +93,38 @@ async def read_database(
     async def once() -> LiveDatabase:
         return await _read_once(connection, known_probe, beside)
 
+    return await _unmixed(connection, once)
+
+
+async def read_whole(connection: Connection) -> WholeCatalog:
+    """Read the whole catalog of the connection's database, like `read_database`, and nothing beside it."""
+
+    async def once() -> WholeCatalog:
+        async with reading(connection):
+            identity_cursor = await connection.execute(QUERIES["database_identity"], prepare=False)
+            probe_cursor = await connection.execute(QUERIES["probe"], prepare=True)
+            row = await identity_cursor.fetchone()
+            probed = await probe_cursor.fetchone()
+            assert row is not None
+            assert probed is not None
+            oid, major, may_identify, size = row
+            catalog = await _read_catalog(connection, size, parts_present(probed[1]), beside=None)
+            system = await _system_identifier(connection) if may_identify else UNKNOWN_SYSTEM
+        identity = DatabaseIdentity(system_identifier=system, database_oid=oid, server_major=major)
+        return WholeCatalog(identity=identity, probe=probe_text(probed[0]), catalog=catalog)
+
+    return await _unmixed(connection, once)
+
+
+async def _unmixed(connection: Connection, once: Callable[[], Awaitable[_Read]]) -> _Read:
+    """Read until no DDL came between, as often as is sensible."""
     doing = f"reading database '{connection.info.dbname}'"
-    live = await read_repeatedly(once, doing)
+    found = await read_repeatedly(once, doing)
     for _ in range(ATTEMPTS_MAX - 1):
-        if live.catalog is None or await _probe_again(connection) == live.probe:
+        if found.catalog is None or await _probe_again(connection) == found.probe:
             break
-        live = await read_repeatedly(once, doing)
-    return live
+        found = await read_repeatedly(once, doing)
+    return found
 
 
 async def _probe_again(connection: Connection) -> str:
@@ -141,13 +180,14 @@ async def _read_once(connection: Connection, known_probe: str | None, beside: Bo
         facts_cursor = await connection.execute(QUERIES["database_facts"], prepare=True)
         probe_cursor = await connection.execute(QUERIES["probe"], prepare=True)
         facts = await facts_cursor.fetchone()
-        digest = await probe_cursor.fetchone()
+        probed = await probe_cursor.fetchone()
         assert facts is not None
-        assert digest is not None
-        found = probe_text(digest[0])
+        assert probed is not None
+        found = probe_text(probed[0])
         catalog = None
         if found != known_probe:
-            catalog = await _read_catalog(connection, beside if facts[6] >= LARGE_CATALOG_BYTES else None)
+            present = parts_present(probed[1])
+            catalog = await _read_catalog(connection, facts[6], present, beside=beside)
         system = await _system_identifier(connection) if facts[2] else UNKNOWN_SYSTEM
     return _live(facts, system, found, catalog)
 
@@ -164,14 +204,19 @@ def _live(facts: tuple[Any, ...], system: str, found: str, catalog: Catalog | No
     )
 
 
-async def _read_catalog(connection: Connection, beside: Borrow | None) -> Catalog:
+async def _read_catalog(
+    connection: Connection, size: int, present: frozenset[str], *, beside: Borrow | None
+) -> Catalog:
+    """Read a catalog whose pg_class has this size, in bytes."""
+    if size <= SMALL_CATALOG_BYTES:
+        await connection.execute(QUERIES["settings_for_small"], prepare=False)
     async with AsyncExitStack() as stack:
         second = None
-        if beside is not None:
+        if beside is not None and size >= LARGE_CATALOG_BYTES:
             # A server that is short of connections is read over one, a little slower.
             with suppress(ReconcilerError):
                 second = await stack.enter_async_context(beside())
-        return await read_objects(connection, beside=second)
+        return await read_objects(connection, beside=second, present=present)
 
 
 async def _system_identifier(connection: Connection) -> str:

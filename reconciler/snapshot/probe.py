@@ -3,7 +3,7 @@
 from reconciler.catalog.fingerprint import ALGORITHM
 from reconciler.snapshot.transaction import QUERIES, Connection, read_repeatedly
 
-__all__ = ["ALGORITHM", "probe", "probe_text"]
+__all__ = ["ALGORITHM", "parts_present", "probe", "probe_text"]
 
 
 async def probe(connection: Connection) -> str:
@@ -24,3 +24,8 @@ async def probe(connection: Connection) -> str:
 def probe_text(digest: str) -> str:
     """Put the algorithm's number before the server's digest: two ways of hashing never match."""
     return f"{ALGORITHM}:{digest}"
+
+
+def parts_present(listed: str | None) -> frozenset[str]:
+    """The parts of the probe that have rows: what reading in the same transaction need look for at all."""
+    return frozenset((listed or "").split(","))

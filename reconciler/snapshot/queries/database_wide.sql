@@ -19,6 +19,16 @@ SELECT
 -- Where two connections read side by side, parallel workers of theirs would only get in each other's way.
 SELECT pg_catalog.set_config('max_parallel_workers_per_gather', '0', TRUE);
 
+-- name: settings_for_small :exec
+-- To a small catalog, looking for the best plan costs more than any plan: joins stay in the order of the query.
+SELECT
+    pg_catalog.set_config('join_collapse_limit', '1', TRUE),
+    pg_catalog.set_config('from_collapse_limit', '1', TRUE),
+    pg_catalog.set_config('enable_mergejoin', 'off', TRUE),
+    pg_catalog.set_config('enable_memoize', 'off', TRUE),
+    pg_catalog.set_config('enable_material', 'off', TRUE),
+    pg_catalog.set_config('max_parallel_workers_per_gather', '0', TRUE);
+
 -- name: schemas :many
 -- Schemas that belong to the user.
 SELECT
@@ -213,7 +223,9 @@ SELECT
             ) AS u
         ), ''
     )
-    || coalesce(',"comment":' || to_json(shobj_description(d.oid, 'pg_database'))::text, '')
+    || coalesce(',"comment":' || to_json(note.description)::text, '')
     || '}' AS definition
 FROM pg_database AS d
+LEFT JOIN pg_shdescription AS note
+    ON d.oid = note.objoid AND note.classoid = 'pg_catalog.pg_database'::regclass
 WHERE d.datname = current_database();

@@ -40,6 +40,16 @@ SELECT
 FROM pg_database AS d
 WHERE d.datname = current_database();
 
+-- name: database_identity :one
+-- Which database this is, and how large its catalog; asked by who has to know no more.
+SELECT
+    d.oid::bigint AS database_oid,
+    current_setting('server_version_num')::integer / 10000 AS server_major,
+    has_function_privilege('pg_catalog.pg_control_system()', 'execute') AS may_identify,
+    pg_relation_size('pg_catalog.pg_class') AS catalog_bytes
+FROM pg_database AS d
+WHERE d.datname = current_database();
+
 -- name: system_identifier :one
 -- The number initdb gave the cluster; asked only where the role may.
 SELECT system_identifier::text AS system_identifier FROM pg_control_system();

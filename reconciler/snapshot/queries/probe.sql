@@ -1,5 +1,6 @@
 -- name: probe :one
--- One hash over what DDL leaves in the catalogs, whatever the order of rows.
+-- One hash over what DDL leaves in the catalogs, whatever the order of rows; and which parts of it have rows,
+-- so that a reading in the same transaction need not plan queries that find nothing.
 -- Rows are known by their key and xmin. Relations are known by content, so that TRUNCATE, REFRESH and VACUUM
 -- FULL, which rewrite their rows, do not count; roles by name, since renaming one touches no other row.
 -- Left out: what belongs to temporary relations, which come and go, and to our own schemas. Those are named
@@ -32,9 +33,15 @@ hidden AS MATERIALIZED (
     INNER JOIN pg_catalog.pg_constraint AS k ON d.objid = k.conrelid
 ),
 this AS MATERIALIZED (
-    SELECT oid, datdba, datacl, pg_catalog.shobj_description(oid, 'pg_database') AS note
-    FROM pg_catalog.pg_database
-    WHERE datname = pg_catalog.current_database()
+    SELECT
+        d.oid, d.datdba, d.datacl,
+        -- A function would say so too, and would be planned by itself.
+        (
+            SELECT s.description FROM pg_catalog.pg_shdescription AS s
+            WHERE s.objoid = d.oid AND s.classoid = 'pg_catalog.pg_database'::regclass
+        ) AS note
+    FROM pg_catalog.pg_database AS d
+    WHERE d.datname = pg_catalog.current_database()
 ),
 part (name, hash) AS (
     SELECT 'columns', sum(hash_record_extended(ROW(attrelid, attnum, xmin), 0))
@@ -117,7 +124,14 @@ part (name, hash) AS (
     SELECT 'comments', sum(hash_record_extended(ROW(classoid, objoid, objsubid, xmin), 0))
     FROM pg_catalog.pg_description
     WHERE
-        (objoid >= 16384 OR classoid = 'pg_catalog.pg_namespace'::regclass)
+        -- Schemas may be the server's own: by number, for only so is the index of use to find few among many.
+        (
+            objoid >= 16384
+            OR (
+                objoid = ANY(ARRAY(SELECT oid FROM pg_catalog.pg_namespace WHERE oid < 16384))
+                AND classoid = 'pg_catalog.pg_namespace'::regclass
+            )
+        )
         AND objoid NOT IN (SELECT oid FROM hidden)
     UNION ALL
     SELECT 'schemas', sum(hash_record_extended(ROW(oid, xmin), 0))
@@ -208,5 +222,10 @@ part (name, hash) AS (
 )
 SELECT
     encode(sha256(convert_to(string_agg(name || '=' || coalesce(hash::text, ''), ','), 'UTF8')), 'hex')
-        AS probe
+        AS probe,
+    string_agg(name, ',') FILTER (WHERE hash IS NOT NULL)
+    || CASE
+        WHEN EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384 AND relkind = 'c') THEN ',composites'
+        ELSE ''
+    END AS present
 FROM part;

@@ -99,7 +99,12 @@ SELECT
                                             WHEN a.attcollation <> b.typcollation
                                                 THEN a.attcollation::regcollation::text
                                         END,
-                                        'comment', col_description(a.attrelid, a.attnum)
+                                        'comment', (
+                                            SELECT remark.description FROM pg_description AS remark
+                                            WHERE
+                                                remark.objoid = a.attrelid AND remark.objsubid = a.attnum
+                                                AND remark.classoid = 'pg_catalog.pg_class'::regclass
+                                        )
                                     )
                                 ) ORDER BY a.attnum
                             )::text, '[]'

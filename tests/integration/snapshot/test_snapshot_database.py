@@ -8,9 +8,41 @@ import pytest
 
 from reconciler.errors import DatabaseUnavailable
 from reconciler.snapshot.catalog import read_catalog, read_objects
-from reconciler.snapshot.database import UNKNOWN_SYSTEM, read_database, read_server
+from reconciler.snapshot.database import UNKNOWN_SYSTEM, read_database, read_server, read_whole
 from reconciler.snapshot.probe import probe
 from reconciler.snapshot.transaction import reading
+
+ALONE = [
+    ("CREATE TYPE shop.t AS (a int); COMMENT ON COLUMN shop.t.a IS 'x'", "type shop.t"),
+    ("CREATE TYPE shop.t AS ENUM ('a')", "type shop.t"),
+    ("CREATE TYPE shop.t AS RANGE (subtype = int4)", "type shop.t"),
+    ("CREATE DOMAIN shop.t AS int", "domain shop.t"),
+    ("CREATE VIEW shop.t AS SELECT 1 AS a", "view shop.t"),
+    ("CREATE TABLE shop.t (a int)", "table shop.t"),
+    ("CREATE TABLE shop.t (a int CHECK (a > 0))", "constraint shop.t.t_a_check"),
+    ("CREATE TABLE shop.t (a int); CREATE INDEX i ON shop.t (a)", "index shop.i"),
+    ("CREATE TABLE shop.t (a int); CREATE POLICY p ON shop.t", "policy shop.t.p"),
+    ("CREATE TABLE shop.t (a int); CREATE RULE r AS ON INSERT TO shop.t DO NOTHING", "rule shop.t.r"),
+    (
+        """CREATE TABLE shop.t (a int); CREATE TRIGGER g BEFORE UPDATE ON shop.t
+        FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()""",
+        "trigger shop.t.g",
+    ),
+    ("CREATE SEQUENCE shop.t", "sequence shop.t"),
+    ("CREATE FUNCTION shop.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "function shop.f()"),
+    ("CREATE AGGREGATE shop.f(int) (SFUNC = int4pl, STYPE = int)", "aggregate shop.f(integer)"),
+    ("CREATE PUBLICATION p FOR ALL TABLES", "publication p"),
+    (
+        """CREATE FUNCTION shop.f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+        CREATE EVENT TRIGGER e ON ddl_command_end WHEN TAG IN ('CREATE CAST') EXECUTE FUNCTION shop.f()""",
+        "event trigger e",
+    ),
+    (
+        "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON ROUTINES FROM PUBLIC",
+        "default privileges postgres on routines",
+    ),
+]
+"""Statements that each make the only object of its kind, and what that is."""
 
 
 async def value(connection: Any, query: str) -> Any:
@@ -68,6 +100,42 @@ async def test_says_whether_a_database_is_empty(live: Any, ddl: str, *, empty: b
     """Empty is what holds no object of a user's; our schema and what PostgreSQL puts there do not count."""
     await live.execute(ddl)
     assert (await read_database(live, known_probe=None)).empty is empty
+
+
+async def test_a_kind_that_is_not_there_is_found_once_it_is(live: Any) -> None:
+    """Kinds that the probe has no rows of are not asked for; the first object of any kind is read at once."""
+    for ddl, identity in ALONE:
+        await live.execute("CREATE SCHEMA shop")
+        before = await read_whole(live)
+        assert identity not in before.catalog.objects
+        assert before.catalog == await read_catalog(live)
+        await live.execute(ddl)
+        after = await read_whole(live)
+        assert identity in after.catalog.objects, ddl
+        assert after.catalog == await read_catalog(live), ddl
+        await live.execute(
+            "DROP SCHEMA shop CASCADE; DROP PUBLICATION IF EXISTS p;"
+            " ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO PUBLIC"
+        )
+
+
+async def test_only_what_the_probe_found_is_asked_for(furnished: Any) -> None:
+    """A kind without a row in the probe costs no query."""
+    async with reading(furnished):
+        found = await read_objects(furnished, present=frozenset())
+        tables = await read_objects(furnished, present=frozenset({"relations"}))
+    assert {item.kind.value for item in found.objects.values()} == {"schema", "extension", "database"}
+    assert "table shop.orders" in tables.objects
+    assert not any(item.kind.value == "trigger" for item in tables.objects.values())
+
+
+async def test_the_whole_of_a_database(furnished: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is read with probe and identity, in a small catalog and in a larger one."""
+    live = await read_database(furnished, known_probe=None)
+    whole = await read_whole(furnished)
+    assert (whole.identity, whole.probe, whole.catalog) == (live.identity, live.probe, live.catalog)
+    monkeypatch.setattr("reconciler.snapshot.database.SMALL_CATALOG_BYTES", 0)
+    assert await read_whole(furnished) == whole
 
 
 async def test_identity_where_the_role_may_not_ask(live: Any) -> None:
@@ -141,12 +209,12 @@ async def test_a_picture_mixed_of_two_moments_is_taken_anew(
     other = await connect(furnished.info.dbname)
     renamed = False
 
-    async def read_late(connection: Any, *, beside: Any) -> Any:
+    async def read_late(connection: Any, **how: Any) -> Any:
         nonlocal renamed
         if not renamed:
             renamed = True
             await other.execute("ALTER TABLE shop.orders RENAME amount TO price")
-        return await read_objects(connection, beside=beside)
+        return await read_objects(connection, **how)
 
     monkeypatch.setattr("reconciler.snapshot.database.read_objects", read_late)
     live = await read_database(furnished, known_probe=None)
