@@ -99,6 +99,9 @@ def seen_through(
     last = waiting.wait(
         backend, screen, str(rollout["id"]), timeout_s=timeout_s, quiet=quiet, deployment=deployment
     )
+    if quiet:
+        # What it was last seen with may lack steps that were told before.
+        last = backend.rollout(str(rollout["id"]))
     meant = waiting.part_of(last, deployment)
     if quiet:
         screen.json(last)

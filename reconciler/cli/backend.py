@@ -97,9 +97,12 @@ class Backend(Looks, Protocol):
         ...
 
     def module_run(self, name: str, module: str | None, verb: str, asked: Json) -> Json | None:
-        """Record a rollout of one; None where there is nothing to do."""
+        """Record a rollout of one, maybe without steps; None where there is nothing to do."""
         ...
 
     def watch(self, rollout: str) -> Iterator[Json]:
-        """The rollout again and again, for as long as the caller asks; a local one is worked on meanwhile."""
+        """The rollout again and again, for as long as the caller asks; a local one is worked on meanwhile.
+
+        All steps that ended are among those it has at least once.
+        """
         ...

@@ -8,6 +8,7 @@ from typing import Any
 
 from reconciler.cli.backend import Json
 from reconciler.cli.local_looks import LocalLooks, as_object
+from reconciler.control.views import StepsSeen
 from reconciler.daemon.local import Local, open_local
 from reconciler.plan.encode import to_json as plan_to_json
 from reconciler.settings import Settings
@@ -126,8 +127,8 @@ class LocalBackend(LocalLooks[Local]):
 
     def module_run(self, name: str, module: str | None, verb: str, asked: Json) -> Json | None:
         """Record a rollout of one; None where there is nothing to do."""
-        recorded = self._run(
-            self._local.reconciler.run_module(
+        rollout = self._run(
+            self._local.reconciler.record_module(
                 name,
                 _task(module, verb, asked),
                 deployment=asked["deployment"],
@@ -136,18 +137,20 @@ class LocalBackend(LocalLooks[Local]):
                 allow_hazards=frozenset(asked["allow_hazards"]),
             )
         )
-        return as_object(recorded) if recorded is not None else None
+        if rollout is None:
+            return None
+        return as_object(self._run(self._local.reconciler.rollout(rollout, steps=False)))
 
     def watch(self, rollout: str) -> Iterator[Json]:
         """Work on the rollout, and show it meanwhile; leaving the loop early hands the work back."""
-        task = self._run(self._start(rollout))
+        task, seen = self._run(self._start(rollout)), StepsSeen()
         try:
             pause = LOOK_EVERY_S
             while True:
                 ended = self._run(self._look(task, pause))
                 began = time.monotonic()
-                yield self.rollout(rollout)
-                # The work waits meanwhile: a rollout of many steps is looked at less often.
+                yield as_object(self._run(self._local.reconciler.progress(rollout, seen)))
+                # The work waits meanwhile: a rollout that takes long to tell is looked at less often.
                 pause = max(LOOK_EVERY_S, min(LOOK_SHARE * (time.monotonic() - began), LOOK_EVERY_MOST_S))
                 if ended:
                     task.result()

@@ -42,7 +42,15 @@ class LocalLooks(Generic[What]):
         return await self._opening.__aenter__()
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return self._runner.run(coroutine)
+        found: list[T] = []
+
+        async def run() -> None:
+            found.append(await coroutine)
+
+        # Nothing is returned through the runner: behind every run it writes out its task with its result, in
+        # an error that nobody sees, and that of a rollout is long.
+        self._runner.run(run())
+        return found[0]
 
     def diff(
         self,

@@ -174,9 +174,10 @@ def _busy(screen: Screen, *, quiet: bool) -> Iterator[Any]:
         bar = progress.add_task("rollout", total=None)
 
         def show(rollout: Json) -> None:
-            steps = [step for operation in rollout["operations"] for step in operation.get("steps", ())]
-            done = sum(step["state"] in {"done", "skipped"} for step in steps)
-            state = str(rollout["state"])
-            progress.update(bar, total=len(steps) or None, completed=done, description=state)
+            total, done = (
+                sum(operation.get(key) or 0 for operation in rollout["operations"])
+                for key in ("steps_total", "steps_done")
+            )
+            progress.update(bar, total=total or None, completed=done, description=str(rollout["state"]))
 
         yield show

@@ -1,6 +1,9 @@
 """Reads rollouts for people, each answer in a fixed number of queries and with bounds; it decides nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from reconciler.control.sql import Row, at_once, key, many, one, telling
@@ -29,6 +32,36 @@ REQUESTS_MAX = 100
 HAZARDS_MAX = 5_000
 
 _INTERESTING = (OperationState.FAILED, OperationState.RUNNING, OperationState.RETRYING)
+_Steps = dict[int, tuple[StepStatus, ...]]
+_ReadSteps = Callable[[Connection, Sequence[Row], Mapping[int, Row]], Awaitable[_Steps]]
+"""Gives the steps of operations, of which it is told how far they are."""
+
+
+@dataclass(slots=True)
+class _Ended:
+    ordinals: set[int] = field(default_factory=set)
+    newest: datetime | None = None
+
+
+@dataclass(slots=True)
+class StepsSeen:
+    """The ended steps that one who follows a rollout was told of; it grows with each look."""
+
+    ended: dict[int, _Ended] = field(default_factory=dict)
+
+    def add(self, operation: int, step: StepStatus) -> None:
+        """One was told."""
+        known = self.ended.setdefault(operation, _Ended())
+        known.ordinals.add(step.ordinal)
+        if step.finished_at is not None:
+            known.newest = max(known.newest or step.finished_at, step.finished_at)
+
+    def places(self, operation: int) -> str:
+        """Where those of an operation stand in its plan, as a multirange: mostly they stand in a row."""
+        ordinals = self.ended[operation].ordinals if operation in self.ended else ()
+        starts = sorted(number for number in ordinals if number - 1 not in ordinals)
+        ends = sorted(number for number in ordinals if number + 1 not in ordinals)
+        return "{" + ",".join(f"[{start},{end}]" for start, end in zip(starts, ends, strict=True)) + "}"
 
 
 async def read_rollouts(
@@ -75,6 +108,15 @@ async def read_rollout(connection: Connection, id: str, *, steps: bool = True) -
 
     With `steps`, those of the operations too. NotFound where there is no such rollout.
     """
+    return await _one(connection, id, _steps if steps else None)
+
+
+async def read_progress(connection: Connection, id: str, seen: StepsSeen) -> RolloutStatus:  # noqa: A002 - its name in the API
+    """The same for one who follows it: of its steps those that ended and that `seen` lacks, and then has."""
+    return await _one(connection, id, partial(_ended_steps, seen))
+
+
+async def _one(connection: Connection, id: str, read_steps: _ReadSteps | None) -> RolloutStatus:  # noqa: A002 - its name in the API
     number = key(id)
     async with at_once(connection, f"reading rollout '{id}'"):
         rows = (
@@ -84,18 +126,20 @@ async def read_rollout(connection: Connection, id: str, *, steps: bool = True) -
         )
         if not rows or number is None:
             raise _no_rollout(id)
-        return await _whole(connection, rows[0], number, steps=steps)
+        return await _whole(connection, rows[0], number, read_steps)
 
 
 def _no_rollout(id_: str) -> NotFound:
     return NotFound(f"there is no rollout '{id_}'", hint="`reconciler history ENV` lists them")
 
 
-async def _whole(connection: Connection, row: Row, number: int, *, steps: bool) -> RolloutStatus:
+async def _whole(
+    connection: Connection, row: Row, number: int, read_steps: _ReadSteps | None
+) -> RolloutStatus:
     found = await many(connection, "read_operations", ids=[number], most=OPERATIONS_MAX)
     ids = [one["id"] for one in found]
     progress = {item["operation"]: item for item in await many(connection, "count_steps", ids=ids)}
-    own = await _steps(connection, found, progress) if steps else {}
+    own = await read_steps(connection, found, progress) if read_steps is not None else {}
     operations = tuple(
         _operation(item, progress.get(item["id"]), own.get(item["id"], ()))
         for item in found
@@ -139,9 +183,7 @@ async def _counts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[
     return counts
 
 
-async def _steps(
-    connection: Connection, operations: Sequence[Row], progress: Mapping[int, Row]
-) -> dict[int, tuple[StepStatus, ...]]:
+async def _steps(connection: Connection, operations: Sequence[Row], progress: Mapping[int, Row]) -> _Steps:
     """The steps of as many operations as the bound allows, with the hazards that are agreed to."""
     ids = _fitting(operations, {number: row["total"] for number, row in progress.items()})
     hazards: dict[tuple[int, str], tuple[dict[str, str], ...]] = {
@@ -152,6 +194,27 @@ async def _steps(
     for row in await many(connection, "read_steps", ids=ids):
         number = row.pop("operation")
         step = StepStatus(**row, hazards=hazards.get((number, row["id"]), ()))
+        found.setdefault(number, []).append(step)
+    return {number: tuple(steps) for number, steps in found.items()}
+
+
+async def _ended_steps(
+    seen: StepsSeen, connection: Connection, operations: Sequence[Row], progress: Mapping[int, Row]
+) -> _Steps:
+    """The steps that ended since the last look, of as many operations as the bound allows."""
+    ids = _fitting(operations, {number: row["total"] for number, row in progress.items()})
+    rows = await many(
+        connection,
+        "read_ended_steps",
+        ids=ids,
+        seen=[seen.places(number) for number in ids],
+        newest=[seen.ended[number].newest if number in seen.ended else None for number in ids],
+    )
+    found: dict[int, list[StepStatus]] = {}
+    for row in rows:
+        number = row.pop("operation")
+        step = StepStatus(**row)
+        seen.add(number, step)
         found.setdefault(number, []).append(step)
     return {number: tuple(steps) for number, steps in found.items()}
 

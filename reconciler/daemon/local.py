@@ -60,7 +60,7 @@ class Local:
         worker = build_worker(self.settings, self.parts, self.control, name, self.hooks, passes=False)
         while True:
             await worker.run(only_rollout=rollout)
-            status = await self.reconciler.rollout(rollout)
+            status = await self.reconciler.rollout(rollout, steps=False)
             # What another worker has under way, or is to end first, is waited for like our own.
             if not any(one.state in MOVES_BY_ITSELF for one in status.operations):
                 return status
@@ -84,7 +84,7 @@ class Local:
             number = left.pop()
             if number not in seen:
                 seen.add(number)
-                found = await self.reconciler.rollout(number)
+                found = await self.reconciler.rollout(number, steps=False)
                 if found.finished_at is None:
                     open_.append(number)
                     left += found.replaces

@@ -1,7 +1,8 @@
 """Plans to JSON values and back, without loss: what the API answers and what an operation records."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from functools import cache
 from typing import Any
 
 from reconciler.diff.model import Action, Divergence, DivergencePolicy, DivergenceSort, Drift, PendingChange
@@ -47,11 +48,10 @@ _STEP_CLASSES: Mapping[StepKind, type[Step]] = {
 
 def step_to_json(step: AnyStep) -> dict[str, Any]:
     """One step as a JSON value."""
-    return {
-        **asdict(step),
-        "kind": step.kind.value,
-        "hazards": [{"code": hazard.code.value, "message": hazard.message} for hazard in step.hazards],
-    }
+    value = _fields(step)
+    value["kind"] = step.kind.value
+    value["hazards"] = [{"code": hazard.code.value, "message": hazard.message} for hazard in step.hazards]
+    return value
 
 
 def step_from_json(value: Mapping[str, Any]) -> AnyStep:
@@ -154,4 +154,19 @@ def to_json(plan: Plan) -> dict[str, Any]:
 
 
 def _plain(row: PendingChange | Drift | Divergence) -> dict[str, str]:
-    return {key: str(getattr(value, "value", value)) for key, value in asdict(row).items()}
+    return {name: _word(value) for name, value in _fields(row).items()}
+
+
+def _word(value: Any) -> str:
+    return value if type(value) is str else str(getattr(value, "value", value))
+
+
+def _fields(value: object) -> dict[str, Any]:
+    """The fields of a dataclass with their values, which need no copies: a plan has thousands of a kind."""
+    kind: Any = type(value)
+    return {name: getattr(value, name) for name in _names(kind)}
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

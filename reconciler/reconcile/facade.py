@@ -126,6 +126,27 @@ class Reconciler(Looking):
 
         Raises Refused where nothing may be done, with every reason.
         """
+        rollout = await self.record_module(
+            name,
+            task,
+            deployment=deployment,
+            reason=reason,
+            requested_by=requested_by,
+            allow_hazards=allow_hazards,
+        )
+        return await self.rollout(rollout) if rollout is not None else None
+
+    async def record_module(
+        self,
+        name: str,
+        task: ModuleTask,
+        *,
+        deployment: str | None,
+        reason: str,
+        requested_by: str,
+        allow_hazards: frozenset[str],
+    ) -> str | None:
+        """The same, for who does not want to see all of its steps before they begin; gives its id."""
         made = await self._tasks.plan(name, task, deployment=deployment, allow_hazards=allow_hazards)
         async with self._recorder.connection() as connection:
             known = await environments.read_environments(connection, [name])
@@ -134,10 +155,9 @@ class Reconciler(Looking):
         rollout = await self._tasks.record(
             made, reason=reason, requested_by=requested_by, allow_hazards=allow_hazards
         )
-        if rollout is None:
-            return None
-        self._ask_work()
-        return await self.rollout(rollout)
+        if rollout is not None:
+            self._ask_work()
+        return rollout
 
     async def rollouts(self, name: str, *, limit: int = 20) -> tuple[RolloutStatus, ...]:
         """The latest rollouts of an environment, newest first."""
@@ -145,10 +165,15 @@ class Reconciler(Looking):
         async with self._recorder.connection() as connection:
             return await views.read_rollouts(connection, name, limit=limit)
 
-    async def rollout(self, rollout: str) -> RolloutStatus:
-        """One rollout with its operations and steps."""
+    async def rollout(self, rollout: str, *, steps: bool = True) -> RolloutStatus:
+        """One rollout with its operations and their steps, which may be many."""
         async with self._recorder.connection() as connection:
-            return await views.read_rollout(connection, rollout, steps=True)
+            return await views.read_rollout(connection, rollout, steps=steps)
+
+    async def progress(self, rollout: str, seen: views.StepsSeen) -> RolloutStatus:
+        """The same for one who follows it: of its steps those that ended since it was last asked."""
+        async with self._recorder.connection() as connection:
+            return await views.read_progress(connection, rollout, seen)
 
     async def request(
         self,

@@ -64,6 +64,19 @@ FROM reconciler_control.steps
 WHERE operation = ANY(%(ids)s)
 ORDER BY operation, ordinal, id;
 
+-- name: read_ended_steps :many
+-- The steps of operations that ended, in plan order, but for those seen before; what ended once more since the
+-- newest of these is not seen yet.
+SELECT
+    s.operation, s.id, s.ordinal, s.stage, s.kind, s.component, s.identity, s.state::text AS state, s.reason,
+    s.said, s.started_at, s.finished_at
+FROM unnest(
+    %(ids)s::bigint [], %(seen)s::int4multirange [], %(newest)s::timestamptz []
+) AS k (operation, seen, newest)
+INNER JOIN reconciler_control.steps AS s ON k.operation = s.operation
+WHERE s.finished_at IS NOT NULL AND (s.finished_at > k.newest OR NOT s.ordinal <@ k.seen)
+ORDER BY s.operation, s.ordinal, s.id;
+
 -- name: read_hazards :many
 -- The hazards of plans that somebody is to agree to, or agreed to.
 SELECT o.id AS operation, s.step ->> 'id' AS step, s.step -> 'hazards' AS hazards

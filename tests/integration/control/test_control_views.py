@@ -1,5 +1,7 @@
 """What people are shown of rollouts: complete in numbers, bounded in rows, in a fixed number of queries."""
 
+from dataclasses import replace
+
 import pytest
 from psycopg.types.json import Jsonb
 
@@ -7,6 +9,7 @@ from reconciler.control import claims, views
 from reconciler.control.requests import submit
 from reconciler.control.transitions import finish_many, step_started, transition
 from reconciler.rollout.states import OperationEvent, OperationState
+from reconciler.rollout.status import StepStatus
 from reconciler.rollout.summary import RolloutPolicy
 from tests.plugins.control import Control, new_rollout
 
@@ -54,6 +57,37 @@ async def test_progress_and_what_is_waited_for(control: Control) -> None:
     (request,) = found.requests
     assert (request.verb, request.state, request.why) == ("stop", "pending", "incident")
     assert found.next == ("follow it with: reconciler events production --follow",)
+
+
+async def test_who_follows_a_rollout_is_told_of_each_step_once(control: Control) -> None:
+    """A look reads only the steps that ended since the one before, however many there are."""
+    rollout = await control.record("eu")
+    claim = await control.must_claim(await control.worker())
+    seen = views.StepsSeen()
+
+    async def look() -> list[str]:
+        (operation,) = (await views.read_progress(control.connection, rollout, seen)).operations
+        assert operation.steps_total == 2
+        return [step.id for step in operation.steps]
+
+    assert await look() == []
+    await finish_many(control.connection, claim, ["s1"])
+    assert [await look(), await look()] == [["s1"], []]
+    await finish_many(control.connection, claim, ["s2"])
+    assert [await look(), await look()] == [["s2"], []]
+    # What ends once more, in the place of what was seen, is told anew.
+    await control.rows("UPDATE reconciler_control.steps SET finished_at = clock_timestamp() WHERE id = 's1'")
+    assert await look() == ["s1"]
+
+
+def test_steps_that_were_seen_are_asked_for_as_ranges() -> None:
+    """Two thousand of them in a row are one."""
+    seen = views.StepsSeen()
+    assert seen.places(1) == "{}"
+    step = StepStatus(id="s", ordinal=0, stage="s", kind="k", component="c", identity="i", state="done")
+    for ordinal in (*range(2000), 2003, 2005, 2006):
+        seen.add(1, replace(step, ordinal=ordinal))
+    assert seen.places(1) == "{[0,1999],[2003,2003],[2005,2006]}"
 
 
 async def test_the_chain_of_what_took_the_place_of_what(control: Control) -> None:

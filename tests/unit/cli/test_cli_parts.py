@@ -1,12 +1,14 @@
 """What commands are made of: addresses, settings, printing, errors, waiting."""
 
+import contextlib
 import io
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import typer
+from typing_extensions import override
 
 from reconciler.cli import address, settings_file, waiting
 from reconciler.cli.command import guarded
@@ -266,3 +268,31 @@ def test_files_of_keys_are_meant_from_the_settings_file(tmp_path: Path) -> None:
     )
     assert source.signatures.gpg_keys == (str(tmp_path / "ada.asc"), "/etc/bob.asc")
     assert source.signatures.ssh_allowed_signers == str(tmp_path / "signers")
+
+
+class _Answer:
+    """What nobody is to write out: of a long rollout that takes longer than all else."""
+
+    written = 0
+
+    @override
+    def __repr__(self) -> str:
+        self.written += 1
+        return "answer"
+
+
+class _Looking:
+    async def module_status(self, *_names: object, **_more: object) -> Any:
+        return {"answer": _Answer()}
+
+
+def test_no_answer_is_written_out_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a coroutine gives does not pass the runner, which puts it into an error that nobody sees."""
+    from reconciler.cli import local_looks
+
+    monkeypatch.setattr(local_looks, "to_json", lambda value: value)
+    opening = contextlib.nullcontext(_Looking())
+    looks = local_looks.LocalLooks(opening, lambda opened: cast("Any", opened))
+    answer = looks.module_status("shop", deployment=None)["answer"]
+    looks.close()
+    assert answer.written == 0
