@@ -12,6 +12,7 @@ from reconciler.execution.scripts import explain, record_of, with_lock_retries
 from reconciler.execution.sending import Row, Work
 from reconciler.execution.session import DatabaseSession
 from reconciler.state.desired import DesiredChange, DesiredModule, TransactionMode
+from reconciler.state.locks import forecast
 from reconciler.state.program import Program, Purpose, compile_script
 from reconciler.state.tracked import Unfinished
 from reconciler.tracking.record import Actor, ModuleIdentity
@@ -20,8 +21,6 @@ _WAY_OUT = (
     "look at the database; then run it again with --allow-hazard REPEATS_STATEMENT, or, if all of the change"
     " is there, record it as deployed with `reconciler module deploy --log-only`"
 )
-LOCKS_PER_STATEMENT = 4
-"""Locks one statement that makes an object takes at the most: table, index, sequence, toast."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +117,11 @@ async def _forecast_locks(
     session: DatabaseSession, module: DesiredModule, changes: Sequence[DesiredChange]
 ) -> None:
     """Refuse a whole-module transaction that would not fit into the server's lock table."""
-    statements = sum(len(_program(change).statements) for change in changes)
+    locks = sum(forecast(_program(change).statements) for change in changes)
     capacity = await session.lock_capacity()
-    if statements * LOCKS_PER_STATEMENT > capacity:
+    if locks > capacity:
         raise Refused(
-            f"deploying module '{module.project}' in one transaction may take "
-            f"{statements * LOCKS_PER_STATEMENT} locks, and the server at {session.server} "
-            f"surely has room for {capacity}",
+            f"deploying module '{module.project}' in one transaction may take {locks} locks, and the server "
+            f"at {session.server} surely has room for {capacity}",
             hint="use transaction: change, or raise max_locks_per_transaction",
         )

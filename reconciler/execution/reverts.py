@@ -14,7 +14,6 @@ import psycopg
 from reconciler.diff.model import ToRevert
 from reconciler.errors import LeaseLost, ReconcilerError, Refused, StepFailed
 from reconciler.execution import outside
-from reconciler.execution.changes import LOCKS_PER_STATEMENT
 from reconciler.execution.messages import Piece, of_script
 from reconciler.execution.phrases import Phrases, is_quiet
 from reconciler.execution.scripts import (
@@ -31,6 +30,7 @@ from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.connection import is_transient, translate
 from reconciler.postgres.queries import Queries
 from reconciler.state.desired import DesiredModule
+from reconciler.state.locks import forecast
 from reconciler.state.program import Program, Purpose, compile_script
 from reconciler.state.tracked import Unfinished
 from reconciler.tracking import record
@@ -137,7 +137,7 @@ async def _in_one(session: DatabaseSession, left: Sequence[ToRevert], together: 
         return 0
     programs = [_program(change) for change in takewhile(lambda change: change.project == first, left)]
     programs = list(takewhile(lambda program: program.transactional, programs))
-    locks = LOCKS_PER_STATEMENT * sum(len(program.statements) for program in programs)
+    locks = sum(forecast(program.statements) for program in programs)
     if locks > await session.lock_capacity():
         together.discard(first)
         return 0
