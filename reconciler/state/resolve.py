@@ -25,6 +25,7 @@ from reconciler.state.gate import desired_gate
 from reconciler.state.globs import expanded
 from reconciler.state.program import Purpose, judge
 from reconciler.state.roles import desired_roles
+from reconciler.state.together import not_together
 from reconciler.state.verdicts import Verdicts
 
 
@@ -214,7 +215,8 @@ def _modules(
             continue
         found.append((part, content))
         problems += content.problems
-        problems += _not_together(part, content)
+        if TransactionMode(part.transaction) is TransactionMode.MODULE:
+            problems += not_together(part.name, content.changes)
     context = _Context(databases=databases, projects=_projects([content for _part, content in found]))
     problems += _same_project_twice(found, context)
     if problems:
@@ -244,21 +246,6 @@ def script_values(spec: EnvironmentSpec, part: ModuleSpec) -> dict[str, str]:
         "environment": spec.name,
         "deployment": place.name,
     }
-
-
-def _not_together(part: ModuleSpec, content: ModuleContent) -> list[Problem]:
-    """Find what cannot be in the one transaction of a module."""
-    if TransactionMode(part.transaction) is not TransactionMode.MODULE:
-        return []
-    return [
-        Problem(
-            file=change.deploy.path,
-            message=f"component '{part.name}' deploys in one transaction, and this script cannot run in one",
-            hint="set 'transaction: change' for the component, or move the change to a module of its own",
-        )
-        for change in content.changes
-        if not change.transactional
-    ]
 
 
 def _same_project_twice(

@@ -91,3 +91,47 @@ def test_scripts_outside_of_transactions_are_changes_but_not_in_one_transaction(
     assert not module("eu", script).changes[0].transactional
     with pytest.raises(SpecError, match="deploys in one transaction, and this script cannot run in one"):
         module("eu", script, SPEC.replace("path: m", "path: m\n      transaction: module"))
+
+
+TOGETHER = SPEC.replace("path: m", "path: m\n      transaction: module")
+
+
+@pytest.mark.parametrize(
+    ("script", "place"),
+    [
+        ("\nSET TRANSACTION ISOLATION LEVEL SERIALIZABLE;\nSELECT 1;", "m/deploy/a.sql:2"),
+        (
+            "BEGIN;\n\nset transaction read write, isolation level repeatable read;\nCOMMIT;",
+            "m/deploy/a.sql:3",
+        ),
+        ("SELECT 1;\nSET LOCAL transaction_isolation = 'serializable';", "m/deploy/a.sql:2"),
+        ("SET TRANSACTION SNAPSHOT '1-1';", "m/deploy/a.sql:1"),
+        ("\\set x 1\n\\ir ../lib.sql", "m/lib.sql:2"),
+    ],
+    ids=["level", "mode", "setting", "snapshot", "included"],
+)
+def test_no_script_sets_the_isolation_of_a_transaction_of_all(script: str, place: str) -> None:
+    """It is refused with its place before anything runs; by itself it may."""
+    files = {"lib.sql": "SELECT 1;\nSET TRANSACTION ISOLATION LEVEL SERIALIZABLE;"}
+    with pytest.raises(SpecError) as caught:
+        module("eu", script, TOGETHER, **files)
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(
+        f"{place}: component 'shop' deploys in one transaction, whose isolation level"
+    )
+    assert "transaction: change" in str(problem.hint)
+    assert module("eu", script, **files).changes[0].transactional
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED;",
+        "SET TRANSACTION READ WRITE; -- isolation",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE;",
+        "SELECT 'isolation level'",
+    ],
+)
+def test_what_leaves_the_transaction_as_it_is_may_stay(script: str) -> None:
+    """Only what the server would refuse is."""
+    assert module("eu", script, TOGETHER).changes
