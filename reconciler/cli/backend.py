@@ -88,6 +88,10 @@ class Backend(Looks, Protocol):
         """Suspend, resume or reconcile an environment; gives the environment as it is after."""
         ...
 
+    def forget(self, name: str, deployment: str, *, reason: str) -> Json:
+        """Stop telling of a deployment that left; gives the environment as it is after."""
+        ...
+
     def events(self, name: str, *, after: int | None, limit: int) -> list[Json]:
         """Events of an environment by rising id."""
         ...

@@ -81,7 +81,7 @@ def show_text(common: Common, plan: Json) -> None:
 
 
 def _rendered(plan: Json, *, markdown: bool) -> str:
-    from reconciler.plan.encode import deployment_from_json
+    from reconciler.plan.encode import deployment_from_json, left_from_json
     from reconciler.plan.model import Plan, Scope
     from reconciler.plan.render import to_markdown, to_text
 
@@ -91,6 +91,7 @@ def _rendered(plan: Json, *, markdown: bool) -> str:
         scope=Scope(plan["scope"]),
         digest=plan["digest"],
         deployments=tuple(deployment_from_json(deployment) for deployment in plan["deployments"]),
+        left=tuple(left_from_json(row) for row in plan.get("left") or ()),
     )
     return to_markdown(value) if markdown else to_text(value)
 

@@ -125,6 +125,10 @@ class HttpBackend:
         """Suspend, resume or reconcile an environment."""
         return self._post(f"{_environment(name)}/{verb}", {"reason": reason} if verb == "suspend" else {})
 
+    def forget(self, name: str, deployment: str, *, reason: str) -> Json:
+        """Stop telling of a deployment that left."""
+        return self._post(f"{_environment(name)}/forget", {"deployment": deployment, "reason": reason})
+
     def events(self, name: str, *, after: int | None, limit: int) -> list[Json]:
         """Events of an environment by rising id."""
         found: list[Json] = self._get(f"{_environment(name)}/events", after=after, limit=limit)["events"]

@@ -106,6 +106,12 @@ class LocalBackend(LocalLooks[Local]):
             self._run(reconciler.reconcile(name, requested_by=REQUESTED_BY))
         return self.environment(name)
 
+    def forget(self, name: str, deployment: str, *, reason: str) -> Json:
+        """Stop telling of a deployment that left."""
+        reconciler = self._local.reconciler
+        self._run(reconciler.forget(name, deployment, reason=reason, requested_by=REQUESTED_BY))
+        return self.environment(name)
+
     def events(self, name: str, *, after: int | None, limit: int) -> list[Json]:
         """Events of an environment by rising id."""
         reconciler = self._local.reconciler

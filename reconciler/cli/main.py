@@ -32,7 +32,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "history": ("history", "events"),
     "show": ("show",),
     "verbs": ("stop", "start", "cancel", "release", "promote", "revert", "skip-revert", "retry", "approve"),
-    "operate": ("suspend", "resume", "reconcile"),
+    "operate": ("suspend", "resume", "reconcile", "forget"),
     "control": ("control",),
     "module": ("module",),
     "schema": ("schema",),

@@ -1,4 +1,4 @@
-"""`reconciler suspend`, `resume` and `reconcile`: what operators ask of environments."""
+"""`reconciler suspend`, `resume`, `reconcile` and `forget`: what operators ask of environments."""
 
 from typing import Annotated
 
@@ -15,6 +15,7 @@ def add(app: typer.Typer) -> None:
     register(app, "suspend")(suspend)
     register(app, "resume")(resume)
     register(app, "reconcile")(reconcile)
+    register(app, "forget")(forget)
 
 
 def suspend(
@@ -34,6 +35,24 @@ def resume(common: Common, environment: Environment) -> ExitCode:
 def reconcile(common: Common, environment: Environment) -> ExitCode:
     """Ask for a pass over an environment now."""
     return _steer(common, environment, "reconcile", "is looked at now")
+
+
+def forget(
+    common: Common,
+    environment: Environment,
+    deployment: Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="A deployment that left the spec.")],
+    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
+) -> ExitCode:
+    """Stop telling of a deployment that left the spec; its databases stay as they are."""
+    from reconciler.cli.client import connect
+
+    with connect(common, needs_control=True) as backend:
+        status = backend.forget(environment, deployment, reason=reason)
+    if common.output == "json":
+        common.screen.json(status)
+    else:
+        common.screen.line(f"{environment}: {deployment} is forgotten; its databases are as they were")
+    return ExitCode.OK
 
 
 def _steer(common: Common, environment: str, verb: str, done: str, *, reason: str = "") -> ExitCode:

@@ -285,9 +285,10 @@ def _left(environment: Json) -> Iterator[str]:
     for row in left[:CAUSES_SHOWN]:
         there = ", ".join(row["databases"]) or "no database is known"
         where = f" on {row['server']}" if row["server"] else ""
-        yield printable(
-            f"left: {row['name']} ({there}{where}); it is not in the spec, and nothing is done to it"
-        )
+        had = row.get("applied_commit")
+        since = f" since {clock(row['left_at'])}" + (f", it carried {short(had)}" if had else "")
+        why = row.get("why") or "it is not in the spec, and nothing is done to it"
+        yield printable(f"left: {row['name']} ({there}{where}){since}: {why}")
     if len(left) > CAUSES_SHOWN:
         yield f"left: {count(len(left) - CAUSES_SHOWN, 'more deployment')}"
 
@@ -336,6 +337,8 @@ def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
             yield "the last good commit stays applied; the source is fetched again by itself"
         else:
             yield "fix it in the source and push; check before with: reconciler validate"
+    for row in (environment.get("left") or [])[:1]:
+        yield f"where it is gone for good: reconciler forget {name} {row['name']}"
     yield from _about_held(name, [row["name"] for row in deployments if row["held"]], rollouts)
     under_way = [each for each in rollouts if each["finished_at"] is None]
     for each in under_way:

@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 
 from reconciler.control.events import NewEvent, append_all
 from reconciler.control.facts import Facts, conditions_from_json, read_facts, refresh_conditions
+from reconciler.control.leaving import LEFT_MAX, note_leaving
 from reconciler.control.moves import lock_environment
 from reconciler.control.ownership import lock_owned
 from reconciler.control.settle import note_applied
@@ -19,13 +20,13 @@ from reconciler.postgres.connection import Connection
 from reconciler.rollout.states import OperationState
 from reconciler.rollout.status import DeploymentStatus, EnvironmentStatus, LeftStatus
 
-LEFT_MAX = 5_000
-"""Deployments that left and are shown, of all environments asked for."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentObservation:
-    """What a pass found on one deployment; `in_sync`: nothing is pending and nothing is under way."""
+    """What a pass found on one deployment; `in_sync`: nothing is pending and nothing is under way.
+
+    `as_known`: it was not looked at, and what is known of it stays.
+    """
 
     name: str
     pending: int = 0
@@ -35,6 +36,7 @@ class DeploymentObservation:
     unavailable: str | None = None
     blocked: str | None = None
     in_sync: bool = False
+    as_known: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,11 @@ async def observe(connection: Connection, observation: Observation, *, owner: st
 
 async def _write(connection: Connection, observation: Observation, before: Facts) -> None:
     name = observation.name
+    events: list[NewEvent] = []
+    rows = _rows(observation, before) if observation.deployments is not None else []
+    if observation.deployments is not None:
+        # While the row still names the commit that had them.
+        events = await note_leaving(connection, name, [row["name"] for row in rows])
     await run(
         connection,
         "write_observation",
@@ -105,35 +112,13 @@ async def _write(connection: Connection, observation: Observation, before: Facts
         error_reason=observation.error_reason if observation.error else None,
         inputs=observation.inputs,
     )
-    events = _environment_events(observation, before.row)
+    events = [*_environment_events(observation, before.row), *events]
     if observation.deployments is not None:
-        rows = _rows(observation, before)
-        events += await _left_and_returned(connection, name, [row["name"] for row in rows])
         await run(connection, "write_deployments", environment=name, deployments=Jsonb(rows))
         events += _deployment_events(observation, before)
     await append_all(connection, events)
     await note_applied(connection, name)
     await refresh_conditions(connection, name)
-
-
-async def _left_and_returned(connection: Connection, name: str, names: Sequence[str]) -> list[NewEvent]:
-    """Keep in mind what left the spec and what is left there; nothing is done to it."""
-    told: list[tuple[str, str, str]] = []
-    for row in await many(connection, "remove_deployments", environment=name, names=list(names)):
-        there = f" ({', '.join(row['databases'])})" if row["databases"] else ""
-        where = f" on {row['server']}" if row["server"] else ""
-        message = (
-            f"'{row['name']}' is not in the spec any more; its databases{there}{where} are left as they are"
-        )
-        told.append(("deployment.left", row["name"], message))
-    returned = await many(connection, "deployments_returned", environment=name, names=list(names))
-    told += [
-        ("deployment.returned", row["name"], f"'{row['name']}' is in the spec again") for row in returned
-    ]
-    return [
-        NewEvent(kind=kind, message=message, environment=name, deployment=deployment)
-        for kind, deployment, message in told
-    ]
 
 
 def _known(facts: Facts, observation: Observation) -> bool:
@@ -164,6 +149,9 @@ def _rows(observation: Observation, before: Facts) -> list[Row]:
     rows = []
     for ordinal, found in enumerate(observation.deployments or ()):
         known = before.deployments.get(found.name)
+        if found.as_known and known is not None:
+            rows.append({**known, "ordinal": ordinal})
+            continue
         carried = known["applied_commit"] if known is not None else None
         rows.append(
             {
@@ -197,6 +185,8 @@ def _deployment_events(observation: Observation, before: Facts) -> list[NewEvent
     """What is news about the deployments; what was so at the last pass is not."""
     events = []
     for found in observation.deployments or ():
+        if found.as_known:
+            continue
         known = before.deployments.get(found.name, {})
         for kind, message in _deployment_news(found, known):
             event = NewEvent(

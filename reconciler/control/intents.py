@@ -1,8 +1,10 @@
-"""What a plan has to know of the control database: holds, gates, databases to be made; it only reads."""
+"""What a plan has to know of the control database: holds, gates, intents, who left; it only reads."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
-from reconciler.control.sql import many, telling
+from reconciler.control.leaving import LEFT_MAX
+from reconciler.control.sql import many, one, telling
 from reconciler.postgres.connection import Connection
 
 
@@ -46,3 +48,36 @@ async def _intents(
     for row in rows:
         found.setdefault(row["deployment"], set()).add(row["database"])
     return {name: frozenset(databases) for name, databases in found.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaver:
+    """A deployment that a spec does not name: it left, or it would leave with that spec (`leaves`).
+
+    `declared_commit` is the last commit known to have it; `why` says what the last pass told of it.
+    """
+
+    name: str
+    declared_commit: str | None
+    applied_commit: str | None
+    server: str | None
+    databases: tuple[str, ...]
+    why: str | None
+    leaves: bool
+
+
+async def leavers(connection: Connection, environment: str, names: Collection[str]) -> tuple[Leaver, ...]:
+    """The deployments of an environment that are not among these; one that nothing was done to is nobody."""
+    with telling(f"reading which deployments left environment '{environment}'"):
+        rows = await many(
+            connection, "read_leaving", environment=environment, names=sorted(names), limit=LEFT_MAX
+        )
+    found = [Leaver(**{**row, "databases": tuple(row["databases"])}) for row in rows]
+    return tuple(row for row in found if row.applied_commit is not None or row.databases or not row.leaves)
+
+
+async def is_left(connection: Connection, environment: str, deployment: str) -> bool:
+    """Whether a deployment left the spec, and nobody forgot it since."""
+    with telling(f"reading whether deployment '{deployment}' left environment '{environment}'"):
+        found = await one(connection, "is_left", environment=environment, deployment=deployment)
+    return found is not None

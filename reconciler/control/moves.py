@@ -11,6 +11,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from reconciler.control.events import NewEvent, append_all
+from reconciler.control.leaving import forget_pruned
 from reconciler.control.sql import IN_FLIGHT_NAMES, TERMINAL_NAMES, many, one, run
 from reconciler.errors import NotFound
 from reconciler.postgres.connection import Connection
@@ -26,7 +27,8 @@ class Moved:
 
     `whole`: its plan was of everything, and nothing of it was blocked. `hold`: why passes are to leave the
     deployment alone once it is done, where a person asked for something that they would undo. `mended`: an
-    attempt before had failed. `gated`: its plan ends with the question of a gate.
+    attempt before had failed. `gated`: its plan ends with the question of a gate. `pruned`: it takes back
+    what is deployed on a deployment that left.
     """
 
     id: int
@@ -45,6 +47,7 @@ class Moved:
     hold: str | None = None
     mended: bool = False
     gated: bool = False
+    pruned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,13 @@ async def write_down(connection: Connection, moved: Sequence[Moved]) -> None:
         await run(connection, "note_gates", ids=gated)
     await _write_holds(connection, moved)
     await _write_applied(connection, moved)
-    await append_all(connection, [_event(item) for item in moved])
+    gone = [
+        _where(item)
+        for item in moved
+        if item.pruned and item.whole and item.after is OperationState.COMPLETED
+    ]
+    told = await forget_pruned(connection, gone) if gone else []
+    await append_all(connection, [*(_event(item) for item in moved), *told])
 
 
 async def _write_holds(connection: Connection, moved: Sequence[Moved]) -> None:

@@ -93,6 +93,24 @@ def plan_all(ground: Ground, project: str) -> Reverts:
     return _with_dependents(ground, (recorded.component, project), chosen, others=False)
 
 
+def plan_place(ground: Ground) -> Reverts | None:
+    """What taking back all of a deployment that left means in one of its databases; None: nothing is there.
+
+    What another environment or deployment brought there, or nobody knows who, stays and stands in the way of
+    what it requires.
+    """
+    whose = (ground.desired.environment, ground.desired.deployment)
+    mine = [
+        module
+        for module in ground.tracked.modules.values()
+        if module.changes and (module.environment, module.deployment) == whose
+    ]
+    if not mine:
+        return None
+    chosen = {row.change_id for module in mine for row in module.changes}
+    return _with_dependents(ground, (mine[0].component, mine[0].project), chosen, others=False)
+
+
 def _component(ground: Ground, project: str) -> str:
     module = ground.module(project)
     if module is not None:

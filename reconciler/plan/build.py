@@ -9,7 +9,7 @@ from reconciler.diff.model import Action, DatabaseDiff, DatabaseNeed, Diff, Modu
 from reconciler.plan import digest
 from reconciler.plan.encode import step_to_json
 from reconciler.plan.hazards import NEEDS_CONSENT, Hazard, HazardCode
-from reconciler.plan.model import DeploymentPlan, Plan, PlanStage, Scope
+from reconciler.plan.model import DeploymentPlan, LeftDeployment, Plan, PlanStage, Scope
 from reconciler.plan.steps import (
     AdoptDatabase,
     AnyStep,
@@ -99,6 +99,8 @@ def build(
     }
     if task is not None:
         body["task"] = asdict(task)
+    if desired.prune_from is not None:
+        body["prune_from"] = desired.prune_from
     return DeploymentPlan(
         name=desired.deployment,
         base=base,
@@ -112,6 +114,7 @@ def build(
         held=held,
         task=task,
         wave=desired.wave,
+        prune_from=desired.prune_from,
     )
 
 
@@ -165,11 +168,18 @@ def unavailable(desired: DesiredState, why: str) -> DeploymentPlan:
         stages=stages,
         unavailable=why,
         wave=desired.wave,
+        prune_from=desired.prune_from,
     )
 
 
-def whole(environment: str, commit: str, scope: Scope, deployments: Sequence[DeploymentPlan]) -> Plan:
-    """Put the plans of an environment's deployments together."""
+def whole(
+    environment: str,
+    commit: str,
+    scope: Scope,
+    deployments: Sequence[DeploymentPlan],
+    left: Sequence[LeftDeployment] = (),
+) -> Plan:
+    """Put the plans of an environment's deployments together; what is told of left ones is in no digest."""
     parts = [environment, commit, scope.value, [(part.name, part.digest) for part in deployments]]
     return Plan(
         environment=environment,
@@ -177,6 +187,7 @@ def whole(environment: str, commit: str, scope: Scope, deployments: Sequence[Dep
         scope=scope,
         digest=digest.digest(parts),
         deployments=tuple(deployments),
+        left=tuple(left),
     )
 
 

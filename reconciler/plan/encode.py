@@ -7,7 +7,7 @@ from typing import Any
 
 from reconciler.diff.model import Action, Divergence, DivergencePolicy, DivergenceSort, Drift, PendingChange
 from reconciler.plan.hazards import Hazard, HazardCode
-from reconciler.plan.model import DeploymentPlan, Plan, PlanStage
+from reconciler.plan.model import DeploymentPlan, LeftDeployment, Plan, PlanStage
 from reconciler.plan.steps import (
     AdoptDatabase,
     AnyStep,
@@ -88,6 +88,7 @@ def deployment_to_json(plan: DeploymentPlan) -> dict[str, Any]:
         "task": asdict(plan.task) if plan.task is not None else None,
         **({"gate": True} if plan.gated else {}),
         **({"wave": plan.wave} if plan.wave else {}),
+        "prune_from": plan.prune_from,
         "blocked": list(plan.blocked),
         "refused": list(plan.refused),
         "diverged": [_plain(row) for row in plan.diverged],
@@ -116,6 +117,7 @@ def deployment_from_json(value: Mapping[str, Any]) -> DeploymentPlan:
         unavailable=value["unavailable"],
         task=task_from_json(value.get("task")),
         wave=value.get("wave", 0),
+        prune_from=value.get("prune_from"),
         blocked=tuple(value["blocked"]),
         refused=tuple(value["refused"]),
         diverged=tuple(
@@ -150,7 +152,13 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "in_sync": plan.in_sync,
         "digest": plan.digest,
         "deployments": [deployment_to_json(deployment) for deployment in plan.deployments],
+        "left": [{**asdict(row), "databases": list(row.databases)} for row in plan.left],
     }
+
+
+def left_from_json(value: Mapping[str, Any]) -> LeftDeployment:
+    """The deployment that left of which `to_json` made `value`."""
+    return LeftDeployment(**{**value, "databases": tuple(value["databases"])})
 
 
 def _plain(row: PendingChange | Drift | Divergence) -> dict[str, str]:

@@ -34,6 +34,8 @@ class DeploymentPlan:
     go on and why, `refused` the hazards nobody consented to, `held` why no rollout follows by itself;
     `unavailable` says why the deployment could not be read (then nothing else is known); `task` is what a
     person asked of modules in place of everything; `wave` says when its turn is, and nothing of what is done.
+    `prune_from`: the deployment left the spec, that commit is the last one with it, and what it deployed
+    there is taken back.
     """
 
     name: str
@@ -49,6 +51,7 @@ class DeploymentPlan:
     unavailable: str | None = None
     task: ModuleTask | None = None
     wave: int = 0
+    prune_from: str | None = None
 
     @property
     def told_diverged(self) -> tuple[Divergence, ...]:
@@ -72,14 +75,35 @@ class DeploymentPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftDeployment:
+    """A deployment that the environment had and the commit does not: what becomes of it, and why.
+
+    `leaves`: it would leave with this commit; else it left before. `prune`: what it deployed is taken back,
+    by the plan of that name. `declared_at` is the last commit known to have it.
+    """
+
+    name: str
+    leaves: bool
+    prune: bool
+    detail: str
+    declared_at: str | None = None
+    server: str | None = None
+    databases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What one commit will do to one environment, over the deployments asked for."""
+    """What one commit will do to one environment, over the deployments asked for.
+
+    `left` are deployments that the commit does not have; those that are taken back are among `deployments`.
+    """
 
     environment: str
     commit: str
     scope: Scope
     digest: str
     deployments: tuple[DeploymentPlan, ...]
+    left: tuple[LeftDeployment, ...] = ()
 
     @property
     def in_sync(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from reconciler.diff.model import Action, DivergencePolicy
 from reconciler.plan.encode import to_json
-from reconciler.plan.model import DeploymentPlan, Plan, Scope
+from reconciler.plan.model import DeploymentPlan, LeftDeployment, Plan, Scope
 from reconciler.plan.steps import AnyStep, DeployChange, RevertChange
 
 __all__ = ["to_json", "to_markdown", "to_text"]
@@ -26,6 +26,7 @@ def to_text(plan: Plan) -> str:
     lines = [f"environment {plan.environment} at commit {plan.commit[:12]}{_scope(plan)}: {_verdict(plan)}"]
     for deployment in plan.deployments:
         lines += ["", *_deployment_text(deployment)]
+    lines += ["", *(_left_text(row) for row in plan.left)] if plan.left else []
     return "\n".join(lines) + "\n"
 
 
@@ -38,6 +39,14 @@ def to_markdown(plan: Plan) -> str:
     ]
     for deployment in plan.deployments:
         lines += ["", *_deployment_markdown(deployment)]
+    if plan.left:
+        rows = [
+            f"| {_cell(row.name)} | {'leaves' if row.leaves else 'left'} | {_cell(_where(row))} | "
+            f"{_cell(row.detail)} |"
+            for row in plan.left
+        ]
+        table = ["| deployment | | databases | what becomes of it |", "| --- | --- | --- | --- |"]
+        lines += ["", *_folded(f"{len(rows)} deployments not in the spec", table, rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -61,6 +70,17 @@ def _verdict(plan: Plan) -> str:
     return ", ".join(parts)
 
 
+def _left_text(row: LeftDeployment) -> str:
+    word = "leaves" if row.leaves else "left"
+    mark = "-" if row.prune else " "
+    return f"{mark} {word}: {_line(row.name)} ({_line(_where(row))}): {_line(row.detail)}"
+
+
+def _where(row: LeftDeployment) -> str:
+    there = ", ".join(row.databases) or "no database is known"
+    return f"{there} on {row.server}" if row.server else there
+
+
 def _notices(deployment: DeploymentPlan) -> Iterable[tuple[str, str]]:
     if deployment.unavailable is not None:
         yield "unreadable", deployment.unavailable
@@ -78,8 +98,7 @@ def _notices(deployment: DeploymentPlan) -> Iterable[tuple[str, str]]:
 
 
 def _deployment_text(deployment: DeploymentPlan) -> list[str]:
-    wave = f" (wave {deployment.wave})" if deployment.wave else ""
-    lines = [f"deployment {deployment.name}{wave}  {deployment.digest[:19]}"]
+    lines = [f"deployment {deployment.name}{_about(deployment)}  {deployment.digest[:19]}"]
     lines += [f"  {word}: {_line(why)}" for word, why in _notices(deployment)]
     for stage in deployment.stages:
         if stage.steps:
@@ -94,6 +113,12 @@ def _deployment_text(deployment: DeploymentPlan) -> list[str]:
             for row in deployment.drift
         ]
     return lines
+
+
+def _about(deployment: DeploymentPlan) -> str:
+    if deployment.prune_from is not None:
+        return f" (left the spec; as of commit {deployment.prune_from[:12]})"
+    return f" (wave {deployment.wave})" if deployment.wave else ""
 
 
 def _no_steps(deployment: DeploymentPlan) -> str:
@@ -120,8 +145,7 @@ def _deployment_markdown(deployment: DeploymentPlan) -> list[str]:
         for stage in deployment.stages
         for step in stage.steps
     ]
-    wave = f" (wave {deployment.wave})" if deployment.wave else ""
-    lines = [f"#### {_cell(deployment.name)}{wave}", ""]
+    lines = [f"#### {_cell(deployment.name)}{_about(deployment)}", ""]
     lines += [f"> **{word}**: {_cell(why)}  " for word, why in _notices(deployment)]
     if not steps:
         told = _no_steps(deployment) if deployment.unavailable is None else "nothing is known"

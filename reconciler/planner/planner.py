@@ -17,12 +17,13 @@ import reconciler.plan.build as plan_build
 from reconciler.diff.compare import compare
 from reconciler.diff.databases import DatabaseContext, Versions
 from reconciler.diff.model import Diff
-from reconciler.errors import NotFound, Problem, ReconcilerError, SourceUnavailable, SpecError
+from reconciler.errors import NotFound, Problem, ReconcilerError, Refused, SourceUnavailable, SpecError
 from reconciler.events import Event, SnapshotRead
 from reconciler.plan.build import Consent
 from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.planner import tasks
+from reconciler.planner.left import Namesake, claiming, namesakes, sound_spec
 from reconciler.planner.reads import StateReader
 from reconciler.planner.shared import Shared
 from reconciler.planner.view import Parsing, Resolving, Restrict, SourceView
@@ -34,6 +35,7 @@ from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.values import SecretReference
 from reconciler.spec.variables import for_deployment
 from reconciler.state.desired import DesiredState
+from reconciler.state.left import left_state
 from reconciler.state.task import ModuleTask, TaskVerb, find_module, narrowed
 from reconciler.state.tracked import TrackedState
 from reconciler.state.verdicts import Verdicts
@@ -164,6 +166,10 @@ class Planner:
             self._views.move_to_end(key)
         return self._views[key]
 
+    def known_view(self, source: str, commit: str) -> SourceView | None:
+        """A commit that was read before and is still in memory."""
+        return self._views.get((source, commit))
+
     def _keep(self, key: tuple[str, str], view: SourceView) -> None:
         """Keep a view; the newest ones of every source, others while they are few and small."""
         self._views[key] = view
@@ -222,15 +228,62 @@ class Planner:
         return [narrowed(state, task) for state in chosen]
 
     async def _whole(self, view: SourceView, environment: str) -> tuple[EnvironmentSpec, list[DesiredState]]:
-        parsed = view.environments.get(environment)
-        if parsed is None:
-            raise NotFound(f"environment '{environment}' is not declared at commit {view.commit[:12]}")
-        if parsed.spec is None or parsed.problems:
-            raise SpecError(parsed.problems)
-        known = self._resolving.known(view, parsed.spec)
+        spec = sound_spec(view, environment)
+        known = self._resolving.known(view, spec)
         if known is not None:
-            return parsed.spec, known
-        return parsed.spec, await self._in_thread(self._resolving.states, view, parsed.spec)
+            return spec, known
+        return spec, await self._in_thread(self._resolving.states, view, spec)
+
+    async def left(
+        self, view: SourceView, environment: str, deployment: str, declared_at: str
+    ) -> DesiredState:
+        """What is to be of a deployment that a commit does not have, by the last commit that has it.
+
+        Raises NotFound where that commit cannot be found any more, or does not have it either.
+        """
+        before = sound_spec(await self.view(view.source, declared_at), environment)
+        return left_state(before, deployment, commit=view.commit, declared_at=declared_at)
+
+    async def check_unclaimed(self, view: SourceView, left: DesiredState) -> tuple[Namesake, ...]:
+        """Raise Refused where a deployment of the commit has a database of one that left: it is in use.
+
+        Gives those that have one of the same name on servers that are called otherwise.
+        """
+        found = await self._in_thread(namesakes, view, left, self._resolve_secret)
+        claimed = claiming(found, self.dsn(left).server)
+        if claimed is not None:
+            raise Refused(claimed.claim)
+        return found
+
+    async def check_elsewhere(
+        self, left: DesiredState, found: Sequence[Namesake], *, not_before: float | None
+    ) -> None:
+        """Raise Refused where one of these has the very database, by another name of its server.
+
+        Raises too where one of them cannot be read: nobody knows then.
+        """
+        mine = await self._identities(self.dsn(left), left, not_before)
+        slots = asyncio.Semaphore(self._limits.deployments_in_parallel)
+
+        async def check(each: Namesake) -> None:
+            assert each.dsn is not None
+            async with slots:
+                theirs = await self._identities(each.dsn, left, not_before)
+            if theirs[each.database] is not None and theirs[each.database] == mine[each.database]:
+                raise Refused(each.claim)
+
+        await asyncio.gather(*(check(each) for each in found))
+
+    async def _identities(
+        self, dsn: Dsn, desired: DesiredState, not_before: float | None
+    ) -> dict[str, tuple[str, int] | None]:
+        """Which databases those of these names on a server really are, whatever the server is called."""
+        async with asyncio.timeout(self._limits.read_timeout_s):
+            _tracked, live = await self._reader.read(dsn, desired, not_before=not_before)
+        return {
+            name: (there.identity.system_identifier, there.identity.database_oid) if there.identity else None
+            for name, there in live.databases.items()
+        }
 
     async def posted(
         self, view: SourceView, environment: str, text: bytes
@@ -340,6 +393,8 @@ class Planner:
         """Add what is taken back: what a person asked for, or what left the spec."""
         request, allowed = asked
         read = partial(self._reader.revertible, self.dsn(states[0]))
+        if states[0].prune_from is not None:
+            return await tasks.pruning(states, diff, read)
         if request.task is not None and request.task.verb is TaskVerb.REVERT:
             return await tasks.reverting(states, diff, request.task, request.only, read)
         if request.task is not None and request.task.verb is TaskVerb.ADOPT:

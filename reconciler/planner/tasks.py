@@ -174,6 +174,29 @@ async def with_left_behind(
     return replace(diff, reverts=tuple(taken), left_behind=tuple(told)) if told else diff
 
 
+async def pruning(states: tuple[DesiredState, TrackedState], diff: Diff, read: ReadStored) -> Diff:
+    """The diff of a deployment that left: all that it deployed is taken back, and the databases stay."""
+    desired, tracked = states
+    owners: list[DatabaseDiff] = []
+    taken: list[Reverts] = []
+    for owner in diff.databases:
+        name = owner.desired.database
+        recorded = tracked.databases.get(name, TrackedDatabase())
+        part = None
+        if recorded.installed and any(module.changes for module in recorded.modules.values()):
+            ground = Ground(
+                desired=desired, database=owner.desired, tracked=recorded, stored=await read(name)
+            )
+            part = reverts.plan_place(ground)
+        if part is not None and part.changes and (why_not := _why_not(owner)) is not None:
+            part = replace(part, changes=(), verify=False, blocked=(why_not,))
+        if part is not None:
+            taken.append(part)
+        need = owner.need if part is not None and part.changes else None
+        owners.append(replace(owner, need=need, roles=(), extensions=(), drift=(), diverged=(), blocked=()))
+    return Diff(databases=tuple(owners), modules=(), reverts=tuple(taken))
+
+
 _BY_HAND = "`reconciler module revert` takes it back by hand"
 
 

@@ -43,6 +43,11 @@ class Assessor:
         async with self._connections.borrow(self._control, role="control") as connection:
             yield connection
 
+    @property
+    def has_control(self) -> bool:
+        """Whether there is a control database to ask."""
+        return self._control is not None
+
     async def held(self, name: str, commit: str) -> Mapping[str, str]:
         """Deployments on which a rollout of the commit holds, with the reason."""
         if self._control is None:

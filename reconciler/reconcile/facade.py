@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from reconciler.control import deliveries, environments, requests, views
+from reconciler.control import deliveries, environments, left, requests, views
 from reconciler.control import events as control_events
 from reconciler.control.wake import wake, wake_source
 from reconciler.diff.modules import DIVERGES
@@ -12,6 +12,7 @@ from reconciler.plan.model import DeploymentPlan, Plan, Scope
 from reconciler.planner.planner import Planner, PlanRequest
 from reconciler.postgres.connection import Connections
 from reconciler.reconcile.heads import Heads, no_environment
+from reconciler.reconcile.leaving import Ground, Leaving, ready
 from reconciler.reconcile.looking import Looking
 from reconciler.reconcile.module_tasks import ModuleTasks
 from reconciler.reconcile.record import Recorder, RolloutRequest
@@ -82,12 +83,18 @@ class Reconciler(Looking):
         found = await self._recorder.assess(where.spec, where.states, {}, request=request)
         plans = [item.plan for item in found]
         _refuse(name, plans)
-        ready = [plan for plan in plans if plan.steps]
-        if not ready:
+        todo = [plan for plan in plans if plan.steps]
+        if ref is None and deployment is None:
+            ground = Ground(view=where.view, spec=where.spec, held={}, request=request)
+            left_ones = await self._taken_back(ground)
+            todo += ready(left_ones)
+            if not todo:
+                _refuse(name, left_ones.plans)
+        if not todo:
             return None
         async with self._recorder.connection() as connection:
             await environments.release_holds(
-                connection, name, [plan.name for plan in ready], actor=requested_by, reason=reason
+                connection, name, [plan.name for plan in todo], actor=requested_by, reason=reason
             )
         why = RolloutRequest(
             scope=chosen,
@@ -97,9 +104,25 @@ class Reconciler(Looking):
             by_hand=True,
             narrowed=deployment is not None,
         )
-        rollout = await self._recorder.record(where.view, where.spec, ready, why)
+        rollout = await self._recorder.record(where.view, where.spec, todo, why)
         self._ask_work()
         return await self.rollout(rollout)
+
+    async def _taken_back(self, ground: Ground) -> Leaving:
+        """What becomes of what left the spec, noted first: who carries it out is to find it noted."""
+        name = ground.spec.name
+        leavers = await self._leavers.known(name, ground.spec)
+        if any(each.leaves for each in leavers):
+            async with self._recorder.connection() as connection:
+                await left.note_left(connection, name, [place.name for place in ground.spec.deployments])
+            leavers = await self._leavers.known(name, ground.spec)
+        return await self._leavers.look(ground, leavers)
+
+    async def forget(self, name: str, deployment: str, *, reason: str, requested_by: str) -> None:
+        """Stop telling of a deployment that left the spec; its databases stay as they are."""
+        await self.environment(name)
+        async with self._recorder.connection() as connection:
+            await left.forget(connection, name, deployment, why=reason, actor=requested_by)
 
     async def preview_module(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reconciler.changes.unread import HINT
 from reconciler.control.environments import DeploymentObservation, Observation
@@ -12,6 +13,7 @@ from reconciler.plan.model import DeploymentPlan
 from reconciler.planner.view import SourceView
 from reconciler.reconcile.heads import Head
 from reconciler.rollout.states import OperationState
+from reconciler.spec.environment import EnvironmentSpec
 
 BY_ITSELF = "reconciler"
 """Who asked for a rollout that nobody asked for by hand."""
@@ -64,6 +66,14 @@ def under_way(facts: Facts | None, commit: str) -> UnderWay:
     )
 
 
+def has_left(facts: Facts | None, spec: EnvironmentSpec) -> bool:
+    """Whether any deployment that the environment had is not in its spec."""
+    if facts is None:
+        return False
+    names = {place.name for place in spec.deployments}
+    return facts.row["has_left"] or not names.issuperset(facts.deployments)
+
+
 def outdated(plans: Sequence[DeploymentPlan], waiting: Mapping[str, str]) -> list[str]:
     """Deployments whose plan waits for approval and has nothing left to do, for somebody else did it."""
     return [
@@ -87,7 +97,11 @@ def out_of_turn(
     """
     if len(set(waves.values())) < 2:
         return {}
-    stuck: dict[int, str] = {}
+    # Some that are at work were not looked at.
+    stuck = {
+        waves.get(name, 0): f"'{name}', which {_BEING_BROUGHT}"
+        for name in sorted(set(busy) - {plan.name for plan in plans}, reverse=True)
+    }
     for plan in plans:
         why = _holds_up(plan, plan.name in busy, goes_on=goes_on)
         if why is not None:
@@ -99,9 +113,12 @@ def out_of_turn(
     return {plan.name: told for plan in plans if waves.get(plan.name, 0) > first}
 
 
+_BEING_BROUGHT = "is being brought to this commit"
+
+
 def _holds_up(plan: DeploymentPlan, busy: bool, *, goes_on: bool) -> str | None:
     if busy:
-        return "is being brought to this commit"
+        return _BEING_BROUGHT
     if goes_on or plan.held is not None:
         return None
     if plan.unavailable is not None:
@@ -119,13 +136,18 @@ def intended(facts: Facts | None) -> dict[str, frozenset[str]]:
     return {name: frozenset(databases) for name, databases in found.items()}
 
 
-def outcome_of(plans: Sequence[DeploymentPlan], recorded: str | None) -> Outcome:
-    """The numbers of a pass that planned every deployment."""
+def outcome_of(
+    plans: Sequence[DeploymentPlan], recorded: str | None, known: Sequence[Mapping[str, Any]] = ()
+) -> Outcome:
+    """The numbers of a pass; `known` are the rows of the deployments that it left as they were."""
+    result = _result(plans, recorded)
+    if result is PassResult.IN_SYNC and any(row["pending"] for row in known):
+        result = PassResult.PENDING
     return Outcome(
-        result=_result(plans, recorded),
-        pending=sum(len(plan.pending) for plan in plans),
-        drift=sum(len(plan.drift) for plan in plans),
-        diverged=sum(len(plan.told_diverged) for plan in plans),
+        result=result,
+        pending=sum(len(plan.pending) for plan in plans) + sum(row["pending"] for row in known),
+        drift=sum(len(plan.drift) for plan in plans) + sum(row["drift"] for row in known),
+        diverged=sum(len(plan.told_diverged) for plan in plans) + sum(row["diverged"] for row in known),
         held=sum(1 for plan in plans if plan.held is not None),
         unavailable=tuple(
             f"{plan.name}: {plan.unavailable}" for plan in plans if plan.unavailable is not None

@@ -4,12 +4,12 @@ It is the boundary where an environment's errors end: each becomes the environme
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from reconciler.control import environments, rollouts
+from reconciler.control import environments, left, rollouts
 from reconciler.control.facts import Facts
 from reconciler.errors import Conflict, LeaseLost, ReconcilerError, TemporaryError
 from reconciler.events import CommitApplied, DriftFound, Event, PassFinished, PassResult
@@ -21,6 +21,7 @@ from reconciler.reconcile.due_verifications import Due, DueVerifications, due_of
 from reconciler.reconcile.findings import BY_ITSELF, Outcome
 from reconciler.reconcile.heads import Head
 from reconciler.reconcile.known import Known
+from reconciler.reconcile.leaving import Ground, Leavers, ready, whys
 from reconciler.reconcile.record import Recorder, RolloutRequest
 from reconciler.spec.environment import EnvironmentSpec
 
@@ -63,6 +64,7 @@ class Looks:
         self._recorder = recorder
         self._only_look = only_look
         self._verifications = verifications
+        self._leavers = Leavers(planner=planner, assessor=recorder)
         self._emit = emit
         self._ask_work = ask_work
         self._applied: dict[str, str | None] = {}
@@ -178,13 +180,14 @@ class Looks:
         under_way = findings.under_way(facts, view.commit)
         active = under_way.deployments.get(view.commit, frozenset())
         held: Mapping[str, str] = facts.row["held"] if facts is not None else {}
+        request = PlanRequest(scope=Scope(spec.policy.scope), not_before=round_.not_before)
         found = await self._recorder.assess(
             spec,
             states,
             held,
             # What waits for approval has left nothing moving.
             resuming=active - under_way.waiting.keys(),
-            request=PlanRequest(scope=Scope(spec.policy.scope), not_before=round_.not_before),
+            request=request,
             intended=findings.intended(facts),
         )
         await self._end_outdated(name, found, under_way, round_)
@@ -199,6 +202,10 @@ class Looks:
             findings.observed(plan, active, spec.policy.mode, waits.get(plan.name)) for plan in plans
         )
         await self._observe(facts, findings.planned(view, head, name, spec.policy.mode, deployments), round_)
+        if findings.has_left(facts, spec):
+            ground = Ground(view=view, spec=spec, held=held, request=request)
+            busy = recorded is not None or any(plan.pending for plan in plans)
+            recorded = await self._take_back(ground, under_way, round_, busy=busy) or recorded
         if recorded:
             self._ask_work()
         self._tell_drift(name, plans)
@@ -279,10 +286,7 @@ class Looks:
             and item.plan.held is None
             and item.plan.name not in waits
             and (asks or not item.plan.refused)
-            and (
-                item.plan.name not in active
-                or waiting.get(item.plan.name, item.plan.digest) != item.plan.digest
-            )
+            and _is_to_record(item.plan, active, waiting)
         ]
         if not ready:
             return None
@@ -299,6 +303,38 @@ class Looks:
         except Conflict:
             # Held or done since we looked; the next pass says so.
             return None
+
+    async def _take_back(
+        self, ground: Ground, under_way: findings.UnderWay, round_: Round, *, busy: bool
+    ) -> str | None:
+        """Say what becomes of deployments that left; take back what they deployed once all else is done."""
+        spec, commit = ground.spec, round_.view.commit
+        leaving = await self._leavers.look(ground, await self._leavers.known(spec.name, spec))
+        asks = spec.policy.mode == "approve"
+        todo = ready(leaving, asks=asks)
+        names = {place.name for place in spec.deployments}
+        waits: str | None = None
+        if spec.policy.mode == "observe":
+            waits = "it waits, for policy.mode is observe"
+        elif busy or not names.isdisjoint(under_way.everywhere):
+            waits = "it waits until the deployments of the spec carry the commit"
+        told = whys(leaving, waits=waits, names={plan.name for plan in todo})
+        async with self._recorder.connection() as connection:
+            await left.tell_why(connection, spec.name, told)
+        active = under_way.deployments.get(commit, frozenset())
+        todo = [plan for plan in todo if _is_to_record(plan, active, under_way.waiting)]
+        if waits is not None or not todo or self._only_look:
+            return None
+        reason = "prune of deployments that left the spec"
+        request = RolloutRequest(
+            scope=ground.request.scope, reason=reason, requested_by=BY_ITSELF, narrowed=True
+        )
+        with suppress(Conflict):
+            # Held, done or forgotten since we looked; the next pass says so.
+            return await self._recorder.record(
+                round_.view, spec, todo, request, owner=round_.owner, planned_from=round_.planned_from
+            )
+        return None
 
     def _tell_applied(self, name: str, facts: Facts | None) -> None:
         """Tell once that a commit is applied everywhere; a restart tells nothing again."""
@@ -336,3 +372,8 @@ class Looks:
                     )
                 )
             self._drift[name, plan.name] = now
+
+
+def _is_to_record(plan: DeploymentPlan, active: Collection[str], waiting: Mapping[str, str]) -> bool:
+    """Whether nothing brings it there yet, or what waits for approval is not what is to be done."""
+    return plan.name not in active or waiting.get(plan.name, plan.digest) != plan.digest

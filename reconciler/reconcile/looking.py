@@ -11,6 +11,7 @@ from reconciler.planner.planner import Planner, PlanRequest
 from reconciler.postgres.connection import Connections
 from reconciler.reconcile.assess import Assessor
 from reconciler.reconcile.heads import Heads
+from reconciler.reconcile.leaving import Ground, Leavers
 from reconciler.reconcile.module_looks import ModuleLooks
 from reconciler.state.module_requests import LogRequest, VerifyRequest
 
@@ -23,6 +24,7 @@ class Looking:
     ) -> None:
         self._heads = heads
         self._assessor = assessor
+        self._leavers = Leavers(planner=planner, assessor=assessor)
         self._looks = ModuleLooks(heads=heads, planner=planner, assessor=assessor, connections=connections)
 
     async def preview(
@@ -43,7 +45,11 @@ class Looking:
         chosen = Scope(scope) if scope is not None else Scope(where.spec.policy.scope)
         request = PlanRequest(scope=chosen, not_before=where.read_since)
         found = await self._assessor.assess(where.spec, where.states, held, request=request)
-        return plan_build.whole(name, where.view.commit, chosen, [item.plan for item in found])
+        ground = Ground(view=where.view, spec=where.spec, held=held, request=request)
+        leavers = await self._leavers.known(name, where.spec) if deployment is None else ()
+        leaving = await self._leavers.look(ground, leavers)
+        plans = [*(item.plan for item in found), *leaving.plans]
+        return plan_build.whole(name, where.view.commit, chosen, plans, leaving.rows)
 
     async def module_status(
         self, name: str, *, deployment: str | None = None, module: str | None = None

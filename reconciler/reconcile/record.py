@@ -54,7 +54,7 @@ class Recorder(Assessor):
         """
         waits = spec.policy.mode == "approve" and not request.by_hand
         initial = OperationState.WAITING_FOR_APPROVAL if waits else OperationState.PENDING
-        servers, waves = await self._servers(view, spec), spec.waves
+        servers, waves = await self._servers(view, spec, plans), _waves(spec, plans)
         new = NewRollout(
             environment=spec.name,
             source=view.source,
@@ -97,14 +97,30 @@ class Recorder(Assessor):
         )
         return rollout
 
-    async def _servers(self, view: SourceView, spec: EnvironmentSpec) -> dict[str, str]:
+    async def _servers(
+        self, view: SourceView, spec: EnvironmentSpec, plans: Sequence[DeploymentPlan]
+    ) -> dict[str, str]:
         """The server of each deployment, as its connection string names it, where that can be told."""
         _, states = await self._planner.desired(view, spec.name)
         found: dict[str, str] = {}
         for desired in states:
             with suppress(ReconcilerError):
                 found[desired.deployment] = self._planner.dsn(desired).server
+        for plan in plans:
+            if plan.prune_from is not None:
+                with suppress(ReconcilerError):
+                    left = await self._planner.left(view, spec.name, plan.name, plan.prune_from)
+                    found[plan.name] = self._planner.dsn(left).server
         return found
+
+
+def _waves(spec: EnvironmentSpec, plans: Sequence[DeploymentPlan]) -> dict[str, int]:
+    """The wave of each deployment; those that left are taken back behind all others."""
+    others = [spec.waves.get(plan.name, 0) for plan in plans if plan.prune_from is None]
+    last = max(others, default=-1) + 1
+    return {
+        plan.name: last if plan.prune_from is not None else spec.waves.get(plan.name, 0) for plan in plans
+    }
 
 
 def _policy(spec: EnvironmentSpec) -> RolloutPolicy:

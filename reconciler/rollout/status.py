@@ -54,13 +54,18 @@ class DeploymentStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftStatus:
-    """A deployment that the spec no longer names: what is left of it, where that is known."""
+    """A deployment that the spec no longer names: what is left of it, where that is known.
+
+    `declared_commit` is the last commit known to have it; `why` says why it is as it is, or what is next.
+    """
 
     name: str
     left_at: datetime
     applied_commit: str | None
     server: str | None
     databases: tuple[str, ...] = ()
+    declared_commit: str | None = None
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

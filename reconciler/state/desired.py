@@ -109,7 +109,11 @@ class DesiredGate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredState:
-    """Everything one deployment of one environment should be at one commit."""
+    """Everything one deployment of one environment should be at one commit.
+
+    `prune_from`: the deployment left the spec, and nothing of what that commit, the last one with it, made of
+    it is to stay but the databases.
+    """
 
     environment: str
     deployment: str
@@ -121,3 +125,4 @@ class DesiredState:
     skipped_stages: dict[str, str] = field(default_factory=dict)
     gate: DesiredGate | None = None
     wave: int = 0
+    prune_from: str | None = None

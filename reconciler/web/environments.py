@@ -1,4 +1,4 @@
-"""Routes of environments: status, dry run, suspend, resume, reconcile, modules."""
+"""Routes of environments: status, dry run, suspend, resume, reconcile, forget, modules."""
 
 import time
 from dataclasses import dataclass
@@ -135,6 +135,15 @@ async def _preview(request: Request, reconciler: Service, asked: _Asked) -> JSON
         served = DiffServed(environment=asked.name, duration_s=time.monotonic() - began, ok=ok, ref=asked.ref)
         request.app.state.observe(served)
     return JSONResponse(plan_to_json(plan))
+
+
+@router.post("/{env}/forget", response_model=EnvironmentStatus, openapi_extra=WITH_BODY)
+async def forget(
+    reconciler: Reconciling, who: Operator, env: Environment, body: models.ForgetBody
+) -> JSONResponse:
+    """Stop telling of a deployment that left the spec; its databases stay as they are."""
+    await reconciler.forget(env, body.deployment, reason=body.reason, requested_by=who.name)
+    return answer(await reconciler.environment(env))
 
 
 @router.post("/{env}/suspend", response_model=EnvironmentStatus, openapi_extra=WITH_BODY)

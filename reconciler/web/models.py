@@ -47,6 +47,13 @@ class VerbBody(Body):
     )
 
 
+class ForgetBody(Body):
+    """Which deployment that left is forgotten, and why."""
+
+    deployment: Annotated[str, Field(min_length=1, max_length=255, pattern=PRINTABLE)]
+    reason: Reason = ""
+
+
 class ReasonBody(Body):
     """Why something is asked for."""
 
@@ -217,6 +224,25 @@ class DeploymentDiff(Answer):
     pending: list[PendingRow]
     drift: list[DriftRow]
     plan: Stages
+    prune_from: str | None = Field(
+        None, description="it left the spec, and what it deployed is taken back: the last commit with it"
+    )
+
+
+class LeftDeployment(Answer):
+    """A deployment that the environment had and the commit does not.
+
+    `leaves`: it would leave with this commit; else it left before. `prune`: what it deployed is taken back,
+    as the plan of that name says.
+    """
+
+    name: str
+    leaves: bool
+    prune: bool
+    detail: str
+    declared_at: str | None
+    server: str | None
+    databases: list[str]
 
 
 class Diff(Answer):
@@ -228,6 +254,7 @@ class Diff(Answer):
     in_sync: bool
     digest: str
     deployments: list[DeploymentDiff]
+    left: list[LeftDeployment] = []
 
 
 class ModuleStatus(Answer):

@@ -93,6 +93,10 @@ class Service(Protocol):
         """Note what an operator asks of a rollout; `digest` names the plan that is agreed to."""
         ...
 
+    async def forget(self, name: str, deployment: str, *, reason: str, requested_by: str) -> None:
+        """Stop telling of a deployment that left the spec."""
+        ...
+
     async def suspend(self, name: str, *, reason: str, requested_by: str) -> None:
         """Stop reconciling an environment."""
         ...

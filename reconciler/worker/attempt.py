@@ -34,9 +34,12 @@ from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.plan.steps import InstallTracking, RevertChange
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
 from reconciler.planner.steps import steps_of
+from reconciler.planner.view import SourceView
 from reconciler.postgres.connection import is_transient
 from reconciler.rollout.retry import decide, wait_again
 from reconciler.rollout.states import OperationEvent, OperationState
+from reconciler.spec.environment import EnvironmentSpec
+from reconciler.state.desired import DesiredState
 from reconciler.state.task import TaskVerb
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.record import Actor
@@ -277,13 +280,7 @@ class Attempt:
         except TemporaryError as error:
             raise _CommitAway(error) from error
         asked = deployment_from_json(claim.plan)
-        spec, states = await self._tools.planner.desired(view, claim.environment, task=asked.task)
-        desired = next((state for state in states if state.deployment == claim.deployment), None)
-        if desired is None:
-            raise NotFound(
-                f"deployment '{claim.deployment}' of environment '{claim.environment}' is not declared "
-                f"at commit {claim.commit[:12]}"
-            )
+        spec, desired = await self._desired(view, asked)
         async with self._tools.control.connection() as connection:
             intended = await intents.intended_databases(connection, claim.environment, claim.deployment)
 
@@ -305,6 +302,34 @@ class Attempt:
         if assessment.plan.unavailable is not None:
             raise TemporaryError(assessment.plan.unavailable)
         return assessment
+
+    async def _desired(self, view: SourceView, asked: DeploymentPlan) -> tuple[EnvironmentSpec, DesiredState]:
+        claim, planner = self._claim, self._tools.planner
+        spec, states = await planner.desired(view, claim.environment, task=asked.task)
+        if asked.prune_from is not None:
+            return spec, await self._left(view, asked.prune_from)
+        desired = next((state for state in states if state.deployment == claim.deployment), None)
+        if desired is None:
+            raise NotFound(
+                f"deployment '{claim.deployment}' of environment '{claim.environment}' is not declared "
+                f"at commit {claim.commit[:12]}"
+            )
+        return spec, desired
+
+    async def _left(self, view: SourceView, declared_at: str) -> DesiredState:
+        """What is to be of a deployment that left; Refused where it did not, or its databases are in use."""
+        claim, planner = self._claim, self._tools.planner
+        doing = f"taking back what is deployed on '{claim.deployment}' of environment '{claim.environment}'"
+        async with self._tools.control.connection() as connection:
+            left = await intents.is_left(connection, claim.environment, claim.deployment)
+        if not left:
+            raise Refused(f"{doing}: it is not among those that left the spec any more")
+        desired = await planner.left(view, claim.environment, claim.deployment, declared_at)
+        try:
+            await planner.check_unclaimed(view, desired)
+        except Refused as refused:
+            raise Refused(f"{doing}: {refused}", hint=f"reconciler diff {claim.environment}") from refused
+        return desired
 
     async def _agree(self, assessment: Assessment) -> DeploymentPlan:
         """The plan to carry out: the recorded one if it still holds, else the one made from what is there."""

@@ -325,6 +325,14 @@ class MemoryService:
             digest=digest,
         )
 
+    async def forget(self, name: str, deployment: str, *, reason: str, requested_by: str) -> None:
+        asked = {"deployment": deployment, "reason": reason, "requested_by": requested_by}
+        await self._called("forget", name=name, **asked)
+        status = await self.environment(name)
+        if deployment not in {row.name for row in status.left}:
+            raise NotFound(f"no deployment '{deployment}' left environment '{name}'", hint="none did")
+        self.known[name] = replace(status, left=tuple(row for row in status.left if row.name != deployment))
+
     async def suspend(self, name: str, *, reason: str, requested_by: str) -> None:
         await self._called("suspend", name=name, reason=reason, requested_by=requested_by)
         status = await self.environment(name)

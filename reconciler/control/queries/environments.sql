@@ -45,6 +45,12 @@ SELECT
     e.error_reason, e.inputs, e.owner::text AS owner, e.applied_commit, e.applied_at, e.suspended_reason,
     e.suspended_at IS NOT NULL AS suspended,
     e.orphaned_at IS NOT NULL AS orphaned,
+    (
+        SELECT count(*) > 0
+        FROM (
+            SELECT 1 FROM reconciler_control.deployments_left AS l WHERE l.environment = e.name LIMIT 1
+        ) AS x
+    ) AS has_left,
     e.conditions,
     coalesce(e.last_pass_at < clock_timestamp() - interval '10 seconds', TRUE) AS pass_is_due,
     clock_timestamp() AS now,
@@ -155,60 +161,6 @@ WHERE
         excluded.ordinal, excluded.pending, excluded.drift, excluded.diverged, excluded.held,
         excluded.unavailable, excluded.blocked, excluded.applied_commit
     );
-
--- name: remove_deployments :many
--- Deployments that left the spec leave the table; those that something was done to are kept apart.
-WITH removed AS (
-    DELETE FROM reconciler_control.environment_deployments
-    WHERE environment = %(environment)s AND NOT name = ANY(%(names)s)
-    RETURNING environment, name, applied_commit
-),
-known AS (
-    SELECT
-        r.environment, r.name, r.applied_commit,
-        (
-            SELECT o.server FROM reconciler_control.operations AS o
-            WHERE o.environment = r.environment AND o.deployment = r.name
-            ORDER BY o.id DESC
-            LIMIT 1
-        ) AS server,
-        ARRAY(
-            SELECT DISTINCT substr(s.identity, length('database ') + 1)
-            FROM reconciler_control.operations AS o
-            INNER JOIN reconciler_control.steps AS s ON o.id = s.operation
-            WHERE
-                o.environment = r.environment AND o.deployment = r.name
-                AND s.kind IN ('create-database', 'adopt-database') AND s.state = 'done'
-            ORDER BY 1
-        ) AS databases
-    FROM removed AS r
-),
-forgotten AS (
-    DELETE FROM reconciler_control.gates_due AS g
-    USING removed AS r
-    WHERE g.environment = r.environment AND g.deployment = r.name
-)
-INSERT INTO reconciler_control.deployments_left AS l (environment, name, applied_commit, server, databases)
-SELECT k.environment, k.name, k.applied_commit, k.server, k.databases
-FROM known AS k
-WHERE k.applied_commit IS NOT NULL OR k.databases <> '{}'
-ON CONFLICT (environment, name) DO UPDATE
-SET applied_commit = excluded.applied_commit, server = excluded.server, databases = excluded.databases
-RETURNING l.name, l.server, l.databases;
-
--- name: deployments_returned :many
--- Deployments that the spec names again are no longer left.
-DELETE FROM reconciler_control.deployments_left
-WHERE environment = %(environment)s AND name = ANY(%(names)s)
-RETURNING name;
-
--- name: read_left :many
--- Deployments of environments that left the spec, the newest first.
-SELECT l.environment, l.name, l.left_at, l.applied_commit, l.server, l.databases
-FROM reconciler_control.deployments_left AS l
-WHERE %(names)s::text [] IS NULL OR l.environment = ANY(%(names)s)
-ORDER BY l.environment, l.left_at DESC, l.name
-LIMIT %(limit)s;
 
 -- name: touch_passes :exec
 -- Passes that found nothing new say that they were there, seldom.

@@ -54,7 +54,8 @@ RETURNING
     o.id, o.rollout, o.environment, o.deployment, r.commit, r.scope, m.before::text AS before,
     m.after::text AS after, o.reason, o.error, o.attempts, o.next_attempt_at,
     coalesce(o.plan -> 'blocked', '[]') = '[]' AND coalesce(o.plan -> 'task', 'null') = 'null' AS whole,
-    o.plan -> 'task' ->> 'hold' AS hold, m.mended, coalesce(o.plan -> 'gate', 'false') = 'true' AS gated;
+    o.plan -> 'task' ->> 'hold' AS hold, m.mended, coalesce(o.plan -> 'gate', 'false') = 'true' AS gated,
+    coalesce(o.plan ->> 'prune_from', '') <> '' AS pruned;
 
 -- name: note_gates :exec
 -- Operations that ended with a gate: passed where they completed, else to be asked again, if they began at all.

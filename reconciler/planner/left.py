@@ -1,0 +1,88 @@
+"""Deployments that left the spec: whether a commit has their databases under another name; it reads none."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from reconciler.errors import NotFound, ReconcilerError, Refused, SpecError
+from reconciler.planner.view import SourceView
+from reconciler.postgres.connection import Dsn
+from reconciler.spec.environment import EnvironmentSpec
+from reconciler.spec.values import SecretReference
+from reconciler.spec.variables import BadVariable, for_deployment, substitute, values_for
+from reconciler.state.desired import DesiredState
+
+
+def sound_spec(view: SourceView, environment: str) -> EnvironmentSpec:
+    """The spec of an environment; NotFound where the commit has none, SpecError with all that is wrong."""
+    parsed = view.environments.get(environment)
+    if parsed is None:
+        raise NotFound(f"environment '{environment}' is not declared at commit {view.commit[:12]}")
+    if parsed.spec is None or parsed.problems:
+        raise SpecError(parsed.problems)
+    return parsed.spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Namesake:
+    """A deployment of a commit that has a database of the same name as one that left.
+
+    `dsn` is None where its connection string cannot be had.
+    """
+
+    environment: str
+    deployment: str
+    database: str
+    dsn: Dsn | None
+
+    @property
+    def claim(self) -> str:
+        """What it means where that is the very database."""
+        return (
+            f"database '{self.database}' is that of deployment '{self.deployment}' of environment "
+            f"'{self.environment}' now"
+        )
+
+
+def namesakes(
+    view: SourceView, left: DesiredState, secret: Callable[[SecretReference], str]
+) -> tuple[Namesake, ...]:
+    """The deployments of all environments of a commit with a database of the same name, wherever that is.
+
+    Raises Refused where a spec cannot be read: nobody knows whether it has one.
+    """
+    names = {part.database for part in left.databases}
+    found: list[Namesake] = []
+    for parsed in view.environments.values():
+        if parsed.spec is None:
+            raise Refused(f"nobody knows whether environment '{parsed.name}' has its databases: it is broken")
+        for deployment, reference, database in _with(parsed.spec, names):
+            dsn: Dsn | None = None
+            with suppress(ReconcilerError):
+                dsn = Dsn(secret(reference))
+            found.append(
+                Namesake(environment=parsed.spec.name, deployment=deployment, database=database, dsn=dsn)
+            )
+    return tuple(found)
+
+
+def claiming(found: Iterable[Namesake], server: str) -> Namesake | None:
+    """The one that has the very database of a deployment on a server of that name.
+
+    A deployment that was renamed, or went to another environment, leaves nothing behind. One whose connection
+    string cannot be had counts: nobody knows that it is not the one.
+    """
+    return next((each for each in found if each.dsn is None or each.dsn.server == server), None)
+
+
+def _with(spec: EnvironmentSpec, names: set[str]) -> Iterator[tuple[str, SecretReference, str]]:
+    """The deployments of a spec that have a database of one of these names, with their connections."""
+    for place in spec.deployments:
+        values = values_for(spec.name, place.name, spec.variables, place.variables)
+        for part in spec.databases:
+            # Only what has such a name is made in full: there may be thousands.
+            with suppress(BadVariable, SpecError):
+                database = substitute(part.database, values)
+                if database in names:
+                    own = for_deployment(spec, place.name)
+                    yield place.name, own.deployments[0].postgres.dsn, database
