@@ -175,7 +175,7 @@ async def _glance(connection: Connection) -> _Read:
             await tracked.send_first()
             await live.send_first()
             await tracked.send_second()
-            await live.send_second()
+            await live.send_second(managed=tracked.installed)
         return await tracked.finish(), await live.finish()
 
     doing = f"reading database '{connection.info.dbname}'"

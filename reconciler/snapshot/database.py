@@ -146,18 +146,25 @@ class Glance:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._facts_cursor: _Cursor | None = None
+        self._more_cursor: _Cursor | None = None
         self._probe_cursor: _Cursor | None = None
         self._system_cursor: _Cursor | None = None
         self._facts: tuple[Any, ...] = ()
 
     async def send_first(self) -> None:
-        """Ask for facts and probe."""
-        # Who goes on to write asks both again on the same connection: planning them is most of their cost.
-        self._facts_cursor = await self._connection.execute(QUERIES["database_facts"], prepare=True)
+        """Ask for the first facts and the probe."""
+        self._facts_cursor = await self._connection.execute(QUERIES["database_at_a_glance"], prepare=False)
+        # Who goes on to write asks it again on the same connection: planning it is most of its cost.
         self._probe_cursor = await self._connection.execute(QUERIES["probe"], prepare=True)
 
-    async def send_second(self) -> None:
-        """Ask for the identity of the cluster, where this role may."""
+    async def send_second(self, *, managed: bool = False) -> None:
+        """Ask for the identity of the cluster, where this role may, and what else there is to know.
+
+        Of a database that is managed nobody asks whether it is empty, and what the server could create there
+        is known of the server: so these are not said of it.
+        """
+        if not managed:
+            self._more_cursor = await self._connection.execute(QUERIES["database_facts"], prepare=False)
         assert self._facts_cursor is not None
         row = await self._facts_cursor.fetchone()
         assert row is not None
@@ -172,7 +179,12 @@ class Glance:
         system = await self._system_cursor.fetchone() if self._system_cursor is not None else None
         assert digest is not None
         identity = str(system[0]) if system is not None else UNKNOWN_SYSTEM
-        return _live(self._facts, identity, probe_text(digest[0]), None)
+        oid, major, _may_identify, extensions = self._facts
+        facts: tuple[Any, ...] | None = (oid, major, _may_identify, False, extensions, ())
+        if self._more_cursor is not None:
+            facts = await self._more_cursor.fetchone()
+        assert facts is not None
+        return _live(facts, identity, probe_text(digest[0]), None)
 
 
 async def _read_once(connection: Connection, known_probe: str | None, beside: Borrow | None) -> LiveDatabase:

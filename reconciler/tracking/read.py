@@ -153,6 +153,11 @@ class TrackedReading:
             if row[-1]:
                 self._unfinished = await self._connection.execute(QUERIES["read_unfinished"])
 
+    @property
+    def installed(self) -> bool:
+        """Whether the schema is there; known once the second half was sent."""
+        return self._rows is not None
+
     async def finish(self) -> TrackedDatabase:
         """What was found, once everything was sent."""
         if self._rows is None:

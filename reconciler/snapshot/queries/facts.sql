@@ -50,6 +50,19 @@ SELECT
 FROM pg_database AS d
 WHERE d.datname = current_database();
 
+-- name: database_at_a_glance :one
+-- Which database this is, and which extensions it has: all that has to be known of one that is managed.
+SELECT
+    d.oid::bigint AS database_oid,
+    current_setting('server_version_num')::integer / 10000 AS server_major,
+    has_function_privilege('pg_catalog.pg_control_system()', 'execute') AS may_identify,
+    (
+        SELECT coalesce(json_object_agg(extname, extversion ORDER BY extname), '{}')
+        FROM pg_extension
+    ) AS extensions
+FROM pg_database AS d
+WHERE d.datname = current_database();
+
 -- name: system_identifier :one
 -- The number initdb gave the cluster; asked only where the role may.
 SELECT system_identifier::text AS system_identifier FROM pg_control_system();

@@ -1,6 +1,7 @@
 """What a database and a server are, with the catalog only where it moved."""
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -8,7 +9,7 @@ import pytest
 
 from reconciler.errors import DatabaseUnavailable
 from reconciler.snapshot.catalog import read_catalog, read_objects
-from reconciler.snapshot.database import UNKNOWN_SYSTEM, read_database, read_server, read_whole
+from reconciler.snapshot.database import UNKNOWN_SYSTEM, Glance, read_database, read_server, read_whole
 from reconciler.snapshot.probe import probe
 from reconciler.snapshot.transaction import reading
 
@@ -136,6 +137,19 @@ async def test_the_whole_of_a_database(furnished: Any, monkeypatch: pytest.Monke
     assert (whole.identity, whole.probe, whole.catalog) == (live.identity, live.probe, live.catalog)
     monkeypatch.setattr("reconciler.snapshot.database.SMALL_CATALOG_BYTES", 0)
     assert await read_whole(furnished) == whole
+
+
+@pytest.mark.parametrize("managed", [False, True])
+async def test_a_glance_finds_what_a_reading_does(furnished: Any, *, managed: bool) -> None:
+    """All but the catalog; of a database that is managed, not what is only asked of one that is not."""
+    whole = await read_database(furnished, known_probe=None)
+    glance = Glance(furnished)
+    async with reading(furnished):
+        await glance.send_first()
+        await glance.send_second(managed=managed)
+    found = await glance.finish()
+    expected = replace(whole, catalog=None)
+    assert found == (replace(expected, available_extensions=frozenset()) if managed else expected)
 
 
 async def test_identity_where_the_role_may_not_ask(live: Any) -> None:

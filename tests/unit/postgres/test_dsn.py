@@ -55,6 +55,14 @@ def test_malformed_strings_are_never_quoted(text: str) -> None:
         assert "s3" not in shown
 
 
+def test_what_was_parsed_once_is_nobodys_to_change() -> None:
+    """Who changes the parameters that were given changes none of those that are given next."""
+    dsn = Dsn("host=a password=s3cret")
+    dsn.parameters()["host"] = "b"
+    assert dsn.parameters() == {"host": "a", "password": "s3cret"}
+    assert (dsn.server, dsn.server) == ("a:5432", "a:5432")
+
+
 def test_equal_strings_are_equal_values() -> None:
     """Two values of one text are one key."""
     assert Dsn("host=a") == Dsn("host=a")
