@@ -19,7 +19,7 @@ from reconciler.cli.main import app
 from reconciler.errors import DatabaseUnavailable, InvalidInput, Problem, Refused
 from reconciler.plan.encode import to_json as plan_to_json
 from reconciler.plan.render import to_markdown, to_text
-from reconciler.rollout.status import Condition
+from reconciler.rollout.status import Condition, LeftStatus
 from reconciler.web.access import Role, Token
 from reconciler.web.values import to_json
 from tests.plugins.daemon import until
@@ -268,6 +268,29 @@ def test_operators_ask(reconciler: Command, service: MemoryService) -> None:
     assert reconciler("reconcile", "production").exit_code == 0
     refused = reconciler("cancel", service.history[0].id)
     assert (refused.exit_code, refused.stderr) == (1, "error: the rollout is over\n")
+
+
+def test_forget(reconciler: Command, service: MemoryService) -> None:
+    """What left is told with what becomes of it and how to be rid of it; forgotten, it is told no more."""
+    row = LeftStatus(
+        name="us",
+        left_at=AT,
+        applied_commit="a" * 40,
+        server="db:5432",
+        databases=("shop_us",),
+        why="nothing is done to it: policy.prune is off",
+    )
+    service.known["production"] = environment(left=(row,))
+    told = reconciler("status", "production").stdout
+    assert "left: us (shop_us on db:5432) since " in told
+    assert ", it carried aaaaaaaaaaaa: nothing is done to it: policy.prune is off\n" in told
+    assert "where it is gone for good: reconciler forget production us\n" in told
+    done = reconciler("forget", "production", "us", "--reason", "its server was sold")
+    assert done.stdout == "production: us is forgotten; its databases are as they were\n"
+    asked = next(given for what, given in service.calls if what == "forget")
+    assert asked["reason"] == "its server was sold"
+    assert "left: " not in reconciler("status", "production").stdout
+    assert reconciler("forget", "production", "us").exit_code == 1
 
 
 def test_retry_waits_for_the_rollout_that_tries_again(reconciler: Command, service: MemoryService) -> None:

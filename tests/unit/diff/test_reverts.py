@@ -303,3 +303,49 @@ def test_everything_that_cannot_go_is_told_at_once(*, there_still: bool) -> None
     assert missing == "no revert script, neither in the commit nor stored: 'shop:d', 'shop:b'"
     told = "modules/shop/revert/c.sql:2" if there_still else "shop:revert/c.sql (stored):1"
     assert told in problem
+
+
+def test_what_a_deployment_that_left_had_goes_over_all_modules() -> None:
+    """All of its own goes, newest first over modules; what others deployed there stays."""
+    shop = [with_revert(name) for name in ("a", "b")]
+    bill = [with_revert("c"), with_revert("d")]
+    mine = {"environment": "production", "deployment": "eu"}
+    there = tracked_database(
+        tracked("shop", *shop, first=1, **mine),
+        tracked("bill", *bill, first=10, **mine),
+        tracked("other", with_revert("e"), first=20, environment="production", deployment="us"),
+        tracked("nobody", with_revert("f"), first=30),
+    )
+    stored = {
+        row.change_id: Revertible(script=f"drop table {row.name}")
+        for each in there.modules.values()
+        for row in each.changes
+    }
+    found = reverts.plan_place(ground(there=there, stored=stored))
+    assert found is not None
+    assert ([one.change.name for one in found.changes], found.blocked) == (["d", "c", "b", "a"], ())
+    assert all(one.stored for one in found.changes)
+    others = tracked_database(tracked("other", with_revert("e"), environment="x", deployment="eu"))
+    assert reverts.plan_place(ground(there=others, stored=stored)) is None
+
+
+@pytest.mark.parametrize("why", ["required", "no script"])
+def test_what_others_built_on_stands_in_the_way_of_pruning_a_place(why: str) -> None:
+    """Another environment's change that requires one keeps all; so does a change with no revert script."""
+    a, e = with_revert("a"), with_revert("e")
+    mine = {"environment": "production", "deployment": "eu"}
+    there = tracked_database(
+        tracked("shop", a, first=1, **mine), tracked("other", e, first=2, environment="x", deployment="y")
+    )
+    stored = {
+        a.change_id: Revertible(script="drop table a" if why == "required" else None),
+        e.change_id: Revertible(
+            script="drop table e", requires_ids=(a.change_id,) if why == "required" else ()
+        ),
+    }
+    found = reverts.plan_place(ground(there=there, stored=stored))
+    assert found is not None
+    assert found.changes == ()
+    (said,) = found.blocked
+    assert ("'other:e' requires 'shop:a'" in said) is (why == "required")
+    assert ("no revert script" in said) is (why == "no script")

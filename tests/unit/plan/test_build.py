@@ -11,7 +11,7 @@ from reconciler.diff.databases import DatabaseContext, Versions
 from reconciler.plan import build, encode, render
 from reconciler.plan.build import Consent
 from reconciler.plan.check import check
-from reconciler.plan.model import DeploymentPlan, Scope
+from reconciler.plan.model import DeploymentPlan, LeftDeployment, Scope
 from reconciler.plan.steps import StepKind
 from reconciler.state.desired import DesiredGate, DesiredState
 from reconciler.state.live import LiveDatabase
@@ -231,3 +231,21 @@ def test_a_gate_alone_is_asked_only_where_it_was_not_passed() -> None:
     assert [step.kind for step in due.steps] == [StepKind.CHECK_GATE]
     assert [row.identity for row in due.pending] == ["gate of wave 0"]
     assert plan_of(desired(module(a)), *there, gate_due=True).steps == ()
+
+
+def test_a_deployment_that_left_is_planned_as_such() -> None:
+    """Its plan says which commit had it, its digest too; it comes back from JSON, as what is told does."""
+    wanted = dataclasses.replace(desired(), prune_from="b" * 40)
+    there = (tracked_database(), live_database())
+    plan = plan_of(wanted, *there)
+    assert plan.prune_from == "b" * 40
+    assert plan.digest != plan_of(desired(), *there).digest
+    assert encode.deployment_from_json(json.loads(json.dumps(encode.deployment_to_json(plan)))) == plan
+    row = LeftDeployment(name="us", leaves=True, prune=False, detail="it stays", databases=("shop_us",))
+    both = build.whole("production", "a" * 40, Scope.FULL, [plan], [row])
+    assert both.digest == build.whole("production", "a" * 40, Scope.FULL, [plan]).digest
+    (again,) = json.loads(json.dumps(encode.to_json(both)))["left"]
+    assert encode.left_from_json(again) == row
+    assert "  leaves: us (shop_us): it stays\n" in render.to_text(both)
+    assert "deployment eu (left the spec; as of commit bbbbbbbbbbbb)" in render.to_text(both)
+    assert "| us | leaves | shop\\_us | it stays |" in render.to_markdown(both)

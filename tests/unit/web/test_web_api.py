@@ -19,6 +19,7 @@ from reconciler.errors import (
 )
 from reconciler.events import DiffServed, Event, TaskFailed
 from reconciler.plan.encode import to_json as plan_to_json
+from reconciler.rollout.status import LeftStatus
 from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
 from reconciler.web import models
@@ -27,7 +28,7 @@ from reconciler.web.app import create_app
 from reconciler.web.guard import BODY_BYTES_MAX
 from reconciler.web.rollouts import VERBS
 from reconciler.web.values import to_json
-from tests.plugins.memory_service import MemoryService, environment, plan
+from tests.plugins.memory_service import AT, MemoryService, environment, plan
 
 JSON = {"content-type": "application/json"}
 
@@ -181,6 +182,20 @@ async def test_suspend_resume_reconcile(client: httpx.AsyncClient, service: Memo
     assert (await client.post(f"{path}/resume", headers=JSON)).json()["suspended"] is False
     assert (await client.post(f"{path}/reconcile", headers=JSON)).status_code == 202
     assert ("reconcile", {"name": "production", "requested_by": "local"}) in service.calls
+
+
+async def test_forget(client: httpx.AsyncClient, service: MemoryService) -> None:
+    """It answers with the environment as it is after; what did not leave is not found, no name is wrong."""
+    path = "/v1/environments/production/forget"
+    service.known["production"] = environment(
+        left=(LeftStatus(name="us", left_at=AT, applied_commit=None, server=None),)
+    )
+    assert (await client.post(path, headers=JSON)).status_code == 422
+    assert (await client.post(path, json={"deployment": "eu"})).status_code == 404
+    answer = await client.post(path, json={"deployment": "us", "reason": "its server was sold"})
+    assert (answer.status_code, answer.json()["left"]) == (200, [])
+    asked = [given for what, given in service.calls if what == "forget"][-1]
+    assert (asked["reason"], asked["requested_by"]) == ("its server was sold", "local")
 
 
 async def test_events_page_by_id(client: httpx.AsyncClient, service: MemoryService) -> None:
@@ -499,6 +514,7 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
         "POST /v1/environments/{env}/suspend",
         "POST /v1/environments/{env}/resume",
         "POST /v1/environments/{env}/reconcile",
+        "POST /v1/environments/{env}/forget",
         "GET /v1/environments/{env}/events",
         "GET /v1/events",
         "GET /v1/environments/{env}/modules",
