@@ -97,7 +97,7 @@ def check(root: Path, environments: str) -> Findings:
         for name, why in tree.unread.items()
         if name.startswith(prefix) and name.endswith(SPEC_SUFFIXES)
     )
-    parsed = parse_tree(specs, tree.files.get)
+    parsed = parse_tree(specs, tree.read)
     modules: set[str] = set()
     folders = module_folders(tree.files, tree.unread)
     for item in parsed:
@@ -168,6 +168,14 @@ class Tree:
     files: Mapping[str, bytes]
     problems: tuple[Problem, ...]
     unread: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, path: str) -> Any:
+        """A file, or why it was left out; None where there is none."""
+        from reconciler.changes.unread import HINT, why_unread
+        from reconciler.spec.listing import Unread
+
+        why = why_unread(path, self.unread) if path not in self.files else None
+        return Unread(why, HINT) if why is not None else self.files.get(path)
 
 
 def read_tree(root: Path) -> Tree:

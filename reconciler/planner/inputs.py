@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from reconciler.changes.folders import matches, module_folders
 from reconciler.changes.module import module_places
-from reconciler.changes.unread import why_unread
+from reconciler.changes.unread import HINT, why_unread
 from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
+from reconciler.spec.listing import ReadFile, Unread
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.variables import module_globs, module_paths
 
@@ -24,11 +25,25 @@ def declared_digest(environment: ParsedEnvironment) -> bytes:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
 
 
+def lists_of(tree: SourceTree) -> ReadFile:
+    """Gives the files of a commit that specs refer to, and says of those that were left out why."""
+
+    def read(path: str) -> bytes | Unread | None:
+        content = tree.files.get(path)
+        if content is not None or not tree.skipped:
+            return content
+        why = why_unread(path, {each.path: each.reason for each in tree.skipped})
+        return Unread(why, HINT) if why is not None else None
+
+    return read
+
+
 class TreeInputs:
     """The files of one commit by folder, with digests; each is computed once."""
 
     def __init__(self, tree: SourceTree) -> None:
         self._files = tree.files
+        self._read = lists_of(tree)
         self._blobs = tree.blobs
         self._paths = sorted(tree.files)
         self._unread = {each.path: each.reason for each in tree.skipped}
@@ -38,9 +53,9 @@ class TreeInputs:
         self._folders: Mapping[str, str] | None = None
         self._matching: dict[str, tuple[str, ...]] = {}
 
-    def file(self, path: str) -> bytes | None:
-        """A file of the commit; None where there is none."""
-        return self._files.get(path)
+    def file(self, path: str) -> bytes | Unread | None:
+        """A file of the commit, or why it was left out; None where there is none."""
+        return self._read(path)
 
     def why_unread(self, path: str) -> str | None:
         """Why a path of the commit was not read; None where it was, or is not there."""

@@ -11,9 +11,10 @@ from threading import Lock
 
 from reconciler.catalog.text_cache import TextCache
 from reconciler.errors import InvalidInput, Problem, SpecError
-from reconciler.planner.inputs import PlaceInputs, TreeInputs, declared_digest, inputs_of
+from reconciler.planner.inputs import PlaceInputs, TreeInputs, declared_digest, inputs_of, lists_of
 from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
+from reconciler.spec.listing import ReadFile, Unread
 from reconciler.spec.parse import ParsedEnvironment, ParsedFile, parse_spec_file, put_together
 from reconciler.state.desired import DesiredState
 from reconciler.state.resolve import ModuleContent, read_content, resolve_with, variable_names
@@ -62,7 +63,8 @@ class SourceView:
 class _Specs:
     """A spec file as its source may have it, with a digest of what each of its documents says.
 
-    `lists` are the blobs of the other files that it is made from, by path; None where there is no such file.
+    `lists` are the blobs of the other files that it is made from, by path, or why one was left out; None
+    where there is no such file.
     """
 
     parsed: ParsedFile
@@ -108,14 +110,14 @@ class Parsing:
         )
 
     def posted(
-        self, source: str, text: bytes, *, file: str, files: Callable[[str], bytes | None]
+        self, source: str, text: bytes, *, file: str, files: ReadFile
     ) -> tuple[ParsedEnvironment, ...]:
         """Parse a text that stands in no commit, beside the files of one; nothing of it is kept."""
         return self._restrict(source, put_together([parse_spec_file(file, text, files)]))
 
     def _known(self, source: str, tree: SourceTree, path: str) -> _Specs | None:
         known = self._specs.get(_key(source, path, tree))
-        if known is not None and all(tree.blobs.get(other) == blob for other, blob in known.lists):
+        if known is not None and all(_stamp(tree, other) == stamp for other, stamp in known.lists):
             return known
         return None
 
@@ -123,17 +125,23 @@ class Parsing:
         known = self._known(source, tree, path)
         if known is None:
             content = tree.files[path]
-            parsed = parse_spec_file(path, content, tree.files.get)
+            parsed = parse_spec_file(path, content, lists_of(tree))
             parsed = replace(parsed, environments=self._restrict(source, parsed.environments))
             known = _Specs(
                 parsed=parsed,
                 declared=tuple(declared_digest(environment) for environment in parsed.environments),
-                lists=tuple((other, tree.blobs.get(other)) for other in parsed.lists),
+                lists=tuple((other, _stamp(tree, other)) for other in parsed.lists),
             )
             size = len(content) + sum(len(tree.files.get(other, b"")) for other in parsed.lists)
             slot = f"{source}\0{path}".encode("utf-8", "surrogatepass")
             self._specs.put(_key(source, path, tree), known, weight=_SPEC_WEIGHT * size, slot=slot)
         return known
+
+
+def _stamp(tree: SourceTree, path: str) -> str | None:
+    """What tells one content of a path from another, and from none."""
+    found = lists_of(tree)(path)
+    return found.why if isinstance(found, Unread) else tree.blobs.get(path)
 
 
 class Resolving:

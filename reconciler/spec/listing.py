@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -16,7 +16,15 @@ from reconciler.spec.words import Path
 KEY = "deploymentsFrom"
 _TEMPLATE: Path = ("spec", KEY)
 
-ReadFile = Callable[[str], bytes | None]
+
+class Unread(NamedTuple):
+    """A file that is there and was left out: why, and what to do about it."""
+
+    why: str
+    hint: str
+
+
+ReadFile = Callable[[str], bytes | Unread | None]
 """Gives a file of the source by its path; None where there is none."""
 
 
@@ -86,6 +94,9 @@ def listing(data: Any, read_file: ReadFile | None) -> Listing:
         return Listing(data=data)
     file = template["file"].removesuffix("/")
     content = read_file(file) if read_file is not None else None
+    if isinstance(content, Unread):
+        finding = Finding((*_TEMPLATE, "file"), content.why, content.hint)
+        return Listing(data=data, findings=(finding,))
     if content is None:
         return Listing(data=data, findings=(_missing(file),))
     found = read_list(file, content)

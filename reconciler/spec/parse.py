@@ -10,7 +10,7 @@ from reconciler.errors import Problem
 from reconciler.spec import text_rules, variables, yaml_text
 from reconciler.spec.check import PLACES_MAX, check
 from reconciler.spec.environment import API_VERSION, RESOLVED, DatabaseSpec, EnvironmentSpec, ModuleSpec
-from reconciler.spec.listing import Listing, ReadFile, listing
+from reconciler.spec.listing import Listing, ReadFile, Unread, listing
 from reconciler.spec.outline import outline
 from reconciler.spec.problems import PROBLEMS_MAX, Finding, findings_of, hidden, problems_of
 from reconciler.spec.variables import BadVariable
@@ -70,7 +70,7 @@ def parse_spec_file(file: str, content: bytes, read_file: ReadFile | None = None
     """Parse one file, to be put together with others; `read_file` gives the lists it refers to."""
     lists: dict[str, None] = {}
 
-    def noted(path: str) -> bytes | None:
+    def noted(path: str) -> bytes | Unread | None:
         lists[path] = None
         return read_file(path) if read_file is not None else None
 
