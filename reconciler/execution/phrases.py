@@ -25,6 +25,7 @@ _QUERIES = Queries.load("reconciler.execution")
 _SETTING_NOTHING = frozenset({"DropStmt", "CommentStmt", "RenameStmt", "GrantStmt", "AlterOwnerStmt"})
 """Statements that run no code of anybody's, so that after them the session is as it was before."""
 
+_PREPARED = ("forget_prepared",)
 _SETTING_A_WATCH = frozenset({"CreateEventTrigStmt", "AlterEventTrigStmt", "CreateExtensionStmt"})
 
 
@@ -62,9 +63,11 @@ class Phrases:
         self._actor = actor
         limits = limits_of(session)
         self.begin, self.commit = (self._piece(name) for name in ("begin_change", "commit_change"))
-        forget = tuple(self._piece(name) for name in ("close_cursors", "forget_prepared", "forget_sequences"))
+        # In a session that keeps the fence too, prepared statements and locks are ours.
+        prepared, kept = ((), "fresh_session_of_one") if session.is_one else (_PREPARED, "fresh_session")
+        forget = tuple(self._piece(name) for name in ("close_cursors", *prepared, "forget_sequences"))
         more = tuple(self._piece(name) for name in ("stop_listening", "drop_temporary", "reset_settings"))
-        fresh = self._piece("fresh_session", limits)
+        fresh = self._piece(kept, limits)
         self.fresh = (self.begin, *forget, *more, fresh, self.commit)
         self.limited = (self._piece("reset_settings"), self._piece("limit_change", limits))
         self.again = (*forget, self._piece("reset_role"), *self.limited)

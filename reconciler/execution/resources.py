@@ -60,6 +60,8 @@ class Resources:
     secret: Callable[[SecretReference], str] | None = None
     say: Callable[[AnyStep, str], None] | None = None
     spare: Callable[[str], Awaitable[Connection | None]] | None = None
+    with_one_session: frozenset[str] = frozenset()
+    """Databases to which one session of the server is enough."""
     interference: Interference = field(default_factory=Interference)
     sessions: dict[str, DatabaseSession] = field(default_factory=dict)
     opening: dict[str, asyncio.Lock] = field(default_factory=dict)
@@ -89,6 +91,7 @@ class Resources:
                     install_tracking=database in self.unprepared,
                     confirm=partial(self._confirm, database),
                     holder=await self.spare(database) if self.spare is not None else None,
+                    is_one=database in self.with_one_session,
                 )
                 session.urgent = self.urgent
                 session.standing = self.standing.get(database, {})

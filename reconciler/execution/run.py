@@ -16,6 +16,7 @@ from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refuse
 from reconciler.execution import after_revert, changes, gate, module_tasks, provision
 from reconciler.execution.lanes import edges, lanes
 from reconciler.execution.module_tasks import Stopped
+from reconciler.execution.one_session import enough_with_one
 from reconciler.execution.resources import Resources
 from reconciler.execution.roles import NewRole, create_role
 from reconciler.execution.scripts import fault_of
@@ -64,6 +65,7 @@ class Journal(Protocol):
 
 async def run(plan: DeploymentPlan, resources: Resources, journal: Journal) -> None:
     """Carry out a whole plan. The first error ends it once what runs beside it reached a safe point."""
+    resources.with_one_session = enough_with_one(plan, resources.desired)
     for stage in plan.stages:
         if stage.steps:
             await _run_stage(stage, resources, journal)

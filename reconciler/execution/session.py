@@ -1,7 +1,9 @@
 """The right to write to one managed database, for the length of one operation.
 
 A session has two connections: the holder keeps the fence and never has a transaction open while a change
-runs; the writer runs scripts. The fence's epoch is checked inside every transaction that writes.
+runs; the writer runs scripts. Where one short script is all there is to run, the holder is the writer too:
+a second session of the server would cost more than the script. The fence's epoch is checked inside every
+transaction that writes.
 """
 
 import asyncio
@@ -17,7 +19,7 @@ from reconciler.catalog.standing import Standing, base_line_after
 from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
 from reconciler.postgres.connection import Connection, Dsn, connect, translate
 from reconciler.postgres.queries import Queries
-from reconciler.snapshot.database import read_whole
+from reconciler.snapshot.database import WholeCatalog, read_whole
 from reconciler.snapshot.probe import ALGORITHM
 from reconciler.tracking import base_line, install
 from reconciler.tracking.fence import Fence, FenceOwner
@@ -25,6 +27,8 @@ from reconciler.tracking.record import begin_writes
 
 SCHEMA = install.SCHEMA
 _QUERIES = Queries.load("reconciler.execution")
+_ONLY_ON_REQUEST = 2**31 - 1
+"""After so many times the driver prepares a statement that nobody asked it to prepare."""
 SETTLE_TIMEOUT_S = 300.0
 """How long reading the catalog and storing it as the base line may take."""
 
@@ -62,6 +66,9 @@ class DatabaseSession:
     standing: Mapping[str, Standing] = field(default_factory=dict)
     urgent: Callable[[], None] | None = None
     """Raises where even what is under way is to be broken off."""
+    dsn: Dsn | None = None
+    """Where the holder is the writer too: how to look on while it is busy."""
+    observer: Connection | None = None
     beside: list["DatabaseSession"] = field(default_factory=list)
     """The same session with other writers, for what is written side by side; ended with this one."""
 
@@ -70,6 +77,11 @@ class DatabaseSession:
         """Whether all that was sent through the writer is settled, and known to be."""
         status = self.writer.info.transaction_status
         return not self.writer.closed and status is TransactionStatus.IDLE
+
+    @property
+    def is_one(self) -> bool:
+        """Whether the holder is the writer too."""
+        return self.holder is self.writer
 
     async def with_writer(self, dsn: Dsn) -> "DatabaseSession":
         """The same session with one more writer under the same fence."""
@@ -81,7 +93,8 @@ class DatabaseSession:
     async def blockers(self) -> str | None:
         """Say who holds the locks that the writer waits for; None where nobody does."""
         async with self.holder_lock:
-            cursor = await self.holder.execute(_QUERIES["blockers"], {"pid": self.writer_backend})
+            looking = await self._looking()
+            cursor = await looking.execute(_QUERIES["blockers"], {"pid": self.writer_backend})
             rows = await cursor.fetchall()
         if not rows:
             return None
@@ -96,6 +109,19 @@ class DatabaseSession:
         async with self.holder_lock:
             cursor = await self.holder.execute(_QUERIES["recorded_changes"], {"change_ids": list(change_ids)})
             return frozenset([row[0] for row in await cursor.fetchall()])
+
+    async def _looking(self) -> Connection:
+        """A connection that is free while the writer is busy; opened only where that takes its time."""
+        if not self.is_one or self.dsn is None:
+            return self.holder
+        if self.observer is None:
+            self.observer = await connect(
+                self.dsn,
+                database=self.database,
+                role="watch",
+                connect_timeout_s=self.limits.connect_timeout_s,
+            )
+        return self.observer
 
     async def lock_capacity(self) -> int:
         """How many locks the server surely has room for; asked once."""
@@ -114,7 +140,7 @@ class DatabaseSession:
 
         But for drift that stood before and that our writes left alone: it stays drift.
         """
-        live = await read_whole(self.holder)
+        live = await self._read_whole()
         objects = base_line_after(live.catalog.objects, self.standing)
         drifted = objects is not live.catalog.objects
         store = base_line.adopt_copy if self.adopts_copy else base_line.settle
@@ -127,6 +153,19 @@ class DatabaseSession:
             identity=live.identity,
             algorithm=ALGORITHM,
         )
+
+    async def _read_whole(self) -> WholeCatalog:
+        if not self.is_one:
+            return await read_whole(self.holder)
+        await self.holder.execute(_QUERIES["leave_script"], prepare=False)
+        try:
+            return await read_whole(self.holder)
+        except ReconcilerError as error:
+            if not isinstance(error.__cause__, psycopg.errors.InvalidSqlStatementName):
+                raise
+        # Code of somebody's let go of what was prepared, and the driver could not know.
+        await self.holder.execute(_QUERIES["forget_prepared"], prepare=False)
+        return await read_whole(self.holder)
 
     async def finish(self) -> None:
         """Settle the base line, give the fence back and close all connections.
@@ -148,7 +187,9 @@ class DatabaseSession:
 
     async def abandon(self) -> None:
         """Close all connections as they are; the server takes back what was not committed."""
-        for connection in (*(other.writer for other in self.beside), self.writer, self.holder):
+        others = (other.writer for other in self.beside)
+        watching = () if self.observer is None else (self.observer,)
+        for connection in (*others, *watching, self.writer, self.holder):
             with suppress(psycopg.Error, OSError):
                 await asyncio.wait_for(connection.close(), timeout=5)
 
@@ -162,8 +203,11 @@ async def open_session(
     install_tracking: bool,
     confirm: Callable[[Connection], Awaitable[None]] | None = None,
     holder: Connection | None = None,
+    is_one: bool = False,
 ) -> DatabaseSession:
     """Take the fence of a database and open it for writing, over `holder` where one is given.
+
+    `is_one`: the connection that keeps the fence runs the script too, which is to be short and the only one.
 
     `confirm` raises unless the operation is still the owner's and its plan still fits what is there. It is
     asked once the fence is ours, before anything is marked: who loses the operation later loses the fence
@@ -184,8 +228,12 @@ async def open_session(
         )
         if confirm is not None:
             await _confirmed(fence, holder, confirm)
-        writer, writer_backend = await _open_writer(dsn, database, limits, fence)
-        opened.append(writer)
+        if is_one:
+            holder.prepare_threshold = _ONLY_ON_REQUEST
+            writer, writer_backend = holder, await _check_writer(holder, database)
+        else:
+            writer, writer_backend = await _open_writer(dsn, database, limits, fence)
+            opened.append(writer)
         await begin_writes(holder, fence)
         return DatabaseSession(
             database=database,
@@ -195,6 +243,7 @@ async def open_session(
             writer_backend=writer_backend,
             fence=fence,
             limits=limits,
+            dsn=dsn,
         )
     except BaseException as error:
         for connection in opened:

@@ -33,6 +33,25 @@ SELECT
     pg_catalog.set_config('synchronous_commit', %(synchronous_commit)s, FALSE),
     pg_catalog.pg_advisory_unlock_all();
 
+-- name: fresh_session_of_one :exec
+-- The same for the session that keeps the fence: its locks are our own.
+SELECT
+    pg_catalog.set_config('session_authorization', NULL, FALSE),
+    pg_catalog.set_config('role', NULL, FALSE),
+    pg_catalog.set_config('application_name', 'reconciler/writer', FALSE),
+    pg_catalog.set_config('lock_timeout', %(lock_timeout_ms)s, FALSE),
+    pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, FALSE),
+    pg_catalog.set_config('synchronous_commit', %(synchronous_commit)s, FALSE);
+
+-- name: leave_script :exec
+-- Leaves nothing of a script to what we read in its session next: a temporary table would stand before ours.
+RESET SESSION AUTHORIZATION;
+RESET ALL;
+CLOSE ALL; -- noqa: PRS
+UNLISTEN *;
+DISCARD TEMP;
+SELECT pg_catalog.set_config('application_name', 'reconciler/fence', FALSE);
+
 -- name: close_cursors :exec
 -- Forget cursors that outlived their transaction.
 CLOSE ALL;
