@@ -270,7 +270,7 @@ def _carried_out(common: Common, backend: Backend, asked: Asked, *, digest: str 
     ours = backend.local and asked.deployment is None
     if answer["state"] == "pending" and (asked.waits or ours):
         answer = _resolved(backend, asked, answer, work=ours)
-    return _told(common, answer)
+    return _told(common, answer, local=backend.local)
 
 
 def _seen_through(common: Common, backend: Backend, rollout: Json, asked: Asked) -> ExitCode:
@@ -302,9 +302,15 @@ def _resolved(backend: Backend, asked: Asked, answer: Json, *, work: bool) -> Js
             close()
 
 
-def _told(common: Common, asked: Json) -> ExitCode:
-    """Say what came of a request."""
+def _told(common: Common, asked: Json, *, local: bool = False) -> ExitCode:
+    """Say what came of a request; `local`: no daemon answers, and maybe none is there to carry it out."""
     verb, state = asked["verb"], asked["state"]
+    when = (
+        "no daemon answers here, so it takes effect when a worker looks: a daemon that starts, or "
+        f"reconciler {verb} {asked['rollout']} for all of the rollout"
+        if local
+        else "it is carried out at the next safe point"
+    )
     if common.output == "json":
         common.screen.json(asked)
     elif state == "failed":
@@ -314,11 +320,7 @@ def _told(common: Common, asked: Json) -> ExitCode:
         common.screen.line(printable(asked["reason"] or f"{verb}: done"))
     elif asked.get("already"):
         by = f"{asked['requested_by']} (request {asked['id']})"
-        common.screen.line(
-            printable(f"{verb}: asked already by {by}; it is carried out at the next safe point")
-        )
+        common.screen.line(printable(f"{verb}: asked already by {by}; {when}"))
     else:
-        common.screen.line(
-            f"{verb}: recorded (request {asked['id']}); it is carried out at the next safe point"
-        )
+        common.screen.line(f"{verb}: recorded (request {asked['id']}); {when}")
     return ExitCode.ERROR if state == "failed" else ExitCode.OK
