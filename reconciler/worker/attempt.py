@@ -29,7 +29,7 @@ from reconciler.execution.resources import Resources
 from reconciler.execution.run import run
 from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
-from reconciler.plan.hazards import HazardCode
+from reconciler.plan.hazards import NEEDS_CONSENT, HazardCode
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.plan.steps import InstallTracking, RevertChange
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
@@ -341,9 +341,7 @@ class Attempt:
             raise Refused(
                 "the state moved since the plan was made, and it now needs consent: "
                 + "; ".join(fresh.refused),
-                hint="look at the diff again, then "
-                + ("ask for the same" if recorded.task is not None else "apply")
-                + " with --allow-hazard",
+                hint=_how_to_consent(claim, fresh, assessment.allowed),
             )
         if not fresh.steps and fresh.blocked:
             raise Refused("; ".join(fresh.blocked), hint="look at the diff again")
@@ -502,6 +500,22 @@ class Attempt:
                 reason=outcome.reason,
             )
         )
+
+
+def _how_to_consent(claim: Claim, plan: DeploymentPlan, allowed: frozenset[str]) -> str:
+    """How a person agrees to what the plan needs by now: nobody is asked to approve what fails."""
+    codes = {hazard.code for hazard in plan.hazards} & NEEDS_CONSENT
+    named = " ".join(
+        f"--allow-hazard {code}" for code in sorted(code.value for code in codes) if code not in allowed
+    )
+    if plan.task is not None:
+        return f"look at its --dry-run again, then ask for the same with {named}"
+    # What left the spec is no deployment of it to be named.
+    one = f" --deployment {claim.deployment}" if plan.prune_from is None else ""
+    return (
+        f"look at it: reconciler diff {claim.environment}{one}; then consent for this once: reconciler apply "
+        f"{claim.environment}{one} {named}, or in policy.allowHazards of the spec"
+    )
 
 
 def _approved_hazards(claim: Claim, plan: DeploymentPlan) -> frozenset[str]:

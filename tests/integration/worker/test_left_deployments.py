@@ -7,11 +7,13 @@ import pytest
 from reconciler.errors import Conflict, NotFound, Refused
 from reconciler.plan.encode import to_json
 from reconciler.plan.render import to_markdown, to_text
+from tests.integration.worker.test_approved_plans import approve
 from tests.integration.worker.test_module_by_hand import ended
-from tests.plugins.site import Process, Site, holds
+from tests.plugins.site import Gate, Process, Site, holds
 
 CHANGES = {"one": "create table one ();", "two": "create table two ();"}
 BACK = {"one": "drop table one;", "two": "drop table two;"}
+LOCKS = {**CHANGES, "gate": "create table gate ();"}
 CONSENT = "allowHazards: [REVERTS_CHANGE, DELETES_DATA]"
 PRUNES = f"  policy: {{prune: true, {CONSENT}}}\n"
 
@@ -116,6 +118,74 @@ async def test_pruned_by_the_daemon_with_consent(site: Site) -> None:
     assert (await events(site))[-2:] == ["deployment.left", "deployment.pruned"]
     assert (await preview(process))["in_sync"]
     assert len(await process.rollouts()) == 2
+
+
+async def test_pruned_once_somebody_approved_it(site: Site) -> None:
+    """Where plans are approved, the one that takes back is shown with its hazards and waits for that."""
+    process = await rolled_out(site, "eu", "us")
+    commit(site, "eu", more="  policy: {mode: approve, prune: true}\n")
+    await process.look()
+    asks = (await process.rollouts())[0]
+    shown = await process.parts.reconciler.rollout(asks.id)
+    assert [(one.deployment, one.state.value) for one in shown.operations] == [("us", "waiting_for_approval")]
+    codes = {hazard["code"] for step in shown.operations[0].steps for hazard in step.hazards}
+    assert codes == {"REVERTS_CHANGE", "DELETES_DATA"}
+    assert await approve(process, asks) is None
+    assert await ended(process, asks.id) == ["completed"]
+    assert (site.deployed("us"), await told(process)) == ([], {})
+
+
+async def test_prune_that_failed_is_held_and_tried_again(site: Site) -> None:
+    """What somebody built on it keeps it; retried once that is gone, it goes."""
+    process = await rolled_out(site, "eu", "us")
+    site.rows("create view by_hand as select * from one", "us")
+    commit(site, "eu", more=PRUNES)
+    await process.look()
+    failed = (await process.rollouts())[0]
+    assert await ended(process, failed.id) == ["failed"]
+    await process.look()
+    (why,) = (await told(process)).values()
+    assert why is not None
+    assert why.startswith("it is held: ")
+    assert len(await process.rollouts()) == 2
+    assert site.deployed("us") == ["one"]
+    ready = next(row for row in (await process.environment()).conditions if row.type == "Ready")
+    assert ready.status
+    site.rows("drop view by_hand", "us")
+    request = process.parts.reconciler.request
+    assert (await request(failed.id, "retry", deployment=None, requested_by="ada")).state == "completed"
+    await process.look()
+    assert await ended(process, (await process.rollouts())[0].id) == ["completed"]
+    assert (site.deployed("us"), await told(process)) == ([], {})
+
+
+async def test_prune_goes_on_where_it_was_interrupted(site: Site) -> None:
+    """Handed back in the middle, another worker takes back what is left, and no more is told of it."""
+    process = site.process()
+    files = {**site.repository.module(LOCKS), **site.spec(deployments=("eu", "us"))}
+    waits = f"lock table gate in access exclusive mode; {BACK['one']}"
+    scripts = {**BACK, "one": waits, "gate": "select 1"}
+    files |= {f"modules/shop/revert/{name}.sql": text for name, text in scripts.items()}
+    site.repository.commit(files)
+    await process.look()
+    process.work()
+    await ended(process, (await process.rollouts())[0].id)
+    gate = Gate(site, "us")
+    await gate.close()
+    site.repository.commit(site.spec(deployments=("eu",), more=PRUNES))
+    await process.look()
+    process.worker.wake()
+    await gate.until_waited_for()
+    process.worker.stop()
+    await gate.open()
+    await process.stop()
+    pruning = (await process.rollouts())[0]
+    left_there = site.deployed("us")
+    assert "two" not in left_there
+    other = site.process("two")
+    other.work()
+    assert await ended(other, pruning.id) == ["completed"]
+    assert (site.deployed("us"), await told(other)) == ([], {})
 
 
 async def test_back_in_the_spec_before_it_was_pruned(site: Site) -> None:
