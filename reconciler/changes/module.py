@@ -23,6 +23,7 @@ SCRIPT_MAX = 8 * 1024 * 1024
 _PROBLEMS_MAX = 200
 _SUGGESTIONS_MAX = 20
 _BOM = b"\xef\xbb\xbf"
+_KINDS = ("deploy", "revert", "verify")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +112,12 @@ def read_module(path: str, files: Mapping[str, bytes], *, unread: Mapping[str, s
     alone what the module is.
     """
     places_read = module_places(path, files)
+    exactly, below = frozenset(places_read), tuple(f"{place}/" for place in places_read)
+    everything = "" in exactly
     own = {
         file: content
         for file, content in files.items()
-        if any(_is_below(file, place) for place in places_read)
+        if everything or file.startswith(below) or file in exactly
     }
     left_out = {
         file: why
@@ -141,9 +144,7 @@ def read_module(path: str, files: Mapping[str, bytes], *, unread: Mapping[str, s
         control=control,
         requires=control.requires if control else (),
         files=own,
-        variables={
-            kind: sqitch_config.variables(kind, reading.settings) for kind in ("deploy", "revert", "verify")
-        },
+        variables={kind: sqitch_config.variables(kind, reading.settings) for kind in _KINDS},
         unread=left_out,
     )
 
@@ -290,6 +291,9 @@ class _Reading:
 
     def _script_files(self, change: Change, places: ScriptPlaces) -> dict[str, str]:
         """Return the scripts of a change by kind: under its first name whose deploy script is there."""
+        if len(change.script_names) == 1:
+            (name,) = change.script_names
+            return {kind: places.script(kind, change, name) for kind in _KINDS}
         names = {name: places.script("deploy", change, name) for name in change.script_names}
         there = (
             name
@@ -297,10 +301,12 @@ class _Reading:
             if file in self._files or why_unread(file, self._unread) is not None
         )
         name = next(there, change.script_names[0])
-        return {kind: places.script(kind, change, name) for kind in ("deploy", "revert", "verify")}
+        return {kind: places.script(kind, change, name) for kind in _KINDS}
 
     def _left_out(self, file: str, where: str, *, line: int | None = None) -> bool:
         """Whether a file was not read, which is then a problem: it is not known what it says."""
+        if not self._unread:
+            return False
         why = why_unread(file, self._unread)
         if why is not None:
             self._problem(why, where, line=line, hint=HINT)

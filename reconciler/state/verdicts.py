@@ -38,7 +38,7 @@ class Verdicts:
         row = self._used.get(key)
         if row is None:
             row = self._known.get(key)
-            if row is None:
+            if row is None or not _is_row(row):
                 return None
             self._used[key] = row
         parse_hash, transactional, *hazards = row
@@ -69,16 +69,14 @@ def decode(content: bytes, made_by: str) -> Verdicts:
         known = json.loads(body)
     except ValueError:
         return Verdicts()
-    sound = isinstance(known, dict) and len(known) <= VERDICTS_MAX and all(map(_is_row, known.values()))
+    # Each is looked at when it is asked for: most are of other modules.
+    sound = isinstance(known, dict) and len(known) <= VERDICTS_MAX
     return Verdicts(known) if sound else Verdicts()
 
 
 def _is_row(row: object) -> bool:
     if not isinstance(row, list) or len(row) < 2:  # hash and kind come first
         return False
-    parse_hash, transactional, *hazards = row
-    return (
-        isinstance(parse_hash, str)
-        and isinstance(transactional, bool)
-        and all(isinstance(code, str) for code in hazards)
-    )
+    if not isinstance(row[0], str) or not isinstance(row[1], bool):
+        return False
+    return len(row) == 2 or all(isinstance(code, str) for code in row[2:])
