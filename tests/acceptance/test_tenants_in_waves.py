@@ -31,11 +31,14 @@ BREAKS = "CREATE TABLE state AS SELECT current_database() NOT LIKE '%t04' AS goo
 MENDS = "UPDATE state SET good = true;"
 
 
-def listed() -> str:
+PRUNE = "  policy: {{prune: true, allowHazards: [REVERTS_CHANGE, DELETES_DATA]}}\n  rollout:\n"
+
+
+def listed(count: int = TENANTS) -> str:
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow(["name", "server", "wave"])
-    rows.writerows([f"t{number:02}", "SHOP", number // A_WAVE] for number in range(TENANTS))
+    rows.writerows([f"t{number:02}", "SHOP", number // A_WAVE] for number in range(count))
     return text.getvalue()
 
 
@@ -54,7 +57,8 @@ def test_tenants_go_in_waves_and_a_gate_holds_the_last(world: World) -> None:
         "environments/production.yaml": SPEC.format(prefix=world.database),
         "tenants.csv": listed(),
     }
-    repository.commit({**files, **repository.module({"one": BREAKS})})
+    reverts = {"modules/shop/revert/one.sql": "DROP TABLE state;", "modules/shop/revert/two.sql": "SELECT 1;"}
+    repository.commit({**files, **repository.module({"one": BREAKS}), **reverts})
     daemon = world.daemon().start()
     try:
         until(lambda: newest(daemon).get("finished_at"), "the rollout to end")
@@ -79,10 +83,27 @@ def test_tenants_go_in_waves_and_a_gate_holds_the_last(world: World) -> None:
         assert times[0][2] <= times[1][1]
         assert times[1][2] <= times[2][1]
         assert daemon.plan()["in_sync"]
+        prune_the_last(world, repository, daemon)
     finally:
         daemon.kill()
         for name in databases(world):
             world.server.drop_database(f"{world.database}_{name}")
+
+
+def prune_the_last(world: World, repository: ConfigRepository, daemon: Daemon) -> None:
+    """The daemon takes back what the tenant that left had deployed, and its database stays."""
+    last = f"{world.database}_t{TENANTS - 1:02}"
+    spec = SPEC.replace("  rollout:\n", PRUNE).format(prefix=world.database)
+    repository.commit({"environments/production.yaml": spec, "tenants.csv": listed(TENANTS - 1)})
+    until(lambda: not deployed(world, last), "the tenant that left to be taken back")
+    until(lambda: daemon.environment()["left"] == [], "nobody to be left")
+    assert len(databases(world)) == TENANTS
+    assert deployed(world, f"{world.database}_t00") == ["one", "two"]
+
+
+def deployed(world: World, database: str) -> list[str]:
+    rows = world.server.run("select name from reconciler.changes order by position", database=database)
+    return [str(row[0]) for row in rows]
 
 
 def databases(world: World) -> set[str]:
