@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import errors, generators
 from psycopg.abc import PQGen
-from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.waiting import Wait
 
@@ -24,6 +24,7 @@ CHARACTERS_MAX = 256 * 1024
 """Of the scripts in one message; more than one script only where all of them are shorter."""
 _DONE = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 _OURS = "utf-8"
+_NO_ENCODING = "SQL_ASCII"
 _AS_WE_SPEAK = b"SET client_encoding TO 'UTF8'"
 _NO_DATA = b"there are no data for it in the script"
 
@@ -76,6 +77,16 @@ class Endings:
         return True
 
 
+def characters(text: str, position: int, connection: Connection, encoding: str = _OURS) -> int:
+    """Where in a text a position is, from 0, that the server told.
+
+    A server that does not know the encoding of its database counts the bytes that were sent.
+    """
+    if connection.info.parameter_status("server_encoding") != _NO_ENCODING or text.isascii():
+        return position
+    return len(text.encode(encoding)[:position].decode(encoding, errors="ignore"))
+
+
 class Exchange:
     """Chapters on their way to the server and back: made, run once, then asked what became of them.
 
@@ -98,6 +109,8 @@ class Exchange:
         self._error: PGresult | None = None
         self._encoding = _OURS
         """How the server understands us: as it said last."""
+        self._position: int | None = None
+        """Where in its message the error is."""
         self.value: bytes | None = None
         """What the last row that came back begins with."""
 
@@ -118,6 +131,7 @@ class Exchange:
                 self._encoding = _encoding(connection)
                 await connection.wait(self._converse(connection.pgconn, _encoded(text, self._encoding)))
                 if self._error is not None:
+                    self._position = _told(self._error, text, connection, self._encoding)
                     return
                 if connection.pgconn.status != ConnStatus.OK:
                     raise psycopg.OperationalError("the connection was lost")
@@ -150,7 +164,7 @@ class Exchange:
         if self._error is None:
             return None
         error = errors.error_from_result(self._error, encoding=self._encoding)
-        at, position = self._place(error)
+        at, position = self._place()
         number, piece = self._sent[at]
         if at >= self._ends[number]:
             return None
@@ -169,13 +183,12 @@ class Exchange:
         if first < len(self._sent):
             yield first, len(self._sent)
 
-    def _place(self, error: psycopg.Error) -> tuple[int, int]:
+    def _place(self) -> tuple[int, int]:
         """The statement that an error is of, and the position in it, 1 where there is none."""
         at = min(self._done, len(self._sent) - 1)
-        told = error.diag.statement_position
-        if told is None:
+        position = self._position
+        if position is None:
             return at, 1
-        position = int(told) - 1
         offsets = dict(self._offsets())
         if at == self._first:
             # The server could not even read the message, and so ran nothing of it.
@@ -219,6 +232,12 @@ class Exchange:
         while pgconn.put_copy_end(None if data is not None else _NO_DATA) == 0:
             yield Wait.W
         yield from generators.send(pgconn)
+
+
+def _told(error: PGresult, text: str, connection: Connection, encoding: str) -> int | None:
+    """Where in a message an error is, from 0, if that is known."""
+    position = error.error_field(DiagnosticField.STATEMENT_POSITION)
+    return None if position is None else characters(text, int(position) - 1, connection, encoding)
 
 
 def _encoding(connection: Connection) -> str:

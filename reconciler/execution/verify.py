@@ -19,7 +19,7 @@ from psycopg.waiting import Wait
 from reconciler.changes.script import Script
 from reconciler.diff.verifiable import ToVerify
 from reconciler.errors import InvalidInput
-from reconciler.execution.messages import Endings
+from reconciler.execution.messages import Endings, characters
 from reconciler.postgres.connection import Connection, translate
 from reconciler.postgres.queries import Queries
 from reconciler.state.program import Program, Purpose, compile_script
@@ -174,7 +174,8 @@ async def _in_messages(
             return
         message = _Message(wanted, position, at_once)
         failures = len(found.failed) + len(found.unverified)
-        position = message.record(await connection.wait(_exchange(connection.pgconn, message.text)), found)
+        answer = await connection.wait(_exchange(connection.pgconn, message.text))
+        position = message.record(answer, found, connection)
         # What comes after a failure is sent again: where many fail, little is sent for nothing.
         passed = failures == len(found.failed) + len(found.unverified)
         at_once = min(_SCRIPTS_AT_ONCE, 4 * at_once) if passed else 1
@@ -218,13 +219,13 @@ class _Message:
             # Prepared statements outlive their transaction.
             yield -1, "DEALLOCATE ALL;"
 
-    def record(self, answer: _Answer, found: Verified) -> int:
+    def record(self, answer: _Answer, found: Verified, connection: Connection) -> int:
         """Note what came of the scripts; gives the number of the next one to run."""
         first = self._statements[0][0]
         if answer.error is None:
             found.passed += self._last - first
             return self._last
-        number, index, inside = self._place(answer)
+        number, index, inside = self._place(answer, connection)
         found.passed += number - first
         row = _told(self._wanted[number], index, answer.error, inside)
         if row.sqlstate in _WAITS:
@@ -233,14 +234,14 @@ class _Message:
             found.failed.append(row)
         return number + 1
 
-    def _place(self, answer: _Answer) -> tuple[int, int, int]:
+    def _place(self, answer: _Answer, connection: Connection) -> tuple[int, int, int]:
         """The script and statement that an error is of, and the position in that, 1 where there is none."""
         assert answer.error is not None
         number, index, offset = self._statements[min(answer.done, len(self._statements) - 1)]
         told = answer.error.error_field(DiagnosticField.STATEMENT_POSITION)
         if told is None:
             return number, index, 1
-        position = int(told) - 1
+        position = characters(self.text, int(told) - 1, connection)
         if answer.done == 0:
             # The server could not even read the message, and so ran nothing of it.
             number, index, offset = next(
