@@ -309,7 +309,8 @@ class Looks:
     ) -> str | None:
         """Say what becomes of deployments that left; take back what they deployed once all else is done."""
         spec, commit = ground.spec, round_.view.commit
-        leaving = await self._leavers.look(ground, await self._leavers.known(spec.name, spec))
+        leavers = await self._leavers.known(spec.name, spec)
+        leaving = await self._leavers.look(ground, leavers)
         asks = spec.policy.mode == "approve"
         todo = ready(leaving, asks=asks)
         names = {place.name for place in spec.deployments}
@@ -319,8 +320,10 @@ class Looks:
         elif busy or not names.isdisjoint(under_way.everywhere):
             waits = "it waits until the deployments of the spec carry the commit"
         told = whys(leaving, waits=waits, names={plan.name for plan in todo})
-        async with self._recorder.connection() as connection:
-            await left.tell_why(connection, spec.name, told)
+        news = {each.name: told[each.name] for each in leavers if each.why != told[each.name]}
+        if news:
+            async with self._recorder.connection() as connection:
+                await left.tell_why(connection, spec.name, news)
         active = under_way.deployments.get(commit, frozenset())
         todo = [plan for plan in todo if _is_to_record(plan, active, under_way.waiting)]
         if waits is not None or not todo or self._only_look:

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from reconciler.cli.main import app
+from tests.plugins.git import git
 from tests.plugins.site import Gate, Process, Site, holds
 
 
@@ -91,3 +92,32 @@ async def test_what_nobody_has_in_hand_is_halted_at_once(
     told = await command(site, tmp_path, verb, rollout, "--deployment", "us")
     assert (told.exit_code, told.stdout) == (0, f"{verb}: us\n")
     assert await states(process, rollout) == {"eu": "running", "us": state}
+
+
+async def test_forget_and_diff_of_what_left(site: Site, tmp_path: Path) -> None:
+    """Without a daemon one tells of it, with `--ref` before it leaves, and the other ends that."""
+    process = site.process()
+    site.commit({"a": "create table a ();"}, site.spec(deployments=("eu", "us")))
+    await process.look()
+    process.work()
+
+    async def applied() -> bool:
+        await process.look()
+        return (await process.environment()).applied_commit is not None
+
+    await holds(applied, "both deployments to carry the commit")
+    git(site.repository.path, "switch", "--quiet", "--create", "leaves")
+    site.repository.commit(site.spec(deployments=("eu",)))
+    told = await command(site, tmp_path, "diff", "production", "--ref", "leaves")
+    assert f"leaves: us ({site.database('us')} on " in told.stdout
+    git(site.repository.path, "switch", "--quiet", "main")
+    git(site.repository.path, "merge", "--quiet", "leaves")
+    assert (
+        f"left: us ({site.database('us')} on "
+        in (await command(site, tmp_path, "status", "production")).stdout
+    )
+    assert "left: us (" in (await command(site, tmp_path, "diff", "production")).stdout
+    done = await command(site, tmp_path, "forget", "production", "us", "--reason", "sold")
+    assert (done.exit_code, "us is forgotten" in done.stdout) == (0, True)
+    assert "us" not in (await command(site, tmp_path, "diff", "production")).stdout
+    assert (await command(site, tmp_path, "forget", "production", "us")).exit_code == 1

@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from reconciler.cli.main import app
 from reconciler.errors import DatabaseUnavailable, InvalidInput, Problem, Refused
 from reconciler.plan.encode import to_json as plan_to_json
+from reconciler.plan.model import LeftDeployment
 from reconciler.plan.render import to_markdown, to_text
 from reconciler.rollout.status import Condition, LeftStatus
 from reconciler.web.access import Role, Token
@@ -78,12 +79,12 @@ def held() -> Any:
 
 def test_diff_prints_the_same_value_in_each_form(reconciler: Command, service: MemoryService) -> None:
     """Text, JSON and Markdown show the plan that the daemon made, and nothing else."""
-    service.next_plan = plan(drift=True)
-    assert json.loads(reconciler("diff", "production", "--output", "json").stdout) == plan_to_json(
-        plan(drift=True)
-    )
-    assert reconciler("diff", "production").stdout == to_text(plan(drift=True))
-    assert reconciler("diff", "production", "-o", "markdown").stdout == to_markdown(plan(drift=True))
+    row = LeftDeployment(name="us", leaves=False, prune=False, detail="it stays", databases=("shop_us",))
+    made = service.next_plan = replace(plan(drift=True), left=(row,))
+    told = reconciler("diff", "production", "--output", "json").stdout
+    assert json.loads(told) == plan_to_json(made)
+    assert reconciler("diff", "production").stdout == to_text(made)
+    assert reconciler("diff", "production", "-o", "markdown").stdout == to_markdown(made)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -19,6 +20,7 @@ from reconciler.errors import (
 )
 from reconciler.events import DiffServed, Event, TaskFailed
 from reconciler.plan.encode import to_json as plan_to_json
+from reconciler.plan.model import LeftDeployment
 from reconciler.rollout.status import LeftStatus
 from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
@@ -109,7 +111,9 @@ async def test_diff_passes_what_was_asked(client: httpx.AsyncClient, service: Me
 
 def test_models_describe_the_diff() -> None:
     """The OpenAPI shapes hold for a plan with pending changes, drift and an unreadable deployment."""
-    for value in (plan(), plan(pending=False, drift=True), plan(unavailable="no route")):
+    row = LeftDeployment(name="us", leaves=True, prune=False, detail="it stays")
+    left = replace(plan(), left=(row,))
+    for value in (plan(), plan(pending=False, drift=True), plan(unavailable="no route"), left):
         document = plan_to_json(value)
         assert models.Diff.model_validate(document).model_dump() == document
 
