@@ -144,12 +144,16 @@ def _target(dsn: Dsn, database: str | None) -> str:
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    """A connection of the cache. `role` is the one its session started with, and is named for when idle."""
+    """A connection of the cache. `role` is the one its session started with, and is named for when idle.
+
+    `prepared` is the one it was prepared for, where its last borrower left it so.
+    """
 
     connection: Connection
     place: Place
     role: str
     since: float = 0.0
+    prepared: str | None = None
 
 
 class Connections:
@@ -191,19 +195,23 @@ class Connections:
         role: str = "pass",
         wait: bool = True,
         self_contained: bool = False,
+        leaves_nothing: bool = False,
     ) -> AsyncIterator[Connection]:
         """Lend a connection in autocommit mode with an empty `search_path`; it is reset when it is back.
 
         A self-contained borrower promises to need no setting of the session and to change none: it finds the
-        session as it started, and both exchanges are spared. Without `wait`, DatabaseUnavailable is raised
-        where there is no room now.
+        session as it started, and both exchanges are spared. One that `leaves_nothing` promises to set and
+        lock nothing beyond a transaction: the next of its role finds the session prepared as it did. Without
+        `wait`, DatabaseUnavailable is raised where there is no room now.
         """
         place = Place((dsn, database), self._server(dsn))
         await self._reserve(place, _target(dsn, database), wait=wait)
         held: _Held | None = None
         usable = False
         try:
-            held = await self._take(place, (dsn, database, role), as_is=self_contained)
+            held = await self._take(
+                place, (dsn, database, role), as_is=self_contained, prepared=leaves_nothing
+            )
             try:
                 yield held.connection
                 usable = True
@@ -211,7 +219,9 @@ class Connections:
                 usable = True
                 raise
         finally:
-            await self._put_back(place, held, usable=usable, reset=not self_contained)
+            if held is not None:
+                held.prepared = role if leaves_nothing else None
+            await self._put_back(place, held, usable=usable, reset=not (self_contained or leaves_nothing))
 
     async def take_out(self, dsn: Dsn, *, database: str | None = None, role: str) -> Connection | None:
         """Give an idle connection away for good, named for its owner; None where none is there that answers.
@@ -298,14 +308,18 @@ class Connections:
         if self._pick_up(held):
             await _close(held.connection)
 
-    async def _take(self, place: Place, wanted: tuple[Dsn, str | None, str], *, as_is: bool) -> _Held:
+    async def _take(
+        self, place: Place, wanted: tuple[Dsn, str | None, str], *, as_is: bool, prepared: bool
+    ) -> _Held:
         """An idle connection that still answers, else a new one, for which others may have to make room."""
         dsn, database, role = wanted
         while shelf := self._idle.get(place.database):
             held = shelf[-1]
             self._pick_up(held)
-            usable_as_is = as_is and held.role == role and _is_quiet(held)
-            if usable_as_is or await _prepared_or_closed(held.connection, role):
+            ready = (
+                held.prepared == role if prepared else as_is and (held.role, held.prepared) == (role, None)
+            )
+            if (ready and _is_quiet(held)) or await _prepared_or_closed(held.connection, role):
                 return held
         await self._make_room(place.server)
         try:

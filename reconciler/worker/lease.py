@@ -94,7 +94,7 @@ class ControlAccess:
         """Borrow a connection; DatabaseUnavailable where the exchange takes too long."""
         async with (
             answering(self._timeout_s),
-            self._connections.borrow(self._dsn, role="control") as connection,
+            self._connections.borrow(self._dsn, role="control", leaves_nothing=True) as connection,
         ):
             yield connection
 

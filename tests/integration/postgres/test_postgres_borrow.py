@@ -4,12 +4,13 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import psycopg
 import pytest
 
 from reconciler.errors import DatabaseUnavailable
-from reconciler.postgres.connection import Connection, Connections, Dsn
+from reconciler.postgres.connection import Connection, Connections, Dsn, connect
 from tests.plugins.postgres import OwnServer, Server
 
 
@@ -92,6 +93,35 @@ async def test_nothing_is_left_to_the_next_borrower(connections: Connections, da
             """
         )
         assert await cursor.fetchone() == ("", "0", True, None, 0, 0)
+
+
+async def test_a_session_that_nothing_is_left_in_stays_prepared(
+    connections: Connections, database_dsn: Dsn
+) -> None:
+    """The next of its role finds it as it was, without an exchange; any other one prepared for itself."""
+    shown = "SELECT current_setting('application_name'), current_setting('search_path'), pg_backend_pid()"
+    last = "SELECT state_change FROM pg_stat_activity WHERE pid = %s"
+
+    async def look(connection: Any) -> tuple[Any, ...]:
+        return tuple(await (await connection.execute(shown)).fetchone())
+
+    async with connections.borrow(database_dsn, role="control", leaves_nothing=True) as connection:
+        first = await look(connection)
+    assert first[:2] == ("reconciler/control", "")
+    watcher = await connect(database_dsn, role="watcher")
+    try:
+        before = await (await watcher.execute(last, [first[2]])).fetchone()
+        async with connections.borrow(database_dsn, role="control", leaves_nothing=True) as connection:
+            assert await (await watcher.execute(last, [first[2]])).fetchone() == before
+            assert await look(connection) == first
+    finally:
+        await watcher.close()
+    async with connections.borrow(database_dsn, role="metrics", leaves_nothing=True) as connection:
+        assert await look(connection) == ("reconciler/metrics", "", first[2])
+    async with connections.borrow(database_dsn, role="pass") as connection:
+        assert await look(connection) == ("reconciler/pass", "", first[2])
+    async with connections.borrow(database_dsn, role="control", leaves_nothing=True) as connection:
+        assert await look(connection) == first
 
 
 async def test_prepared_statements_survive_the_reset(connections: Connections, database_dsn: Dsn) -> None:
