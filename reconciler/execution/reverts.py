@@ -75,7 +75,7 @@ async def revert(
     run already of an interrupted script is run again. Raises StepFailed with file and line, LockNotAcquired
     after the last try, or what `steps` raises.
     """
-    phrases = Phrases(session, actor)
+    phrases, usual = Phrases(session, actor), await _runs_triggers(session)
 
     async def done(_change: ToRevert) -> None:
         await steps.done()
@@ -88,7 +88,7 @@ async def revert(
         done=done,
         change_id=lambda change: change.change.change_id,
         gone=True,
-        is_quiet=lambda change: is_quiet(_program(change)),
+        is_quiet=lambda change: usual and is_quiet(_program(change)),
         told=None if written is None else lambda _change: written(),
     )
     row, sharing = Row(session, phrases, changes, work), set(together)
@@ -101,6 +101,13 @@ async def revert(
         count = await _in_one(session, row.left, sharing)
         attempt = partial(row.in_one, count) if count else row.some
         await with_lock_retries(session, attempt, steps.safe_point, row.look)
+
+
+async def _runs_triggers(session: DatabaseSession) -> bool:
+    try:
+        return await session.runs_triggers()
+    except psycopg.Error as error:
+        raise translate(error, f"reverting changes in database '{session.database}'") from error
 
 
 def _outside(session: DatabaseSession, change: ToRevert, actor: Actor) -> outside.Run | None:

@@ -104,6 +104,12 @@ class DatabaseSession:
             for pid, application, role, state, age in rows
         )
 
+    async def runs_triggers(self) -> bool:
+        """Whether the session does where a script finds it as it began: the default of a role may differ."""
+        cursor = await self.writer.execute(_QUERIES["runs_triggers"])
+        row = await cursor.fetchone()
+        return row is not None and bool(row[0])
+
     async def recorded(self, change_ids: Sequence[str]) -> frozenset[str]:
         """Which of these changes are recorded as deployed, of what is committed."""
         async with self.holder_lock:

@@ -123,6 +123,12 @@ INNER JOIN pg_catalog.pg_stat_activity AS activity ON blocking.pid OPERATOR(pg_c
 ORDER BY activity.xact_start NULLS LAST
 LIMIT 5;
 
+-- name: runs_triggers :one
+-- Whether a session that is set back runs triggers and follows foreign keys.
+SELECT s.reset_val OPERATOR(pg_catalog.=) 'origin' AS usual
+FROM pg_catalog.pg_settings AS s
+WHERE s.name OPERATOR(pg_catalog.=) 'session_replication_role';
+
 -- name: recorded_changes :many
 -- Which of these changes are recorded as deployed.
 SELECT c.change_id

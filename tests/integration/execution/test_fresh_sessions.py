@@ -328,6 +328,32 @@ async def test_rows_of_rules_are_no_answers_of_their_own(session: DatabaseSessio
     assert await deploy(session, verified, *quick(7)) == ["v", "q7"]
 
 
+async def test_a_role_that_follows_no_foreign_keys(postgres_server: Server, fresh_database: str) -> None:
+    """Scripts find what their role has by default; of our records nothing stays behind that hung on them."""
+    postgres_server.run(
+        f"alter role postgres in database {fresh_database} set session_replication_role = 'replica'"
+    )
+    session = await open_session(
+        postgres_server.dsn, fresh_database, OWNER, limits=LIMITS, install_tracking=True
+    )
+    told = "do $$ begin assert current_setting('session_replication_role') = 'replica'; end $$;"
+    wanted = [
+        change("a", text="create table a ();" + told, tags=("v1",)),
+        change("b", text="create table b ();" + told, requires=("a",)),
+        change("c", text="create table c ();" + told, requires=("b",)),
+    ]
+    assert len(await deploy(session, *wanted)) == 3
+    scripts = ("drop table c;" + told, "drop table b;", "drop table a;")
+    left = [back(name, text) for name, text in zip("cba", scripts, strict=True)]
+    assert await revert(session, *left) == 3
+    cursor = await session.holder.execute(
+        "select (select count(*) from reconciler.changes), (select count(*) from reconciler.dependencies),"
+        " (select count(*) from reconciler.tags)"
+    )
+    assert await cursor.fetchone() == (0, 0, 0)
+    await session.abandon()
+
+
 VERIFIES = "-- verify: writes\ninsert into x values (3);\nselect 1;"
 
 
