@@ -31,6 +31,27 @@ class Facts:
         return conditions_from_json(self.row["conditions"], self.row["observed_commit"])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewestOperation:
+    """The operation of a deployment that was recorded last; `finished_at` None while it is not over."""
+
+    commit: str
+    state: OperationState
+    finished_at: datetime | None
+
+
+async def read_newest(connection: Connection, environment: str) -> dict[str, NewestOperation]:
+    """The newest operation of each deployment that has one, by its name."""
+    with telling(f"reading the newest operations of environment '{environment}'"):
+        rows = await many(connection, "newest_operations", environment=environment)
+    return {
+        row["deployment"]: NewestOperation(
+            commit=row["commit"], state=OperationState(row["state"]), finished_at=row["finished_at"]
+        )
+        for row in rows
+    }
+
+
 async def read_facts(connection: Connection, environment: str) -> Facts | None:
     """All that is known of an environment, in one query."""
     return (await _read(connection, [environment], None)).get(environment)

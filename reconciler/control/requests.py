@@ -255,7 +255,7 @@ async def _retry(connection: Connection, request: Row, whole: Whole, found: Answ
     done += [f"the next pass tries again on {', '.join(freed)}"] if freed else []
     await resolve(connection, request, state="completed", reason="; ".join([*done, *found.notes]))
     await settle(connection, whole.environment, rollouts=[whole.id])
-    await wake(connection, whole.environment)
+    await wake(connection, whole.environment, moved=True)
     return None
 
 

@@ -189,7 +189,7 @@ async def settle(
     asks_anew = any(item.after is OperationState.SUPERSEDED for item in everything)
     if rests or asks_anew or (not quiet and any(item.after not in IN_FLIGHT for item in everything)):
         # What ended is to be seen by whoever passes over the environment, wherever that is.
-        await wake(connection, environment)
+        await wake(connection, environment, moved=True)
 
 
 async def _move_on(connection: Connection, touched: Collection[int], everything: list[Moved]) -> list[_Brief]:

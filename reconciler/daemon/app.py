@@ -123,7 +123,7 @@ class Daemon:
         asked = wake_from(payload)
         if asked.environment is not None:
             if self._environments is not None:
-                self._environments.wake(asked.environment)
+                self._environments.wake(asked.environment, full=not asked.moved)
             return
         if asked.source is not None and asked.pushed:
             self._bursts.wake(asked.source)

@@ -5,7 +5,7 @@ Any number of wakes during a pass lead to one more pass; none is lost.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from reconciler.errors import ReconcilerError, TemporaryError
@@ -74,12 +74,13 @@ class SourceLoop:
 class EnvironmentLoop:
     """Passes over single environments as they are woken; those that wake meanwhile follow together.
 
-    What fails is left to the passes of the sources: `failed` asks for them.
+    `run_passes` is told of each whether all of its databases are to be looked at. What fails is left to the
+    passes of the sources: `failed` asks for them.
     """
 
     def __init__(
         self,
-        run_passes: Callable[[Collection[str]], Awaitable[None]],
+        run_passes: Callable[[Mapping[str, bool]], Awaitable[None]],
         failed: Callable[[], None],
         emit: Callable[[Event], None],
     ) -> None:
@@ -87,11 +88,11 @@ class EnvironmentLoop:
         self._failed = failed
         self._emit = emit
         self._wake = asyncio.Event()
-        self._names: set[str] = set()
+        self._names: dict[str, bool] = {}
 
-    def wake(self, name: str) -> None:
-        """Ask for a pass of an environment."""
-        self._names.add(name)
+    def wake(self, name: str, *, full: bool = True) -> None:
+        """Ask for a pass of an environment; not `full`: what is known to be in sync need not be read."""
+        self._names[name] = full or self._names.get(name, False)
         self._wake.set()
 
     async def run(self) -> None:
@@ -100,7 +101,7 @@ class EnvironmentLoop:
             await self._wake.wait()
             await asyncio.sleep(TOGETHER_S)
             self._wake.clear()
-            names, self._names = self._names, set()
+            names, self._names = self._names, {}
             try:
                 await self._run_passes(names)
             except TemporaryError:

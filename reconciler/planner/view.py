@@ -58,6 +58,20 @@ class SourceView:
             known = self.places[spec.name] = PlaceInputs(self.tree, spec)
         return known.digest(deployment)
 
+    def alike(self, before: "SourceView", environment: str) -> frozenset[str]:
+        """The deployments that are made from the same at another commit; none where one is broken."""
+        here, there = self._spec_of(environment), before._spec_of(environment)
+        if here is None or there is None:
+            return frozenset()
+        names = {place.name for place in here.deployments} & {place.name for place in there.deployments}
+        return frozenset(
+            name for name in names if self.place_inputs(here, name) == before.place_inputs(there, name)
+        )
+
+    def _spec_of(self, environment: str) -> EnvironmentSpec | None:
+        parsed = self.environments.get(environment)
+        return parsed.spec if parsed is not None and not parsed.problems else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Specs:

@@ -76,7 +76,7 @@ class Assessor:
         if intended is None:
             intended = await self._intended(states)
         if gates_due is None:
-            gates_due = await self._gates_due(states)
+            gates_due = await self.gates_due(states)
 
         async def made(deployment: str) -> frozenset[str]:
             if self._control is None:
@@ -101,7 +101,8 @@ class Assessor:
 
         return list(await asyncio.gather(*(one(desired) for desired in states)))
 
-    async def _gates_due(self, states: Sequence[DesiredState]) -> frozenset[str]:
+    async def gates_due(self, states: Sequence[DesiredState]) -> frozenset[str]:
+        """Deployments whose gate was not passed when it was asked last; not read where there is no gate."""
         if self._control is None or not any(desired.gate is not None for desired in states):
             return frozenset()
         async with self.connection() as connection:

@@ -34,6 +34,11 @@ class Due:
     owner: str | None
 
 
+def is_due(interval_s: float, known: Mapping[str, Mapping[str, Any]], deployment: str) -> bool:
+    """Whether the last run on a deployment, by the control database's clock, is too long ago, or none was."""
+    return deployment not in known or known[deployment]["age_s"] >= interval_s
+
+
 def due_of(
     interval_s: float, known: Mapping[str, Mapping[str, Any]], found: Sequence[Assessment]
 ) -> list[Assessment]:
@@ -41,8 +46,7 @@ def due_of(
     return [
         item
         for item in found
-        if item.tracked is not None
-        and (item.desired.deployment not in known or known[item.desired.deployment]["age_s"] >= interval_s)
+        if item.tracked is not None and is_due(interval_s, known, item.desired.deployment)
     ]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.control import environments, left, rollouts
+from reconciler.control.environments import DeploymentObservation
 from reconciler.control.facts import Facts
 from reconciler.errors import Conflict, LeaseLost, ReconcilerError, TemporaryError
 from reconciler.events import CommitApplied, DriftFound, Event, PassFinished, PassResult
@@ -17,12 +18,13 @@ from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
 from reconciler.planner.view import SourceView
 from reconciler.reconcile import findings
-from reconciler.reconcile.due_verifications import Due, DueVerifications, due_of
+from reconciler.reconcile.due_verifications import Due, DueVerifications, due_of, is_due
 from reconciler.reconcile.findings import BY_ITSELF, Outcome
 from reconciler.reconcile.heads import Head
 from reconciler.reconcile.known import Known
 from reconciler.reconcile.leaving import Ground, Leavers, ready, whys
 from reconciler.reconcile.record import Recorder, RolloutRequest
+from reconciler.reconcile.sparing import Sparing
 from reconciler.spec.environment import EnvironmentSpec
 
 SLOW_S = 1.0
@@ -70,9 +72,11 @@ class Looks:
         self._applied: dict[str, str | None] = {}
         self._drift: dict[tuple[str, str], frozenset[str]] = {}
         self._unchanged: set[str] = set()
+        self._sparing = Sparing(planner=planner, assessor=recorder)
 
     def forget(self, name: str) -> None:
         """An environment is another daemon's, or left its source."""
+        self._sparing.forget(name)
         self._applied.pop(name, None)
         for key in [key for key in self._drift if key[0] == name]:
             del self._drift[key]
@@ -88,9 +92,10 @@ class Looks:
             async with self._recorder.connection() as connection:
                 await environments.touch(connection, names)
 
-    async def look(self, name: str, round_: Round) -> bool:
+    async def look(self, name: str, round_: Round, *, full: bool) -> bool:
         """Pass over an environment; every error becomes its own, and counts.
 
+        Not `full`: what is known to be in sync is left as it is, and what an operation is bringing there too.
         True where somebody did not answer. A deployment that cannot be read is no error of the pass, so one
         that may pass is the control database's: it is told.
         """
@@ -98,7 +103,7 @@ class Looks:
         outcome = Outcome(result=PassResult.FAILED)
         failure: tuple[str, str] | None = None
         try:
-            outcome = await self._pass(name, round_)
+            outcome = await self._pass(name, round_, full=full)
         except LeaseLost:
             # Another daemon's by now: it looks, and says what it found.
             return False
@@ -169,7 +174,7 @@ class Looks:
             )
         )
 
-    async def _pass(self, name: str, round_: Round) -> Outcome:
+    async def _pass(self, name: str, round_: Round, *, full: bool) -> Outcome:
         view, head = round_.view, round_.head
         facts = await round_.known.of(name)
         self._tell_applied(name, facts)
@@ -181,14 +186,20 @@ class Looks:
         active = under_way.deployments.get(view.commit, frozenset())
         held: Mapping[str, str] = facts.row["held"] if facts is not None else {}
         request = PlanRequest(scope=Scope(spec.policy.scope), not_before=round_.not_before)
+        gates_due = await self._recorder.gates_due(states)
+        known: Mapping[str, DeploymentObservation] = {}
+        if not full:
+            asked = {*gates_due, *_to_be_verified(spec, facts)}
+            known = await self._sparing.find(facts, spec, view, under_way, asked)
         found = await self._recorder.assess(
             spec,
-            states,
+            [state for state in states if state.deployment not in known],
             held,
             # What waits for approval has left nothing moving.
             resuming=active - under_way.waiting.keys(),
             request=request,
             intended=findings.intended(facts),
+            gates_due=gates_due,
         )
         await self._end_outdated(name, found, under_way, round_)
         waits = self._out_of_turn(spec, found, under_way, view.commit)
@@ -198,10 +209,11 @@ class Looks:
             async with self._recorder.connection() as connection:
                 await rollouts.supersede(connection, name, view.commit, owner=round_.owner)
         plans = [item.plan for item in found]
-        deployments = tuple(
-            findings.observed(plan, active, spec.policy.mode, waits.get(plan.name)) for plan in plans
-        )
-        await self._observe(facts, findings.planned(view, head, name, spec.policy.mode, deployments), round_)
+        mode = spec.policy.mode
+        seen = {plan.name: findings.observed(plan, active, mode, waits.get(plan.name)) for plan in plans}
+        deployments = tuple({**known, **seen}[state.deployment] for state in states)
+        await self._observe(facts, findings.planned(view, head, name, mode, deployments), round_)
+        self._note_read(name, plans, known, round_)
         if findings.has_left(facts, spec):
             ground = Ground(view=view, spec=spec, held=held, request=request)
             busy = recorded is not None or any(plan.pending for plan in plans)
@@ -211,7 +223,21 @@ class Looks:
         self._tell_drift(name, plans)
         if recorded is None:
             await self._verify(spec, facts, found, round_)
-        return findings.outcome_of(plans, recorded)
+        rows = [facts.deployments[deployment] for deployment in known] if facts is not None else ()
+        return findings.outcome_of(plans, recorded, rows)
+
+    def _note_read(
+        self,
+        name: str,
+        plans: Sequence[DeploymentPlan],
+        known: Mapping[str, DeploymentObservation],
+        round_: Round,
+    ) -> None:
+        """Keep in mind that deployments are since the beginning of a look as it found them."""
+        read = [plan.name for plan in plans if plan.unavailable is None]
+        read += [deployment for deployment, found in known.items() if found.in_sync]
+        left = [deployment for deployment, found in known.items() if not found.in_sync]
+        self._sparing.note(name, read, left, round_.planned_from)
 
     async def _verify(
         self, spec: EnvironmentSpec, facts: Facts | None, found: Sequence[Assessment], round_: Round
@@ -380,3 +406,12 @@ class Looks:
 def _is_to_record(plan: DeploymentPlan, active: Collection[str], waiting: Mapping[str, str]) -> bool:
     """Whether nothing brings it there yet, or what waits for approval is not what is to be done."""
     return plan.name not in active or waiting.get(plan.name, plan.digest) != plan.digest
+
+
+def _to_be_verified(spec: EnvironmentSpec, facts: Facts | None) -> set[str]:
+    """Deployments whose verify scripts are due; what is to be verified is read first."""
+    if spec.policy.verify is None:
+        return set()
+    known = facts.row["verifications"] if facts is not None else {}
+    names = {place.name for place in spec.deployments}
+    return {name for name in names if is_due(spec.policy.verify.interval_s, known, name)}

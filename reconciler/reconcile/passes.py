@@ -90,6 +90,7 @@ class Passes:
         self._looking: dict[str, str] = {}
         self._unlooked: set[str] = set()
         self._owed: set[str] = set()
+        self._to_read: set[str] = set()
         self._peers: tuple[Peer, ...] = ()
         self._unread: set[tuple[str, str]] = set()
         self._verifications = DueVerifications(recorder=recorder, emit=emit)
@@ -156,16 +157,17 @@ class Passes:
         await self._pass_over(view, head, share_, owner=owner, full=source in self._owed, began=began)
         self._owed.discard(source)
 
-    async def pass_environments(self, names: Collection[str]) -> None:
+    async def pass_environments(self, names: Mapping[str, bool]) -> None:
         """Pass over environments at the heads that are known, as far as they are this daemon's.
 
-        Raises what came between us and the control database.
+        Where True stands beside a name, all of its databases are looked at; otherwise those that are not
+        known to be in sync. Raises what came between us and the control database.
         """
         owner = self._me
         if self._shared and owner is None:
             return
         async with self._recorder.connection() as connection:
-            facts = await read_many_facts(connection, names, commit="")
+            facts = await read_many_facts(connection, list(names), commit="")
         sources: dict[str, list[str]] = {}
         for name, found in sorted(facts.items()):
             if not self._shared or found.row["owner"] == owner:
@@ -186,7 +188,9 @@ class Passes:
                 for name in declared
                 if name not in behind or (head.error is None and self._lanes.has(name))
             ]
-            await self._wait({name: self._ask(name, round_, urgent=True) for name in chosen})
+            await self._wait(
+                {name: self._ask(name, round_, urgent=True, full=names[name]) for name in chosen}
+            )
         await self._looks.flush()
         if failures:
             raise failures[0]
@@ -299,8 +303,8 @@ class Passes:
             self._looks.refused(name, view, why)
         for name in sorted(stale):
             await self._looks.report_stale(name, round_)
-        ends = {name: self._ask(name, round_, urgent=True) for name in urgent}
-        ends |= {name: self._ask(name, round_, urgent=False) for name in later}
+        ends = {name: self._ask(name, round_, urgent=True, full=full) for name in urgent}
+        ends |= {name: self._ask(name, round_, urgent=False, full=full) for name in later}
         await self._wait(ends)
         await self._looks.flush()
         if failures:
@@ -375,7 +379,10 @@ class Passes:
             tell=tell,
         )
 
-    def _ask(self, name: str, round_: Round, *, urgent: bool) -> "asyncio.Future[None]":
+    def _ask(self, name: str, round_: Round, *, urgent: bool, full: bool) -> "asyncio.Future[None]":
+        if full or self._only_look:
+            # Whichever of the looks that are asked for comes about.
+            self._to_read.add(name)
         return self._lanes.ask(name, partial(self._look, name, round_), urgent=urgent)
 
     async def _look(self, name: str, round_: Round) -> bool:
@@ -383,17 +390,20 @@ class Passes:
         head = self._heads.known(round_.view.source) or round_.head
         self._looking[name] = head.commit
         self._unlooked.discard(name)
-        waited = False
+        waited, full = False, name in self._to_read
+        self._to_read.discard(name)
         try:
             if head.commit != round_.view.commit:
                 round_ = await self._newer_round(name, round_, head)
             if name in round_.view.environments:
-                waited = await self._looks.look(name, round_)
+                waited = await self._looks.look(name, round_, full=full)
         except ReconcilerError:
             # The newest commit cannot be read now: the pass of the source says so, and looks again.
             self._unlooked.add(name)
         finally:
             del self._looking[name]
+            if full and name in self._unlooked:
+                self._to_read.add(name)
         await self._leave(name, round_)
         return waited
 

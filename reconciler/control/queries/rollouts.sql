@@ -54,6 +54,20 @@ WHERE
 ORDER BY o.id DESC
 LIMIT 1;
 
+-- name: newest_operations :many
+-- The operation of each deployment of an environment that was recorded last.
+SELECT d.name AS deployment, r.commit, o.state::text AS state, o.finished_at
+FROM reconciler_control.environment_deployments AS d
+INNER JOIN LATERAL (
+    SELECT n.rollout, n.state, n.finished_at
+    FROM reconciler_control.operations AS n
+    WHERE n.environment = d.environment AND n.deployment = d.name
+    ORDER BY n.id DESC
+    LIMIT 1
+) AS o ON TRUE
+INNER JOIN reconciler_control.rollouts AS r ON o.rollout = r.id
+WHERE d.environment = %(environment)s;
+
 -- name: flag_superseded :exec
 -- Tells the workers of operations in flight that a newer rollout takes their place.
 WITH flagged AS MATERIALIZED (

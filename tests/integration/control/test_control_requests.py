@@ -161,7 +161,7 @@ async def test_retry_releases_holds_of_a_failed_rollout_and_wakes(control: Contr
     assert request.state == "completed"
     assert await intents.held(control.connection, "production", A) == {}
     async for notification in listener.notifies(timeout=60, stop_after=1):
-        assert notification.payload == "environment:production"
+        assert notification.payload == "moved:production"
         break
     else:
         pytest.fail("nobody was woken")

@@ -158,7 +158,7 @@ async def test_wake_of_an_environment_seen_at_a_newer_commit_undoes_nothing(
     if not reachable:
         site.repository.path.rename(site.folder / "away")
         await behind.look()
-    await behind.parts.passes.pass_environments(["production"])
+    await behind.parts.passes.pass_environments({"production": True})
     newer = (await ahead.rollouts())[0]
     assert (newer.commit, newer.state.value) == (newest, "pending")
     status = await behind.environment()
@@ -219,7 +219,7 @@ async def test_registration_that_ends_before_a_woken_look_ends_its_right_to_writ
     await control.rows("UPDATE reconciler_control.operations SET finished_at = now(), state = 'cancelled'")
     await control.rows("UPDATE reconciler_control.rollouts SET finished_at = now(), state = 'cancelled'")
     _before(monkeypatch, process.parts.passes, "_now", lambda: _taken_over(control, process))
-    await process.parts.passes.pass_environments(["production"])
+    await process.parts.passes.pass_environments({"production": True})
     assert [rollout.commit for rollout in await process.rollouts()] == [first]
 
 
