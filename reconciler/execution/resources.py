@@ -20,7 +20,7 @@ from reconciler.state.desired import DesiredChange, DesiredState
 from reconciler.state.program import Purpose
 from reconciler.state.tracked import TrackedDatabase
 from reconciler.tracking.fence import FenceOwner
-from reconciler.tracking.read import read_tracked
+from reconciler.tracking.read import read_under_fence
 from reconciler.tracking.record import Actor
 
 _ID = re.compile(r"[0-9a-f]{40}")
@@ -115,7 +115,7 @@ class Resources:
         What others deployed of modules that are no business of ours changes nothing of the plan.
         """
         planned_from = self.planned_from.get(database, TrackedDatabase())
-        found = await read_tracked(holder)
+        found = await read_under_fence(holder)
         names = self._concerned(database, {*found.modules, *planned_from.modules})
         moved = any(found.modules.get(name) != planned_from.modules.get(name) for name in names)
         # Drift was not to be seen while another wrote, and would be taken for our own doing.

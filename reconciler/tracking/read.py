@@ -61,6 +61,15 @@ async def read_tracked(connection: Connection) -> TrackedDatabase:
         raise translate(error, _DOING) from error
 
 
+async def read_under_fence(connection: Connection) -> TrackedDatabase:
+    """The same for who has the fence, and so knows that the schema is there; without unfinished changes."""
+    try:
+        cursor = await connection.execute(QUERIES["read_tracked"])
+        return _tracked(await cursor.fetchall())
+    except psycopg.Error as error:
+        raise translate(error, _DOING) from error
+
+
 async def read_base_line_objects(connection: Connection) -> Mapping[str, CatalogObject]:
     """Read the objects of the base line, by identity; none where there is no tracking schema."""
     try:
