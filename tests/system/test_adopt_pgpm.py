@@ -18,19 +18,6 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 ADOPT = ("module", "adopt", "production", "--from", "pgpm", "--yes")
 
 
-def must(*command: str, folder: Path, **more: str) -> None:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), **more},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The engine, as npm installs it."""
@@ -55,9 +42,24 @@ def write(shop: TakenOver, *names: str) -> None:
     (shop.module / "package.json").write_text('{"name": "shop", "version": "0.0.1"}')
 
 
-def deploy(shop: TakenOver, engine: Path, *change: str) -> None:
+def drive(shop: TakenOver, engine: Path, verb: str, *change: str) -> tuple[bool, str]:
+    """Have pgpm do something; gives whether it says that it did, and what it says."""
     login = {"PGPORT": str(shop.server.port), "PGPASSWORD": PASSWORD, "PGDATABASE": shop.database}
-    must(*pgpm.command(engine, shop.module, "deploy", *change), folder=shop.module, **login)
+    done = subprocess.run(
+        pgpm.command(engine, shop.module, verb, *change),
+        cwd=shop.module,
+        env={"PATH": os.environ["PATH"], "HOME": str(shop.module), **login},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def deploy(shop: TakenOver, engine: Path, *change: str) -> None:
+    done, said = drive(shop, engine, "deploy", *change)
+    assert done, said
 
 
 def test_what_pgpm_deployed_is_taken_over_and_gone_on_with(shop: TakenOver, engine: Path) -> None:
@@ -91,3 +93,32 @@ def test_what_pgpm_half_deployed_goes_on(shop: TakenOver, engine: Path) -> None:
     assert shop("apply", "production").exit_code == 0
     assert shop.deployed() == ["t1", "t2", "t3", "t4"]
     assert shop.rows("select count(*) from t4") == [(0,)]
+
+
+def test_pgpm_beside_us_knows_what_it_deployed(shop: TakenOver, engine: Path) -> None:
+    """It verifies and takes back its own changes and leaves ours; what it took back we tell as gone."""
+    names = ["t1", "t2", "t3", "t4", "t5"]
+    (shop.module / "verify").mkdir()
+    for name in names:
+        (shop.module / f"verify/{name}.sql").write_text(f"select id from {name} where false;\n")
+    deploy(shop, engine)
+    write(shop, *names)
+    shop.commit()
+    known = "select change_name from pgpm_migrate.changes order by change_name"
+    assert shop(*ADOPT).exit_code == 0
+    assert shop("apply", "production").exit_code == 0
+    assert (shop.deployed(), shop.rows(known)) == (names, [("t1",), ("t2",), ("t3",), ("t4",)])
+
+    done, said = drive(shop, engine, "verify")
+    assert (done, "verified: t4" in said, "t5" in said) == (True, True, False), said
+    done, said = drive(shop, engine, "deploy")
+    assert (done, 'relation "t5" already exists' in said) == (False, True), said
+
+    done, said = drive(shop, engine, "revert", "t3")
+    assert (done, "not deployed change: t5" in said) == (True, True), said
+    assert "table public.t4 removed" in shop("diff", "production").stdout
+    verified = shop("module", "verify", "production")
+    assert (verified.exit_code, "shop-schema: t4 failed" in verified.stdout) == (4, True), verified.output
+    deploy(shop, engine, "t4")
+    assert shop("module", "verify", "production").exit_code == 0
+    assert shop.deployed() == names
