@@ -53,6 +53,8 @@ def namesakes(
     """
     names = {part.database for part in left.databases}
     found: list[Namesake] = []
+    for unnamed in view.nameless:
+        raise Refused(f"nobody knows what '{unnamed.file}' declares: it is broken")
     for parsed in view.environments.values():
         if parsed.spec is None:
             raise Refused(f"nobody knows whether environment '{parsed.name}' has its databases: it is broken")

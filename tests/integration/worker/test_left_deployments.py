@@ -232,6 +232,29 @@ async def test_renamed_is_never_pruned(site: Site, renamed: str) -> None:
     assert [one.deployment for one in (await process.rollouts())[0].operations] != ["us"]
 
 
+async def test_moved_or_unreadable_is_never_pruned(site: Site) -> None:
+    """A database that another environment has now is in use; so is all that nobody can read who has it."""
+    process = await rolled_out(site, "eu", "us")
+    commit(site, "eu")
+    await process.look()
+    broken = {"environments/broken.yaml": "{"}
+    site.repository.commit({**site.spec(deployments=("eu",), more=PRUNES), **broken})
+    await process.look()
+    assert "nobody knows what 'environments/broken.yaml' declares" in str((await told(process))["us"])
+    nothing = "apiVersion: reconciler/v1\nkind: Environment\nmetadata: {name: other}\nspec: {}\n"
+    site.repository.commit({"environments/broken.yaml": nothing})
+    await process.look()
+    assert "nobody knows whether environment 'other' has its databases" in str((await told(process))["us"])
+    text = site.spec("other", deployments=("us",))["environments/other.yaml"]
+    text = text.replace("_other_", "_production_")
+    site.repository.commit({"environments/broken.yaml": text})
+    await process.look()
+    assert "is that of deployment 'us' of environment 'other' now" in str((await told(process))["us"])
+    reasons = [rollout.reason for rollout in await process.rollouts()]
+    assert "prune of deployments that left the spec" not in reasons
+    assert site.deployed("us") == ["one", "two"]
+
+
 def aliased(site: Site) -> str:
     """The connection string of the server, by another name of it."""
     twice = {
