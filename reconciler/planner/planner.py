@@ -104,6 +104,12 @@ class Assessment:
     allowed: frozenset[str] = frozenset()
 
 
+def unread(desired: DesiredState, why: str) -> Assessment:
+    """What there is to say of a deployment that could not be read."""
+    plan = plan_build.unavailable(desired, why)
+    return Assessment(desired=desired, plan=plan, tracked=None, diff=None)
+
+
 class Planner:
     """Plans deployments. What it holds, all within bounds, only spares it to read or parse a thing twice."""
 
@@ -341,8 +347,7 @@ class Planner:
                 )
         except (ReconcilerError, TimeoutError) as error:
             why = str(error) or f"reading it took longer than {self._limits.read_timeout_s:g} s"
-            plan = plan_build.unavailable(desired, why)
-            return Assessment(desired=desired, plan=plan, tracked=None, diff=None)
+            return unread(desired, why)
         self._emit(
             SnapshotRead(
                 environment=desired.environment,
@@ -369,8 +374,7 @@ class Planner:
         try:
             diff = await self._with_reverts(spec, (desired, tracked), diff, (request, allowed))
         except ReconcilerError as error:
-            plan = plan_build.unavailable(desired, str(error))
-            return Assessment(desired=desired, plan=plan, tracked=None, diff=None)
+            return unread(desired, str(error))
         plan = plan_build.build(
             desired,
             diff,

@@ -1,18 +1,36 @@
 """Plan the deployments of an environment side by side, by what the control database knows; no writing."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 from reconciler.control import intents
 from reconciler.errors import DatabaseUnavailable
 from reconciler.events import Event
-from reconciler.planner.planner import Assessment, Planner, PlanRequest
+from reconciler.planner.planner import Assessment, Planner, PlanRequest, unread
 from reconciler.postgres.connection import Connection, Connections, Dsn
+from reconciler.reconcile.turns import in_turns
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredState
 from reconciler.state.task import ModuleTask
+
+SILENT_PATIENCE_S = 2.0
+"""How long those that could not be read the last time are waited for, where others have something to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What is known of deployments before they are planned: databases intended and gates due, read if None.
+
+    `silent` could not be read the last time, and why: they keep nobody else waiting. In a `hurry`, where
+    there is something to do on others, they are not waited for either, and are told to be what they were.
+    """
+
+    intended: Mapping[str, frozenset[str]] | None = None
+    gates_due: Collection[str] | None = None
+    silent: Mapping[str, str] = field(default_factory=dict)
+    hurry: bool = False
 
 
 class Assessor:
@@ -63,16 +81,15 @@ class Assessor:
         *,
         resuming: frozenset[str] = frozenset(),
         request: PlanRequest | None = None,
-        intended: Mapping[str, frozenset[str]] | None = None,
         tasks: Mapping[str, ModuleTask] | None = None,
-        gates_due: Collection[str] | None = None,
+        before: Before | None = None,
     ) -> list[Assessment]:
-        """Plan deployments side by side, within a bound; databases intended and gates due are read if None.
+        """Plan deployments side by side, within a bound.
 
         `tasks`, by deployment, is what is asked of modules in place of everything.
         """
-        base = request or PlanRequest()
-        slots = asyncio.Semaphore(self._parallel)
+        base, before = request or PlanRequest(), before or Before()
+        intended, gates_due = before.intended, before.gates_due
         if intended is None:
             intended = await self._intended(states)
         if gates_due is None:
@@ -85,21 +102,31 @@ class Assessor:
                 return await intents.made_databases(connection, states[0].environment, deployment)
 
         async def one(desired: DesiredState) -> Assessment:
-            async with slots:
-                own = PlanRequest(
-                    scope=base.scope,
-                    intended=intended.get(desired.deployment, frozenset()),
-                    made=partial(made, desired.deployment),
-                    resuming=desired.deployment in resuming,
-                    allow_hazards=base.allow_hazards,
-                    held=held.get(desired.deployment),
-                    not_before=base.not_before,
-                    task=base.task if tasks is None else tasks[desired.deployment],
-                    gate_due=desired.deployment in gates_due,
-                )
-                return await self._planner.assess(spec, desired, own)
+            own = PlanRequest(
+                scope=base.scope,
+                intended=intended.get(desired.deployment, frozenset()),
+                made=partial(made, desired.deployment),
+                resuming=desired.deployment in resuming,
+                allow_hazards=base.allow_hazards,
+                held=held.get(desired.deployment),
+                not_before=base.not_before,
+                task=base.task if tasks is None else tasks[desired.deployment],
+                gate_due=desired.deployment in gates_due,
+            )
+            return await self._planner.assess(spec, desired, own)
 
-        return list(await asyncio.gather(*(one(desired) for desired in states)))
+        found = await in_turns(
+            {desired.deployment: partial(one, desired) for desired in states},
+            self._parallel,
+            doubtful=before.silent,
+            patience_s=_patience if before.hurry else lambda _found: None,
+        )
+        return [
+            found[desired.deployment]
+            if desired.deployment in found
+            else unread(desired, before.silent[desired.deployment])
+            for desired in states
+        ]
 
     async def gates_due(self, states: Sequence[DesiredState]) -> frozenset[str]:
         """Deployments whose gate was not passed when it was asked last; not read where there is no gate."""
@@ -113,3 +140,7 @@ class Assessor:
             return {}
         async with self.connection() as connection:
             return await intents.all_intended_databases(connection, states[0].environment)
+
+
+def _patience(found: Collection[Assessment]) -> float | None:
+    return SILENT_PATIENCE_S if any(item.plan.steps for item in found) else None

@@ -66,6 +66,12 @@ def under_way(facts: Facts | None, commit: str) -> UnderWay:
     )
 
 
+def silent(facts: Facts | None) -> dict[str, str]:
+    """Deployments that could not be read the last time, and why."""
+    rows = facts.deployments if facts is not None else {}
+    return {name: row["unavailable"] for name, row in rows.items() if row["unavailable"] is not None}
+
+
 def has_left(facts: Facts | None, spec: EnvironmentSpec) -> bool:
     """Whether any deployment that the environment had is not in its spec."""
     if facts is None:

@@ -13,7 +13,7 @@ from reconciler.plan.model import DeploymentPlan, LeftDeployment
 from reconciler.planner.left import Namesake
 from reconciler.planner.planner import Planner, PlanRequest
 from reconciler.planner.view import SourceView
-from reconciler.reconcile.assess import Assessor
+from reconciler.reconcile.assess import Assessor, Before
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredState
 
@@ -76,7 +76,11 @@ class Leavers:
             else:
                 states.append(state)
         assessed = await self._assessor.assess(
-            ground.spec, states, ground.held, request=replace(ground.request, task=None), gates_due=()
+            ground.spec,
+            states,
+            ground.held,
+            request=replace(ground.request, task=None),
+            before=Before(gates_due=()),
         )
         plans = []
         for item in assessed:

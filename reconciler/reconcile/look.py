@@ -18,6 +18,7 @@ from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
 from reconciler.planner.view import SourceView
 from reconciler.reconcile import findings
+from reconciler.reconcile.assess import Before
 from reconciler.reconcile.due_verifications import Due, DueVerifications, due_of, is_due
 from reconciler.reconcile.findings import BY_ITSELF, Outcome
 from reconciler.reconcile.heads import Head
@@ -198,8 +199,13 @@ class Looks:
             # What waits for approval has left nothing moving.
             resuming=active - under_way.waiting.keys(),
             request=request,
-            intended=findings.intended(facts),
-            gates_due=gates_due,
+            before=Before(
+                intended=findings.intended(facts),
+                gates_due=gates_due,
+                silent=findings.silent(facts),
+                # Who looks everywhere has the time to see who is back.
+                hurry=not full,
+            ),
         )
         await self._end_outdated(name, found, under_way, round_)
         waits = self._out_of_turn(spec, found, under_way, view.commit)
