@@ -1,12 +1,13 @@
 """A deployment whose server does not answer, beside others that a commit changes."""
 
 import socket
+from typing import Any
 
 from tests.plugins.site import Site, holds
 
 BASE = {"a": "create table a ();"}
 MORE = {**BASE, "b": "create table b ();"}
-PATIENT = {"connect_timeout": 300, "read_timeout": 300}
+PATIENT: dict[str, Any] = {"connect_timeout": 300, "read_timeout": 300}
 
 
 async def test_who_was_silent_before_keeps_no_rollout_from_being_recorded(site: Site) -> None:
