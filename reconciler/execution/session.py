@@ -94,6 +94,8 @@ class DatabaseSession:
         """Say who holds the locks that the writer waits for; None where nobody does."""
         async with self.holder_lock:
             looking = await self._looking()
+            if looking is None:
+                return None
             cursor = await looking.execute(_QUERIES["blockers"], {"pid": self.writer_backend})
             rows = await cursor.fetchall()
         if not rows:
@@ -116,17 +118,19 @@ class DatabaseSession:
             cursor = await self.holder.execute(_QUERIES["recorded_changes"], {"change_ids": list(change_ids)})
             return frozenset([row[0] for row in await cursor.fetchall()])
 
-    async def _looking(self) -> Connection:
-        """A connection that is free while the writer is busy; opened only where that takes its time."""
+    async def _looking(self) -> Connection | None:
+        """A connection that is free while the writer is busy; opened only where that takes its time.
+
+        None where the server has no more of them: then nobody looks, and the change goes on.
+        """
         if not self.is_one or self.dsn is None:
             return self.holder
         if self.observer is None:
-            self.observer = await connect(
-                self.dsn,
-                database=self.database,
-                role="watch",
-                connect_timeout_s=self.limits.connect_timeout_s,
-            )
+            timeout_s = self.limits.connect_timeout_s
+            with suppress(ReconcilerError):
+                self.observer = await connect(
+                    self.dsn, database=self.database, role="watch", connect_timeout_s=timeout_s
+                )
         return self.observer
 
     async def lock_capacity(self) -> int:
@@ -163,15 +167,21 @@ class DatabaseSession:
     async def _read_whole(self) -> WholeCatalog:
         if not self.is_one:
             return await read_whole(self.holder)
-        await self.holder.execute(_QUERIES["leave_script"], prepare=False)
+        await self._tidy("leave_script")
         try:
             return await read_whole(self.holder)
         except ReconcilerError as error:
             if not isinstance(error.__cause__, psycopg.errors.InvalidSqlStatementName):
                 raise
         # Code of somebody's let go of what was prepared, and the driver could not know.
-        await self.holder.execute(_QUERIES["forget_prepared"], prepare=False)
+        await self._tidy("forget_prepared")
         return await read_whole(self.holder)
+
+    async def _tidy(self, query: str) -> None:
+        try:
+            await self.holder.execute(_QUERIES[query], prepare=False)
+        except psycopg.Error as error:
+            raise translate(error, f"leaving the script in database '{self.database}'") from error
 
     async def finish(self) -> None:
         """Settle the base line, give the fence back and close all connections.

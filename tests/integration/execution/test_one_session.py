@@ -122,6 +122,14 @@ async def test_blocker_is_seen_from_beside(session: DatabaseSession, database_ds
         await blocker.close()
 
 
+async def test_nobody_looks_on_where_no_connection_is_left(session: DatabaseSession) -> None:
+    """Who blocks a change is good to know and no reason to fail: without another session it stays unknown."""
+    session.dsn = Dsn("host=127.0.0.1 port=1 user=nobody")
+    assert await session.blockers() is None
+    await deploy(session, change("a"))
+    await session.finish()
+
+
 async def test_failing_script_is_recorded_and_settled(session: DatabaseSession, database_dsn: Dsn) -> None:
     """What failed is taken back and told, by the session that ran it; the base line stands still after it."""
     with pytest.raises(StepFailed) as caught:
