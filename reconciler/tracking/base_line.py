@@ -4,7 +4,8 @@ Only what differs from the stored objects is written; the transaction checks the
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import psycopg
 
@@ -65,20 +66,22 @@ async def _store(
     }
     try:
         async with connection.transaction():
-            await connection.execute(QUERIES["reset_session"])
-            await connection.execute(QUERIES["commit_durably"])
-            await connection.execute(CHECK, {"epoch": fence.epoch})
+            # One exchange for all that comes before the first decision.
+            async with connection.pipeline():
+                await connection.execute(QUERIES["reset_session"])
+                await connection.execute(QUERIES["commit_durably"])
+                await connection.execute(CHECK, {"epoch": fence.epoch})
+                known = await connection.execute(QUERIES["read_identity"])
+                fingerprints = await connection.execute(QUERIES["read_fingerprints"], binary=True)
             if not of_copy:
-                await _refuse_copy(connection, identity)
-            await _store_objects(connection, catalog)
+                _refuse_copy(await known.fetchone(), identity)
+            await _store_objects(connection, catalog, dict(await fingerprints.fetchall()))
             await connection.execute(QUERIES["settle_base_line"], parameters)
     except psycopg.Error as error:
         raise translate(error, _DOING) from error
 
 
-async def _refuse_copy(connection: Connection, identity: DatabaseIdentity) -> None:
-    cursor = await connection.execute(QUERIES["read_identity"])
-    row = await cursor.fetchone()
+def _refuse_copy(row: Sequence[Any] | None, identity: DatabaseIdentity) -> None:
     # An upgrade of the server gives the same database another identity along with another major version.
     if row is None or row[2] != identity.server_major or DatabaseIdentity(*row) == identity:
         return
@@ -89,9 +92,7 @@ async def _refuse_copy(connection: Connection, identity: DatabaseIdentity) -> No
     )
 
 
-async def _store_objects(connection: Connection, catalog: Catalog) -> None:
-    cursor = await connection.execute(QUERIES["read_fingerprints"], binary=True)
-    stored: dict[bytes, str] = dict(await cursor.fetchall())
+async def _store_objects(connection: Connection, catalog: Catalog, stored: Mapping[bytes, str]) -> None:
     found = {_hash(item): item for item in catalog.objects.values()}
     outdated = [key for key, fingerprint in stored.items() if _differs(found.get(key), fingerprint)]
     fresh = [(key, item) for key, item in found.items() if stored.get(key) != item.fingerprint]
