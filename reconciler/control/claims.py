@@ -1,5 +1,6 @@
 """Claims operations for workers, and tells a claim what is asked of it; `rollout` decides what may start."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -51,11 +52,12 @@ Interruption = Literal["cancel", "stop", "superseded"]
 class Claim:
     """The right to work on one operation; every write for it names `lease_token`.
 
-    `first`: it was never claimed before, so its plan has to be checked against what is there. `approved`: the
-    digest of the plan that a person agreed to, where somebody had to. `waits`: how often in a row it gave its
-    worker back because another was at work in its database. `crashes`: how often in a row a worker died at it
-    while no step got done; `crashed_at`, at which step that was; `crashed_alone`, whether one of them
-    had nothing else in hand.
+    `plan_text` is the recorded plan, which may be long; of it, `blocked` is what cannot be done. `first`: it
+    was never claimed before, so its plan has to be checked against what is there. `approved`: the digest of
+    the plan that a person agreed to, where somebody had to. `waits`: how often in a row it gave its worker
+    back because another was at work in its database. `crashes`: how often in a row a worker died at it while
+    no step got done; `crashed_at`, at which step that was; `crashed_alone`, whether one of them had nothing
+    else in hand.
     """
 
     operation: str
@@ -65,8 +67,9 @@ class Claim:
     deployment: str
     commit: str
     scope: str
-    plan: dict[str, Any]
+    plan_text: str
     plan_digest: str
+    blocked: tuple[str, ...]
     attempts: int
     first: bool
     lease_token: int
@@ -77,6 +80,11 @@ class Claim:
     policy: RolloutPolicy
     allow_hazards: tuple[str, ...]
     approved: str | None = None
+
+    def plan(self) -> dict[str, Any]:
+        """The recorded plan as a JSON value, made anew each time: it is not kept while the operation runs."""
+        found: dict[str, Any] = json.loads(self.plan_text)
+        return found
 
 
 async def claim(
@@ -290,8 +298,9 @@ def _claim(row: Row) -> Claim:
         deployment=row["deployment"],
         commit=row["commit"],
         scope=row["scope"],
-        plan=row["plan"],
+        plan_text=row["plan_text"],
         plan_digest=row["plan_digest"],
+        blocked=tuple(row["blocked"]),
         attempts=row["attempts"],
         waits=row["waits"],
         crashes=row["crashes"],

@@ -117,11 +117,16 @@ class _Ground:
 
     def awaited(self, part: ModuleDiff) -> Iterable[str]:
         """The components that deploy what the pending changes of a module require and is not deployed yet."""
-        own, foreign = part.desired, tuple(self._foreign(part))
-        for other in self.parts if part.deploy else ():
-            theirs = other.desired
-            if not other.deploy or theirs.database != own.database or theirs.project == own.project:
-                continue
+        own = part.desired
+        others = [
+            other.desired
+            for other in (self.parts if part.deploy else ())
+            if other.deploy
+            and other.desired.database == own.database
+            and other.desired.project != own.project
+        ]
+        foreign = tuple(self._foreign(part)) if others else ()
+        for theirs in others:
             here = self._recorded(own.database, theirs.project)
             if theirs.project in own.requires_modules or any(
                 self._may_mean(wanted, theirs) and not here.has(wanted) for wanted in foreign

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reconciler.diff import requirements
-from reconciler.diff.model import Action, DatabaseDiff, DatabaseNeed, Diff, ModuleDiff, PendingChange
+from reconciler.diff.model import Action, DatabaseDiff, DatabaseNeed, Diff, ModuleDiff, PendingChange, Reverts
 from reconciler.plan import digest
 from reconciler.plan.encode import step_to_json
 from reconciler.plan.hazards import NEEDS_CONSENT, Hazard, HazardCode
@@ -78,7 +78,8 @@ def build(
     """
     consent = consent or Consent()
     steps_by_component = _steps(diff, states[0], log_only=task is not None and task.log_only)
-    stages, waiting = _stages(desired, diff, steps_by_component)
+    reverts = [(part, tuple(revert_steps(part))) for part in diff.reverts]
+    stages, waiting = _stages(desired, diff, steps_by_component, reverts)
     works = any(stage.steps for stage in stages)
     pending = diff.pending
     if desired.gate is not None and task is None and (works or gate_due):
@@ -86,16 +87,14 @@ def build(
         pending = pending if works else (*pending, _gate_pending(desired.gate))
     base = digest.digest(_base(desired, diff, *states))
     every_step = _once((step for steps in steps_by_component.values() for step in steps), set())
-    every_step += [step for part in diff.reverts for step in revert_steps(part)]
+    every_step += [step for _part, own in reverts for step in own]
     body: dict[str, Any] = {
         "environment": desired.environment,
         "deployment": desired.deployment,
         "commit": desired.commit,
         "scope": scope.value,
         "base": base,
-        "stages": [
-            {"name": stage.name, "steps": [step_to_json(step) for step in stage.steps]} for stage in stages
-        ],
+        "stages": ({"name": stage.name, "steps": map(step_to_json, stage.steps)} for stage in stages),
     }
     if task is not None:
         body["task"] = asdict(task)
@@ -192,7 +191,10 @@ def whole(
 
 
 def _stages(
-    desired: DesiredState, diff: Diff, steps: Mapping[str, Sequence[AnyStep]]
+    desired: DesiredState,
+    diff: Diff,
+    steps: Mapping[str, Sequence[AnyStep]],
+    reverts: Sequence[tuple[Reverts, Sequence[AnyStep]]],
 ) -> tuple[tuple[PlanStage, ...], list[str]]:
     """Lay the steps into stages; once a component of a stage is blocked, later stages wait."""
     stages, waiting = [], []
@@ -203,9 +205,9 @@ def _stages(
         own = _once(
             (step for component in _component_order(parts) for step in steps.get(component, ())), extended
         )
-        reverts = [part for part in diff.reverts if part.stage == name]
-        own += [step for part in reverts for step in revert_steps(part)]
-        if not parts and not reverts:
+        taken_back = [own_steps for part, own_steps in reverts if part.stage == name]
+        own += [step for own_steps in taken_back for step in own_steps]
+        if not parts and not taken_back:
             stages.append(PlanStage(name=name, steps=(), skipped="no components"))
             continue
         if unfinished is not None:

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,7 @@ from reconciler.rollout.retry import decide, wait_again
 from reconciler.rollout.states import OperationEvent, OperationState
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredState
-from reconciler.state.task import TaskVerb
+from reconciler.state.task import ModuleTask, TaskVerb
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.record import Actor
 from reconciler.worker.describe import describe
@@ -231,7 +231,7 @@ class Attempt:
         assessment = await self._assess_at_rest()
         plan = await self._agree(assessment)
         if not claim.first:
-            await self._journal.done_before(_done_before(deployment_from_json(claim.plan), plan))
+            await self._journal.done_before(_done_before(deployment_from_json(claim.plan()), plan))
         self._running.checkpoint()
         resources = await self._resources(assessment)
         try:
@@ -279,8 +279,8 @@ class Attempt:
             view = await self._tools.planner.view(claim.source, claim.commit)
         except TemporaryError as error:
             raise _CommitAway(error) from error
-        asked = deployment_from_json(claim.plan)
-        spec, desired = await self._desired(view, asked)
+        asked, declared_at = self._asked()
+        spec, desired = await self._desired(view, asked.task, declared_at)
         async with self._tools.control.connection() as connection:
             intended = await intents.intended_databases(connection, claim.environment, claim.deployment)
 
@@ -288,26 +288,33 @@ class Attempt:
             async with self._tools.control.connection() as connection:
                 return await intents.made_databases(connection, claim.environment, claim.deployment)
 
-        request = PlanRequest(
-            scope=Scope(claim.scope),
-            intended=intended,
-            made=made,
-            resuming=not claim.first,
-            allow_hazards=frozenset(claim.allow_hazards) | _approved_hazards(claim, asked),
-            task=asked.task,
-            only=_shown_reverts(asked),
-            gate_due=asked.gated,
-        )
+        request = replace(asked, intended=intended, made=made)
         assessment = await self._tools.planner.assess(spec, desired, request)
         if assessment.plan.unavailable is not None:
             raise TemporaryError(assessment.plan.unavailable)
         return assessment
 
-    async def _desired(self, view: SourceView, asked: DeploymentPlan) -> tuple[EnvironmentSpec, DesiredState]:
+    def _asked(self) -> tuple[PlanRequest, str | None]:
+        """What the recorded plan was asked for, and the commit that declared what left; not the plan."""
+        claim = self._claim
+        recorded = deployment_from_json(claim.plan())
+        request = PlanRequest(
+            scope=Scope(claim.scope),
+            resuming=not claim.first,
+            allow_hazards=frozenset(claim.allow_hazards) | _approved_hazards(claim, recorded),
+            task=recorded.task,
+            only=_shown_reverts(recorded),
+            gate_due=recorded.gated,
+        )
+        return request, recorded.prune_from
+
+    async def _desired(
+        self, view: SourceView, task: ModuleTask | None, declared_at: str | None
+    ) -> tuple[EnvironmentSpec, DesiredState]:
         claim, planner = self._claim, self._tools.planner
-        spec, states = await planner.desired(view, claim.environment, task=asked.task)
-        if asked.prune_from is not None:
-            return spec, await self._left(view, asked.prune_from)
+        spec, states = await planner.desired(view, claim.environment, task=task)
+        if declared_at is not None:
+            return spec, await self._left(view, declared_at)
         desired = next((state for state in states if state.deployment == claim.deployment), None)
         if desired is None:
             raise NotFound(
@@ -333,10 +340,9 @@ class Attempt:
 
     async def _agree(self, assessment: Assessment) -> DeploymentPlan:
         """The plan to carry out: the recorded one if it still holds, else the one made from what is there."""
-        claim = self._claim
-        recorded, fresh = deployment_from_json(claim.plan), assessment.plan
+        claim, fresh = self._claim, assessment.plan
         if claim.approved is not None:
-            return await self._agree_as_approved(recorded, fresh)
+            return await self._agree_as_approved(deployment_from_json(claim.plan()), fresh)
         if fresh.refused:
             raise Refused(
                 "the state moved since the plan was made, and it now needs consent: "
@@ -349,11 +355,12 @@ class Attempt:
         if problems:
             raise PermanentError("the plan contradicts itself: " + "; ".join(problems))
         if claim.first:
-            same = (fresh.digest, fresh.blocked) == (recorded.digest, recorded.blocked)
+            same = fresh.digest == claim.plan_digest
         else:
             left = [step.id for step in fresh.steps]
-            known = [step.id for step in recorded.steps]
-            same = (not left or known[-len(left) :] == left) and fresh.blocked == recorded.blocked
+            known = [step.id for step in deployment_from_json(claim.plan()).steps]
+            same = not left or known[-len(left) :] == left
+        same = same and fresh.blocked == claim.blocked
         if not same:
             async with self._tools.control.connection() as connection:
                 await transitions.replace_plan(

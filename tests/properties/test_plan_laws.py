@@ -1,6 +1,7 @@
 """Laws of comparing and planning: it converges, it is a function of its inputs, and it is safe."""
 
 import dataclasses
+import hashlib
 import json
 import random
 from typing import Any
@@ -13,6 +14,7 @@ from reconciler.diff.databases import DatabaseContext, Versions
 from reconciler.plan import build, encode, render
 from reconciler.plan.build import Consent
 from reconciler.plan.check import check
+from reconciler.plan.digest import digest
 from reconciler.plan.hazards import NEEDS_CONSENT, HazardCode
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.plan.steps import (
@@ -262,3 +264,23 @@ def test_stages_go_forward_and_everything_comes_after_what_it_needs(
         ]
         order = [item.change_id for item in one.changes]
         assert own == order[len(order) - len(own) :]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=30,
+)
+
+
+@given(JSON, st.lists(JSON, max_size=4))
+def test_a_digest_is_of_the_whole_canonical_text(value: Any, items: list[Any]) -> None:
+    """However it is written for that, and whether its lists are there or are only given out."""
+
+    def whole(one: Any) -> str:
+        text = json.dumps(one, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    assert digest(value) == whole(value)
+    given_out = {"stages": ({"steps": iter([item]), "of": value} for item in items)}
+    assert digest(given_out) == whole({"stages": [{"steps": [item], "of": value} for item in items]})

@@ -290,9 +290,9 @@ FROM placed AS p, reconciler_control.rollouts AS r
 WHERE o.id = p.id AND o.state = p.before AND o.rollout = r.id AND p.has_room AND NOT p.is_later
 RETURNING
     o.id::text AS operation, o.rollout::text AS rollout, o.environment, r.source, o.deployment, r.commit,
-    r.scope, o.plan, o.plan_digest, o.attempts, o.waits, o.lease_token, r.allow_hazards, r.ordering,
-    r.on_failure, r.max_parallel, r.promotion, p.before::text AS before, p.first, p.is_stray,
-    o.crashes, o.crashed_alone,
+    r.scope, o.plan::text AS plan_text, coalesce(o.plan -> 'blocked', '[]') AS blocked,
+    o.plan_digest, o.attempts, o.waits, o.lease_token, r.allow_hazards, r.ordering, r.on_failure,
+    r.max_parallel, r.promotion, p.before::text AS before, p.first, p.is_stray, o.crashes, o.crashed_alone,
     CASE WHEN o.crashes > 0 THEN (
         SELECT t.component || ': ' || t.identity FROM reconciler_control.steps AS t
         WHERE t.operation = o.id AND t.state <> 'done'

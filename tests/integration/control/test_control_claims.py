@@ -64,7 +64,7 @@ async def test_rolling_starts_the_next_after_the_one_before_is_done(control: Con
     assert first.deployment == "eu"
     assert first.first
     assert first.attempts == 1
-    assert first.plan == {"name": "eu"}
+    assert first.plan() == {"name": "eu"}
     assert first.policy == RolloutPolicy(order="rolling", max_parallel=5)
     assert await control.claim(worker) is None
     await transition(control.connection, first, E.DONE)

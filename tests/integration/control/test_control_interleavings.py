@@ -177,7 +177,7 @@ class Machine:
         claim = self.some_claim()
         if claim is not None:
             steps = new_rollout(claim.deployment).operations[0].steps
-            await replace_plan(self.control.connection, claim, claim.plan, "sha256:2", steps)
+            await replace_plan(self.control.connection, claim, claim.plan(), "sha256:2", steps)
 
     async def do_hand_back(self) -> None:
         claim = self.some_claim()
