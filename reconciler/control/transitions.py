@@ -115,8 +115,13 @@ async def replace_plan(
         await append_all(connection, [event])
 
 
-async def step_started(connection: Connection, claim: Claim, step_id: str) -> Mark:
-    """Note that a step runs; when it first did stays as it is. LeaseLost or NotFound as for `transition`."""
+async def step_started(
+    connection: Connection, claim: Claim, step_id: str, instead_of: Sequence[str] = ()
+) -> Mark:
+    """Note that a step runs, `instead_of` others; when it first did stays as it is.
+
+    LeaseLost or NotFound as for `transition`.
+    """
     with telling(f"noting the progress of operation {claim.operation}"):
         row = await one(
             connection,
@@ -124,6 +129,7 @@ async def step_started(connection: Connection, claim: Claim, step_id: str) -> Ma
             operation=int(claim.operation),
             lease_token=claim.lease_token,
             step=step_id,
+            instead_of=list(instead_of),
         )
     return _mark(claim, row, [step_id])
 

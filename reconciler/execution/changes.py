@@ -28,12 +28,14 @@ class Progress:
     """Who is told how far it is.
 
     `done` after each change; `safe_point` where nothing is under way and changes are left, raising to stop
-    there; `recorded` where script and record are written and not committed yet, which costs a round trip;
+    there; `begun` for a change whose script is seen to run while those before it in one transaction are not
+    done; `recorded` where script and record are written and not committed yet, which costs a round trip;
     `repeats` says whether a person agreed that what may have run already of a change is run again.
     """
 
     done: Callable[[DesiredChange], Awaitable[None]]
     safe_point: Callable[[], Awaitable[None]]
+    begun: Callable[[DesiredChange], Awaitable[None]] | None = None
     recorded: Callable[[DesiredChange], None] | None = None
     repeats: Callable[[DesiredChange], bool] | None = None
 
@@ -60,11 +62,12 @@ async def deploy(
         done=progress.done,
         change_id=lambda change: change.change_id,
         told=progress.recorded,
+        begun=progress.begun,
     )
     row = Row(session, phrases, changes, work)
     if shared:
         await _forecast_locks(session, module, changes)
-        await with_lock_retries(session, partial(row.in_one, len(changes)), progress.safe_point)
+        await with_lock_retries(session, partial(row.in_one, len(changes)), progress.safe_point, row.look)
         return
     while row.left:
         if row.begun:

@@ -1,15 +1,15 @@
 """Run the steps of a person's deploys and reverts of modules: in order, a safe point between transactions."""
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
+from reconciler.diff.model import ToRevert
 from reconciler.errors import Refused
 from reconciler.execution import reverts
+from reconciler.execution.course import Course, Journal
 from reconciler.execution.resources import Resources
 from reconciler.execution.reverts import Steps
-from reconciler.execution.scripts import record_of
+from reconciler.execution.scripts import fault_of, record_of
 from reconciler.plan.steps import RecordChange, RevertChange
 from reconciler.state.desired import DesiredChange, DesiredModule, TransactionMode
 from reconciler.state.program import Purpose
@@ -20,22 +20,6 @@ AnyTaskStep = RecordChange | RevertChange
 
 class Stopped(Exception):
     """Something that runs beside failed, and nothing more is begun; that one's error is told."""
-
-
-class Journal(Protocol):
-    """Where the progress of steps goes."""
-
-    async def started(self, step: AnyTaskStep) -> None:
-        """A step begins."""
-
-    async def finished(self, step: AnyTaskStep, duration_s: float) -> None:
-        """A step is done."""
-
-    async def failed(self, step: AnyTaskStep, duration_s: float, error: BaseException) -> None:
-        """A step failed."""
-
-    async def safe_point(self) -> None:
-        """Nothing is under way."""
 
 
 class _Row:
@@ -52,32 +36,32 @@ class _Row:
         self._resources = resources
         self._journal = journal
         self._go_on = go_on
-        self._position = 0
-        self._began = time.monotonic()
-
-    async def begin(self) -> None:
-        """The step at hand begins."""
-        step = self._steps[self._position]
-        self._resources.interference.at(f"before {step.id}")
-        self._began = time.monotonic()
-        await self._journal.started(step)
+        self._course = Course(steps, journal, resources.interference)
+        self.begin = self._course.begin
+        self.runs = self._course.runs
 
     async def done(self) -> None:
         """The step at hand is done, and the next one begins."""
-        step = self._steps[self._position]
+        step = self._steps[self._course.position]
         self._resources.interference.at(f"after {step.id}")
         self._tell(step)
-        await self._journal.finished(step, time.monotonic() - self._began)
-        self._position += 1
-        if self._position < len(self._steps):
-            await self.begin()
+        await self._course.done()
 
     async def failed(self, error: Exception) -> None:
-        """The step at hand failed, if there is one."""
-        if self._position < len(self._steps):
-            step = self._steps[self._position]
-            self._tell(step, error)
-            await self._journal.failed(step, time.monotonic() - self._began, error)
+        """A step failed: the one whose script did, else the one at hand, if there is one."""
+        number = self._course.position
+        if number < len(self._steps):
+            number = self._broken(error, number)
+            self._tell(self._steps[number], error)
+            await self._course.failed(number, error)
+
+    def _broken(self, error: Exception, position: int) -> int:
+        fault = fault_of(error)
+        if fault is None or not isinstance(fault.change, ToRevert):
+            return position
+        change_id = fault.change.change.change_id
+        places = range(position, len(self._steps))
+        return next((place for place in places if self._steps[place].change_id == change_id), position)
 
     def _tell(self, step: AnyTaskStep, error: Exception | None = None) -> None:
         if isinstance(step, RevertChange):
@@ -91,7 +75,7 @@ class _Row:
 
     def written(self) -> None:
         """Script and record are written and not committed yet."""
-        self._resources.interference.at(f"inside {self._steps[self._position].id}")
+        self._resources.interference.at(f"inside {self._steps[self._course.position].id}")
 
 
 async def run_reverts(
@@ -161,6 +145,7 @@ async def _carry_out(row: _Row, action: Callable[[Steps], Awaitable[None]], reso
     told = Steps(
         done=row.done,
         safe_point=row.safe_point,
+        begun=None if resources.interference.active else row.runs,
         written=row.written if resources.interference.active else None,
     )
     await row.safe_point()

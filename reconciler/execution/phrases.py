@@ -4,7 +4,8 @@ A script finds the session as it began, and our statements find nothing of what 
 sent here.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
 import psycopg
 
@@ -26,6 +27,8 @@ _SETTING_NOTHING = frozenset({"DropStmt", "CommentStmt", "RenameStmt", "GrantStm
 """Statements that run no code of anybody's, so that after them the session is as it was before."""
 
 _PREPARED = ("forget_prepared",)
+_NUMBER = "00"
+"""Stands in the mark for the number."""
 _SETTING_A_WATCH = frozenset({"CreateEventTrigStmt", "AlterEventTrigStmt", "CreateExtensionStmt"})
 
 
@@ -37,6 +40,12 @@ def limits_of(session: DatabaseSession) -> dict[str, str]:
         "statement_timeout_ms": str(int(limits.statement_timeout_s * 1000)),
         "synchronous_commit": "off",
     }
+
+
+def number_of(name: str | None) -> int | None:
+    """Which change a session is at, from 0, by the name that its mark has given it."""
+    marked = re.fullmatch(r"reconciler/writer (\d{1,9})", name or "")
+    return int(marked[1]) - 1 if marked is not None else None
 
 
 def sets_a_watch(program: Program) -> bool:
@@ -69,7 +78,8 @@ class Phrases:
         more = tuple(self._piece(name) for name in ("stop_listening", "drop_temporary", "reset_settings"))
         fresh = self._piece(kept, limits)
         self.fresh = (self.begin, *forget, *more, fresh, self.commit)
-        self.limited = (self._piece("reset_settings"), self._piece("limit_change", limits))
+        named = (self._piece("name_writer"),) if session.is_one else ()
+        self.limited = (self._piece("reset_settings"), *named, self._piece("limit_change", limits))
         self.again = (*forget, self._piece("reset_role"), *self.limited)
         self._verify = (
             self._piece("begin_verify"),
@@ -79,11 +89,19 @@ class Phrases:
         self._read_only = self._piece("verify_read_only")
         self._verified = (self._piece("end_verify"), self._piece("release_verify"))
         self._ours = Piece(self._client.mogrify(RECORD["reset_session"]))
+        self._mark = self._piece("mark_change").text
         self.watched = self._piece("has_event_triggers")
 
     def _piece(self, name: str, parameters: dict[str, str] | None = None) -> Piece:
         # What is behind the statement is for whoever checks its file.
         return Piece(self._client.mogrify(_QUERIES[name], parameters).partition(";")[0])
+
+    def marked(self, pieces: Iterable[Piece], number: int) -> Iterator[Piece]:
+        """Pieces with a mark before each script, which says to others the how manieth change it is of."""
+        for piece in pieces:
+            if piece.program is not None and piece.number == 0:
+                yield Piece(self._mark.replace(_NUMBER, str(number + 1)))
+            yield piece
 
     def verify(self, program: Program, *, apart: bool) -> Iterator[Piece]:
         """A verify script, with all it does taken back."""

@@ -51,11 +51,14 @@ RECORDS_AT_ONCE = 200
 class Steps:
     """Who is told how far it is: `done` after each change, `safe_point` between two transactions.
 
+    `begun` for the change of a number, from 0, whose script runs while those before it are not done.
+
     `written` where script and record are sent and not committed yet; it costs a round trip.
     """
 
     done: Callable[[], Awaitable[None]]
     safe_point: Callable[[], Awaitable[None]]
+    begun: Callable[[int], Awaitable[None]] | None = None
     written: Callable[[], None] | None = None
 
 
@@ -80,6 +83,10 @@ async def revert(
     async def done(_change: ToRevert) -> None:
         await steps.done()
 
+    async def begun(change: ToRevert) -> None:
+        if steps.begun is not None:
+            await steps.begun(changes.index(change))
+
     written = steps.written
     work = Work(
         program=_program,
@@ -88,6 +95,7 @@ async def revert(
         done=done,
         change_id=lambda change: change.change.change_id,
         gone=True,
+        begun=begun,
         is_quiet=lambda change: usual and is_quiet(_program(change)),
         told=None if written is None else lambda _change: written(),
     )

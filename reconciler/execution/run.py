@@ -9,11 +9,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Protocol
 
 from reconciler.changes.script import Script
 from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused
 from reconciler.execution import after_revert, changes, gate, module_tasks, provision
+from reconciler.execution.course import Course, Journal
 from reconciler.execution.lanes import edges, lanes
 from reconciler.execution.module_tasks import Stopped
 from reconciler.execution.one_session import enough_with_one
@@ -45,22 +45,6 @@ PARALLEL_DATABASES_MAX = 8
 """Databases and modules written to side by side within one operation; each database needs two connections."""
 WRITERS_PER_DATABASE_MAX = 4
 """Modules of one database that are written side by side; each beyond the first needs a connection."""
-
-
-class Journal(Protocol):
-    """Where the progress of steps goes; `safe_point` raises to stop before the next one."""
-
-    async def started(self, step: AnyStep) -> None:
-        """A step begins."""
-
-    async def finished(self, step: AnyStep, duration_s: float) -> None:
-        """A step is done."""
-
-    async def failed(self, step: AnyStep, duration_s: float, error: BaseException) -> None:
-        """A step failed."""
-
-    async def safe_point(self) -> None:
-        """Nothing is under way."""
 
 
 async def run(plan: DeploymentPlan, resources: Resources, journal: Journal) -> None:
@@ -297,54 +281,48 @@ async def _deploy(steps: Sequence[AnyStep], resources: Resources, journal: Journ
         if change.script_hash != step.script_hash:
             raise Refused(f"the plan deploys another version of '{step.script}' than the commit holds")
     session = await resources.session(queue[0].database)
-    names = {step.change_id: step.id for step in queue}
-    position, began = 0, time.monotonic()
-
-    async def begin() -> None:
-        resources.interference.at(f"before {queue[position].id}")
-        await journal.started(queue[position])
+    numbers = {step.change_id: number for number, step in enumerate(queue)}
+    course, interference = Course(queue, journal, resources.interference), resources.interference
 
     async def done(change: DesiredChange) -> None:
-        nonlocal position, began
-        resources.interference.at(f"after {queue[position].id}")
-        resources.tell(queue[position], *_scripts(change))
-        await journal.finished(queue[position], time.monotonic() - began)
-        position, began = position + 1, time.monotonic()
-        if position < len(queue):
-            await begin()
+        step = queue[course.position]
+        interference.at(f"after {step.id}")
+        resources.tell(step, *_scripts(change))
+        await course.done()
 
     async def safe_point() -> None:
         await journal.safe_point()
         turns.go_on()
 
+    async def begun(change: DesiredChange) -> None:
+        await course.runs(numbers[change.change_id])
+
     def inside(change: DesiredChange) -> None:
-        resources.interference.at(f"inside {names[change.change_id]}")
+        interference.at(f"inside {queue[numbers[change.change_id]].id}")
 
     progress = changes.Progress(
         done=done,
         safe_point=safe_point,
-        recorded=inside if resources.interference.active else None,
+        begun=None if interference.active else begun,
+        recorded=inside if interference.active else None,
         repeats=lambda _change: resources.repeats,
     )
-    await begin()
+    await course.begin()
     try:
         await changes.deploy(session, module, wanted, resources.actor, progress)
     except Exception as error:
-        if position < len(queue) and not isinstance(error, Stopped):
-            broken, change = _broken(queue[position:], wanted[position:], error)
-            resources.tell(broken, *_scripts(change), error=error)
-            await journal.failed(broken, time.monotonic() - began, error)
+        if course.position < len(queue) and not isinstance(error, Stopped):
+            number = _broken(wanted, course.position, error)
+            resources.tell(queue[number], *_scripts(wanted[number]), error=error)
+            await course.failed(number, error)
         raise
 
 
-def _broken(
-    steps: Sequence[DeployChange], changes: Sequence[DesiredChange], error: Exception
-) -> tuple[DeployChange, DesiredChange]:
-    """The step that failed: in one transaction not always the first of those that are not done."""
+def _broken(changes: Sequence[DesiredChange], position: int, error: Exception) -> int:
+    """The change that failed: in one transaction not always the first of those that are not done."""
     fault = fault_of(error)
-    pairs = zip(steps, changes, strict=True)
-    found = (pair for pair in pairs if fault is not None and pair[1] is fault.change)
-    return next(found, (steps[0], changes[0]))
+    places = range(position, len(changes))
+    return next((place for place in places if fault is not None and changes[place] is fault.change), position)
 
 
 def _scripts(change: DesiredChange) -> tuple[tuple[Script | None, Purpose], ...]:

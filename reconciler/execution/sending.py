@@ -16,7 +16,7 @@ import psycopg
 from reconciler.errors import ReconcilerError
 from reconciler.execution.messages import Chapter, Exchange, Piece
 from reconciler.execution.pace import Pace, fitting
-from reconciler.execution.phrases import Phrases, sets_a_watch
+from reconciler.execution.phrases import Phrases, number_of, sets_a_watch
 from reconciler.execution.scripts import ScriptFault, roll_back
 from reconciler.execution.session import DatabaseSession
 from reconciler.state.program import Program
@@ -35,7 +35,8 @@ class Work(Generic[ChangeT]):
     `pieces` are what stands in its transaction (`apart`: each statement of its scripts in a message of its
     own; `quiet`: with nothing around them); `is_quiet` says that they surely leave the session as it is.
     `told` hears of a change that is written and not committed yet, which costs a round trip. `change_id` is
-    what a change is recorded by; where it is `gone` once it is done, it is no longer recorded then.
+    what a change is recorded by; where it is `gone` once it is done, it is no longer recorded then. `begun`
+    hears of one whose script runs while those that share its transaction are not done.
     """
 
     program: Callable[[ChangeT], Program]
@@ -46,6 +47,7 @@ class Work(Generic[ChangeT]):
     gone: bool = False
     is_quiet: Callable[[ChangeT], bool] = lambda _change: False
     told: Callable[[ChangeT], None] | None = None
+    begun: Callable[[ChangeT], Awaitable[None]] | None = None
 
 
 class Row(Generic[ChangeT]):
@@ -67,6 +69,8 @@ class Row(Generic[ChangeT]):
         self._telling = asyncio.Lock()
         self._under_way: tuple[int, Sequence[ChangeT]] = (0, ())
         """What is in the message that is under way, a transaction each, and the place of the first of it."""
+        self._sharing: Sequence[ChangeT] = ()
+        """What shares the transaction that is under way."""
         self._watched = True
         """Whether event triggers may be there; they may read what was sent, so that each statement is."""
 
@@ -93,21 +97,36 @@ class Row(Generic[ChangeT]):
         return None
 
     async def look(self) -> None:
-        """Tell what is done of the message under way; asked beside `some`, where that takes its time.
+        """Tell what is done of the message under way, or runs; asked beside what takes its time.
 
-        The answer comes when all of a message is done, but what is committed is to be seen before.
+        The answer comes when all of a message is done, but what is committed is to be seen before, and in one
+        transaction the mark that stands before each script.
         """
+        if len(self._sharing) > 1:
+            return await self._look_inside()
         start, group = self._under_way
         if len(group) < 2:  # of one alone nothing is done before the answer comes
-            return
+            return None
         gone, change_id = self._work.gone, self._work.change_id
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 recorded = await self._session.recorded([change_id(change) for change in group])
         except (TimeoutError, psycopg.Error):
-            return
+            return None
         done = takewhile(lambda change: (change_id(change) in recorded) is not gone, group)
         await self._reached(start + sum(1 for _ in done))
+        return None
+
+    async def _look_inside(self) -> None:
+        """Tell which of the changes of one transaction runs."""
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                number = number_of(await self._session.writer_name())
+        except (TimeoutError, psycopg.Error):
+            return
+        async with self._telling:
+            if number is not None and number < len(self._sharing) and self._work.begun is not None:
+                await self._work.begun(self._sharing[number])
 
     def _chapters(self, group: Sequence[ChangeT]) -> Iterator[Chapter]:
         """A transaction of each; one that surely leaves the session as it is needs nothing around it."""
@@ -142,7 +161,7 @@ class Row(Generic[ChangeT]):
         await self._carry(asked, changes, commits=False)
         self._watched = asked.value != b"f"
         try:
-            start = 0
+            start, self._sharing = 0, changes
             while start < len(changes):
                 group = self._fitting(changes[start : start + at_once])
                 await self._carry(Exchange(list(self._shared(group, start))), group, commits=False)
@@ -155,15 +174,18 @@ class Row(Generic[ChangeT]):
         except BaseException:
             await roll_back(self._session)
             raise
+        finally:
+            self._sharing = ()
         await self._reached(self._position + len(changes))
 
     def _shared(self, group: Sequence[ChangeT], start: int) -> Iterator[Chapter]:
         """Changes of one transaction, of which so many were sent before."""
         phrases, clean = self._phrases, not self._watched
         before = phrases.again if start else (phrases.begin, *phrases.limited)
-        for change in group:
+        for number, change in enumerate(group, start):
             clean = clean and self._work.is_quiet(change)
-            yield Chapter(change, (*before, *self._pieces(change, self._watched, quiet=clean)))
+            pieces = phrases.marked(self._pieces(change, self._watched, quiet=clean), number)
+            yield Chapter(change, (*before, *pieces))
             before = () if clean else phrases.again
 
     async def _carry(self, exchange: Exchange, group: Sequence[ChangeT], *, commits: bool) -> bool:

@@ -112,6 +112,13 @@ class DatabaseSession:
         row = await cursor.fetchone()
         return row is not None and bool(row[0])
 
+    async def writer_name(self) -> str | None:
+        """What the session of the writer calls itself just now."""
+        async with self.holder_lock:
+            cursor = await self.holder.execute(_QUERIES["writer_name"], {"pid": self.writer_backend})
+            row = await cursor.fetchone()
+        return row[0] if row is not None else None
+
     async def recorded(self, change_ids: Sequence[str]) -> frozenset[str]:
         """Which of these changes are recorded as deployed, of what is committed."""
         async with self.holder_lock:

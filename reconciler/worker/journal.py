@@ -25,13 +25,16 @@ class Journal:
         self._finished: list[str] = []
         self._said: dict[str, str] = {}
         self._started: str | None = None
+        self._waiting: set[str] = set()
         self.current: AnyStep | None = None
         self.broken: AnyStep | None = None
 
-    async def started(self, step: AnyStep) -> None:
-        """A step begins."""
+    async def started(self, step: AnyStep, *, instead_of: AnyStep | None = None) -> None:
+        """A step begins, `instead_of` one that waits from now on for what it shares a transaction with."""
         self.current = step
         self._started = step.id
+        if instead_of is not None:
+            self._waiting.add(instead_of.id)
 
     async def finished(self, step: AnyStep, duration_s: float) -> None:
         """A step is done."""
@@ -109,6 +112,7 @@ class Journal:
         finished, self._finished = self._finished, []
         started, self._started = self._started, None
         said, self._said = self._said, {}
+        waiting, self._waiting = self._waiting, set()
         if not finished and not said and started is None:
             return
         try:
@@ -119,10 +123,11 @@ class Journal:
                 if finished:
                     await transitions.finish_many(connection, self._running.claim, finished)
                 if started is not None and started not in finished:
-                    await transitions.step_started(connection, self._running.claim, started)
+                    await transitions.step_started(connection, self._running.claim, started, sorted(waiting))
         except BaseException:
             self._finished = finished + self._finished
             self._said = {**said, **self._said}
+            self._waiting |= waiting
             raise
 
     async def flush_regularly(self) -> None:

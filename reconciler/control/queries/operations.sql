@@ -122,7 +122,7 @@ WHERE operation = %(operation)s AND (state <> 'done' OR id = ANY(%(ids)s));
 
 -- name: start_step :one
 -- Notes that a step runs, under the lease; says whether that is held, whether there is such a step, whether it
--- was written. The row of the operation is taken: who steals it at this moment is waited for.
+-- was written. Those it runs in place of wait again. The row of the operation is taken: who steals it at this moment is waited for.
 WITH held AS MATERIALIZED (
     SELECT id FROM reconciler_control.operations
     WHERE id = %(operation)s AND lease_token = %(lease_token)s
@@ -130,9 +130,17 @@ WITH held AS MATERIALIZED (
 ),
 written AS (
     UPDATE reconciler_control.steps AS s
-    SET state = 'running', started_at = coalesce(s.started_at, clock_timestamp()), finished_at = NULL
+    SET
+        state = CASE WHEN s.id = %(step)s THEN 'running' ELSE 'pending' END::reconciler_control.step_state,
+        started_at = coalesce(s.started_at, clock_timestamp()),
+        finished_at = NULL
     FROM held
-    WHERE s.operation = held.id AND s.id = %(step)s AND s.state IN ('pending', 'failed')
+    WHERE
+        s.operation = held.id
+        AND (
+            (s.id = %(step)s AND s.state IN ('pending', 'failed'))
+            OR (s.id = ANY(%(instead_of)s::text []) AND s.id <> %(step)s AND s.state = 'running')
+        )
     RETURNING s.id
 )
 SELECT
@@ -142,7 +150,7 @@ SELECT
         SELECT count(*) FROM reconciler_control.steps AS s
         WHERE s.operation = %(operation)s AND s.id = %(step)s
     ) AS known,
-    (SELECT count(*) FROM written) AS written;
+    (SELECT count(*) FROM written AS w WHERE w.id = %(step)s) AS written;
 
 -- name: note_said :exec
 -- Notes what the scripts of a step said, if the lease is still held.

@@ -43,6 +43,10 @@ SELECT
     pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, FALSE),
     pg_catalog.set_config('synchronous_commit', %(synchronous_commit)s, FALSE);
 
+-- name: name_writer :exec
+-- Where a session was begun for something else, that is the name it has after RESET ALL.
+SELECT pg_catalog.set_config('application_name', 'reconciler/writer', FALSE);
+
 -- name: leave_script :exec
 -- Leaves nothing of a script to what we read in its session next: a temporary table would stand before ours.
 RESET SESSION AUTHORIZATION;
@@ -128,6 +132,16 @@ LIMIT 5;
 SELECT s.reset_val OPERATOR(pg_catalog.=) 'origin' AS usual
 FROM pg_catalog.pg_settings AS s
 WHERE s.name OPERATOR(pg_catalog.=) 'session_replication_role';
+
+-- name: mark_change :exec
+-- Say to others which change of a transaction runs, until something of ours or of a script is set back.
+SET LOCAL application_name = 'reconciler/writer 00';
+
+-- name: writer_name :many
+-- What a session calls itself.
+SELECT a.application_name
+FROM pg_catalog.pg_stat_activity AS a
+WHERE a.pid OPERATOR(pg_catalog.=) %(pid)s;
 
 -- name: recorded_changes :many
 -- Which of these changes are recorded as deployed.

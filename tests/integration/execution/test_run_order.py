@@ -20,7 +20,8 @@ class Notes:
         self.seen: list[str] = []
         self.failing = failing
 
-    async def started(self, step: AnyStep) -> None:
+    async def started(self, step: AnyStep, *, instead_of: AnyStep | None = None) -> None:
+        assert instead_of is None
         self.seen.append(step.component)
         await asyncio.sleep(0)
         if step.component in self.failing:

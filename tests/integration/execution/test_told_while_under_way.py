@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from reconciler.diff.model import ToRevert
 from reconciler.execution import changes, pace, reverts
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.postgres.connection import Connection, connect
-from reconciler.state.desired import DesiredChange
+from reconciler.state.desired import DesiredChange, TransactionMode
 from reconciler.state.tracked import TrackedChange
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.record import Actor
@@ -109,6 +110,48 @@ async def test_reverted_changes_are_told_before_the_one_that_takes_its_time(
     await other.execute("select pg_advisory_unlock(1)")
     await task
     assert told == len(NAMES)
+
+
+async def test_of_one_transaction_the_script_that_runs_is_named(
+    session: DatabaseSession, other: Connection
+) -> None:
+    """Deploy or revert: the one that takes its time, and nothing is done before all is."""
+    seen: list[str] = []
+    wanted = [change(name) for name in NAMES]
+    wanted[SLOW] = change(NAMES[SLOW], text="select 1;")
+    wanted[SLOW] = replace(wanted[SLOW], verify=Script("modules/shop/verify/slow.sql", WAITING))
+
+    async def done(_one: DesiredChange) -> None:
+        seen.append("done")
+
+    async def begun(one: DesiredChange) -> None:
+        seen.append(one.name)
+
+    progress = changes.Progress(done=done, safe_point=go_on, begun=begun)
+    together = module(*wanted, transaction=TransactionMode.MODULE)
+    await other.execute("select pg_advisory_lock(1)")
+    task = asyncio.create_task(changes.deploy(session, together, wanted, ACTOR, progress))
+    await settled(task, lambda: NAMES[SLOW] in seen)
+    assert set(seen) == {NAMES[SLOW]}
+    await other.execute("select pg_advisory_unlock(1)")
+    await task
+    assert seen[-len(NAMES) :] == ["done"] * len(NAMES)
+
+    numbers: list[int] = []
+
+    async def back() -> None: ...
+
+    async def at(number: int) -> None:
+        numbers.append(number)
+
+    left = [_back(one, WAITING if number == SLOW else "") for number, one in enumerate(wanted)]
+    await other.execute("select pg_advisory_lock(1)")
+    steps = reverts.Steps(done=back, safe_point=go_on, begun=at)
+    task = asyncio.create_task(reverts.revert(session, left, ACTOR, steps, together={"shop"}))
+    await settled(task, lambda: bool(numbers))
+    assert set(numbers) == {SLOW}
+    await other.execute("select pg_advisory_unlock(1)")
+    await task
 
 
 def _back(one: DesiredChange, text: str) -> ToRevert:
