@@ -75,7 +75,8 @@ class PlanRequest:
     or adopted before; `resuming` is true for the operation that left base lines moving; `allow_hazards` is
     consent beyond the spec's policy. What was read of a server or a database since `not_before` (monotonic)
     may serve; None reads anew. `task` is asked of modules in place of everything, `only` the ids of the
-    changes that were shown to be reverted.
+    changes that were shown to be reverted. Not `due_reads`: catalogs that are only to be read in full because
+    it was long ago are left to a look for drift.
     """
 
     scope: Scope = Scope.FULL
@@ -88,6 +89,7 @@ class PlanRequest:
     task: ModuleTask | None = None
     only: frozenset[str] | None = None
     gate_due: bool = False
+    due_reads: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,7 +345,7 @@ class Planner:
         try:
             async with asyncio.timeout(self._limits.read_timeout_s):
                 tracked, live = await self._reader.read(
-                    self.dsn(desired), desired, not_before=request.not_before
+                    self.dsn(desired), desired, not_before=request.not_before, due_too=request.due_reads
                 )
         except (ReconcilerError, TimeoutError) as error:
             why = str(error) or f"reading it took longer than {self._limits.read_timeout_s:g} s"

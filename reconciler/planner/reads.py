@@ -55,9 +55,12 @@ class StateReader:
         )
 
     async def read(
-        self, dsn: Dsn, desired: DesiredState, *, not_before: float | None
+        self, dsn: Dsn, desired: DesiredState, *, not_before: float | None, due_too: bool = True
     ) -> tuple[TrackedState, LiveState]:
-        """Tracked and live state of every database of a deployment; what was read since may serve."""
+        """Tracked and live state of every database of a deployment; what was read since may serve.
+
+        Not `due_too`: a full read that is only due for its age is left to another.
+        """
         server = await self._servers.get(dsn, lambda: self._server(dsn), not_before=not_before)
         slots = asyncio.Semaphore(self._databases_in_parallel)
 
@@ -66,7 +69,7 @@ class StateReader:
                 return TrackedDatabase(), LiveDatabase()
             async with slots:
                 return await self._databases.get(
-                    (dsn, name), lambda: self._database(dsn, name), not_before=not_before
+                    (dsn, name), lambda: self._database(dsn, name, due_too=due_too), not_before=not_before
                 )
 
         wanted = frozenset(
@@ -123,11 +126,11 @@ class StateReader:
         async with self._connections.borrow(dsn, self_contained=True) as connection:
             return await read_roles(connection, names)
 
-    async def _database(self, dsn: Dsn, database: str) -> _Read:
+    async def _database(self, dsn: Dsn, database: str, *, due_too: bool = True) -> _Read:
         borrow = partial(self._connections.borrow, dsn, database=database, self_contained=True)
         async with borrow() as connection:
             tracked, live = await _glance(connection)
-            known_probe = self._known_probe(dsn, database, tracked)
+            known_probe = self._known_probe(dsn, database, tracked, due_too=due_too)
             if live.probe == known_probe:
                 return tracked, live
             live = await read_database(
@@ -138,7 +141,9 @@ class StateReader:
             )
             return await _with_objects(connection, tracked, live), live
 
-    def _known_probe(self, dsn: Dsn, database: str, tracked: TrackedDatabase) -> str | None:
+    def _known_probe(
+        self, dsn: Dsn, database: str, tracked: TrackedDatabase, *, due_too: bool = True
+    ) -> str | None:
         """The probe that makes a full read needless; None when one is due anyway."""
         base_line = tracked.base_line
         if base_line is None or base_line.moving or base_line.algorithm != ALGORITHM:
@@ -152,7 +157,7 @@ class StateReader:
             last = self._full_reads[key] = now - share * self._full_read_interval_s
             while len(self._full_reads) > DATABASES_REMEMBERED:
                 self._full_reads.popitem(last=False)
-        if now - last < self._full_read_interval_s:
+        if not due_too or now - last < self._full_read_interval_s:
             return base_line.probe
         self._full_reads[key] = now
         return None

@@ -112,6 +112,7 @@ class Assessor:
                 not_before=base.not_before,
                 task=base.task if tasks is None else tasks[desired.deployment],
                 gate_due=desired.deployment in gates_due,
+                due_reads=base.due_reads,
             )
             return await self._planner.assess(spec, desired, own)
 

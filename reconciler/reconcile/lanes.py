@@ -51,6 +51,11 @@ class Lanes:
         self._start()
         return end
 
+    def give_way(self, name: str) -> None:
+        """End the job of a name that is under way, where another one was asked for after it began."""
+        if name in self._running and name in self._asked:
+            self._running[name].cancel()
+
     def is_slow(self, name: str) -> bool:
         """Whether the last job of a name waited for somebody who did not answer."""
         return name in self._waited

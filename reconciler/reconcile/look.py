@@ -73,6 +73,7 @@ class Looks:
         self._applied: dict[str, str | None] = {}
         self._drift: dict[tuple[str, str], frozenset[str]] = {}
         self._unchanged: set[str] = set()
+        self._only_checks: set[str] = set()
         self._sparing = Sparing(planner=planner, assessor=recorder)
 
     def forget(self, name: str) -> None:
@@ -114,10 +115,16 @@ class Looks:
                 round_.tell(name, error)
         except Exception as error:  # noqa: BLE001 - the boundary of a pass
             failure = (f"internal error: {error!r}", "InternalError")
+        finally:
+            self._only_checks.discard(name)
         if failure is not None:
             await self.report(name, round_, failure, path=round_.view.environments[name].file)
         self._finished(name, round_.view, began, outcome, failure)
         return bool(outcome.unavailable) and time.monotonic() - began > SLOW_S
+
+    def only_checks(self, name: str) -> bool:
+        """Whether a look is just reading an environment at a commit that was planned there before."""
+        return name in self._only_checks
 
     async def report(self, name: str, round_: Round, why: tuple[str, str], *, path: str) -> None:
         """Record why a pass came to nothing, if the control database lets us; what is applied stays."""
@@ -186,12 +193,15 @@ class Looks:
         under_way = findings.under_way(facts, view.commit)
         active = under_way.deployments.get(view.commit, frozenset())
         held: Mapping[str, str] = facts.row["held"] if facts is not None else {}
-        request = PlanRequest(scope=Scope(spec.policy.scope), not_before=round_.not_before)
+        scope = Scope(spec.policy.scope)
+        request = PlanRequest(scope=scope, not_before=round_.not_before, due_reads=full)
         gates_due = await self._recorder.gates_due(states)
         known: Mapping[str, DeploymentObservation] = {}
         if not full:
             asked = {*gates_due, *_to_be_verified(spec, facts)}
             known = await self._sparing.find(facts, spec, view, under_way, asked)
+        if full and facts is not None and facts.row["observed_commit"] == view.commit:
+            self._only_checks.add(name)
         found = await self._recorder.assess(
             spec,
             [state for state in states if state.deployment not in known],
@@ -207,6 +217,7 @@ class Looks:
                 hurry=not full,
             ),
         )
+        self._only_checks.discard(name)
         await self._end_outdated(name, found, under_way, round_)
         waits = self._out_of_turn(spec, found, under_way, view.commit)
         recorded = await self._record_pending(spec, found, under_way, round_, waits)

@@ -91,6 +91,7 @@ class Passes:
         self._unlooked: set[str] = set()
         self._owed: set[str] = set()
         self._to_read: set[str] = set()
+        self._gave_way: set[str] = set()
         self._peers: tuple[Peer, ...] = ()
         self._unread: set[tuple[str, str]] = set()
         self._verifications = DueVerifications(recorder=recorder, emit=emit)
@@ -383,7 +384,13 @@ class Passes:
         if full or self._only_look:
             # Whichever of the looks that are asked for comes about.
             self._to_read.add(name)
-        return self._lanes.ask(name, partial(self._look, name, round_), urgent=urgent)
+        end = self._lanes.ask(name, partial(self._look, name, round_), urgent=urgent)
+        newer = self._looking.get(name, round_.view.commit) != round_.view.commit
+        if newer and self._looks.only_checks(name) and name not in self._gave_way:
+            # A thousand databases are read to see what others altered: a commit does not wait for that.
+            self._gave_way.add(name)
+            self._lanes.give_way(name)
+        return end
 
     async def _look(self, name: str, round_: Round) -> bool:
         """Look at an environment at the newest commit there is when its turn comes."""
@@ -392,6 +399,7 @@ class Passes:
         self._unlooked.discard(name)
         waited, full = False, name in self._to_read
         self._to_read.discard(name)
+        owed = name in self._gave_way and not full
         try:
             if head.commit != round_.view.commit:
                 round_ = await self._newer_round(name, round_, head)
@@ -404,6 +412,11 @@ class Passes:
             del self._looking[name]
             if full and name in self._unlooked:
                 self._to_read.add(name)
+        if owed:
+            # What gave way to this look follows, and gives way to no other.
+            _ = self._ask(name, round_, urgent=False, full=True)
+        elif name not in self._to_read:
+            self._gave_way.discard(name)
         await self._leave(name, round_)
         return waited
 

@@ -37,15 +37,23 @@ class Held:
     def __init__(self, parts: Parts, environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached = asyncio.Event()
         self.go_on = asyncio.Event()
+        self.let_through = 0
         assess = parts.planner.assess
 
         async def waits(spec: Any, desired: Any, request: Any) -> Any:
-            if spec.name == environment and not self.go_on.is_set():
+            if self.let_through:
+                self.let_through -= 1
+            elif spec.name == environment and not self.go_on.is_set():
                 self.reached.set()
                 await self.go_on.wait()
             return await assess(spec, desired, request)
 
         monkeypatch.setattr(parts.planner, "assess", waits)
+
+    def let_one_through(self) -> None:
+        """Hold all but the next one."""
+        self.let_through = 1
+        self.reached.clear()
 
 
 @pytest.fixture
@@ -258,3 +266,32 @@ async def test_look_that_failed_after_its_pass_is_made_up_for(
     await process.look(full=False)
     await _ended(process)
     assert (await process.environment()).deployments[0].drift > 0
+
+
+async def test_looking_for_drift_gives_way_to_a_commit(
+    site: Site, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    """A commit that comes meanwhile is planned at once; the look for drift follows, and gives way once."""
+    process = await _settled_at_first_commit(site, "production")
+    held = Held(process.parts, "production", monkeypatch)
+    await process.look()
+    await held.reached.wait()
+    newer = site.commit(MORE)
+    held.let_one_through()
+    await process.look(full=False)
+    await _recorded(process, newer)
+    await held.reached.wait()
+    newest = site.commit({**MORE, "c": "create table c ();"})
+    await process.look(full=False)
+    assert process.parts.passes._lanes.is_busy("production")
+    assert len(await process.rollouts()) == 2
+    held.go_on.set()
+    await _recorded(process, newest)
+    await _ended(process)
+
+
+async def _recorded(process: Process, commit: str) -> None:
+    async def is_recorded() -> bool:
+        return (await process.rollouts())[0].commit == commit
+
+    await holds(is_recorded, f"a rollout of {commit[:12]}")
