@@ -1,10 +1,12 @@
 """One short script is run in the session that keeps the fence, and leaves to it what two sessions would."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from reconciler.catalog.fingerprint import fingerprint
+from reconciler.changes.script import Script
 from reconciler.errors import LeaseLost, LockNotAcquired, StepFailed
 from reconciler.execution import changes
 from reconciler.execution.changes import Progress
@@ -75,7 +77,9 @@ async def test_the_session_with_the_fence_runs_the_script(
     session: DatabaseSession, database_dsn: Dsn
 ) -> None:
     """There is one session, which has the fence's lock meanwhile, the settings of its role and a name."""
-    await deploy(session, change("a", text=HOLDS_THE_FENCE))
+    named = "select 1 / (current_setting('application_name') = 'reconciler/writer')::int"
+    verify = Script("modules/shop/verify/a.sql", named)
+    await deploy(session, replace(change("a", text=HOLDS_THE_FENCE), verify=verify))
     cursor = await session.holder.execute("select pid, application, path, sessions, holds from public.a")
     pid = session.holder.info.backend_pid
     assert await cursor.fetchone() == (pid, "reconciler/writer", '"$user", public', 1, True)
