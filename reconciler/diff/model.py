@@ -134,6 +134,11 @@ class DatabaseDiff:
     left_moving: bool = False
 
     @property
+    def works(self) -> bool:
+        """Whether anything is pending."""
+        return bool(self.need is not None or self.roles or self.extensions)
+
+    @property
     def pending(self) -> tuple[PendingChange, ...]:
         """What applying will do to the database itself."""
         rows = []
@@ -174,6 +179,11 @@ class ModuleDiff:
     """What another tool's registry says of changes to deploy, by their ids: these are recorded, not run."""
     diverged: tuple[Divergence, ...] = ()
     blocked: tuple[str, ...] = ()
+
+    @property
+    def works(self) -> bool:
+        """Whether anything is pending; all of it may be thousands of rows."""
+        return bool(self.deploy or self.extensions or self.renames or self.tags)
 
     @property
     def pending(self) -> tuple[PendingChange, ...]:
@@ -237,6 +247,11 @@ class Reverts:
     changes: tuple[ToRevert, ...] = ()
     blocked: tuple[str, ...] = ()
     verify: bool = False
+
+    @property
+    def works(self) -> bool:
+        """Whether anything is pending."""
+        return bool(self.changes)
 
     @property
     def pending(self) -> tuple[PendingChange, ...]:

@@ -224,7 +224,7 @@ def _stages(
 
 def _is_unfinished(part: DatabaseDiff | ModuleDiff) -> bool:
     """A module that diverged and has all of its plan deployed leaves nothing that later stages could need."""
-    return bool(part.blocked) and (isinstance(part, DatabaseDiff) or bool(part.pending))
+    return bool(part.blocked) and (isinstance(part, DatabaseDiff) or part.works)
 
 
 def _once(steps: Iterable[AnyStep], extended: set[tuple[str, str]]) -> list[AnyStep]:
@@ -418,8 +418,8 @@ def _base(desired: DesiredState, diff: Diff, tracked: TrackedState, live: LiveSt
 
     So a plan is not made stale by what happens elsewhere on the server.
     """
-    touched = {part.desired.database for part in diff.parts if part.pending}
-    reverting = {part.database for part in diff.reverts if part.pending}
+    touched = {part.desired.database for part in diff.parts if part.works}
+    reverting = {part.database for part in diff.reverts if part.works}
     touched |= reverting
     base: dict[str, Any] = {}
     for name in sorted(touched):
@@ -445,7 +445,7 @@ def _base(desired: DesiredState, diff: Diff, tracked: TrackedState, live: LiveSt
                     change.change_id for change in _recorded(recorded, part.desired.project)
                 ]
                 for part in diff.modules
-                if part.desired.database == name and part.pending
+                if part.desired.database == name and part.works
             },
         }
         if roles:

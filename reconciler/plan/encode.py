@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from reconciler.diff.model import Action, Divergence, DivergencePolicy, DivergenceSort, Drift, PendingChange
@@ -50,16 +50,25 @@ def step_to_json(step: AnyStep) -> dict[str, Any]:
     """One step as a JSON value."""
     value = _fields(step)
     value["kind"] = step.kind.value
-    value["hazards"] = [{"code": hazard.code.value, "message": hazard.message} for hazard in step.hazards]
+    value["hazards"] = [_hazard_to_json(hazard) for hazard in step.hazards]
     return value
+
+
+@lru_cache(maxsize=256)
+def _hazard_to_json(hazard: Hazard) -> dict[str, str]:
+    """One value for equal hazards: thousands of steps may have the same."""
+    return {"code": hazard.code.value, "message": hazard.message}
+
+
+@lru_cache(maxsize=256)
+def _hazard(code: str, message: str) -> Hazard:
+    return Hazard(code=HazardCode(code), message=message)
 
 
 def step_from_json(value: Mapping[str, Any]) -> AnyStep:
     """The step of which `step_to_json` made `value`."""
     kind = StepKind(value["kind"])
-    hazards = tuple(
-        Hazard(code=HazardCode(hazard["code"]), message=hazard["message"]) for hazard in value["hazards"]
-    )
+    hazards = tuple(_hazard(hazard["code"], hazard["message"]) for hazard in value["hazards"])
     # JSON knows no tuples.
     plain: dict[str, Any] = {
         key: tuple(each) if isinstance(each, list) else each for key, each in value.items()

@@ -1,6 +1,7 @@
 """The steps of what a person asks of change modules: reverts, and records of what was not run."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from reconciler.diff.model import ModuleDiff, Reverts, ToRevert
 from reconciler.plan.hazards import Hazard, HazardCode
@@ -31,7 +32,7 @@ def revert_steps(part: Reverts) -> Iterable[RevertChange | VerifyRemaining]:
             change=change.name,
             script=one.script.path,
             stored=one.stored,
-            hazards=tuple(Hazard(code=code, message=message) for code, message in hazards_of_revert(one)),
+            hazards=_hazards(tuple(hazards_of_revert(one))),
         )
     if part.verify:
         yield VerifyRemaining(
@@ -42,6 +43,12 @@ def revert_steps(part: Reverts) -> Iterable[RevertChange | VerifyRemaining]:
             database=part.database,
             project=part.project,
         )
+
+
+@lru_cache(maxsize=256)
+def _hazards(found: tuple[tuple[HazardCode, str], ...]) -> tuple[Hazard, ...]:
+    """One value for equal ones: thousands of changes may have the same."""
+    return tuple(Hazard(code=code, message=message) for code, message in found)
 
 
 def hazards_of_revert(one: ToRevert) -> Iterable[tuple[HazardCode, str]]:

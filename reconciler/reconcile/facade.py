@@ -174,7 +174,7 @@ class Reconciler(Looking):
         async with self._recorder.connection() as connection:
             known = await environments.read_environments(connection, [name])
         _refuse_suspended(name, known)
-        _refuse(name, [item.plan for item in made.found], task)
+        _refuse(name, made.plans, task)
         rollout = await self._tasks.record(
             made, reason=reason, requested_by=requested_by, allow_hazards=allow_hazards
         )

@@ -12,7 +12,7 @@ from reconciler.control import environments
 from reconciler.diff import adoption
 from reconciler.diff.model import DivergenceSort
 from reconciler.errors import Refused
-from reconciler.plan.model import Plan, Scope
+from reconciler.plan.model import DeploymentPlan, Plan, Scope
 from reconciler.planner import tasks
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
 from reconciler.reconcile.heads import Found, Heads
@@ -23,10 +23,13 @@ from reconciler.state.task import ModuleTask, TaskVerb
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPlans:
-    """What a task does, planned: where the environment was found, and its deployments' plans."""
+    """What a task does, planned: where the environment was found, and its deployments' plans.
+
+    What these were made from is let go: it is as long as they are, and nobody asks for it again.
+    """
 
     where: Found
-    found: tuple[Assessment, ...]
+    plans: tuple[DeploymentPlan, ...]
 
 
 class ModuleTasks:
@@ -56,15 +59,14 @@ class ModuleTasks:
         _check_behind(name, task, found)
         _check_adopted(name, task, found)
         _check_created(name, task, found)
-        return TaskPlans(where=where, found=tuple(found))
+        return TaskPlans(where=where, plans=tuple(item.plan for item in found))
 
     async def preview(
         self, name: str, task: ModuleTask, *, deployment: str | None, allow_hazards: frozenset[str]
     ) -> Plan:
         """The dry run of a task; it writes nothing."""
         made = await self.plan(name, task, deployment=deployment, allow_hazards=allow_hazards)
-        plans = [item.plan for item in made.found]
-        return plan_build.whole(name, made.where.view.commit, Scope.FULL, plans)
+        return plan_build.whole(name, made.where.view.commit, Scope.FULL, made.plans)
 
     async def record(
         self,
@@ -76,7 +78,7 @@ class ModuleTasks:
     ) -> str | None:
         """Record a rollout of what was planned; gives its id, or None where there is nothing to do."""
         where = made.where
-        ready = [item.plan for item in made.found if item.plan.steps]
+        ready = [plan for plan in made.plans if plan.steps]
         if not ready:
             return None
         async with self._recorder.connection() as connection:
