@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -108,6 +109,8 @@ def main() -> None:
         gc.set_threshold(COLLECT_AT)
         # Nothing is looked for at the end either: the process takes all of it with it.
         atexit.register(gc.freeze)
+        # Nor are plugins of pydantic, for which it would read what stands with every installed package.
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

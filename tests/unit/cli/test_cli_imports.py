@@ -101,6 +101,21 @@ def test_a_command_that_looks_imports_nothing_that_serves_or_writes(
     assert not modules & {*SERVERS, *WRITING, *UNASKED}
 
 
+def test_a_plan_by_hand_imports_nothing_that_works_it_off(settings: Path) -> None:
+    """Neither the daemon's libraries nor what claims and carries out are there before there is work."""
+    code, modules = imported(settings, "module", "deploy", "shop", "--dry-run")
+    assert code == ExitCode.ERROR
+    assert "reconciler.reconcile.module_tasks" in modules
+    assert not modules & {
+        *SERVERS,
+        "rich",
+        "http.client",
+        "reconciler.worker.loop",
+        "reconciler.execution.run",
+    }
+    assert not modules & {"reconciler.cli.waiting", "reconciler.cli.http_backend", "reconciler.web.app"}
+
+
 def test_a_source_that_stands_still_is_read_without_the_library(settings: Path) -> None:
     """Only what writes to the mirror starts Git with GitPython."""
     imported(settings, "diff", "shop")
