@@ -76,6 +76,13 @@ async def leavers(connection: Connection, environment: str, names: Collection[st
     return tuple(row for row in found if row.applied_commit is not None or row.databases or not row.leaves)
 
 
+async def followed(connection: Connection, environment: str) -> str | None:
+    """The newest commit that was seen for an environment, planned or not."""
+    with telling(f"reading which commit environment '{environment}' follows"):
+        found = await one(connection, "commit_followed", environment=environment)
+    return str(found["head_commit"]) if found is not None and found["head_commit"] is not None else None
+
+
 async def is_left(connection: Connection, environment: str, deployment: str) -> bool:
     """Whether a deployment left the spec, and nobody forgot it since."""
     with telling(f"reading whether deployment '{deployment}' left environment '{environment}'"):

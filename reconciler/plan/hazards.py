@@ -16,6 +16,7 @@ class HazardCode(StrEnum):
     REVERTS_CHANGE = "REVERTS_CHANGE"
     RECORDS_UNSEEN = "RECORDS_UNSEEN"
     PRIVILEGED_ROLE = "PRIVILEGED_ROLE"
+    PRUNES_MANY = "PRUNES_MANY"
 
 
 NEEDS_CONSENT = frozenset(
@@ -28,6 +29,7 @@ NEEDS_CONSENT = frozenset(
         HazardCode.REVERTS_CHANGE,
         HazardCode.RECORDS_UNSEEN,
         HazardCode.PRIVILEGED_ROLE,
+        HazardCode.PRUNES_MANY,
     }
 )
 """The others are only shown."""

@@ -45,26 +45,27 @@ class Namesake:
 
 
 def namesakes(
-    view: SourceView, left: DesiredState, secret: Callable[[SecretReference], str]
+    view: SourceView, own: EnvironmentSpec, left: DesiredState, secret: Callable[[SecretReference], str]
 ) -> tuple[Namesake, ...]:
     """The deployments of all environments of a commit with a database of the same name, wherever that is.
 
-    Raises Refused where a spec cannot be read: nobody knows whether it has one.
+    `own` is the spec that the deployment left, which need not be the commit's. Raises Refused where a spec
+    cannot be read: nobody knows whether it has one.
     """
     names = {part.database for part in left.databases}
     found: list[Namesake] = []
     for unnamed in view.nameless:
         raise Refused(f"nobody knows what '{unnamed.file}' declares: it is broken")
     for parsed in view.environments.values():
-        if parsed.spec is None:
+        spec = own if parsed.name == own.name else parsed.spec
+        if spec is None:
             raise Refused(f"nobody knows whether environment '{parsed.name}' has its databases: it is broken")
-        for deployment, reference, database in _with(parsed.spec, names):
+        for deployment, reference, database in _with(spec, names):
             dsn: Dsn | None = None
+            # Without a reference too, nobody knows that it is not the one.
             with suppress(ReconcilerError):
-                dsn = Dsn(secret(reference))
-            found.append(
-                Namesake(environment=parsed.spec.name, deployment=deployment, database=database, dsn=dsn)
-            )
+                dsn = Dsn(secret(reference)) if reference is not None else None
+            found.append(Namesake(environment=spec.name, deployment=deployment, database=database, dsn=dsn))
     return tuple(found)
 
 
@@ -77,14 +78,23 @@ def claiming(found: Iterable[Namesake], server: str) -> Namesake | None:
     return next((each for each in found if each.dsn is None or each.dsn.server == server), None)
 
 
-def _with(spec: EnvironmentSpec, names: set[str]) -> Iterator[tuple[str, SecretReference, str]]:
-    """The deployments of a spec that have a database of one of these names, with their connections."""
+def _with(spec: EnvironmentSpec, names: set[str]) -> Iterator[tuple[str, SecretReference | None, str]]:
+    """The deployments of a spec that have a database of one of these names, with where they are.
+
+    None where that cannot be told; Refused where it cannot be told how a database is called.
+    """
     for place in spec.deployments:
         values = values_for(spec.name, place.name, spec.variables, place.variables)
         for part in spec.databases:
             # Only what has such a name is made in full: there may be thousands.
-            with suppress(BadVariable, SpecError):
+            try:
                 database = substitute(part.database, values)
-                if database in names:
-                    own = for_deployment(spec, place.name)
-                    yield place.name, own.deployments[0].postgres.dsn, database
+            except BadVariable as error:
+                raise Refused(
+                    f"nobody knows whether environment '{spec.name}' has its databases: it is broken"
+                ) from error
+            if database in names:
+                reference: SecretReference | None = None
+                with suppress(BadVariable, SpecError):
+                    reference = for_deployment(spec, place.name).deployments[0].postgres.dsn
+                yield place.name, reference, database

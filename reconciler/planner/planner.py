@@ -17,7 +17,15 @@ import reconciler.plan.build as plan_build
 from reconciler.diff.compare import compare
 from reconciler.diff.databases import DatabaseContext, Versions
 from reconciler.diff.model import Diff
-from reconciler.errors import NotFound, Problem, ReconcilerError, Refused, SourceUnavailable, SpecError
+from reconciler.errors import (
+    NotFound,
+    Problem,
+    ReconcilerError,
+    Refused,
+    SourceUnavailable,
+    SpecError,
+    TemporaryError,
+)
 from reconciler.events import Event, SnapshotRead
 from reconciler.plan.build import Consent
 from reconciler.plan.hazards import HazardCode
@@ -44,6 +52,8 @@ from reconciler.tracking.install import TRACKING_VERSION
 VERSIONS = Versions(tracking=TRACKING_VERSION, fingerprint_algorithm=ALGORITHM)
 VIEWS_BESIDE_HEADS = 4
 """Commits kept in memory beyond two for each source: its head and the one before."""
+HISTORIES_MAX = 1_000
+"""Pairs of commits of which it is kept whether one is in the history of the other."""
 VIEWS_BYTES_MAX = 256 * 1024 * 1024
 """What the files of kept commits may have together, beyond one of each source; most they share."""
 VIEW_SHARED_S = 600.0
@@ -136,6 +146,7 @@ class Planner:
         self._limits = limits
         self._emit = emit
         self._views: OrderedDict[tuple[str, str], SourceView] = OrderedDict()
+        self._histories: dict[tuple[str, str, str], bool] = {}
         self._reader = StateReader(
             connections,
             databases_in_parallel=limits.databases_in_parallel,
@@ -247,17 +258,31 @@ class Planner:
     ) -> DesiredState:
         """What is to be of a deployment that a commit does not have, by the last commit that has it.
 
-        Raises NotFound where that commit cannot be found any more, or does not have it either.
+        Raises NotFound where that commit cannot be found any more, or does not have it either, and Refused
+        where it is not in the history of the other: what a branch lost that was set back did not leave.
         """
         before = sound_spec(await self.view(view.source, declared_at), environment)
+        if not await self._descends(view, declared_at):
+            raise Refused(f"it is not in the history of commit {view.commit[:12]}")
         return left_state(before, deployment, commit=view.commit, declared_at=declared_at)
 
-    async def check_unclaimed(self, view: SourceView, left: DesiredState) -> tuple[Namesake, ...]:
+    async def _descends(self, view: SourceView, previous: str) -> bool:
+        key = (view.source, view.commit, previous)
+        if key not in self._histories:
+            if len(self._histories) >= HISTORIES_MAX:
+                self._histories.clear()
+            self._histories[key] = await self._sources[view.source].descends(view.commit, previous)
+        return self._histories[key]
+
+    async def check_unclaimed(
+        self, view: SourceView, spec: EnvironmentSpec, left: DesiredState
+    ) -> tuple[Namesake, ...]:
         """Raise Refused where a deployment of the commit has a database of one that left: it is in use.
 
-        Gives those that have one of the same name on servers that are called otherwise.
+        `spec` is the one that it left, of the commit or posted. Gives those that have one of the same name on
+        servers that are called otherwise.
         """
-        found = await self._in_thread(namesakes, view, left, self._resolve_secret)
+        found = await self._in_thread(namesakes, view, spec, left, self._resolve_secret)
         claimed = claiming(found, self.dsn(left).server)
         if claimed is not None:
             raise Refused(claimed.claim)
@@ -276,11 +301,28 @@ class Planner:
         async def check(each: Namesake) -> None:
             assert each.dsn is not None
             async with slots:
-                theirs = await self._identities(each.dsn, left, not_before)
+                try:
+                    theirs = await self._identities(each.dsn, left, not_before)
+                except (ReconcilerError, TimeoutError) as error:
+                    # What is wrong there may be another environment's own business.
+                    raise TemporaryError(
+                        f"nobody knows whether {each.claim}: its server cannot be read"
+                    ) from error
             if theirs[each.database] is not None and theirs[each.database] == mine[each.database]:
                 raise Refused(each.claim)
 
         await asyncio.gather(*(check(each) for each in found))
+
+    async def check_left(self, view: SourceView, left: DesiredState) -> None:
+        """Raise Refused where a commit has a deployment that left another, or has its databases.
+
+        SpecError or NotFound where nobody can say.
+        """
+        spec = sound_spec(view, left.environment)
+        if any(place.name == left.deployment for place in spec.deployments):
+            raise Refused(f"commit {view.commit[:12]} has deployment '{left.deployment}' again")
+        found = await self.check_unclaimed(view, spec, left)
+        await self.check_elsewhere(left, found, not_before=None)
 
     async def _identities(
         self, dsn: Dsn, desired: DesiredState, not_before: float | None

@@ -80,6 +80,14 @@ def has_left(facts: Facts | None, spec: EnvironmentSpec) -> bool:
     return facts.row["has_left"] or not names.issuperset(facts.deployments)
 
 
+def returned(facts: Facts | None, spec: EnvironmentSpec, under_way: UnderWay, commit: str) -> bool:
+    """Whether the spec has a deployment that it had not, on which another commit is at work: its prune."""
+    if facts is None:
+        return False
+    older = {name for key, names in under_way.deployments.items() if key != commit for name in names}
+    return any(place.name in older and place.name not in facts.deployments for place in spec.deployments)
+
+
 def outdated(plans: Sequence[DeploymentPlan], waiting: Mapping[str, str]) -> list[str]:
     """Deployments whose plan waits for approval and has nothing left to do, for somebody else did it."""
     return [

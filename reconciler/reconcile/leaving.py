@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from reconciler.control import intents
 from reconciler.control.intents import Leaver
 from reconciler.errors import ReconcilerError
+from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, LeftDeployment
 from reconciler.planner.left import Namesake
 from reconciler.planner.planner import Planner, PlanRequest
@@ -19,8 +20,11 @@ from reconciler.state.desired import DesiredState
 
 PLANNED_MAX = 100
 """Deployments that are looked into at once; the turn of the next ones comes when these are taken back."""
+MANY_SHARE = 10
+"""Of so many deployments one may go without more consent; a list that was cut short loses more."""
 NOTHING = "nothing is done to it"
 OFF = f"{NOTHING}: policy.prune is off"
+TURN = f"its turn comes when the first {PLANNED_MAX} are taken back"
 GONE = "nothing that this environment deployed is there any more"
 TAKEN_BACK = "what it deployed is taken back by its revert scripts; its databases stay"
 
@@ -66,13 +70,13 @@ class Leavers:
         said: dict[str, str] = {}
         states: list[DesiredState] = []
         namesakes: dict[str, tuple[Namesake, ...]] = {}
-        # What is held stays at the end, so that it is in nobody's way.
-        for each in sorted(leavers, key=lambda one: one.name in ground.held):
+        # What is held stays at the end, and what nothing could be done to: so that they are in nobody's way.
+        for each in sorted(leavers, key=lambda one: (one.name in ground.held, _was_left_alone(one))):
             state = await self._state(ground, each, namesakes, said)
             if state is None:
                 continue
             if len(states) == PLANNED_MAX:
-                said[each.name] = f"its turn comes when the first {PLANNED_MAX} are taken back"
+                said[each.name] = TURN
             else:
                 states.append(state)
         assessed = await self._assessor.assess(
@@ -82,15 +86,20 @@ class Leavers:
             request=replace(ground.request, task=None),
             before=Before(gates_due=()),
         )
-        plans = []
+        plans: list[DeploymentPlan] = []
+        unread = 0
         for item in assessed:
             plan = item.plan
+            unread += plan.unavailable is not None
             said[plan.name], taken = _becomes(plan)
-            if taken and plan.held is None and not plan.refused:
+            if taken and plan.held is None:
                 why = await self._elsewhere(ground, item.desired, namesakes[plan.name])
                 taken, said[plan.name] = why is None, why or said[plan.name]
             if taken:
                 plans.append(plan)
+        later = sum(why == TURN for why in said.values())
+        plans = _with_many(ground, plans, len(plans) + unread + later)
+        said |= {plan.name: _becomes(plan)[0] for plan in plans}
         chosen = {plan.name for plan in plans}
         rows = tuple(_row(each, said[each.name], prune=each.name in chosen) for each in leavers)
         return Leaving(rows=rows, plans=tuple(plans))
@@ -115,7 +124,7 @@ class Leavers:
             said[leaver.name] = f"{NOTHING}: as commit {at}, the last one with it, has it: {error}"
             return None
         try:
-            namesakes[leaver.name] = await self._planner.check_unclaimed(ground.view, state)
+            namesakes[leaver.name] = await self._planner.check_unclaimed(ground.view, ground.spec, state)
         except ReconcilerError as error:
             said[leaver.name] = f"{NOTHING}: {error}"
             return None
@@ -141,6 +150,23 @@ def _row(leaver: Leaver, detail: str, *, prune: bool = False) -> LeftDeployment:
         server=leaver.server,
         databases=leaver.databases,
     )
+
+
+def _was_left_alone(leaver: Leaver) -> bool:
+    return leaver.why is not None and leaver.why.startswith(NOTHING)
+
+
+def _with_many(ground: Ground, plans: Sequence[DeploymentPlan], many: int) -> list[DeploymentPlan]:
+    """The plans, with what asks for consent where so many go that a list may have been cut short.
+
+    `many` counts those too whose turn has not come or that nobody can read now: they go by and by.
+    """
+    everyone = len(ground.spec.deployments) + many
+    allowed = frozenset(ground.spec.policy.allow_hazards) | ground.request.allow_hazards
+    if many < 2 or many * MANY_SHARE <= everyone or HazardCode.PRUNES_MANY.value in allowed:
+        return list(plans)
+    why = f"hazard {HazardCode.PRUNES_MANY.value}: {many} of {everyone} deployments left, and all of them go"
+    return [replace(plan, refused=(*plan.refused, why)) for plan in plans]
 
 
 def _becomes(plan: DeploymentPlan) -> tuple[str, bool]:

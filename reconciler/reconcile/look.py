@@ -193,6 +193,12 @@ class Looks:
         under_way = findings.under_way(facts, view.commit)
         active = under_way.deployments.get(view.commit, frozenset())
         held: Mapping[str, str] = facts.row["held"] if facts is not None else {}
+        if findings.returned(facts, spec, under_way, view.commit) and not self._only_look:
+            # What is about to be taken back there is kept before anything is read, which takes its time.
+            async with self._recorder.connection() as connection:
+                await rollouts.supersede(
+                    connection, name, view.commit, reason="it has a deployment again", owner=round_.owner
+                )
         scope = Scope(spec.policy.scope)
         request = PlanRequest(scope=scope, not_before=round_.not_before, due_reads=full)
         gates_due = await self._recorder.gates_due(states)
@@ -233,7 +239,7 @@ class Looks:
         self._note_read(name, plans, known, round_)
         if findings.has_left(facts, spec):
             ground = Ground(view=view, spec=spec, held=held, request=request)
-            busy = recorded is not None or any(plan.pending for plan in plans)
+            busy = recorded is not None or any(plan.pending or plan.unavailable is not None for plan in plans)
             recorded = await self._take_back(ground, under_way, round_, busy=busy) or recorded
         if recorded:
             self._ask_work()

@@ -99,6 +99,14 @@ class Fetcher:
             limits,
         )
 
+    def descends(self, commit: str, previous: str, limits: Limits) -> bool:
+        """Whether a commit that was read before is in the history of another; not where it is gone."""
+        return self._reading(
+            commit,
+            lambda transfer: transfer.holds(previous) and transfer.descends(commit, previous),
+            limits,
+        )
+
     def list_tree(self, commit: str, prefix: str, limits: Limits) -> Listing:
         """List the files of a commit, as `read` does."""
         return self._reading(

@@ -80,6 +80,14 @@ class Repository:
         )
         return listing.blobs
 
+    async def descends(self, commit: str, previous: str) -> bool:
+        """Whether `previous` is in the history of a fetched commit; not where it is not here."""
+        tree.check_commit(commit)
+        tree.check_commit(previous)
+        return await self._in_thread(
+            lambda limits: self._fetcher.descends(commit, previous, limits), _READ_TIMEOUT_S
+        )
+
     def last_good(self) -> Commit | None:
         """Return the last good commit as recorded, also after a restart or while the remote is away."""
         return self._fetcher.last_good()

@@ -329,12 +329,17 @@ class Attempt:
         doing = f"taking back what is deployed on '{claim.deployment}' of environment '{claim.environment}'"
         async with self._tools.control.connection() as connection:
             left = await intents.is_left(connection, claim.environment, claim.deployment)
+            head = await intents.followed(connection, claim.environment)
         if not left:
             raise Refused(f"{doing}: it is not among those that left the spec any more")
         desired = await planner.left(view, claim.environment, claim.deployment, declared_at)
         try:
-            await planner.check_unclaimed(view, desired)
-        except Refused as refused:
+            await planner.check_left(view, desired)
+            if head not in (None, claim.commit, declared_at):
+                # A newer one that no rollout was recorded for yet, perhaps because it is broken. The one that
+                # has it still is followed where a person applied a commit before a pass saw it.
+                await planner.check_left(await planner.view(claim.source, head), desired)
+        except PermanentError as refused:
             raise Refused(f"{doing}: {refused}", hint=f"reconciler diff {claim.environment}") from refused
         return desired
 

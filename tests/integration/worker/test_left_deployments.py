@@ -277,7 +277,7 @@ async def test_apply_prunes_with_consent_of_a_person(site: Site) -> None:
         "production",
         reason="",
         requested_by="ada",
-        allow_hazards=frozenset({"REVERTS_CHANGE", "DELETES_DATA"}),
+        allow_hazards=frozenset({"REVERTS_CHANGE", "DELETES_DATA", "PRUNES_MANY"}),
     )
     assert recorded is not None
     assert [(one.deployment, one.wave) for one in recorded.operations] == [("eu", 0), ("jp", 1), ("us", 1)]
