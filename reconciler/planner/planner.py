@@ -295,6 +295,8 @@ class Planner:
 
         Raises too where one of them cannot be read: nobody knows then.
         """
+        if not found:
+            return
         mine = await self._identities(self.dsn(left), left, not_before)
         slots = asyncio.Semaphore(self._limits.deployments_in_parallel)
 
@@ -303,7 +305,7 @@ class Planner:
             async with slots:
                 try:
                     theirs = await self._identities(each.dsn, left, not_before)
-                except (ReconcilerError, TimeoutError) as error:
+                except ReconcilerError as error:
                     # What is wrong there may be another environment's own business.
                     raise TemporaryError(
                         f"nobody knows whether {each.claim}: its server cannot be read"
@@ -321,6 +323,8 @@ class Planner:
         spec = sound_spec(view, left.environment)
         if any(place.name == left.deployment for place in spec.deployments):
             raise Refused(f"commit {view.commit[:12]} has deployment '{left.deployment}' again")
+        if not spec.policy.prune:
+            raise Refused(f"policy.prune is off at commit {view.commit[:12]}")
         found = await self.check_unclaimed(view, spec, left)
         await self.check_elsewhere(left, found, not_before=None)
 
@@ -328,8 +332,11 @@ class Planner:
         self, dsn: Dsn, desired: DesiredState, not_before: float | None
     ) -> dict[str, tuple[str, int] | None]:
         """Which databases those of these names on a server really are, whatever the server is called."""
-        async with asyncio.timeout(self._limits.read_timeout_s):
-            _tracked, live = await self._reader.read(dsn, desired, not_before=not_before)
+        try:
+            async with asyncio.timeout(self._limits.read_timeout_s):
+                _tracked, live = await self._reader.read(dsn, desired, not_before=not_before)
+        except TimeoutError as error:
+            raise TemporaryError("nobody knows whose its databases are: reading took too long") from error
         return {
             name: (there.identity.system_identifier, there.identity.database_oid) if there.identity else None
             for name, there in live.databases.items()

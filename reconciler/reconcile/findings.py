@@ -80,12 +80,15 @@ def has_left(facts: Facts | None, spec: EnvironmentSpec) -> bool:
     return facts.row["has_left"] or not names.issuperset(facts.deployments)
 
 
-def returned(facts: Facts | None, spec: EnvironmentSpec, under_way: UnderWay, commit: str) -> bool:
-    """Whether the spec has a deployment that it had not, on which another commit is at work: its prune."""
-    if facts is None:
+def keeps(facts: Facts | None, spec: EnvironmentSpec, under_way: UnderWay, commit: str) -> bool:
+    """Whether another commit is at work on what had left the spec, and this one is not to take it back."""
+    if facts is None or not facts.row["has_left"]:
         return False
     older = {name for key, names in under_way.deployments.items() if key != commit for name in names}
-    return any(place.name in older and place.name not in facts.deployments for place in spec.deployments)
+    gone = older - facts.deployments.keys()
+    if not spec.policy.prune or spec.policy.mode == "observe":
+        return bool(gone)
+    return any(place.name in gone for place in spec.deployments)
 
 
 def outdated(plans: Sequence[DeploymentPlan], waiting: Mapping[str, str]) -> list[str]:

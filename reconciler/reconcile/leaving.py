@@ -25,7 +25,7 @@ MANY_SHARE = 10
 NOTHING = "nothing is done to it"
 OFF = f"{NOTHING}: policy.prune is off"
 TURN = f"its turn comes when the first {PLANNED_MAX} are taken back"
-GONE = "nothing that this environment deployed is there any more"
+NO_MORE = f"{NOTHING}: nothing that this environment deployed is there any more"
 TAKEN_BACK = "what it deployed is taken back by its revert scripts; its databases stay"
 
 
@@ -70,13 +70,12 @@ class Leavers:
         said: dict[str, str] = {}
         states: list[DesiredState] = []
         namesakes: dict[str, tuple[Namesake, ...]] = {}
-        # What is held stays at the end, and what nothing could be done to: so that they are in nobody's way.
-        for each in sorted(leavers, key=lambda one: (one.name in ground.held, _was_left_alone(one))):
+        for each in sorted(leavers, key=lambda one: (one.name in ground.held, _turn(one))):
             state = await self._state(ground, each, namesakes, said)
             if state is None:
                 continue
             if len(states) == PLANNED_MAX:
-                said[each.name] = TURN
+                said[each.name] = NO_MORE if each.why == NO_MORE else TURN
             else:
                 states.append(state)
         assessed = await self._assessor.assess(
@@ -134,9 +133,8 @@ class Leavers:
         """Why its databases are not its own, for all that is known; None where they are."""
         try:
             await self._planner.check_elsewhere(state, found, not_before=ground.request.not_before)
-        except (ReconcilerError, TimeoutError) as error:
-            why = str(error) or "nobody knows whose its databases are: reading took too long"
-            return f"{NOTHING}: {why}"
+        except ReconcilerError as error:
+            return f"{NOTHING}: {error}"
         return None
 
 
@@ -152,8 +150,14 @@ def _row(leaver: Leaver, detail: str, *, prune: bool = False) -> LeftDeployment:
     )
 
 
-def _was_left_alone(leaver: Leaver) -> bool:
-    return leaver.why is not None and leaver.why.startswith(NOTHING)
+def _turn(leaver: Leaver) -> int:
+    """Those that nothing could be done to come last, and behind them those with nothing there.
+
+    So they are in nobody's way, and whoever waited for a turn has it next.
+    """
+    if leaver.why == NO_MORE:
+        return 2
+    return int(leaver.why is not None and leaver.why.startswith(NOTHING))
 
 
 def _with_many(ground: Ground, plans: Sequence[DeploymentPlan], many: int) -> list[DeploymentPlan]:
@@ -176,7 +180,7 @@ def _becomes(plan: DeploymentPlan) -> tuple[str, bool]:
     if plan.blocked:
         return f"{NOTHING}: {'; '.join(plan.blocked)}", False
     if not plan.steps:
-        return f"{NOTHING}: {GONE}", False
+        return NO_MORE, False
     if plan.held is not None:
         return f"it is held: {plan.held}", True
     if plan.refused:

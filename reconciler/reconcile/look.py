@@ -193,11 +193,11 @@ class Looks:
         under_way = findings.under_way(facts, view.commit)
         active = under_way.deployments.get(view.commit, frozenset())
         held: Mapping[str, str] = facts.row["held"] if facts is not None else {}
-        if findings.returned(facts, spec, under_way, view.commit) and not self._only_look:
+        if findings.keeps(facts, spec, under_way, view.commit) and not self._only_look:
             # What is about to be taken back there is kept before anything is read, which takes its time.
             async with self._recorder.connection() as connection:
                 await rollouts.supersede(
-                    connection, name, view.commit, reason="it has a deployment again", owner=round_.owner
+                    connection, name, view.commit, reason="it keeps what had left", owner=round_.owner
                 )
         scope = Scope(spec.policy.scope)
         request = PlanRequest(scope=scope, not_before=round_.not_before, due_reads=full)

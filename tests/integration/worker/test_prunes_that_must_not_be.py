@@ -97,12 +97,14 @@ async def test_in_use_by_a_newer_commit(site: Site) -> None:
     assert site.deployed("us") == DEPLOYED
 
 
-async def test_back_in_the_spec_is_kept_before_anything_is_read(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A commit that has it again ends its prune at once, however long the look at all others takes."""
+@pytest.mark.parametrize("kept", ["back", "prune-off"])
+async def test_kept_before_anything_is_read(site: Site, monkeypatch: pytest.MonkeyPatch, kept: str) -> None:
+    """A commit that has it again, or prunes no more, ends its prune however long the look at others takes."""
     process, pruning = await waiting(site)
-    commit(site, "eu", "us", more=PRUNES)
+    if kept == "back":
+        commit(site, "eu", "us", more=PRUNES)
+    else:
+        commit(site, "eu", more=PRUNES.replace("prune: true", "prune: false"))
 
     async def never(*_args: Any, **_more: Any) -> None:
         raise TemporaryError("the servers do not answer")
