@@ -45,13 +45,18 @@ class Namesake:
 
 
 def namesakes(
-    view: SourceView, own: EnvironmentSpec, left: DesiredState, secret: Callable[[SecretReference], str]
+    at: tuple[SourceView, SourceView | None],
+    own: EnvironmentSpec,
+    left: DesiredState,
+    secret: Callable[[SecretReference], str],
 ) -> tuple[Namesake, ...]:
     """The deployments of all environments of a commit with a database of the same name, wherever that is.
 
-    `own` is the spec that the deployment left, which need not be the commit's. Raises Refused where a spec
-    cannot be read: nobody knows whether it has one.
+    `at` is the commit and, where another is followed, that one: what other environments' connections are at
+    the first is not resolved unless the second has it too. `own` is the spec that the deployment left, which
+    need not be the commit's. Raises Refused where a spec cannot be read: nobody knows whether it has one.
     """
+    view, head = at
     names = {part.database for part in left.databases}
     found: list[Namesake] = []
     for unnamed in view.nameless:
@@ -61,12 +66,24 @@ def namesakes(
         if spec is None:
             raise Refused(f"nobody knows whether environment '{parsed.name}' has its databases: it is broken")
         for deployment, reference, database in _with(spec, names):
+            mine = head is None or spec is own
             dsn: Dsn | None = None
             # Without a reference too, nobody knows that it is not the one.
             with suppress(ReconcilerError):
-                dsn = Dsn(secret(reference)) if reference is not None else None
+                if reference is not None and (mine or _stands(head, spec.name, deployment, reference)):
+                    dsn = Dsn(secret(reference))
             found.append(Namesake(environment=spec.name, deployment=deployment, database=database, dsn=dsn))
     return tuple(found)
+
+
+def _stands(head: SourceView | None, environment: str, deployment: str, reference: SecretReference) -> bool:
+    """Whether a commit connects a deployment by this reference."""
+    parsed = head.environments.get(environment) if head is not None else None
+    if parsed is None or parsed.spec is None:
+        return False
+    with suppress(BadVariable, SpecError, NotFound):
+        return for_deployment(parsed.spec, deployment).deployments[0].postgres.dsn == reference
+    return False
 
 
 def claiming(found: Iterable[Namesake], server: str) -> Namesake | None:

@@ -275,14 +275,16 @@ class Planner:
         return self._histories[key]
 
     async def check_unclaimed(
-        self, view: SourceView, spec: EnvironmentSpec, left: DesiredState
+        self, view: SourceView, spec: EnvironmentSpec, left: DesiredState, *, head: SourceView | None = None
     ) -> tuple[Namesake, ...]:
         """Raise Refused where a deployment of the commit has a database of one that left: it is in use.
 
         `spec` is the one that it left, of the commit or posted. Gives those that have one of the same name on
-        servers that are called otherwise.
+        servers that are called otherwise. `head`: the commit that is followed, where the view is of another
+        that nobody need have agreed to: only what stands there too is resolved for other environments.
         """
-        found = await self._in_thread(namesakes, view, spec, left, self._resolve_secret)
+        at = (view, head)
+        found = await self._in_thread(namesakes, at, spec, left, self._resolve_secret)
         claimed = claiming(found, self.dsn(left).server)
         if claimed is not None:
             raise Refused(claimed.claim)

@@ -41,13 +41,14 @@ class Found:
     """An environment at a commit, with the desired states asked for, in rollout order.
 
     What was read of its databases since `read_since` (monotonic) is new enough for whoever asked; None where
-    nothing was read for it.
+    nothing was read for it. `head` is the commit that is followed, where the view is of another.
     """
 
     view: SourceView
     spec: EnvironmentSpec
     states: tuple[DesiredState, ...]
     read_since: float | None = None
+    head: SourceView | None = None
 
 
 class Heads:
@@ -174,7 +175,8 @@ class Heads:
             spec, states = await self._planner.posted(view, name, posted)
         if posted is not None or view.commit != head_view.commit:
             _check_references(name, states, await self._known_references(head_view, name))
-        return Found(view=view, spec=spec, states=_chosen(name, states, deployment))
+        other = head_view if view.commit != head_view.commit else None
+        return Found(view=view, spec=spec, states=_chosen(name, states, deployment), head=other)
 
     async def _look_up_reading(self, view: SourceView, name: str, deployment: str | None) -> Found:
         """Find an environment at its head, and begin to read its databases before its modules are read."""

@@ -31,12 +31,16 @@ TAKEN_BACK = "what it deployed is taken back by its revert scripts; its database
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """What is known where a deployment left: the commit without it, and what of it is held."""
+    """What is known where a deployment left: the commit without it, and what of it is held.
+
+    `head` is the commit that is followed, where a dry run is of another.
+    """
 
     view: SourceView
     spec: EnvironmentSpec
     held: Mapping[str, str]
     request: PlanRequest
+    head: SourceView | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +127,9 @@ class Leavers:
             said[leaver.name] = f"{NOTHING}: as commit {at}, the last one with it, has it: {error}"
             return None
         try:
-            namesakes[leaver.name] = await self._planner.check_unclaimed(ground.view, ground.spec, state)
+            namesakes[leaver.name] = await self._planner.check_unclaimed(
+                ground.view, ground.spec, state, head=ground.head
+            )
         except ReconcilerError as error:
             said[leaver.name] = f"{NOTHING}: {error}"
             return None

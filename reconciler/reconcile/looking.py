@@ -45,7 +45,7 @@ class Looking:
         chosen = Scope(scope) if scope is not None else Scope(where.spec.policy.scope)
         request = PlanRequest(scope=chosen, not_before=where.read_since)
         found = await self._assessor.assess(where.spec, where.states, held, request=request)
-        ground = Ground(view=where.view, spec=where.spec, held=held, request=request)
+        ground = Ground(view=where.view, spec=where.spec, held=held, request=request, head=where.head)
         leavers = await self._leavers.known(name, where.spec) if deployment is None else ()
         leaving = await self._leavers.look(ground, leavers)
         plans = [*(item.plan for item in found), *leaving.plans]

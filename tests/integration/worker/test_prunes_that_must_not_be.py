@@ -152,3 +152,22 @@ async def test_lost_with_a_branch_that_was_set_back(site: Site) -> None:
     assert "is not in the history of commit" in str((await told(process))["us"])
     assert len(await process.rollouts()) == 1
     assert site.deployed("us") == DEPLOYED
+
+
+async def test_dry_run_of_a_branch_resolves_nothing_new(site: Site) -> None:
+    """What a branch says of other environments is not connected to before it is followed."""
+    process = await rolled_out(site, "eu", "us")
+    before = site.repository.commit()
+    site.environ["PLANTED_DSN"] = "host=127.0.0.1 port=1"
+    other = site.spec("other", deployments=("us",))["environments/other.yaml"]
+    other = other.replace("_other_", "_production_").replace("env: SHOP_DSN", "env: PLANTED_DSN")
+    commit(site, "eu", more=PRUNES)
+    branch = site.repository.commit({"environments/other.yaml": other})
+    git(site.repository.path, "branch", "proposed", branch)
+    git(site.repository.path, "reset", "--quiet", "--hard", before)
+    (row,) = (await preview(process, ref="proposed"))["left"]
+    assert (row["prune"], "is that of deployment 'us' of environment 'other'" in row["detail"]) == (
+        False,
+        True,
+    )
+    assert "cannot be read" not in row["detail"]

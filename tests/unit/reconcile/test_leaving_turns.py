@@ -23,7 +23,7 @@ class Here:
     async def left(self, _view: Any, _environment: str, deployment: str, _at: str) -> str:
         return deployment
 
-    async def check_unclaimed(self, *_asked: Any) -> tuple[()]:
+    async def check_unclaimed(self, *_asked: Any, **_more: Any) -> tuple[()]:
         return ()
 
     async def check_elsewhere(self, *_asked: Any, **_more: Any) -> None:
