@@ -97,11 +97,13 @@ class StateReader:
 
     async def read_ahead(self, dsn: Dsn, names: Sequence[str]) -> None:
         """Read a server and some of its databases now, for a `read` that accepts what began before it."""
-        server = await self._servers.get(dsn, lambda: self._server(dsn), not_before=None)
+        # That `read` may overtake us: what it began meanwhile is what was to be read.
+        began = time.monotonic()
+        server = await self._servers.get(dsn, lambda: self._server(dsn), not_before=began)
         there = [name for name in names if name in server.databases]
         await asyncio.gather(
             *(
-                self._databases.get((dsn, name), partial(self._database, dsn, name), not_before=None)
+                self._databases.get((dsn, name), partial(self._database, dsn, name), not_before=began)
                 for name in there[: self._databases_in_parallel]
             )
         )
