@@ -76,11 +76,15 @@ def pgpm_files(chain: Chain) -> dict[str, str]:
     return files
 
 
-def session(chain: Chain, kind: str, *, together: bool) -> str:
-    """All scripts of a kind for one psql session, in one transaction or in one each."""
+def session(chain: Chain, kind: str, *, together: bool, verified: bool = False) -> str:
+    """All scripts of a kind for one psql session, in one transaction or in one each.
+
+    With `verified`, a deploy script has the verify script of its change behind it, as we run them.
+    """
     numbers = range(chain.changes)
     order = reversed(numbers) if kind == "revert" else numbers
-    bodies = [dict(chain.bodies(number))[kind] for number in order]
+    kinds = (kind, "verify") if verified and kind == "deploy" else (kind,)
+    bodies = ["\n".join(dict(chain.bodies(number))[each] for each in kinds) for number in order]
     if together:
         return wrapped(kind, "\n".join(bodies))
     return "".join(wrapped(kind, body) for body in bodies)

@@ -202,15 +202,19 @@ def ours(
 # ---- others
 
 
-def floor(made: Fleet, folder: Path, chain: Chain, *, together: bool) -> Contestant:
-    """One psql session for each verb, fed all scripts in one transaction or in one each."""
+def floor(made: Fleet, folder: Path, chain: Chain, *, together: bool, verified: bool = False) -> Contestant:
+    """One psql session for each verb, fed all scripts in one transaction or in one each.
+
+    With `verified`, deploys run the verify scripts too, where we run them.
+    """
     environ = login(made)
     tasks = []
+    mode = ("module" if together else "change") + (", verified" if verified else "")
     for verb in ("deploy", "verify", "revert"):
-        name = f"{verb}-{'together' if together else 'each'}.sql"
-        write(folder, {name: session(chain, verb, together=together)})
+        name = f"{verb}-{mode.replace(', ', '-')}.sql"
+        write(folder, {name: session(chain, verb, together=together, verified=verified)})
         tasks.append(psql_task(environ, folder, verb, name))
-    return Contestant(name=f"psql, {'module' if together else 'change'}", tasks=tasks)
+    return Contestant(name=f"psql, {mode}", tasks=tasks)
 
 
 def psql_task(environ: Mapping[str, str], folder: Path, verb: str, name: str) -> Task:

@@ -76,6 +76,8 @@ PGPM = ("pgpm, default", "pgpm, fast")
 GOALS = (
     Goal(verbs=("deploy", "revert"), who="us, change", against=("psql, change",), limit=1.2),
     Goal(verbs=("deploy", "revert"), who=f"us, change{INSIDE}", against=("psql, change",)),
+    Goal(verbs=("deploy",), who="us, change", against=("psql, change, verified",)),
+    Goal(verbs=("deploy",), who=f"us, change{INSIDE}", against=("psql, change, verified",)),
     Goal(verbs=("deploy", "revert"), who="us, module", against=("psql, module",), limit=1.2),
     Goal(verbs=("deploy", "revert"), who=f"us, module{INSIDE}", against=("psql, module",)),
     Goal(verbs=("verify",), who="us, change", against=("psql, change",)),

@@ -154,6 +154,7 @@ def contestants(made: Fleet, chain: Chain, engine: Path | None, *, sqitch: bool)
     found = [
         ours(made, [chain.project], transaction="change"),
         floor(made, psql, chain, together=False),
+        floor(made, psql, chain, together=False, verified=True),
         ours(made, [chain.project], transaction="module"),
         floor(made, psql, chain, together=True),
     ]
