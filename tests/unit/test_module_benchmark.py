@@ -104,6 +104,7 @@ def test_every_goal_is_about_somebody_who_is_measured() -> None:
         "us, change",
         "us, module",
         "psql, change",
+        "psql, change, verified",
         "psql, module",
         "pgpm, default",
         "pgpm, fast",
