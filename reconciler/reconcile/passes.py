@@ -86,6 +86,7 @@ class Passes:
         self._only_look = only_look
         self._me: str | None = None
         self._leaving: dict[str, str] = {}
+        self._given: set[str] = set()
         self._told: dict[str, str | None] = {}
         self._looking: dict[str, str] = {}
         self._unlooked: set[str] = set()
@@ -265,6 +266,7 @@ class Passes:
         free = {name for name in mine if name not in known or not known[name].owner_is_alive}
         taken = await ownership.own(connection, owner, view.source, free)
         had = {name for name in mine if name in known and known[name].owner == owner}
+        self._given -= taken | had
         return _Share(mine=frozenset(taken | had), taken=taken, refused=refused, known=known)
 
     async def _give_up(self, connection: Connection, source: str, owner: str, names: set[str]) -> None:
@@ -272,6 +274,8 @@ class Passes:
         busy = {name for name in names if self._lanes.is_busy(name)}
         others = {name: other for name, other in self._leaving.items() if other != source}
         self._leaving = {**others, **dict.fromkeys(busy, source)}
+        # Before others may take them: a look that still waits its turn would be beside one of theirs.
+        self._given |= names - busy
         given = await ownership.give_up(connection, owner, names - busy)
         for name in given:
             self._looks.forget(name)
@@ -393,7 +397,10 @@ class Passes:
         return end
 
     async def _look(self, name: str, round_: Round) -> bool:
-        """Look at an environment at the newest commit there is when its turn comes."""
+        """Look at an environment at the newest commit there is when its turn comes, if it is still ours."""
+        if name in self._given:
+            self._forgo(name)
+            return False
         head = self._heads.known(round_.view.source) or round_.head
         self._looking[name] = head.commit
         self._unlooked.discard(name)
@@ -420,6 +427,12 @@ class Passes:
         await self._leave(name, round_)
         return waited
 
+    def _forgo(self, name: str) -> None:
+        """Leave a look to whom the environment was given; should it come back to us, it is read first."""
+        self._to_read.discard(name)
+        self._gave_way.discard(name)
+        self._unlooked.add(name)
+
     async def _newer_round(self, name: str, round_: Round, head: Head) -> Round:
         """A round of its own for an environment whose turn came when its round was overtaken."""
         view = await self._planner.view(round_.view.source, head.commit)
@@ -430,6 +443,7 @@ class Passes:
         """Give an environment up that was to be, once nothing is under way there."""
         source = self._leaving.pop(name, None)
         if source is not None and round_.owner is not None:
+            self._given.add(name)
             with suppress(ReconcilerError):
                 async with self._recorder.connection() as connection:
                     await ownership.give_up(connection, round_.owner, [name])

@@ -14,6 +14,7 @@ from reconciler.errors import DatabaseUnavailable
 from reconciler.postgres.connection import Dsn
 from reconciler.reconcile import known as known_module
 from reconciler.reconcile import passes as passes_module
+from reconciler.reconcile.shares import share
 from tests.plugins.control import Control
 from tests.plugins.site import Process, Site, holds
 
@@ -172,6 +173,43 @@ async def test_wake_of_an_environment_seen_at_a_newer_commit_undoes_nothing(
     status = await behind.environment()
     assert status.head_commit == newest
     assert (status.error is None) is reachable
+
+
+async def test_look_that_waits_its_turn_is_left_to_whom_the_environment_was_given(
+    site: Site, control: Control, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    """Two daemons at one environment at once would each plan, and one of them in vain."""
+    process = site.process(shared=True, passes_in_parallel=1)
+    me, other = [await control.worker(name, sources=["shop"]) for name in ("me", "other")]
+    mine, theirs = (Peer(id=each.id, sources=frozenset({"shop"}), passes=True) for each in (me, other))
+    away = sorted(share((f"shop-{number}" for number in range(40)), other.id, {me.id, other.id}))[:2]
+    names = ["a-first", *away]
+    process.parts.passes.set_peers(me.id, [mine])
+    site.commit(BASE, {path: text for name in names for path, text in site.spec(name).items()})
+    held = Held(process.parts, names[0], monkeypatch)
+    await process.look()
+    await held.reached.wait()
+    process.parts.passes.set_peers(me.id, [mine, theirs])
+    await process.look()
+    looked: list[str] = []
+    look = process.parts.passes._looks.look
+
+    async def notes(name: str, *args: Any, **more: Any) -> Any:
+        looked.append(name)
+        return await look(name, *args, **more)
+
+    monkeypatch.setattr(process.parts.passes._looks, "look", notes)
+    held.go_on.set()
+    for name in names:
+        await _ended(process, name)
+    assert set(looked).isdisjoint(away)
+    # Who leaves again leaves them to us.
+    await control.rows("DELETE FROM reconciler_control.workers WHERE id = %s", other.id)
+    process.parts.passes.set_peers(me.id, [mine])
+    await process.look()
+    for name in names:
+        await _ended(process, name)
+    assert set(away) <= set(looked)
 
 
 async def _shared(site: Site, control: Control) -> tuple[Process, workers.Worker]:
