@@ -1,0 +1,1 @@
+"""A project of SQL objects as values: what its files say, what depends on what, what has to be built."""

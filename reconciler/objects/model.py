@@ -1,0 +1,168 @@
+"""A compiled project of SQL objects: schemas, objects, and what they refer to; it decides nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ObjectSort(StrEnum):
+    """What a file of a project may make."""
+
+    VIEW = "view"
+    MATERIALIZED_VIEW = "materialized view"
+    FUNCTION = "function"
+    PROCEDURE = "procedure"
+
+    @property
+    def is_routine(self) -> bool:
+        """Whether it is called and not read."""
+        return self in (ObjectSort.FUNCTION, ObjectSort.PROCEDURE)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectName:
+    """Schema and name as the catalog has them, unquoted; overloads of a routine share one."""
+
+    schema: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mention:
+    """Where a statement names something: the name's characters in the statement's text, from 0.
+
+    `text[start:end]` is the whole name as it is written, qualified or not. `target` is what is meant.
+    `in_body` is true inside the text of a routine's body, which is only resolved when that runs.
+    """
+
+    start: int
+    end: int
+    target: ObjectName
+    routine: bool = False
+    in_body: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlStatement:
+    """One statement of a file: its text without the semicolon, its 1-based line, and what it names.
+
+    `mentions` are those of objects of the project, the object itself included, in the order of the text;
+    none overlaps another.
+    """
+
+    text: str
+    line: int
+    mentions: tuple[Mention, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlIndex:
+    """An index on a materialized view of the project; `name` is empty where the server chooses one."""
+
+    name: str
+    unique: bool
+    statement: SqlStatement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitTest:
+    """A test of an object: what stands for each of its dependencies, and the rows that are expected.
+
+    Columns are names with types as they are written; queries are the text between the parentheses.
+    """
+
+    name: str
+    line: int
+    mocks: tuple["Rows", ...]
+    expected: "Rows"
+    arguments: str = ""
+    """What a routine is called with; empty for a relation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows that stand for a relation: its name (empty for what is expected), columns, and a query."""
+
+    relation: ObjectName | None
+    columns: tuple[tuple[str, str], ...]
+    query: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlObject:
+    """One object of a project, from one file.
+
+    `creates` is one statement; more only where they are overloads of one routine. `options` are storage
+    parameters and such (`security_barrier`), which are taken out of `hash`. `depends_on` are objects of the
+    project, `externals` relations outside of it (declared), both without the object itself.
+    `hash` covers the definition and the indexes, `metadata_hash` grants, comments and options: neither is
+    moved by layout, comments in the text, the case of keywords or the order of indexes.
+    """
+
+    name: ObjectName
+    sort: ObjectSort
+    path: str
+    creates: tuple[SqlStatement, ...]
+    indexes: tuple[SqlIndex, ...] = ()
+    grants: tuple[SqlStatement, ...] = ()
+    comments: tuple[SqlStatement, ...] = ()
+    options: Mapping[str, str]
+    tests: tuple[UnitTest, ...] = ()
+    depends_on: frozenset[ObjectName] = frozenset()
+    externals: frozenset[ObjectName] = frozenset()
+    hash: str
+    metadata_hash: str
+
+    @property
+    def identity(self) -> str:
+        """Sort and name as people are shown them: `view analytics.daily`."""
+        return f"{self.sort.value} {self.name.schema}.{self.name.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlSchema:
+    """One schema of a project, and what its own file says; without a file it has defaults.
+
+    A `stable` schema is never swapped: what is in it is changed in place, so that what depends on it from
+    outside stays bound. `settings` are set while its objects are built.
+    """
+
+    name: str
+    path: str | None = None
+    stable: bool = False
+    owner: str | None = None
+    grants: tuple[SqlStatement, ...] = ()
+    default_privileges: tuple[SqlStatement, ...] = ()
+    comment: SqlStatement | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+    metadata_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """All objects of a component at a commit, in an order in which they can be made."""
+
+    path: str
+    schemas: Mapping[str, SqlSchema]
+    objects: Mapping[ObjectName, SqlObject]
+    """In dependency order; names break ties."""
+    externals: frozenset[ObjectName] = frozenset()
+    """Relations outside that the component declares."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltObject:
+    """An object as the live generation of its schema has it recorded."""
+
+    name: ObjectName
+    sort: ObjectSort
+    hash: str
+    metadata_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Production:
+    """What is live and was built from a project: objects by name, schemas with whether they are stable."""
+
+    objects: Mapping[ObjectName, BuiltObject]
+    schemas: Mapping[str, bool]
