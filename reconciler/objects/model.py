@@ -1,7 +1,7 @@
 """A compiled project of SQL objects: schemas, objects, and what they refer to; it decides nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -47,12 +47,13 @@ class SqlStatement:
     """One statement of a file: its text without the semicolon, its 1-based line, and what it names.
 
     `mentions` are those of objects of the project, the object itself included, in the order of the text;
-    none overlaps another.
+    none overlaps another. `outside` are likewise those of declared externals, which unit tests replace.
     """
 
     text: str
     line: int
     mentions: tuple[Mention, ...] = ()
+    outside: tuple[Mention, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +163,11 @@ class BuiltObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Production:
-    """What is live and was built from a project: objects by name, schemas with whether they are stable."""
+    """What is live and was built from a project: objects by name, schemas with whether they are stable.
+
+    `schema_hashes` are the metadata hashes that schemas were made with; one that is left out is empty.
+    """
 
     objects: Mapping[ObjectName, BuiltObject]
     schemas: Mapping[str, bool]
+    schema_hashes: Mapping[str, str] = field(default_factory=dict)
