@@ -32,6 +32,8 @@ class Mention:
     """Where a statement names something: the name's characters in the statement's text, from 0.
 
     `text[start:end]` is the whole name as it is written, qualified or not. `target` is what is meant.
+    In the statements of a schema's own file that is the schema: the target's `name` is empty then, and the
+    text is one bare name. In `COMMENT ON INDEX` it is an `index` of the target, written as `schema.index`.
     `in_body` is true inside the text of a routine's body, which is only resolved when that runs.
     """
 
@@ -40,6 +42,7 @@ class Mention:
     target: ObjectName
     routine: bool = False
     in_body: bool = False
+    index: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
