@@ -6,11 +6,12 @@ This is the one door to PostgreSQL's parser. It never runs SQL and never changes
 import hashlib
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reconciler.catalog import libpg_query, sql_facts, sql_lexer, sql_roles, sql_targets
+from reconciler.catalog import libpg_query, sql_facts, sql_json, sql_lexer, sql_roles, sql_targets
 from reconciler.catalog.text_cache import TextCache, text_key
 from reconciler.errors import Problem, ScriptError
 
@@ -24,14 +25,19 @@ CHAIN_MAX = 20_000
 _SURELY_SHALLOW = 2 * CHAIN_MAX
 _DEPTH_READ = 40
 _MESSAGE_MAX = 200
+# by far the most places are named so, which are cut out faster than any pattern finds them
+_LOCATION = b'"location":'
+_LOCATION_DIGITS = b"-0123456789"
+_RARE_PLACE_MARKS = (b'"stmt_l', b'_start":', b'"name_location":')
 _PLACES = (
-    r'"(?:location|stmt_location|stmt_len|name_location|list_start|list_end|rexpr_list_start|rexpr_list_end)"'
-    r":-?\d+"
+    r'"(?:stmt_location|stmt_len|name_location|list_start|list_end|rexpr_list_start|rexpr_list_end)":-?\d+'
 )
 _PLACE_BEFORE = re.compile(rf"{_PLACES},".encode())
 _PLACE_AFTER = re.compile(rf",?{_PLACES}".encode())
 _JSON_MARK = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\]]')
 _STATEMENTS = b'"stmts":'
+_CONTINUATION = re.compile(rb"[\x80-\xbf]")
+_BLANKS = " \t\n\r\f\v"
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]*")
 
 
@@ -62,6 +68,35 @@ class Statement:
     facts: sql_facts.Facts = sql_facts.NOTHING
 
 
+class Places:
+    """Characters of a text by their bytes, which the parser counts."""
+
+    def __init__(self, text: str) -> None:
+        self._continued: list[int] = []
+        if not text.isascii():
+            self._continued = [mark.start() for mark in _CONTINUATION.finditer(text.encode())]
+
+    def character(self, byte: int) -> int:
+        """Return the character that begins at a byte, both counted from 0."""
+        return byte - bisect_left(self._continued, byte)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """One statement with its parse tree, for those who look into it.
+
+    `start` and `end` are the characters of its first and behind its last token in the whole text; all places
+    in `body` count bytes of the whole text, which `places` turns into characters.
+    """
+
+    node: str
+    body: dict[str, Any]
+    start: int
+    end: int
+    places: Places
+    kind: str
+
+
 _hashes: TextCache[str] = TextCache(weight_max=64 * 1024 * 1024)
 
 
@@ -70,6 +105,40 @@ def split(text: str) -> tuple[Statement, ...]:
     tree = _parse(text)
     raw = text if text.isascii() else text.encode()
     return tuple(_statements(raw, _statement_trees(tree), has_delete=b'"DeleteStmt"' in tree))
+
+
+def trees(text: str) -> tuple[Tree, ...]:
+    """Parse a text for its whole trees, however deep; one that does not parse raises a `SyntaxProblem`."""
+    places = Places(text)
+    found: list[Tree] = []
+    for each in sql_json.loads(_parse(text)).get("stmts") or []:
+        ((node, body),) = each["stmt"].items()
+        start_byte, length = each.get("stmt_location", 0), each.get("stmt_len", 0)
+        start = places.character(start_byte)
+        end = places.character(start_byte + length) if length else len(text)
+        first = sql_lexer.next_token(text, start)
+        found.append(
+            Tree(
+                node=node,
+                body=body,
+                start=first.start if first else start,
+                end=_last_end(text, start, end),
+                places=places,
+                kind=_kind(node, body),
+            )
+        )
+    return tuple(found)
+
+
+def _last_end(text: str, start: int, end: int) -> int:
+    """Return where the last token of a statement ends, which nothing but a comment need be looked for."""
+    bare = text[start:end].rstrip(_BLANKS)
+    if not bare.endswith("*/") and "--" not in bare[bare.rfind("\n") + 1 :]:
+        return start + len(bare)
+    last = position = start
+    while (token := sql_lexer.next_token(text, position)) is not None and token.end <= end:
+        last = position = token.end
+    return last
 
 
 def roles(text: str) -> sql_roles.Roles:
@@ -97,8 +166,22 @@ def _hash(text: str) -> str:
     except SyntaxProblem:
         return f"text:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
     statements = tree[tree.index(_STATEMENTS) :] if _STATEMENTS in tree else b""
-    bare = _PLACE_AFTER.sub(b"", _PLACE_BEFORE.sub(b"", statements))
-    return f"{libpg_query.GRAMMAR}:{hashlib.sha256(bare).hexdigest()}"
+    return f"{libpg_query.GRAMMAR}:{hashlib.sha256(_without_places(statements)).hexdigest()}"
+
+
+def _without_places(tree: bytes) -> bytes:
+    """Take all places out of a tree, each with one of the commas beside it."""
+    first, *rest = tree.split(_LOCATION)
+    parts = [first]
+    for part in rest:
+        behind = part.lstrip(_LOCATION_DIGITS)
+        if not behind.startswith(b",") and parts[-1].endswith(b","):
+            parts[-1] = parts[-1][:-1]
+        parts.append(behind.removeprefix(b","))
+    tree = b"".join(parts)
+    if any(mark in tree for mark in _RARE_PLACE_MARKS):
+        tree = _PLACE_AFTER.sub(b"", _PLACE_BEFORE.sub(b"", tree))
+    return tree
 
 
 def position(text: str, offset: int) -> tuple[int, int]:
@@ -176,7 +259,7 @@ def _statements(raw: str | bytes, trees: list[dict[str, Any]], *, has_delete: bo
         offset += len(between)
         line += between.count("\n")
         ((node, body),) = tree["stmt"].items()
-        stripped = text.rstrip(" \t\n\r\f\v")
+        stripped = text.rstrip(_BLANKS)
         facts = sql_facts.read(node, body, has_delete=has_delete)
         if facts.outside_transaction is not None:
             facts = replace(facts, target=sql_targets.read(node, body))

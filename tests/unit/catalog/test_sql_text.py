@@ -160,6 +160,36 @@ def test_strings_that_look_like_places_count() -> None:
     assert sql_text.parse_hash(text) != sql_text.parse_hash(text.replace("7", "8"))
 
 
+def test_the_hash_stays_what_databases_have_recorded() -> None:
+    """Lists, arrays and several statements hash as they always did: the hashes stand in tracked state."""
+    text = "SELECT ARRAY[a, 1], b IN (1, 2) FROM s.t; GRANT SELECT ON t TO r"
+    hashed = "pg18:ecd66b3b78f3e4f1718cfc8c2d0fab793f4d7482f6ac9b43272b7e1744446820"
+    assert sql_text.parse_hash(text) == hashed
+
+
+def test_trees_have_the_places_of_their_tokens() -> None:
+    """A tree reaches from its first to its last token in characters; comments around it are left out."""
+    text = "-- é\n;; SELECT 'ü' -- tail\n; /* ß */ CREATE VIEW \"ä\".v AS SELECT 1 /* x */ -- end"
+    first, second = sql_text.trees(text)
+    assert (text[first.start : first.end], first.node, first.kind) == ("SELECT 'ü'", "SelectStmt", "SELECT")
+    assert text[second.start : second.end] == 'CREATE VIEW "ä".v AS SELECT 1'
+    view = second.places.character(second.body["view"]["location"])
+    assert text[view:].startswith('"ä".v')
+
+
+def test_trees_are_whole_however_deep() -> None:
+    """A chain deeper than Python's recursion keeps all its names, where statements alone may lose some."""
+    text = f"SELECT {'+'.join(f'a{number}' for number in range(1_000))}, '\"[' || b FROM t"
+    (tree,) = sql_text.trees(text)
+    value = tree.body["targetList"][0]["ResTarget"]["val"]
+    depth = 0
+    while "A_Expr" in value:
+        value, depth = value["A_Expr"]["lexpr"], depth + 1
+    assert depth == 999
+    assert value["ColumnRef"]["fields"] == [{"String": {"sval": "a0"}}]
+    assert tree.body["fromClause"][0]["RangeVar"]["relname"] == "t"
+
+
 def test_the_hash_of_what_does_not_parse() -> None:
     """A text that is no SQL is hashed as it stands, and says so."""
     assert sql_text.parse_hash("SELECT 1").startswith("pg18:")
