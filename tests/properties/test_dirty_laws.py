@@ -1,0 +1,157 @@
+"""Laws of what is built anew: the least fixed point of the rules, whatever order things come in."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.objects.dirty import Why, dirty, in_place
+from reconciler.objects.generation import plan
+from reconciler.objects.model import ObjectName, ObjectSort, Production, Project
+from tests.plugins.object_projects import production, project, sql_object
+
+SCHEMAS = ["a", "b", "c", "d"]
+few = settings(max_examples=40)
+
+
+@st.composite
+def projects(draw: st.DrawFn) -> Project:
+    """A project of a few objects in a few schemas; each may need any that stand before it."""
+    names = draw(
+        st.lists(
+            st.tuples(st.sampled_from(SCHEMAS), st.sampled_from("uvwxyz")).map(".".join),
+            max_size=12,
+            unique=True,
+        )
+    )
+    objects = [
+        sql_object(
+            name,
+            *draw(
+                st.lists(st.sampled_from(names[:number]), max_size=3, unique=True) if number else st.just([])
+            ),
+            sort=draw(st.sampled_from(ObjectSort)),
+            hash_=draw(st.sampled_from("12")),
+            metadata_hash=draw(st.sampled_from("mn")),
+        )
+        for number, name in enumerate(names)
+    ]
+    return project(*objects, stable=draw(st.frozensets(st.sampled_from(SCHEMAS), max_size=2)))
+
+
+forced = st.frozensets(st.sampled_from(SCHEMAS), max_size=2)
+
+
+def naive(wanted: Project, live: Production, named: frozenset[str]) -> set[ObjectName]:
+    """The rules as they are written, applied until nothing is added."""
+    bound = in_place(wanted, live)
+    found = {
+        name
+        for name in {*wanted.objects, *live.objects}
+        if name not in wanted.objects
+        or name not in live.objects
+        or (wanted.objects[name].hash, wanted.objects[name].sort)
+        != (live.objects[name].hash, live.objects[name].sort)
+        or name.schema in named
+    }
+    while True:
+        spreading = {name for name in found if name.schema not in bound}
+        more = {
+            name
+            for name, one in wanted.objects.items()
+            if one.depends_on & spreading or name.schema in {other.schema for other in spreading}
+        }
+        if more <= found:
+            return found
+        found |= more
+
+
+@few
+@given(projects(), projects(), forced)
+def test_it_is_the_least_fixed_point(wanted: Project, before: Project, named: frozenset[str]) -> None:
+    """What is found is exactly what the rules give when they are applied until nothing is added."""
+    live = production(before)
+    assert set(dirty(wanted, live, forced=named).reasons) == naive(wanted, live, named)
+
+
+@few
+@given(projects(), projects(), forced, forced)
+def test_more_causes_never_clean_anything(
+    wanted: Project, before: Project, some: frozenset[str], more: frozenset[str]
+) -> None:
+    """It is monotone: whatever is forced besides, what was dirty stays dirty."""
+    live = production(before)
+    assert set(dirty(wanted, live, forced=some).reasons) <= set(
+        dirty(wanted, live, forced=some | more).reasons
+    )
+
+
+@few
+@given(projects())
+def test_what_was_built_is_clean(wanted: Project) -> None:
+    """A project that was built as it is needs nothing, and its plan says so."""
+    live = production(wanted)
+    found = dirty(wanted, live)
+    assert not found.reasons
+    assert not plan(wanted, live, found, key="k").works
+
+
+@few
+@given(projects(), projects(), forced)
+def test_order_of_mappings_does_not_show(wanted: Project, before: Project, named: frozenset[str]) -> None:
+    """The same objects in another order give the same reasons, in the same order, and the same plan."""
+    live = production(before)
+    turned = replace(wanted, schemas=dict(reversed(wanted.schemas.items())))
+    shuffled = replace(turned, objects=dict(reversed(wanted.objects.items())))
+    turned_live = Production(
+        objects=dict(reversed(live.objects.items())),
+        schemas=dict(reversed(live.schemas.items())),
+        schema_hashes=live.schema_hashes,
+    )
+    found, again = dirty(wanted, live, forced=named), dirty(shuffled, turned_live, forced=sorted(named))
+    assert list(found.reasons.items()) == list(again.reasons.items())
+    assert plan(wanted, live, found, key="k") == plan(turned, turned_live, again, key="k")
+
+
+@few
+@given(projects(), projects(), forced)
+def test_every_chain_ends_at_what_a_person_did(
+    wanted: Project, before: Project, named: frozenset[str]
+) -> None:
+    """From every object the causes lead back to a change or a forced schema, without a circle."""
+    found = dirty(wanted, production(before), forced=named)
+    for name in found.reasons:
+        chain = found.chain(name)
+        assert len(set(chain)) == len(chain)
+        assert found.reasons[chain[-1]].why in (Why.ADDED, Why.EDITED, Why.DELETED, Why.FORCED)
+        assert len(found.explained(name)) == len(chain)
+
+
+@few
+@given(projects(), projects(), forced)
+def test_waves_come_after_what_they_need(wanted: Project, before: Project, named: frozenset[str]) -> None:
+    """Each staged object stands in one wave, behind all staged objects that it needs; names never meet."""
+    live = production(before)
+    made = plan(wanted, live, dirty(wanted, live, forced=named), key="k")
+    places = {name: number for number, wave in enumerate(made.waves) for name in wave}
+    assert sum(map(len, made.waves)) == len(places)
+    for name, place in places.items():
+        assert all(places.get(need, -1) < place for need in wanted.objects[name].depends_on)
+        assert name.schema in made.staging
+    staging = set(made.staging.values())
+    assert len(staging) == len(made.staging)
+    assert not staging & {*wanted.schemas, *live.schemas}
+
+
+@few
+@given(projects(), projects(), forced)
+def test_every_dirty_object_is_accounted_for(wanted: Project, before: Project, named: frozenset[str]) -> None:
+    """What is dirty is built, made in place or left with a schema that goes, and nothing else is."""
+    live = production(before)
+    found = dirty(wanted, live, forced=named)
+    made = plan(wanted, live, found, key="k")
+    assert set(made.objects) <= set(found.reasons)
+    bound = in_place(wanted, live)
+    for name in set(found.reasons) - set(made.objects):
+        forced_only = found.reasons[name].why is Why.FORCED and name.schema in bound
+        assert name not in wanted.objects or forced_only
