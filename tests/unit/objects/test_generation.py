@@ -146,8 +146,8 @@ def test_materialized_view_of_a_stable_schema_is_refused() -> None:
     (problem,) = made.refused
     assert str(problem) == (
         "objects/api/sum.sql: materialized view api.sum is in a stable schema and would be built anew, "
-        "because core.open, which it reads, is rebuilt; a materialized view cannot be replaced in place (keep the "
-        "materialized view in a schema that is swapped, and a view over it in the stable one)"
+        "because core.open, which it reads, is rebuilt; a materialized view cannot be replaced in place "
+        "(keep the materialized view in a schema that is swapped, and a view over it in the stable one)"
     )
 
 
