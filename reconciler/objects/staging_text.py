@@ -1,0 +1,259 @@
+"""Texts of objects as they are sent: names put where the objects stand, nothing else of a text is touched.
+
+There is no printer of trees here: what is put in another place is spliced at the mentions of a text, so that
+layout and comments of the author stay. It sends nothing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from reconciler.catalog import sql_lexer
+from reconciler.catalog.identifier import quote_identifier, quote_literal, quote_qualified
+from reconciler.catalog.sql_lexer import Token, TokenKind
+from reconciler.errors import Refused
+from reconciler.objects.generation import Placement
+from reconciler.objects.model import Mention, ObjectName, ObjectSort, SqlObject, SqlSchema, SqlStatement
+from reconciler.objects.name_text import name_at, part_of
+from reconciler.objects.stable import IN_PLACE, ObjectAction
+
+Edit = tuple[int, int, str]
+"""From where to where, and what stands there instead."""
+
+SchemaOf = Callable[[ObjectName], str]
+"""The schema in which a text is to find an object."""
+
+_ESCAPED = frozenset("'\\$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedTexts:
+    """What makes one object in a staging schema, in this order: `fill` is for materialized views alone.
+
+    These are made without rows and filled behind that, for a transaction that began before would else find
+    none of them. What is only tried has no `metadata` and no `indexes`.
+    """
+
+    name: ObjectName
+    sort: ObjectSort
+    schema: str
+    creates: tuple[str, ...]
+    fill: str | None = None
+    indexes: tuple[str, ...] = ()
+    metadata: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaTexts:
+    """What makes a staging schema, in this order; `owner` comes last, when all in it is made.
+
+    `settings` are for the transactions that make its objects.
+    """
+
+    creates: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+    owner: str | None = None
+
+
+def live_text(statement: SqlStatement) -> str:
+    """Return a statement with every mention as a qualified name of what is live."""
+    return _edited(statement.text, _names(statement, _live))
+
+
+def staged(wanted: SqlObject, placement: Placement) -> StagedTexts:
+    """Return the texts of an object that is made in a staging schema."""
+
+    def schema_of(target: ObjectName) -> str:
+        return placement.schema_of(target, wanted)
+
+    schema = schema_of(wanted.name)
+    creates = tuple(_created(wanted, statement, schema_of) for statement in wanted.creates)
+    tried = placement.works[wanted.name].action in IN_PLACE
+    return StagedTexts(
+        name=wanted.name,
+        sort=wanted.sort,
+        schema=schema,
+        creates=creates,
+        fill=_refresh(schema, wanted),
+        indexes=()
+        if tried
+        else tuple(_of_object(one.statement, wanted, schema_of) for one in wanted.indexes),
+        metadata=() if tried else _metadata(wanted, schema_of),
+    )
+
+
+def in_switch(wanted: SqlObject, action: ObjectAction) -> tuple[str, ...]:
+    """Return what makes an object under its live name while the switch is made, once all is renamed.
+
+    What is replaced keeps its grants and comments, and so does what was staged with them; what is added there
+    has none yet.
+    """
+    creates = tuple(
+        _edited(statement.text, [*_or_replace(statement.text), *_names(statement, _live)])
+        for statement in wanted.creates
+    )
+    return (*creates, *live_metadata(wanted)) if action is ObjectAction.ADD else creates
+
+
+def live_metadata(wanted: SqlObject) -> tuple[str, ...]:
+    """Return the grants and comments of a live object."""
+    return _metadata(wanted, _live)
+
+
+def schema_texts(schema: SqlSchema, staging: str) -> SchemaTexts:
+    """Return what makes a schema under another name, with all that its file says of it.
+
+    Default privileges come first: they are for what is made behind them.
+    """
+    said = (*schema.default_privileges, *schema.grants, *([schema.comment] if schema.comment else []))
+    return SchemaTexts(
+        creates=(
+            f"CREATE SCHEMA {quote_identifier(staging)}",
+            *(_of_schema(statement, schema.name, staging) for statement in said),
+        ),
+        settings=tuple(
+            f"SET LOCAL {quote_identifier(name)} = {quote_literal(value)}" for name, value in schema.settings
+        ),
+        owner=_owner(staging, schema.owner),
+    )
+
+
+def live_schema_metadata(schema: SqlSchema) -> tuple[str, ...]:
+    """Return what the file of a live schema says of it, as it stands there."""
+    said = (*schema.default_privileges, *schema.grants, *([schema.comment] if schema.comment else []))
+    owner = _owner(schema.name, schema.owner)
+    return (*(statement.text for statement in said), *([owner] if owner else []))
+
+
+def rewritten(statement: SqlStatement, schema_of: SchemaOf) -> str:
+    """Return a statement with every mention qualified by the schema that is given for its target."""
+    return _edited(statement.text, _names(statement, schema_of))
+
+
+def renamed(statement: SqlStatement, names: Mapping[ObjectName, ObjectName]) -> str:
+    """Return a statement in which objects stand under other names; the rest is qualified with live ones."""
+    edits = [
+        (mention.start, mention.end, _written(statement.text, mention, names.get(mention.target)))
+        for mention in (*statement.mentions, *statement.outside)
+    ]
+    return _edited(statement.text, edits)
+
+
+def _live(target: ObjectName) -> str:
+    return target.schema
+
+
+def _names(statement: SqlStatement, schema_of: SchemaOf) -> list[Edit]:
+    edits = []
+    for mention in statement.mentions:
+        target = ObjectName(schema_of(mention.target), mention.target.name)
+        edits.append((mention.start, mention.end, _written(statement.text, mention, target)))
+    return [*edits, *((one.start, one.end, _written(statement.text, one, None)) for one in statement.outside)]
+
+
+def _written(text: str, mention: Mention, target: ObjectName | None) -> str:
+    """Write the name of a target as it has to stand in the text, which may be inside of quotes there."""
+    name = target or mention.target
+    written = quote_qualified(name.schema, name.name)
+    if _ESCAPED.isdisjoint(written):
+        return written
+    around = next(
+        (token for token in sql_lexer.tokens(text) if token.start <= mention.start < token.end), None
+    )
+    if around is None or around.kind is not TokenKind.STRING:
+        return written
+    opening = text[around.start]
+    if opening == "$":
+        tag = text[around.start : text.index("$", around.start + 1) + 1]
+        if tag in written:
+            raise Refused(
+                f"the name {written} cannot stand in a text that is quoted with {tag}",
+                hint="quote the body of the routine with another tag, such as $body$",
+            )
+        return written
+    doubled = written.replace("'", "''")
+    return doubled.replace("\\", "\\\\") if opening in "eE" else doubled
+
+
+def _edited(text: str, edits: Iterable[Edit]) -> str:
+    parts, at = list[str](), 0
+    for start, end, written in sorted(edits):
+        parts += (text[at:start], written)
+        at = end
+    return "".join((*parts, text[at:]))
+
+
+def _created(wanted: SqlObject, statement: SqlStatement, schema_of: SchemaOf) -> str:
+    edits = _names(statement, schema_of)
+    if wanted.sort is not ObjectSort.MATERIALIZED_VIEW:
+        return _edited(statement.text, edits)
+    return _edited(statement.text, [*edits, _without_rows(statement.text)])
+
+
+def _without_rows(text: str) -> Edit:
+    """Let a materialized view be made without rows, whether or not its text says `WITH DATA`."""
+    last = list(sql_lexer.tokens(text))[-2:]
+    if [text[token.start : token.end].lower() for token in last] == ["with", "data"]:
+        return (last[1].start, last[1].start, "NO ")
+    # on a line of its own, for the text may end in a comment
+    return (len(text), len(text), "\nWITH NO DATA")
+
+
+def _or_replace(text: str) -> list[Edit]:
+    tokens = sql_lexer.tokens(text)
+    first, second = next(tokens), next(tokens)
+    if text[second.start : second.end].lower() == "or":
+        return []
+    return [(first.end, first.end, " OR REPLACE")]
+
+
+def _refresh(schema: str, wanted: SqlObject) -> str | None:
+    if wanted.sort is not ObjectSort.MATERIALIZED_VIEW:
+        return None
+    return f"REFRESH MATERIALIZED VIEW {quote_qualified(schema, wanted.name.name)}"
+
+
+def _metadata(wanted: SqlObject, schema_of: SchemaOf) -> tuple[str, ...]:
+    said = (*wanted.grants, *wanted.comments)
+    return tuple(_of_object(statement, wanted, schema_of) for statement in said)
+
+
+def _of_object(statement: SqlStatement, wanted: SqlObject, schema_of: SchemaOf) -> str:
+    """Rewrite a companion; the name of an index is no object's, and goes where the object is."""
+    edits = _names(statement, schema_of)
+    index = _commented_index(statement.text)
+    if index is not None:
+        start, end, name = index
+        edits = [edit for edit in edits if edit[1] <= start or edit[0] >= end]
+        edits.append((start, end, quote_qualified(schema_of(wanted.name), name)))
+    return _edited(statement.text, edits)
+
+
+def _commented_index(text: str) -> Edit | None:
+    """Find the name in `COMMENT ON INDEX name`, without a schema."""
+    tokens = sql_lexer.tokens(text)
+    words, last = [], None
+    for _ in range(3):
+        last = next(tokens, None)
+        words.append(text[last.start : last.end].lower() if last is not None else "")
+    if words != ["comment", "on", "index"] or last is None:
+        return None
+    name = name_at(text, last.end)
+    return None if name is None else (name.start, name.end, name.parts[-1])
+
+
+def _of_schema(statement: SqlStatement, schema: str, staging: str) -> str:
+    """Put another schema into `… ON SCHEMA name` and `… IN SCHEMA name`."""
+    text, written = statement.text, quote_identifier(staging)
+    return _edited(text, ((token.start, token.end, written) for token in _schema_names(text, schema)))
+
+
+def _schema_names(text: str, schema: str) -> Iterator[Token]:
+    words = ["", ""]
+    for token in sql_lexer.tokens(text):
+        if words in (["on", "schema"], ["in", "schema"]) and part_of(text, token) == schema:
+            yield token
+        words = [words[1], text[token.start : token.end].lower()]
+
+
+def _owner(schema: str, owner: str | None) -> str | None:
+    return f"ALTER SCHEMA {quote_identifier(schema)} OWNER TO {quote_identifier(owner)}" if owner else None
