@@ -7,10 +7,12 @@ imported when logging is set up, for commands that never log.
 import json
 import logging
 import re
+import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from enum import Enum
+from importlib import import_module
 from threading import Lock
 from typing import Any, TextIO
 from urllib.parse import unquote
@@ -25,6 +27,7 @@ SECRET_CHARACTERS_MIN = 3
 """Shorter values are not masked by value: every line would be full of masks, and none would be safer."""
 VALUE_CHARACTERS_MAX = 4000
 """A longer value of a line is cut."""
+_DRAWING = ("better_exceptions", "colorama", "rich")
 LEVELS = ("debug", "info", "warning", "error")
 
 NAMES: dict[type[Event], str] = {
@@ -117,8 +120,7 @@ def configure(stream: TextIO, *, as_json: bool | None = None, level: str = "info
 
     JSON unless the stream is a terminal, or as `as_json` says.
     """
-    import structlog
-
+    structlog = _structlog()
     chosen = as_json if as_json is not None else not stream.isatty()
     before: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -151,6 +153,22 @@ def configure(stream: TextIO, *, as_json: bool | None = None, level: str = "info
     # Each request is a line of its own at this level; what matters of them are events.
     for library in ("uvicorn", "uvicorn.access", "uvicorn.error", "apscheduler", "git", "watchfiles"):
         logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def _structlog() -> Any:
+    """The library without what its console for developers would draw with: our tracebacks are plain.
+
+    It takes whatever of that is installed, and that takes longer to import than all the rest of it.
+    """
+    before = {name: sys.modules[name] for name in _DRAWING if name in sys.modules}
+    if "structlog" not in sys.modules:
+        sys.modules.update(dict.fromkeys(_DRAWING))  # type: ignore[arg-type]
+    try:
+        return import_module("structlog")
+    finally:
+        for name in [name for name in _DRAWING if sys.modules.get(name, name) is None]:
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -199,8 +217,7 @@ class EventLog:
     """Writes events as lines; a pass that says what the one before it said is told at `debug` only."""
 
     def __init__(self) -> None:
-        import structlog
-
+        structlog = _structlog()
         self._logger = structlog.stdlib.get_logger("reconciler")
         self._passes: dict[str, tuple[Any, ...]] = {}
 

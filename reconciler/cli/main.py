@@ -105,12 +105,12 @@ def program(first: str | None = None, second: str | None = None) -> typer.Typer:
 def main() -> None:
     """Run the command line of this process."""
     first, second = (*sys.argv[1:3], None, None)[:2]
-    if first != "run":
-        gc.set_threshold(COLLECT_AT)
-        # Nothing is looked for at the end either: the process takes all of it with it.
-        atexit.register(gc.freeze)
-        # Nor are plugins of pydantic, for which it would read what stands with every installed package.
-        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # The daemon goes back to what is usual once it serves.
+    gc.set_threshold(COLLECT_AT)
+    # Nothing is looked for at the end either: the process takes all of it with it.
+    atexit.register(gc.freeze)
+    # Nor are plugins of pydantic, for which it would read what stands with every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

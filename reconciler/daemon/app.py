@@ -4,6 +4,7 @@ Triggers only wake: timers, file changes, notifications and the API set flags th
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -46,6 +47,8 @@ CONTROL_WAIT_S = 60.0
 """How long a start waits for the control database before it gives up."""
 THREADS_BESIDE_SOURCES = 8
 """Threads for parsing and watching; they are started as they are needed."""
+COLLECT_AT = (700, 10, 10)
+"""How often Python looks for circles among objects once we serve: what is usual, which a start is spared."""
 
 
 class Daemon:
@@ -238,6 +241,7 @@ class Daemon:
                 )
             )
             self._manager.ready(f"serving on {self._settings.listen}")
+            _look_for_circles()
             for source in self._loops:
                 self._ask_pass(source, WakeCause.START)
             await self._until_stopped(tasks)
@@ -308,3 +312,9 @@ class Daemon:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _look_for_circles() -> None:
+    """From now on; modules and routes stay as long as we do, and are not looked through again each time."""
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AT)

@@ -6,13 +6,13 @@ folders are watched, never the objects. Waking once too often is harmless; the t
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import structlog
 import watchfiles
 
 from reconciler.source import local
@@ -26,7 +26,7 @@ _REFS = ("heads", "tags")
 
 _HINT = "raise fs.inotify.max_user_watches or fs.inotify.max_user_instances"
 
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ async def watch(
             continue
         problem = None if polling else await _watch_or_say_why(targets, folders, wake, stop_event)
         if problem is not None and problem != told:
-            _log.warning("watch.polling", reason=problem, hint=_HINT)
+            _log.warning("watch.polling", extra={"reason": problem, "hint": _HINT})
             told = problem
         if problem is not None or polling:
             await _poll_until_moved(targets, folders, wake, stop_event)

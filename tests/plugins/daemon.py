@@ -34,15 +34,21 @@ spec:
 
 
 def until(condition: Callable[[], Any], what: str, *, deadline_s: float = DEADLINE_S) -> Any:
-    """Wait for a condition; what it gives is returned once it is true."""
-    deadline = time.monotonic() + deadline_s
+    """Wait for a condition; what it gives is returned once it is true.
+
+    Asking costs sessions of the server and answers of daemons, which have better to do: what takes long is
+    asked for less often, and never for more than a third of the time.
+    """
+    began = time.monotonic()
     while True:
+        asked = time.monotonic()
         found = condition()
         if found:
             return found
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > began + deadline_s:
             raise AssertionError(f"waited {deadline_s:g} s for {what}")
-        time.sleep(0.02)
+        time.sleep(min(0.25, max(0.02, (now - began) / 40, 2 * (now - asked))))
 
 
 class ConfigRepository:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import os
 import resource
 import shutil
@@ -10,7 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from reconciler.source.watch import watch
 from tests.plugins.git import GitRepository, git
@@ -132,16 +132,18 @@ async def test_polling_finds_commits(git_repository: GitRepository) -> None:
         await woken.wait_for("config")
 
 
-async def test_without_file_watches_it_goes_on(git_repository: GitRepository) -> None:
+async def test_without_file_watches_it_goes_on(
+    git_repository: GitRepository, caplog: pytest.LogCaptureFixture
+) -> None:
     """Where the system gives no file watch, the log says so once, and commits are found all the same."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(32)]
-    with capture_logs() as logs:
+    with caplog.at_level(logging.WARNING, logger="reconciler.source.watch"):
         try:
             # Every number below the limit is in use, so the watcher gets no descriptor.
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, before[1]))
             async with _watching({"config": git_repository.path}) as woken:
-                await _until(lambda: bool(logs))
+                await _until(lambda: bool(caplog.records))
                 resource.setrlimit(resource.RLIMIT_NOFILE, before)
                 await woken.wait_for("config")
                 await woken.settle()
@@ -151,7 +153,7 @@ async def test_without_file_watches_it_goes_on(git_repository: GitRepository) ->
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
             for descriptor in taken:
                 os.close(descriptor)
-    assert [line["event"] for line in logs] == ["watch.polling"]
+    assert [record.getMessage() for record in caplog.records] == ["watch.polling"]
 
 
 @pytest.mark.parametrize("form", ["empty", "file"])
