@@ -118,9 +118,10 @@ def test_every_dependency_is_mocked_and_nothing_else() -> None:
     view = replace(LATE, externals=frozenset([named("public.orders")]))
     found = problems(view, unit_test("x", "core.other", "core.other"), CORE, sql_object("core.other"))
     place = "objects/ops/late.sql:7: unit test 'x' of view ops.late: "
+    shape = "(column type, …) AS (query)"
     assert [told.removeprefix(place) for told in found] == [
-        "nothing stands for core.open, which it reads (add MOCK core.open(column type, …) AS (query))",
-        "nothing stands for public.orders, which it reads (add MOCK public.orders(column type, …) AS (query))",
+        f"nothing stands for core.open, which it reads (add MOCK core.open{shape})",
+        f"nothing stands for public.orders, which it reads (add MOCK public.orders{shape})",
         "core.other is mocked, and it does not read it (take it out)",
         "core.other is mocked twice (keep one of them)",
     ]
