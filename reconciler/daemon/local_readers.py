@@ -1,4 +1,4 @@
-"""What a command without a daemon reads with: sources, databases and verdicts, opened and closed again."""
+"""What a command without a daemon reads with, opened and closed again, and what is remembered."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import logs
-from reconciler.daemon import verdict_file
+from reconciler.daemon import module_files, verdict_file
 from reconciler.daemon.control_server import control_dsn
 from reconciler.daemon.readers import Hooks, Readers, build_readers, connections_to_control
 from reconciler.daemon.secrets import Secrets
@@ -14,6 +14,7 @@ from reconciler.errors import Refused
 from reconciler.execution.interference import Interference
 from reconciler.postgres.connection import Connections, Dsn
 from reconciler.settings import Settings
+from reconciler.state.contents import Remembered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,21 +52,23 @@ async def open_readers(
         ask_work=lambda: None,
         interference=Interference(),
     )
-    known = verdict_file.load(Path(settings.state_dir))
+    state_dir = Path(settings.state_dir)
+    known = Remembered(verdicts=verdict_file.load(state_dir), contents=module_files.load(state_dir))
     readers = build_readers(
         settings,
         secrets,
         control,
         hooks,
         fetch_first=True,
-        verdicts=known,
+        remembered=known,
         control_connections=control_connections,
     )
     try:
         yield Opened(readers=readers, control=control, hooks=hooks)
     finally:
         await readers.close()
-        verdict_file.save(Path(settings.state_dir), known)
+        verdict_file.save(state_dir, known.verdicts)
+        module_files.save(state_dir, known.contents)
 
 
 async def _install(control: Dsn, connections: Connections) -> None:

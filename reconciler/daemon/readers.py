@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from reconciler.daemon import tree_files
 from reconciler.daemon.secrets import Secrets
 from reconciler.events import Event
 from reconciler.execution.interference import Interference
@@ -18,7 +19,7 @@ from reconciler.source.access import HistoryPolicy, SignaturePolicy, SourceAcces
 from reconciler.source.repository import Repository
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.permissions import restrict
-from reconciler.state.verdicts import Verdicts
+from reconciler.state.contents import Remembered
 
 CONTROL_CONNECTIONS = 8
 """Connections to the control database for passes, the API and metrics, beyond one for each operation."""
@@ -66,12 +67,12 @@ def build_readers(
     hooks: Hooks,
     *,
     fetch_first: bool,
-    verdicts: Verdicts | None = None,
+    remembered: Remembered | None = None,
     control_connections: Connections | None = None,
 ) -> Readers:
     """Build what reads; opens nothing yet.
 
-    `verdicts` are what is known of scripts from before, and take in what is found.
+    `remembered` is what is known of scripts and modules from before, and takes in what is found.
     """
     connections = Connections(
         per_database=settings.limits.connections_per_database,
@@ -81,7 +82,7 @@ def build_readers(
     )
     control_connections = control_connections or connections_to_control(settings)
     repositories = {
-        source.name: Repository(access(source, secrets), state_dir=Path(settings.state_dir))
+        source.name: _repository(settings, source, secrets, keeps=remembered is not None)
         for source in settings.sources
     }
     planner = Planner(
@@ -95,7 +96,7 @@ def build_readers(
             full_read_interval_s=settings.limits.full_read_interval_s,
         ),
         emit=hooks.emit,
-        verdicts=verdicts,
+        remembered=remembered,
     )
     heads = Heads(
         sources=repositories,
@@ -119,6 +120,13 @@ def build_readers(
         heads=heads,
         looking=Looking(heads=heads, planner=planner, assessor=assessor, connections=connections),
     )
+
+
+def _repository(settings: Settings, source: SourceSettings, secrets: Secrets, *, keeps: bool) -> Repository:
+    """A source; `keeps` what is read of it in a file for the next command."""
+    state_dir = Path(settings.state_dir)
+    kept = tree_files.kept(state_dir, source.name) if keeps else None
+    return Repository(access(source, secrets), state_dir=state_dir, kept=kept)
 
 
 def _restrict(

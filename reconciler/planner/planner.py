@@ -42,11 +42,11 @@ from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.values import SecretReference
 from reconciler.spec.variables import for_deployment
+from reconciler.state.contents import Remembered
 from reconciler.state.desired import DesiredState
 from reconciler.state.left import left_state
 from reconciler.state.task import ModuleTask, TaskVerb, find_module, narrowed
 from reconciler.state.tracked import TrackedState
-from reconciler.state.verdicts import Verdicts
 from reconciler.tracking.install import TRACKING_VERSION
 
 VERSIONS = Versions(tracking=TRACKING_VERSION, fingerprint_algorithm=ALGORITHM)
@@ -135,12 +135,12 @@ class Planner:
         resolve_secret: Callable[[SecretReference], str],
         limits: PlannerLimits,
         emit: Callable[[Event], None],
-        verdicts: Verdicts | None = None,
+        remembered: Remembered | None = None,
     ) -> None:
         self._sources = sources
         self._paths = paths
         self._parsing = Parsing(restrict=restrict or (lambda _source, parsed: parsed))
-        self._resolving = Resolving(verdicts=verdicts)
+        self._resolving = Resolving(remembered=remembered)
         self._resolve_secret = resolve_secret
         self._connections = connections
         self._limits = limits

@@ -16,9 +16,9 @@ from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.listing import ReadFile, Unread
 from reconciler.spec.parse import ParsedEnvironment, ParsedFile, parse_spec_file, put_together
+from reconciler.state.contents import Remembered, Resolved
 from reconciler.state.desired import DesiredState
 from reconciler.state.resolve import ModuleContent, read_content, resolve_with, variable_names
-from reconciler.state.verdicts import Verdicts
 
 SPEC_SUFFIXES = (".yaml", ".yml")
 SLICE_FILES = 50
@@ -120,7 +120,7 @@ class Parsing:
             nameless=tuple(item for item in parsed if item.name is None and item.problems),
             inputs=inputs_of(inputs, parsed, declared),
             tree=inputs,
-            weight=sum(len(content) for content in tree.files.values()),
+            weight=tree.size,
         )
 
     def posted(
@@ -166,10 +166,11 @@ class Resolving:
         *,
         weight_max: int = 64 * 1024 * 1024,
         states_max: int = STATES_MAX,
-        verdicts: Verdicts | None = None,
+        remembered: Remembered | None = None,
     ) -> None:
-        """`verdicts` are what is known of scripts from before, where anything is."""
-        self._verdicts = verdicts
+        """`remembered` is what is known from before, where anything is."""
+        self._verdicts = remembered.verdicts if remembered is not None else None
+        self._contents = remembered.contents if remembered is not None else None
         self._modules: TextCache[ModuleContent | tuple[Problem, ...]] = TextCache(weight_max=weight_max)
         self._names: TextCache[frozenset[str]] = TextCache(weight_max=weight_max // 16)
         self._states: OrderedDict[tuple[str, str, str], list[_Kept]] = OrderedDict()
@@ -242,35 +243,57 @@ class Resolving:
     def _module(
         self, view: SourceView, path: str, target: str | None, values: Mapping[str, str]
     ) -> ModuleContent:
-        values = self._used(view, path, values)
-        digest = hashlib.sha256(view.tree.module(path))
+        place = f"{view.source}\0{path}\0{target or ''}"
+        files = view.tree.module(path)
+        before = self._contents.get(place, files) if self._contents is not None else None
+        names = self._variables(view, path, before)
+        digest = hashlib.sha256(files)
         for name, value in sorted(values.items()):
-            digest.update(f"{name}\0{value}\0".encode("utf-8", "surrogatepass"))
+            # Those that it may use: deployments that differ in others share it.
+            if name in names:
+                digest.update(f"{name}\0{value}\0".encode("utf-8", "surrogatepass"))
         key = b"\0".join([digest.digest(), b"" if target is None else b"to " + target.encode()])
         found = self._modules.get(key)
         if found is None:
-            files = view.tree.module_files(path)
-            try:
-                unread = view.tree.module_unread(path)
-                found = read_content(path, target, files, values, self._verdicts, unread=unread)
-            except InvalidInput as error:
-                found = tuple(error.problems)
-            changes = len(found.changes) if isinstance(found, ModuleContent) else 0
-            size = sum(len(content) for content in files.values())
-            slot = f"{view.source}\0{path}\0{target or ''}".encode("utf-8", "surrogatepass")
-            self._modules.put(key, found, weight=size + _CHANGE_WEIGHT * changes, slot=slot)
+            if before is not None and before.key == key:
+                found = before.content
+            else:
+                used = {name: value for name, value in values.items() if name in names}
+                found = self._read(view, path, target, used)
+                if isinstance(found, ModuleContent) and self._contents is not None:
+                    self._contents.put(place, Resolved(files=files, names=names, key=key, content=found))
+            slot = place.encode("utf-8", "surrogatepass")
+            self._modules.put(key, found, weight=_weight(found), slot=slot)
         if isinstance(found, ModuleContent):
             return found
         raise SpecError(found)
 
-    def _used(self, view: SourceView, path: str, values: Mapping[str, str]) -> Mapping[str, str]:
-        """Those variables that a module may use: deployments that differ in others share it."""
+    def _read(
+        self, view: SourceView, path: str, target: str | None, values: Mapping[str, str]
+    ) -> ModuleContent | tuple[Problem, ...]:
+        files = view.tree.module_files(path)
+        try:
+            unread = view.tree.module_unread(path)
+            return read_content(path, target, files, values, self._verdicts, unread=unread)
+        except InvalidInput as error:
+            return tuple(error.problems)
+
+    def _variables(self, view: SourceView, path: str, before: Resolved | None) -> frozenset[str]:
+        """The names of the variables that a module may use."""
         key = view.tree.module(path)
         names = self._names.get(key)
         if names is None:
-            names = variable_names(view.tree.module_files(path))
+            names = before.names if before is not None else variable_names(view.tree.module_files(path))
             self._names.put(key, names, weight=sum(len(name) for name in names))
-        return {name: value for name, value in values.items() if name in names}
+        return names
+
+
+def _weight(found: ModuleContent | tuple[Problem, ...]) -> int:
+    if not isinstance(found, ModuleContent):
+        return _CHANGE_WEIGHT * len(found)
+    scripts = (script for change in found.changes for script in (change.deploy, change.revert, change.verify))
+    texts = sum(len(script.text) for script in scripts if script is not None)
+    return texts + _CHANGE_WEIGHT * len(found.changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ All calls block and are made from a thread. What cannot be fetched never touches
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,7 @@ from reconciler.source.address import Address
 from reconciler.source.git_command import Limits
 from reconciler.source.mirror import ASKED_REFS, CANDIDATE_REF, Good, Mirror, MirrorDamaged
 from reconciler.source.signatures import Signed, Verifier
+from reconciler.source.sparing import Kept, SparingReader
 from reconciler.source.transfer import Transfer
 from reconciler.source.tree import Listing, SourceTree, TreeReader
 
@@ -45,8 +46,15 @@ class Fetcher:
     """
 
     def __init__(
-        self, access: SourceAccess, *, place: Address, mirror: Mirror, verifier: Verifier | None = None
+        self,
+        access: SourceAccess,
+        *,
+        place: Address,
+        mirror: Mirror,
+        verifier: Verifier | None = None,
+        kept: Kept | None = None,
     ) -> None:
+        """`kept` is where a command remembers what it read; without, nothing is, and all is read at once."""
         self._name = access.name
         self._policy = access.history
         self._place = place
@@ -54,6 +62,7 @@ class Fetcher:
         self._verifier = verifier
         self._ref = wanted_ref(access)
         self._reader = TreeReader()
+        self._sparing = SparingReader(self._reader, kept) if kept is not None else None
         self._replaced_at: float | None = None
         self._is_proven = False
 
@@ -91,7 +100,20 @@ class Fetcher:
             limits,
         )
 
-    def read(self, commit: str, prefix: str, limits: Limits) -> SourceTree:
+    def read(
+        self, commit: str, prefix: str, limits: Limits, rest: Callable[[], Mapping[str, bytes]]
+    ) -> SourceTree:
+        """Read the files of a commit, perhaps most of them later, by `rest`."""
+        sparing = self._sparing
+        if sparing is None:
+            return self.read_whole(commit, prefix, limits)
+        return self._reading(
+            commit,
+            lambda transfer: sparing.read(transfer.mirror, commit, prefix, transfer.limits, rest),
+            limits,
+        )
+
+    def read_whole(self, commit: str, prefix: str, limits: Limits) -> SourceTree:
         """Read the files of a commit; a damaged mirror is replaced once and read again."""
         return self._reading(
             commit,

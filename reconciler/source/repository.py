@@ -9,6 +9,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from reconciler.source.fetching import Fetcher, wanted_ref
 from reconciler.source.git_command import GitDoor, Limits
 from reconciler.source.mirror import Mirror
 from reconciler.source.signatures import Verifier
+from reconciler.source.sparing import Kept
 from reconciler.source.tree import SourceTree
 
 _READ_TIMEOUT_S = 60.0
@@ -29,7 +31,8 @@ _T = TypeVar("_T")
 class Repository:
     """One source: a bare mirror below `state_dir/sources/NAME` that keeps its last good commit."""
 
-    def __init__(self, access: SourceAccess, *, state_dir: Path) -> None:
+    def __init__(self, access: SourceAccess, *, state_dir: Path, kept: Kept | None = None) -> None:
+        """`kept` is where what is read of a commit is kept for the next who reads it, where it is."""
         address.check_source_name(access.name)
         self.name = access.name
         self.place: Address = address.parse(access.url, relative_to=str(Path.cwd()))
@@ -43,7 +46,7 @@ class Repository:
         # What was taken unsigned is no good commit once signatures are asked for.
         wanted = f"{self.place.url}\n{wanted_ref(access)}" + ("\nsigned" if verifier is not None else "")
         mirror = Mirror(folder, door=door, name=access.name, wanted=wanted)
-        self._fetcher = Fetcher(access, place=self.place, mirror=mirror, verifier=verifier)
+        self._fetcher = Fetcher(access, place=self.place, mirror=mirror, verifier=verifier, kept=kept)
         self._running: set[threading.Event] = set()
         self._is_closed = False
 
@@ -64,12 +67,28 @@ class Repository:
         await self._in_thread(lambda limits: self._fetcher.verify(commit, ref, limits), _READ_TIMEOUT_S)
 
     async def read(self, commit: str, prefix: str = "") -> SourceTree:
-        """Read the files of a fetched commit, all of them or those below a folder."""
+        """Read the files of a fetched commit, all of them or those below a folder.
+
+        What is kept of them is not read again, and many scripts are read when the first of them is asked for.
+        """
         tree.check_commit(commit)
         folder = address.check_prefix(prefix)
+        rest = partial(self._read_rest, commit, folder)
         return await self._in_thread(
-            lambda limits: self._fetcher.read(commit, folder, limits), _READ_TIMEOUT_S
+            lambda limits: self._fetcher.read(commit, folder, limits, rest), _READ_TIMEOUT_S
         )
+
+    def _read_rest(self, commit: str, folder: str) -> Mapping[str, bytes]:
+        """The contents of all files by blob id, in the thread that asks."""
+        if self._is_closed:
+            raise SourceUnavailable(f"reading source {self.name!r}: it was closed")
+        limits = Limits(deadline=time.monotonic() + _READ_TIMEOUT_S)
+        self._running.add(limits.cancelled)
+        try:
+            whole = self._fetcher.read_whole(commit, folder, limits)
+        finally:
+            self._running.discard(limits.cancelled)
+        return {blob: whole.files[path] for path, blob in whole.blobs.items()}
 
     async def list_tree(self, commit: str, prefix: str = "") -> Mapping[str, str]:
         """List the files of a fetched commit: path to blob id, without reading any."""

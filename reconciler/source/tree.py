@@ -53,6 +53,7 @@ class SourceTree:
     files: Mapping[str, bytes]
     blobs: Mapping[str, str]
     skipped: tuple[Skipped, ...]
+    size: int = 0  # of all files together
 
 
 class TreeReader:
@@ -75,24 +76,43 @@ class TreeReader:
     def read(self, mirror: Mirror, commit: str, prefix: str, limits: Limits) -> SourceTree:
         """Read every file below a prefix."""
         listing = self.list(mirror, commit, prefix, limits)
-        wanted = dict.fromkeys(listing.blobs.values())
+        total = self.check_size(commit, prefix, listing)
+        contents = self.contents(mirror, list(dict.fromkeys(listing.blobs.values())), listing, limits)
+        return SourceTree(
+            commit=commit,
+            files={path: contents[blob] for path, blob in listing.blobs.items()},
+            blobs=listing.blobs,
+            skipped=listing.skipped,
+            size=total,
+        )
+
+    @staticmethod
+    def check_size(commit: str, prefix: str, listing: Listing) -> int:
+        """Refuse a commit that is too large to be read; gives how large it is."""
         total = sum(listing.sizes[blob] for blob in listing.blobs.values())
         if total > TOTAL_BYTES_MAX:
             raise Refused(
                 f"reading {prefix or 'the files'!r} at commit {commit[:12]}: {total} bytes are more than "
                 f"the {TOTAL_BYTES_MAX} that are read"
             )
-        contents = self._cached(wanted)
-        missing = [blob for blob in wanted if blob not in contents]
+        return total
+
+    def contents(
+        self, mirror: Mirror, wanted: Sequence[str], listing: Listing, limits: Limits
+    ) -> dict[str, bytes]:
+        """Read some blobs of a listing."""
+        found = self._cached(wanted)
+        missing = [blob for blob in wanted if blob not in found]
         for batch in _batches(missing, listing.sizes):
-            contents.update(_read_batch(mirror, batch, listing.sizes, limits))
+            found.update(_read_batch(mirror, batch, listing.sizes, limits))
+        self._keep(found)
+        return found
+
+    def remember(self, commit: str, prefix: str, listing: Listing, contents: Mapping[str, bytes]) -> None:
+        """Take in what is known of a commit from before."""
+        with self._guard:
+            self._listings[commit, prefix] = listing
         self._keep(contents)
-        return SourceTree(
-            commit=commit,
-            files={path: contents[blob] for path, blob in listing.blobs.items()},
-            blobs=listing.blobs,
-            skipped=listing.skipped,
-        )
 
     def list(self, mirror: Mirror, commit: str, prefix: str, limits: Limits) -> Listing:
         """List every path below a prefix; a prefix that is not there is an error, never an empty list."""
@@ -115,7 +135,7 @@ class TreeReader:
                 self._listings.popitem(last=False)
         return listing
 
-    def _cached(self, wanted: Mapping[str, None]) -> dict[str, bytes]:
+    def _cached(self, wanted: Sequence[str]) -> dict[str, bytes]:
         found = {}
         with self._guard:
             for blob in wanted:

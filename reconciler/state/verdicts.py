@@ -5,8 +5,9 @@ It holds verdicts and judges nothing: what cannot run gets none, and is looked a
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 VERDICTS_MAX = 40_000
@@ -27,11 +28,24 @@ class Verdict:
 class Verdicts:
     """Verdicts by key; calls may come from several threads."""
 
-    def __init__(self, known: Mapping[str, Any] | None = None) -> None:
-        self._known: dict[str, Any] = dict(known or {})
+    def __init__(
+        self, known: Mapping[str, Any] | None = None, *, read: Callable[[], dict[str, Any]] | None = None
+    ) -> None:
+        """Begin with what is `known`; with `read`, it is asked for when the first script is."""
+        self._read = read
+        self._kept: dict[str, Any] = dict(known or {})
         self._used: dict[str, Any] = {}
+        self._guard = Lock()
         self.learnt = 0
         """How many were added since the beginning."""
+
+    @property
+    def _known(self) -> dict[str, Any]:
+        if self._read is not None:
+            with self._guard:
+                if self._read is not None:
+                    self._kept, self._read = self._read(), None
+        return self._kept
 
     def get(self, key: str) -> Verdict | None:
         """What was found of a script, None where nothing is known."""
@@ -62,16 +76,19 @@ class Verdicts:
 
 def decode(content: bytes, made_by: str) -> Verdicts:
     """Read what was written down; none where another program did, or where it is damaged."""
+    return Verdicts(rows(content, made_by))
+
+
+def rows(content: bytes, made_by: str) -> dict[str, Any]:
+    """What `decode` makes verdicts of; a row is looked at when it is asked for: most are of other modules."""
     head, _, body = content.partition(b"\n")
     if head != f"{FORMAT} {made_by} {hashlib.sha256(body).hexdigest()}".encode():
-        return Verdicts()
+        return {}
     try:
         known = json.loads(body)
     except ValueError:
-        return Verdicts()
-    # Each is looked at when it is asked for: most are of other modules.
-    sound = isinstance(known, dict) and len(known) <= VERDICTS_MAX
-    return Verdicts(known) if sound else Verdicts()
+        return {}
+    return known if isinstance(known, dict) and len(known) <= VERDICTS_MAX else {}
 
 
 def _is_row(row: object) -> bool:

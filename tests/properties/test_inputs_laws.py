@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from reconciler.errors import SpecError
 from reconciler.planner.view import Parsing, Resolving, SourceView
 from reconciler.source.tree import SourceTree, blob_id
+from reconciler.state.contents import Contents, Remembered
 from reconciler.state.desired import DesiredState
 
 SPEC = """\
@@ -91,13 +92,13 @@ def view_of(files: Mapping[str, str]) -> SourceView:
     return Parsing(restrict=lambda _source, parsed: parsed).view("site", tree, "environments")
 
 
-def meant(view: SourceView, name: str) -> list[DesiredState] | str:
+def meant(view: SourceView, name: str, remembered: Remembered | None = None) -> list[DesiredState] | str:
     """What an environment is to be, or what is wrong with it."""
     parsed = view.environments[name]
     if parsed.spec is None:
         return repr(parsed.problems)
     try:
-        return Resolving().states(view, parsed.spec)
+        return Resolving(remembered=remembered).states(view, parsed.spec)
     except SpecError as error:
         return str(error)
 
@@ -134,3 +135,18 @@ def test_what_is_kept_changes_nothing(
             except SpecError as error:
                 found = str(error)
             assert found == meant(view, name)
+
+
+@given(st.lists(edits(), max_size=5), st.lists(st.lists(edits(), max_size=3), min_size=1, max_size=3))
+@settings(max_examples=100, deadline=None)
+def test_what_is_remembered_changes_nothing(
+    before: list[tuple[str, str | None]], commits: list[list[tuple[str, str | None]]]
+) -> None:
+    """Whatever commits change, an environment is to be the same with and without what was kept before."""
+    files, written = edited(BASE, before), dict[str, bytes]()
+    for changes in ([], *commits):
+        files = edited(files, changes)
+        view, known = view_of(files), Contents(written.get, "us")
+        for name in view.environments:
+            assert meant(view, name, Remembered(contents=known)) == meant(view, name)
+        written |= dict(known.written())

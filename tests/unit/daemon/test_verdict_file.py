@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import reconciler
-from reconciler.daemon import verdict_file
+from reconciler.daemon import cache_files, verdict_file
 from reconciler.state.verdicts import Verdict, Verdicts
 
 KEY = "k"
@@ -70,7 +70,7 @@ def test_a_file_that_others_may_have_written_is_not_read(
 def test_a_file_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is bounded, and one that would be longer is not written."""
     saved(tmp_path)
-    monkeypatch.setattr(verdict_file, "FILE_BYTES_MAX", 10)
+    monkeypatch.setattr(cache_files, "FILE_BYTES_MAX", 10)
     assert not is_known(tmp_path)
     saved(tmp_path / "other")
     assert not verdict_file.place(tmp_path / "other").exists()
@@ -82,7 +82,7 @@ def test_an_edited_program_does_not_believe_it(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(reconciler, "__version__", "0.0.0")
     assert not is_known(tmp_path)
     monkeypatch.undo()
-    monkeypatch.setattr(verdict_file, "JUDGES", ("catalog", "changes"))
+    monkeypatch.setattr(cache_files, "JUDGES", ("catalog", "changes"))
     assert not is_known(tmp_path)
     monkeypatch.undo()
     assert is_known(tmp_path)
