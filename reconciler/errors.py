@@ -23,7 +23,10 @@ from typing_extensions import override
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing wrong with an input: where (1-based line and column), what, and what to do."""
+    """One thing wrong with an input: where (1-based line and column), what, and what to do.
+
+    `excerpt` is the line itself with carets below what is meant, for those who draw it.
+    """
 
     message: str
     file: str | None = None
@@ -31,6 +34,7 @@ class Problem:
     column: int | None = None
     path: str | None = None
     hint: str | None = None
+    excerpt: str | None = None
 
     @override
     def __str__(self) -> str:

@@ -18,6 +18,9 @@ from reconciler.errors import Problem, ScriptError
 TEXT_MAX = 8 * 1024 * 1024
 """Characters of one text; a tree takes some fifty times its text in memory while it is read."""
 
+GRAMMAR = libpg_query.GRAMMAR
+"""What hashes of texts begin with; those of different versions of the grammar do not compare."""
+
 CHAIN_MAX = 20_000
 """Operators in a row; the parser's own recursion ends a process of 8 MiB stack at three times as many."""
 

@@ -13,7 +13,7 @@ def text_key(text: str, *parts: str) -> bytes:
     """Return a key for a text and what is asked of it, without keeping the text."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
     for part in parts:
-        digest.update(b"\0" + part.encode())
+        digest.update(b"\0" + part.encode("utf-8", "surrogatepass"))
     return digest.digest()
 
 
