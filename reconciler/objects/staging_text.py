@@ -4,16 +4,15 @@ There is no printer of trees here: what is put in another place is spliced at th
 layout and comments of the author stay. It sends nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from reconciler.catalog import sql_lexer
 from reconciler.catalog.identifier import quote_identifier, quote_literal, quote_qualified
-from reconciler.catalog.sql_lexer import Token, TokenKind
+from reconciler.catalog.sql_lexer import TokenKind
 from reconciler.errors import Refused
 from reconciler.objects.generation import Placement
 from reconciler.objects.model import Mention, ObjectName, ObjectSort, SqlObject, SqlSchema, SqlStatement
-from reconciler.objects.name_text import name_at, part_of
 from reconciler.objects.stable import IN_PLACE, ObjectAction
 
 Edit = tuple[int, int, str]
@@ -74,9 +73,7 @@ def staged(wanted: SqlObject, placement: Placement) -> StagedTexts:
         schema=schema,
         creates=creates,
         fill=_refresh(schema, wanted),
-        indexes=()
-        if tried
-        else tuple(_of_object(one.statement, wanted, schema_of) for one in wanted.indexes),
+        indexes=() if tried else tuple(rewritten(one.statement, schema_of) for one in wanted.indexes),
         metadata=() if tried else _metadata(wanted, schema_of),
     )
 
@@ -108,7 +105,7 @@ def schema_texts(schema: SqlSchema, staging: str) -> SchemaTexts:
     return SchemaTexts(
         creates=(
             f"CREATE SCHEMA {quote_identifier(staging)}",
-            *(_of_schema(statement, schema.name, staging) for statement in said),
+            *(rewritten(statement, lambda _: staging) for statement in said),
         ),
         settings=tuple(
             f"SET LOCAL {quote_identifier(name)} = {quote_literal(value)}" for name, value in schema.settings
@@ -131,11 +128,9 @@ def rewritten(statement: SqlStatement, schema_of: SchemaOf) -> str:
 
 def renamed(statement: SqlStatement, names: Mapping[ObjectName, ObjectName]) -> str:
     """Return a statement in which objects stand under other names; the rest is qualified with live ones."""
-    edits = [
-        (mention.start, mention.end, _written(statement.text, mention, names.get(mention.target)))
-        for mention in (*statement.mentions, *statement.outside)
-    ]
-    return _edited(statement.text, edits)
+    mentions = (*statement.mentions, *statement.outside)
+    text = statement.text
+    return _edited(text, (_edit(text, one, names.get(one.target, one.target)) for one in mentions))
 
 
 def _live(target: ObjectName) -> str:
@@ -146,14 +141,20 @@ def _names(statement: SqlStatement, schema_of: SchemaOf) -> list[Edit]:
     edits = []
     for mention in statement.mentions:
         target = ObjectName(schema_of(mention.target), mention.target.name)
-        edits.append((mention.start, mention.end, _written(statement.text, mention, target)))
-    return [*edits, *((one.start, one.end, _written(statement.text, one, None)) for one in statement.outside)]
+        edits.append(_edit(statement.text, mention, target))
+    return [*edits, *(_edit(statement.text, mention, mention.target) for mention in statement.outside)]
 
 
-def _written(text: str, mention: Mention, target: ObjectName | None) -> str:
-    """Write the name of a target as it has to stand in the text, which may be inside of quotes there."""
-    name = target or mention.target
-    written = quote_qualified(name.schema, name.name)
+def _edit(text: str, mention: Mention, target: ObjectName) -> Edit:
+    if not target.name:
+        written = quote_identifier(target.schema)
+    else:
+        written = quote_qualified(target.schema, mention.index or target.name)
+    return (mention.start, mention.end, _within(text, mention, written))
+
+
+def _within(text: str, mention: Mention, written: str) -> str:
+    """Write a name as it has to stand in its text, which may be inside of quotes there."""
     if _ESCAPED.isdisjoint(written):
         return written
     around = next(
@@ -214,45 +215,7 @@ def _refresh(schema: str, wanted: SqlObject) -> str | None:
 
 def _metadata(wanted: SqlObject, schema_of: SchemaOf) -> tuple[str, ...]:
     said = (*wanted.grants, *wanted.comments)
-    return tuple(_of_object(statement, wanted, schema_of) for statement in said)
-
-
-def _of_object(statement: SqlStatement, wanted: SqlObject, schema_of: SchemaOf) -> str:
-    """Rewrite a companion; the name of an index is no object's, and goes where the object is."""
-    edits = _names(statement, schema_of)
-    index = _commented_index(statement.text)
-    if index is not None:
-        start, end, name = index
-        edits = [edit for edit in edits if edit[1] <= start or edit[0] >= end]
-        edits.append((start, end, quote_qualified(schema_of(wanted.name), name)))
-    return _edited(statement.text, edits)
-
-
-def _commented_index(text: str) -> Edit | None:
-    """Find the name in `COMMENT ON INDEX name`, without a schema."""
-    tokens = sql_lexer.tokens(text)
-    words, last = [], None
-    for _ in range(3):
-        last = next(tokens, None)
-        words.append(text[last.start : last.end].lower() if last is not None else "")
-    if words != ["comment", "on", "index"] or last is None:
-        return None
-    name = name_at(text, last.end)
-    return None if name is None else (name.start, name.end, name.parts[-1])
-
-
-def _of_schema(statement: SqlStatement, schema: str, staging: str) -> str:
-    """Put another schema into `… ON SCHEMA name` and `… IN SCHEMA name`."""
-    text, written = statement.text, quote_identifier(staging)
-    return _edited(text, ((token.start, token.end, written) for token in _schema_names(text, schema)))
-
-
-def _schema_names(text: str, schema: str) -> Iterator[Token]:
-    words = ["", ""]
-    for token in sql_lexer.tokens(text):
-        if words in (["on", "schema"], ["in", "schema"]) and part_of(text, token) == schema:
-            yield token
-        words = [words[1], text[token.start : token.end].lower()]
+    return tuple(rewritten(statement, schema_of) for statement in said)
 
 
 def _owner(schema: str, owner: str | None) -> str | None:

@@ -47,6 +47,20 @@ def unqualified(text: str, written: str, target: str, *, in_body: bool = False) 
     return SqlStatement(text=text, line=1, mentions=(mention,))
 
 
+def of_index(text: str, written: str, target: ObjectName) -> SqlStatement:
+    """A comment on an index of an object."""
+    at = text.index(written)
+    mention = Mention(start=at, end=at + len(written), target=target, index="m_one")
+    return SqlStatement(text=text, line=1, mentions=(mention,))
+
+
+def of_schema(text: str, written: str) -> SqlStatement:
+    """A statement about a schema."""
+    at = text.index(written)
+    mention = Mention(start=at, end=at + len(written), target=ObjectName("core", ""))
+    return SqlStatement(text=text, line=1, mentions=(mention,))
+
+
 def test_staged_objects_are_named_where_they_are_staged() -> None:
     """Mentions of what is staged get the staging schema, all others the live one."""
     live = project(sql_object("base.days"))
@@ -114,9 +128,8 @@ def test_indexes_grants_and_comments_go_along() -> None:
         grants=(statement("GRANT SELECT ON ", own, " TO reader"),),
         comments=(
             statement("COMMENT ON COLUMN ", own, ".one IS 'on core.m'"),
-            SqlStatement(text="COMMENT ON INDEX core.m_one IS 'x'", line=1),
-            SqlStatement(text="comment on index m_one IS 'm_one'", line=1),
-            statement("COMMENT ON INDEX ", named("core.m_one"), " IS 'y'"),
+            of_index("COMMENT ON INDEX core.m_one IS 'x'", "core.m_one", own),
+            of_index("comment on index m_one IS 'm_one'", "m_one", own),
         ),
     )
     placement, generation = placed(project(view))
@@ -128,7 +141,6 @@ def test_indexes_grants_and_comments_go_along() -> None:
         f"COMMENT ON COLUMN {staging}.m.one IS 'on core.m'",
         f"COMMENT ON INDEX {staging}.m_one IS 'x'",
         f"comment on index {staging}.m_one IS 'm_one'",
-        f"COMMENT ON INDEX {staging}.m_one IS 'y'",
     )
     assert live_metadata(view)[0] == "GRANT SELECT ON core.m TO reader"
     assert live_metadata(view)[3] == "comment on index core.m_one IS 'm_one'"
@@ -138,7 +150,7 @@ def test_moved_view_takes_its_index_comments_along() -> None:
     """A materialized view that is new in a stable schema has its indexes beside it in staging."""
     view = replace(
         sql_object("api.m", sort=MATERIALIZED),
-        comments=(statement("COMMENT ON INDEX ", named("api.m_one"), " IS 'x'"),),
+        comments=(of_index("COMMENT ON INDEX m_one IS 'x'", "m_one", named("api.m")),),
     )
     live = project(sql_object("api.a"), stable=["api"])
     placement, generation = placed(project(sql_object("api.a"), view, stable=["api"]), production(live))
@@ -231,17 +243,17 @@ def test_schema_is_made_with_all_that_its_file_says() -> None:
     schema = SqlSchema(
         name="core",
         owner="Keeper",
-        grants=(statement("GRANT USAGE ON SCHEMA core TO core"),),
+        grants=(of_schema("GRANT USAGE ON SCHEMA core TO core", "core"),),
         default_privileges=(
-            statement('ALTER DEFAULT PRIVILEGES IN SCHEMA "core" GRANT SELECT ON TABLES TO schema, core'),
+            of_schema('ALTER DEFAULT PRIVILEGES IN SCHEMA "core" GRANT SELECT ON TABLES TO core', '"core"'),
         ),
-        comment=statement("COMMENT ON SCHEMA core IS 'on schema core'"),
+        comment=of_schema("COMMENT ON SCHEMA core IS 'on schema core'", "core"),
         settings=(("work_mem", "64MB"),),
     )
     texts = schema_texts(schema, "core__1")
     assert texts.creates == (
         "CREATE SCHEMA core__1",
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA core__1 GRANT SELECT ON TABLES TO schema, core",
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA core__1 GRANT SELECT ON TABLES TO core",
         "GRANT USAGE ON SCHEMA core__1 TO core",
         "COMMENT ON SCHEMA core__1 IS 'on schema core'",
     )
