@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
 
-from reconciler.catalog import sql_lexer
 from reconciler.catalog.identifier import quote_identifier, quote_qualified
-from reconciler.catalog.sql_lexer import TokenKind
+from reconciler.catalog.sql_lexer import next_token
 from reconciler.errors import InvalidInput, Problem
 from reconciler.objects.model import ObjectName, Production, Project
+from reconciler.objects.name_text import name_at
+from reconciler.objects.words import joined, meant
 
 LISTED_MAX = 12
 """Schemas that one message lists."""
@@ -202,18 +203,8 @@ def forced_schemas(words: Iterable[str], project: Project) -> frozenset[str]:
 
 def names_of(text: str) -> tuple[str, ...] | None:
     """Read a name as SQL has it, qualified or not, into its parts; None where it is no name."""
-    parts: list[str] = []
-    expects_name = True
-    for token in sql_lexer.tokens(text):
-        written = text[token.start : token.end]
-        if expects_name and token.kind is TokenKind.WORD:
-            parts.append(written.lower())
-        elif expects_name and token.kind is TokenKind.QUOTED and len(written) > 2 and written.endswith('"'):
-            parts.append(written[1:-1].replace('""', '"'))
-        elif expects_name or written != ".":
-            return None
-        expects_name = not expects_name
-    return None if expects_name else tuple(parts)
+    name = name_at(text, 0)
+    return None if name is None or next_token(text, name.end) is not None else name.parts
 
 
 def _roots(
@@ -259,7 +250,8 @@ def _read_forced(word: str, project: Project) -> str | Problem:
     if parts is None:
         return Problem(message=f"--redeploy-schema: {what} is not a name", hint=_listed(project))
     if len(parts) == 1:
-        return Problem(message=f"--redeploy-schema: no schema {what} in the project", hint=_listed(project))
+        hint = joined(meant(parts[0], project.schemas), _listed(project))
+        return Problem(message=f"--redeploy-schema: no schema {what} in the project", hint=hint)
     known = next((part for part in parts if part in project.schemas), None)
     hint = f"a schema is built anew as a whole: name '{known}' alone" if known is not None else None
     message = f"--redeploy-schema: {what} is more than the name of a schema"

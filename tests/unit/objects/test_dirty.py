@@ -187,8 +187,9 @@ def test_every_wrong_forced_schema_is_told_at_once() -> None:
         forced_schemas(words, ALL)
     too_much = "is more than the name of a schema (a schema is built anew as a whole: name 'ops' alone)"
     known = "(the project has: api, core, ops)"
+    near = known.replace("(", "(did you mean 'ops'?; ")
     assert [str(problem) for problem in refused.value.problems] == [
-        f"--redeploy-schema: no schema 'opps' in the project {known}",
+        f"--redeploy-schema: no schema 'opps' in the project {near}",
         f"--redeploy-schema: 'ops.late' {too_much}",
         f"--redeploy-schema: 'shop.ops.late' {too_much}",
         f"--redeploy-schema: 'a.b' is more than the name of a schema {known}",
