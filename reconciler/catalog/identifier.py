@@ -1,5 +1,7 @@
 """Names and literals as PostgreSQL writes them: quoting, and the length it cuts names to; pure text."""
 
+import re
+
 IDENTIFIER_MAX = 63
 """Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1)."""
 
@@ -21,14 +23,12 @@ _KEYWORDS_TEXT = """
     xmlelement xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable
 """
 _KEYWORDS = frozenset([*_KEYWORDS_TEXT.split(), "inout"])  # codespell:ignore inout
-_FIRST = frozenset("abcdefghijklmnopqrstuvwxyz_")
-_REST = _FIRST | frozenset("0123456789")
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 
 
 def quote_identifier(name: str) -> str:
     """Quote a name where PostgreSQL's `quote_ident` does, and only there."""
-    plain = name[:1] in _FIRST and name != "" and all(character in _REST for character in name)
-    if plain and name not in _KEYWORDS:
+    if _PLAIN.fullmatch(name) and name not in _KEYWORDS:
         return name
     return '"' + name.replace('"', '""') + '"'
 

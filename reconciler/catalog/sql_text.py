@@ -28,15 +28,14 @@ CHAIN_MAX = 20_000
 _SURELY_SHALLOW = 2 * CHAIN_MAX
 _DEPTH_READ = 40
 _MESSAGE_MAX = 200
-# by far the most places are named so, which are cut out faster than any pattern finds them
 _LOCATION = b'"location":'
-_LOCATION_DIGITS = b"-0123456789"
-_RARE_PLACE_MARKS = (b'"stmt_l', b'_start":', b'"name_location":')
-_PLACES = (
-    r'"(?:stmt_location|stmt_len|name_location|list_start|list_end|rexpr_list_start|rexpr_list_end)":-?\d+'
+# what follows `mark` in a tree, where the mark is there at all; nearly all places are named `location`
+_RARE_PLACES = (
+    (b'"stmt_l', (b'"stmt_location":', b'"stmt_len":')),
+    (b'list_start":', (b'"list_start":', b'"list_end":', b'"rexpr_list_start":', b'"rexpr_list_end":')),
+    (b'"name_location":', (b'"name_location":',)),
 )
-_PLACE_BEFORE = re.compile(rf"{_PLACES},".encode())
-_PLACE_AFTER = re.compile(rf",?{_PLACES}".encode())
+_PLACE_DIGITS = b"-0123456789"
 _JSON_MARK = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\]]')
 _STATEMENTS = b'"stmts":'
 _CONTINUATION = re.compile(rb"[\x80-\xbf]")
@@ -173,18 +172,25 @@ def _hash(text: str) -> str:
 
 
 def _without_places(tree: bytes) -> bytes:
-    """Take all places out of a tree, each with one of the commas beside it."""
-    first, *rest = tree.split(_LOCATION)
+    """Take all places out of a tree; cutting at their names is faster than any pattern is."""
+    tree = _without_place(tree, _LOCATION)
+    for mark, names in _RARE_PLACES:
+        if mark in tree:
+            for name in names:
+                tree = _without_place(tree, name)
+    return tree
+
+
+def _without_place(tree: bytes, name: bytes) -> bytes:
+    """Take out one sort of place, each with one of the commas beside it."""
+    first, *rest = tree.split(name)
     parts = [first]
     for part in rest:
-        behind = part.lstrip(_LOCATION_DIGITS)
+        behind = part.lstrip(_PLACE_DIGITS)
         if not behind.startswith(b",") and parts[-1].endswith(b","):
             parts[-1] = parts[-1][:-1]
         parts.append(behind.removeprefix(b","))
-    tree = b"".join(parts)
-    if any(mark in tree for mark in _RARE_PLACE_MARKS):
-        tree = _PLACE_AFTER.sub(b"", _PLACE_BEFORE.sub(b"", tree))
-    return tree
+    return b"".join(parts)
 
 
 def position(text: str, offset: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from reconciler.catalog import sql_lexer
 from reconciler.catalog.sql_text import Places
@@ -37,27 +37,23 @@ class Use(StrEnum):
     """Words with a dot between in a body that no parser reads here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What has to be known of a name: its one or two parts, and how it is used."""
 
     parts: tuple[str, ...]
     use: Use
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A name in a text: `text[start:end]`; without an `end` it is written in a way that is not followed."""
+class Reference(NamedTuple):
+    """A name in a text: `text[start:end]`; without an `end` it is written in a way that is not followed.
+
+    There are many of these, so they are tuples, which are made in a fifth of the time.
+    """
 
     start: int
     end: int | None
     question: Question
     in_body: bool = False
-
-    def moved(self, by: int) -> "Reference":
-        """Return the same in a text that begins elsewhere."""
-        end = None if self.end is None else self.end + by
-        return Reference(self.start + by, end, self.question, self.in_body)
 
 
 _LITERALS = {
@@ -84,12 +80,13 @@ _TYPES_TEXT = """
 _TYPES = frozenset(_TYPES_TEXT.split())
 
 
-def references(tree: object, text: str, places: Places) -> tuple[Reference, ...]:
+def references(tree: object, text: str, places: Places, *, shift: int = 0) -> tuple[Reference, ...]:
     """Find all names in a tree that may mean an object, in the order of the text.
 
-    Common table expressions hide relations of their name where they are in scope, and only there.
+    Common table expressions hide relations of their name where they are in scope, and only there. `shift`
+    is the character that the references count from.
     """
-    reader = _Reader(text, places)
+    reader = _Reader(text, places, shift)
     reader.read(tree)
     return tuple(reader.found[start] for start in sorted(reader.found))
 
@@ -111,36 +108,42 @@ def words(text: str) -> Iterator[Reference]:
 class _Reader:
     """Walks a tree with a stack of its own, for trees may be deeper than Python's recursion."""
 
-    def __init__(self, text: str, places: Places) -> None:
+    def __init__(self, text: str, places: Places, shift: int) -> None:
         self._text = text
+        self._shift = shift
         self._character = places.character
         self.found: dict[int, Reference] = {}
 
     def read(self, tree: object) -> None:
-        pending: list[tuple[Any, Scope | None]] = [(tree, None)]
+        scoped: list[tuple[Any, Scope | None]] = [(tree, None)]
+        while scoped:
+            self._read_scope(*scoped.pop(), scoped)
+
+    def _read_scope(self, tree: Any, scope: Scope | None, scoped: list[tuple[Any, Scope | None]]) -> None:
+        """Read what sees the same expressions, and queue what sees others. This runs once for every node."""
+        pending = [tree]
         while pending:
-            value, scope = pending.pop()
+            value = pending.pop()
             if type(value) is list:
-                pending.extend((item, scope) for item in value if type(item) is dict or type(item) is list)
+                pending.extend(item for item in value if type(item) is dict or type(item) is list)
                 continue
             if "withClause" in value:
-                scope = self._enter(value["withClause"], scope, pending)
+                inside = self._enter(value["withClause"], scope, scoped)
+                scoped.append(({key: item for key, item in value.items() if key != "withClause"}, inside))
+                continue
             for key, item in value.items():
-                if key in _READERS:
-                    _READERS[key](self, value, scope)
-                kind = type(item)
-                if (kind is dict or kind is list) and key not in _NOT_ENTERED:
-                    # what INSERT, UPDATE, DELETE and MERGE write to is never a common table expression
-                    written = key == "relation" and "relname" in item
-                    pending.append((item, None if written else scope))
+                if key in _LOOKED_AT:
+                    _LOOKED_AT[key](self, value, scope)
+                if (type(item) is dict or type(item) is list) and key not in _NOT_ENTERED:
+                    pending.append(item)
 
-    def _enter(self, clause: Node, around: Scope | None, pending: list[tuple[Any, Scope | None]]) -> Scope:
+    def _enter(self, clause: Node, around: Scope | None, scoped: list[tuple[Any, Scope | None]]) -> Scope:
         """Queue the expressions of a WITH, each with what it sees; return what the rest sees."""
         expressions = [each["CommonTableExpr"] for each in clause["ctes"]]
         order = {each["ctename"]: number for number, each in enumerate(expressions)}
         everything = Scope(order, len(expressions), around)
         for number, each in enumerate(expressions):
-            pending.append((each, everything if clause.get("recursive") else Scope(order, number, around)))
+            scoped.append((each, everything if clause.get("recursive") else Scope(order, number, around)))
         return everything
 
     def relation(self, node: Node, scope: Scope | None) -> None:
@@ -150,6 +153,11 @@ class _Reader:
                 self._add(node, (schema, name), Use.RELATION)
         elif not _sees(scope, name):
             self._add(node, (name,), Use.RELATION)
+
+    def written(self, node: Node, _scope: Scope | None) -> None:
+        """What INSERT, UPDATE, DELETE and MERGE write to is never a common table expression."""
+        if "relname" in node["relation"]:
+            self.relation(node["relation"], None)
 
     def routine(self, node: Node, _scope: Scope | None) -> None:
         if node.get("funcformat") == "COERCE_EXPLICIT_CALL":
@@ -174,13 +182,13 @@ class _Reader:
         names = _strings(node["typeName"].get("names") or ())
         use = _LITERALS.get(names[-1]) if names and names[:-1] in ((), ("pg_catalog",)) else None
         if use is not None and "sval" in constant:
-            self._add_literal(self._character(constant["location"]), constant["sval"].get("sval", ""), use)
+            self._add_literal(self._character(constant.get("location", 0)), constant["sval"].get("sval", ""), use)
 
     def _add(self, node: Node, parts: tuple[str, ...], use: Use) -> None:
         location = node.get("location", -1)
         if location >= 0:  # what the parser made up stands nowhere
             start = self._character(location)
-            self.found[start] = Reference(start, end_of(self._text, start, parts), Question(parts, use))
+            self._found(start, end_of(self._text, start, parts), Question(parts, use))
 
     def _add_literal(self, start: int, value: str, use: Use) -> None:
         name = name_at(value, 0)
@@ -193,14 +201,18 @@ class _Reader:
         place = None if token is None else inside(self._text, token)
         question = Question(name.parts, use)
         if place is None or self._text[slice(*place)] != value:
-            self.found[start] = Reference(start, None, question)
+            self._found(start, None, question)
         else:
-            begin = place[0] + name.start
-            self.found[begin] = Reference(begin, place[0] + name.end, question)
+            self._found(place[0] + name.start, place[0] + name.end, question)
+
+    def _found(self, start: int, end: int | None, question: Question) -> None:
+        start -= self._shift
+        self.found[start] = Reference(start, None if end is None else end - self._shift, question)
 
 
-_READERS: Mapping[str, Callable[[_Reader, Node, Scope | None], None]] = {
+_LOOKED_AT: Mapping[str, Callable[[_Reader, Node, Scope | None], None]] = {
     "relname": _Reader.relation,
+    "relation": _Reader.written,
     "funcname": _Reader.routine,
     "typemod": _Reader.type,
     "fields": _Reader.column,

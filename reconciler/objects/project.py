@@ -169,7 +169,8 @@ class _Compiling:
             message = f"the file has {len(text)} characters, more than the limit of {TEXT_MAX}"
             return SourceFile(path, ""), (Problem(file=path, message=message),)
         read, findings = substitute(text, self.variables)
-        return SourceFile(path, text, read), SourceFile(path, text).problems(findings)
+        problems = SourceFile(path, text).problems(findings) if findings else ()
+        return SourceFile(path, text, read), problems
 
     def _linked(self, read: _ObjectFile, draft: ObjectDraft, names: Names) -> Linked:
         known = _linked_files.get(read.key)

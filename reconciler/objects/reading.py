@@ -9,7 +9,7 @@ from reconciler.catalog.identifier import quote_qualified
 from reconciler.catalog.sql_lexer import TokenKind
 from reconciler.catalog.sql_text import Tree
 from reconciler.objects.drafts import Draft
-from reconciler.objects.mentions import references
+from reconciler.objects.mentions import Reference, references
 from reconciler.objects.model import Mention, ObjectName, ObjectSort
 from reconciler.objects.name_text import end_of
 from reconciler.objects.source_file import SourceFile
@@ -47,15 +47,15 @@ class Reading:
 
     def draft(self, tree: Tree, own: Mention, walked: object = None) -> Draft:
         """Make a draft of a statement; names are looked for in `walked`, a part of its tree."""
-        found = () if walked is None else references(walked, self.file.text, tree.places)
+        found: tuple[Reference, ...] = ()
+        if walked is not None:
+            found = references(walked, self.file.text, tree.places, shift=tree.start)
         return Draft(
             text=self.file.text[tree.start : tree.end],
             offset=tree.start,
             line=self.file.line(tree.start),
             own=(own,),
-            references=tuple(
-                each.moved(-tree.start) for each in found if each.start - tree.start != own.start
-            ),
+            references=tuple(each for each in found if each.start != own.start),
         )
 
 
@@ -69,7 +69,7 @@ def words_until(text: str, start: int, *wanted: str) -> int | None:
         if mark == ";" and depth == 0:
             return None
         depth += (mark == "(") - (mark == ")")
-        if depth == 0 and token.kind is TokenKind.WORD and not mark:
+        if depth == 0 and token.kind is TokenKind.WORD:
             word = text[token.start : token.end].lower()
             matched = matched + 1 if word == wanted[matched] else int(word == wanted[0])
             if matched == len(wanted):
