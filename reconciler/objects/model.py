@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from reconciler.catalog.identifier import quote_qualified
+
 
 class ObjectSort(StrEnum):
     """What a file of a project may make."""
@@ -119,8 +121,8 @@ class SqlObject:
 
     @property
     def identity(self) -> str:
-        """Sort and name as people are shown them: `view analytics.daily`."""
-        return f"{self.sort.value} {self.name.schema}.{self.name.name}"
+        """Sort and quoted name, as the catalog shows them too: `view analytics.daily`."""
+        return f"{self.sort.value} {quote_qualified(self.name.schema, self.name.name)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,11 @@ class BuiltObject:
     sort: ObjectSort
     hash: str
     metadata_hash: str
+
+    @property
+    def identity(self) -> str:
+        """Sort and quoted name, as those of a `SqlObject`."""
+        return f"{self.sort.value} {quote_qualified(self.name.schema, self.name.name)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
