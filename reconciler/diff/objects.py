@@ -145,8 +145,8 @@ def _in_the_way(
         more = f" and {len(unknown) - NAMED_MAX} more" if len(unknown) > NAMED_MAX else ""
         what = "retired" if work.action is SchemaAction.RETIRE else "swapped"
         yield (
-            f"schema {quote_identifier(work.name)} would be {what}, and holds what was not built from objects: "
-            f"{', '.join(unknown[:NAMED_MAX])}{more}; move it to another schema first, or drop it"
+            f"schema {quote_identifier(work.name)} would be {what}, and holds what was not built from "
+            f"objects: {', '.join(unknown[:NAMED_MAX])}{more}; move it to another schema first, or drop it"
         )
 
 
