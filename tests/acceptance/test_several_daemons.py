@@ -14,6 +14,8 @@ from tests.plugins.fleet import Fleet, Member, gate, open_gate, source_with_webh
 from tests.plugins.git_hosts import GitHost
 
 LOOK_ONLY = {"policy": {"mode": "observe"}}
+LOOKS = 32
+"""Environments to be shared: that one of three daemons has none of them happens once in 100,000 runs."""
 LONG_LEASE = {"limits": {"lease": "10m"}}
 """A takeover within the deadline of a test is due to the released session lock, not to the lease."""
 
@@ -32,7 +34,7 @@ def serve(fleet: Fleet) -> Iterator[Callable[[], GitHost]]:
         server.close()
 
 
-def observed(fleet: Fleet, count: int = 48) -> dict[str, str]:
+def observed(fleet: Fleet, count: int = LOOKS) -> dict[str, str]:
     """Environments that are passed over and need no server of their own: enough that each has a share."""
     fleet.server.create_database("shared")
     files: dict[str, str] = {}
@@ -77,7 +79,7 @@ def test_passes_and_operations_spread(fleet: Fleet) -> None:
     first = fleet.commit({"gate": gate("first"), "a": "create table a ();"}, files)
     members = [fleet.member(workers=2) for _ in range(3)]
     fleet.start()
-    until_shared(fleet, 48 + 12, *members)
+    until_shared(fleet, LOOKS + 12, *members)
     until(lambda: len(fleet.claimers()) == 3, "every daemon to have work")
     at_work = "select worker, count(*) from reconciler_control.operations where worker is not null group by 1"
     until(lambda: sorted(row[1] for row in fleet.control(at_work)) == [2, 2, 2], "all to be busy")
@@ -103,17 +105,17 @@ def test_daemons_join_and_leave(fleet: Fleet) -> None:
     fleet.repository.commit(observed(fleet))
     one, two, three = (fleet.member(**LONG_LEASE) for _ in range(3))
     fleet.start(one, two)
-    until_shared(fleet, 48, one, two)
+    until_shared(fleet, LOOKS, one, two)
     fleet.start(three)
-    until_shared(fleet, 48, one, two, three)
+    until_shared(fleet, LOOKS, one, two, three)
     assert two.stop() == 0
-    until_shared(fleet, 48, one, three)
+    until_shared(fleet, LOOKS, one, three)
     one.kill()
-    until_shared(fleet, 48, three)
+    until_shared(fleet, LOOKS, three)
     began = datetime.now(UTC)
     commit = fleet.repository.commit({"README": "one more"})
     seen = "select count(*) from reconciler_control.environments where observed_commit = "
-    until(lambda: fleet.control(f"{seen} '{commit}'") == [(48,)], "the last one to see all of them")
+    until(lambda: fleet.control(f"{seen} '{commit}'") == [(LOOKS,)], "the last one to see all of them")
     assert {each.member for each in fleet.passes(since=began)} <= {three.folder.name}
     assert_one_place_at_a_time(fleet)
 
@@ -124,16 +126,16 @@ def test_frozen_daemon_is_taken_over_and_comes_back(fleet: Fleet) -> None:
     limits = {"lease": "2s", "heartbeat": "500ms"}
     one, two = fleet.member(limits=limits), fleet.member(limits=limits)
     fleet.start()
-    until_shared(fleet, 48, one, two)
+    until_shared(fleet, LOOKS, one, two)
     one.send(signal.SIGSTOP)
-    until_shared(fleet, 48, two)
+    until_shared(fleet, LOOKS, two)
     commit = fleet.repository.commit({"README": "while it was away"})
     seen = "select count(*) from reconciler_control.environments where observed_commit = "
-    until(lambda: fleet.control(f"{seen} '{commit}'") == [(48,)], "the other to see the commit")
+    until(lambda: fleet.control(f"{seen} '{commit}'") == [(LOOKS,)], "the other to see the commit")
     one.send(signal.SIGCONT)
-    until_shared(fleet, 48, one, two)
+    until_shared(fleet, LOOKS, one, two)
     last = fleet.repository.commit({"README": "both again"})
-    until(lambda: fleet.control(f"{seen} '{last}'") == [(48,)], "both to see the next commit")
+    until(lambda: fleet.control(f"{seen} '{last}'") == [(LOOKS,)], "both to see the next commit")
 
 
 def test_killed_worker_is_taken_over_from(fleet: Fleet) -> None:
@@ -194,7 +196,7 @@ def test_push_that_only_one_hears_of(fleet: Fleet, serve: Callable[[], GitHost])
     remote = serve().url(fleet.repository)
     members = [fleet.member(sources=[source_with_webhook(remote)]) for _ in range(3)]
     fleet.start()
-    until_shared(fleet, 60, *members)
+    until_shared(fleet, LOOKS + 12, *members)
     fleet.until_applied(first, names)
     second = fleet.commit({"a": "create table a ();", "b": "create table b ();"})
     members[1].deliver("1")
@@ -259,7 +261,8 @@ def test_daemon_that_cannot_read_the_source_takes_no_share(fleet: Fleet) -> None
 
 def test_daemon_that_is_behind_brings_nothing_back(fleet: Fleet, serve: Callable[[], GitHost]) -> None:
     """One whose remote hangs knows an older commit only; an environment that it takes over stays as it is."""
-    names = [f"shop-{number}" for number in range(6)]
+    # So many that hardly ever one of the two has none of them.
+    names = [f"shop-{number}" for number in range(14)]
     files: dict[str, str] = {}
     for name in names:
         files |= fleet.spec(name)
@@ -274,12 +277,12 @@ def test_daemon_that_is_behind_brings_nothing_back(fleet: Fleet, serve: Callable
     server.fault = "hang"
     ahead = fleet.member()
     ahead.start()
-    until_shared(fleet, 6, behind, ahead)
+    until_shared(fleet, len(names), behind, ahead)
     second = fleet.commit({"a": "create table a ();", "b": "create table b ();"})
     its = sorted(fleet.share(ahead))
     fleet.until_applied(second, its)
     ahead.kill()
-    until_shared(fleet, 6, behind)
+    until_shared(fleet, len(names), behind)
     since = datetime.now(UTC)
 
     def passed() -> bool:

@@ -14,10 +14,10 @@ from tests.plugins.daemon import until
 from tests.plugins.fleet import LONGER, Fleet, Member
 
 SEED = int(os.environ.get("RECONCILER_TEST_SEED") or 20260101)
-ENVIRONMENTS = [f"shop-{number:02d}" for number in range(20)]
+ENVIRONMENTS = [f"shop-{number:02d}" for number in range(12)]
 COMMITS = 3
 CHANGES_A_COMMIT = 3
-STORM_S = 20.0 * LONGER
+STORM_S = 15.0 * LONGER
 LEASE_S = 3.0
 LIMITS = {
     "lease": f"{LEASE_S:g}s",

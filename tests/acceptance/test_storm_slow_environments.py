@@ -9,7 +9,7 @@ from tests.plugins.activity import running
 from tests.plugins.daemon import until
 from tests.plugins.fleet import Fleet, gate, open_gate
 
-GOOD = [f"good-{number:02d}" for number in range(24)]
+GOOD = [f"good-{number:02d}" for number in range(12)]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_slow_and_dead_environments_delay_nobody(fleet: Fleet, black_hole: int, 
     files |= fleet.repository.module({"s": gate("slow")}, name="slow")
     fleet.member(workers=2).start()
     changes: dict[str, str] = {}
-    for number in range(3):
+    for number in range(2):
         changes[f"c{number}"] = f"create table c{number} ();"
         commit = fleet.commit(changes, files)
         fleet.until_applied(commit, GOOD)
