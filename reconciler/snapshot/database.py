@@ -10,7 +10,7 @@ import psycopg
 from reconciler.catalog.model import Catalog, DatabaseIdentity
 from reconciler.errors import ReconcilerError
 from reconciler.snapshot.catalog import read_objects
-from reconciler.snapshot.probe import parts_present, probe, probe_text
+from reconciler.snapshot.probe import Probing, probe
 from reconciler.snapshot.transaction import ATTEMPTS_MAX, QUERIES, Connection, read_repeatedly, reading
 from reconciler.state.live import LiveDatabase
 
@@ -102,16 +102,17 @@ async def read_whole(connection: Connection) -> WholeCatalog:
     async def once() -> WholeCatalog:
         async with reading(connection):
             identity_cursor = await connection.execute(QUERIES["database_identity"], prepare=False)
-            probe_cursor = await connection.execute(QUERIES["probe"], prepare=True)
+            probing = Probing(connection)
+            await probing.send_first()
             row = await identity_cursor.fetchone()
-            probed = await probe_cursor.fetchone()
             assert row is not None
-            assert probed is not None
             oid, major, may_identify, size = row
-            catalog = await _read_catalog(connection, size, parts_present(probed[1]), beside=None)
+            await probing.send_second()
+            probed = await probing.finish()
+            catalog = await _read_catalog(connection, size, probed.present, beside=None)
             system = await _system_identifier(connection) if may_identify else UNKNOWN_SYSTEM
         identity = DatabaseIdentity(system_identifier=system, database_oid=oid, server_major=major)
-        return WholeCatalog(identity=identity, probe=probe_text(probed[0]), catalog=catalog)
+        return WholeCatalog(identity=identity, probe=probed.text, catalog=catalog)
 
     return await _unmixed(connection, once)
 
@@ -121,20 +122,10 @@ async def _unmixed(connection: Connection, once: Callable[[], Awaitable[_Read]])
     doing = f"reading database '{connection.info.dbname}'"
     found = await read_repeatedly(once, doing)
     for _ in range(ATTEMPTS_MAX - 1):
-        if found.catalog is None or await _probe_again(connection) == found.probe:
+        if found.catalog is None or await probe(connection) == found.probe:
             break
         found = await read_repeatedly(once, doing)
     return found
-
-
-async def _probe_again(connection: Connection) -> str:
-    """The probe now, with the settings of a reading: those of the session are not ours to rely on."""
-
-    async def once() -> str:
-        async with reading(connection):
-            return await probe(connection)
-
-    return await read_repeatedly(once, f"probing the catalog of database '{connection.info.dbname}'")
 
 
 class Glance:
@@ -147,15 +138,14 @@ class Glance:
         self._connection = connection
         self._facts_cursor: _Cursor | None = None
         self._more_cursor: _Cursor | None = None
-        self._probe_cursor: _Cursor | None = None
+        self._probing = Probing(connection)
         self._system_cursor: _Cursor | None = None
         self._facts: tuple[Any, ...] = ()
 
     async def send_first(self) -> None:
         """Ask for the first facts and the probe."""
         self._facts_cursor = await self._connection.execute(QUERIES["database_at_a_glance"], prepare=False)
-        # Who goes on to write asks it again on the same connection: planning it is most of its cost.
-        self._probe_cursor = await self._connection.execute(QUERIES["probe"], prepare=True)
+        await self._probing.send_first()
 
     async def send_second(self, *, managed: bool = False) -> None:
         """Ask for the identity of the cluster, where this role may, and what else there is to know.
@@ -171,37 +161,35 @@ class Glance:
         self._facts = row
         if self._facts[2]:
             self._system_cursor = await self._connection.execute(QUERIES["system_identifier"], prepare=False)
+        await self._probing.send_second()
 
     async def finish(self) -> LiveDatabase:
         """What was found, once everything was sent; without the catalog."""
-        assert self._probe_cursor is not None
-        digest = await self._probe_cursor.fetchone()
+        probed = await self._probing.finish()
         system = await self._system_cursor.fetchone() if self._system_cursor is not None else None
-        assert digest is not None
         identity = str(system[0]) if system is not None else UNKNOWN_SYSTEM
         oid, major, _may_identify, extensions = self._facts
         facts: tuple[Any, ...] | None = (oid, major, _may_identify, False, extensions, ())
         if self._more_cursor is not None:
             facts = await self._more_cursor.fetchone()
         assert facts is not None
-        return _live(facts, identity, probe_text(digest[0]), None)
+        return _live(facts, identity, probed.text, None)
 
 
 async def _read_once(connection: Connection, known_probe: str | None, beside: Borrow | None) -> LiveDatabase:
     async with reading(connection):
         facts_cursor = await connection.execute(QUERIES["database_facts"], prepare=True)
-        probe_cursor = await connection.execute(QUERIES["probe"], prepare=True)
+        probing = Probing(connection)
+        await probing.send_first()
         facts = await facts_cursor.fetchone()
-        probed = await probe_cursor.fetchone()
         assert facts is not None
-        assert probed is not None
-        found = probe_text(probed[0])
+        await probing.send_second()
+        probed = await probing.finish()
         catalog = None
-        if found != known_probe:
-            present = parts_present(probed[1])
-            catalog = await _read_catalog(connection, facts[6], present, beside=beside)
+        if probed.text != known_probe:
+            catalog = await _read_catalog(connection, facts[6], probed.present, beside=beside)
         system = await _system_identifier(connection) if facts[2] else UNKNOWN_SYSTEM
-    return _live(facts, system, found, catalog)
+    return _live(facts, system, probed.text, catalog)
 
 
 def _live(facts: tuple[Any, ...], system: str, found: str, catalog: Catalog | None) -> LiveDatabase:

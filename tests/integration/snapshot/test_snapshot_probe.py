@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from reconciler.snapshot.catalog import read_catalog
-from reconciler.snapshot.probe import ALGORITHM, probe
+from reconciler.snapshot.probe import ALGORITHM, Probing, probe, whole_query
+from reconciler.snapshot.transaction import reading
 
 DDL = """
 CREATE SCHEMA other
@@ -257,3 +258,75 @@ async def test_another_transaction_counts_when_it_commits(furnished: Any, connec
 async def test_names_its_algorithm(live: Any) -> None:
     """Probes of two algorithms can never be equal by chance."""
     assert (await probe(live)).startswith(f"{ALGORITHM}:")
+
+
+FIRST = """
+CREATE TABLE shop.t (a int DEFAULT 1)
+CREATE TABLE shop.t (a int GENERATED ALWAYS AS IDENTITY)
+CREATE TABLE shop.t (a int); CREATE TABLE shop.u () INHERITS (shop.t)
+CREATE TABLE shop.t (a int) PARTITION BY LIST (a); CREATE TABLE shop.u PARTITION OF shop.t DEFAULT
+CREATE TABLE shop.t (a int); CREATE POLICY p ON shop.t
+CREATE TABLE shop.t (a int); CREATE RULE r AS ON INSERT TO shop.t DO NOTHING
+CREATE TABLE shop.t (a int PRIMARY KEY, b int REFERENCES shop.t)
+CREATE TABLE shop.t (a text COLLATE "C")
+CREATE VIEW shop.t AS SELECT 1 AS a
+CREATE SEQUENCE shop.t
+CREATE TYPE shop.t AS (a int)
+CREATE TYPE shop.t AS ENUM ('a')
+CREATE TYPE shop.t AS RANGE (subtype = int4)
+CREATE AGGREGATE shop.f(int) (SFUNC = int4pl, STYPE = int)
+CREATE COLLATION shop.c FROM "C"
+CREATE COLLATION pg_catalog.c FROM "C"; CREATE TABLE shop.t (a text COLLATE pg_catalog.c)
+CREATE OPERATOR shop.@@@ (FUNCTION = int4pl, LEFTARG = int, RIGHTARG = int)
+CREATE OPERATOR CLASS shop.o FOR TYPE int USING gist AS STORAGE int
+CREATE TEXT SEARCH CONFIGURATION shop.c (COPY = simple)
+CREATE PUBLICATION p FOR ALL TABLES
+CREATE TABLE shop.t (a int); CREATE PUBLICATION p FOR TABLE shop.t
+CREATE PUBLICATION p FOR TABLES IN SCHEMA shop
+CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w
+CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; CREATE FOREIGN TABLE shop.t () SERVER s
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON ROUTINES FROM PUBLIC
+CREATE EXTENSION citext SCHEMA shop
+"""
+"""Statements, of which each makes the first object of its kind in a database that has nothing."""
+
+
+async def _all_and_asked(connection: Any) -> tuple[dict[str, str], frozenset[str]]:
+    """Every part that has rows, by a query that asks for all, and those that a probe found."""
+    probing = Probing(connection)
+    async with reading(connection):
+        await probing.send_first()
+        await probing.send_second()
+        found = await probing.finish()
+        rows = await (await connection.execute(whole_query(), prepare=False)).fetchall()
+    return {name: hashed for name, hashed in rows if hashed is not None}, found.present
+
+
+async def test_asks_for_every_part_that_has_rows(live: Any) -> None:
+    """Of the first object of any kind, all parts are found that it has rows in: none is missed."""
+    for statement in FIRST.strip().splitlines():
+        await live.execute("BEGIN; CREATE SCHEMA shop; COMMIT")
+        before = await probe(live)
+        await live.execute(statement)
+        everything, present = await _all_and_asked(live)
+        assert everything.keys() <= present, statement
+        assert await probe(live) != before, statement
+        await live.execute(
+            "DROP SCHEMA shop CASCADE; DROP PUBLICATION IF EXISTS p;"
+            " DROP COLLATION IF EXISTS pg_catalog.c; DROP FOREIGN DATA WRAPPER IF EXISTS w CASCADE;"
+            " ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO PUBLIC"
+        )
+
+
+async def test_asks_for_nothing_that_is_not_there(live: Any) -> None:
+    """In a database of plain tables, beside our own schema, no part is asked for that it has no rows in."""
+    await live.execute("".join(part for part in OURS.splitlines(keepends=True) if "snap_" not in part))
+    await live.execute("CREATE TABLE t (a int PRIMARY KEY, b text NOT NULL); CREATE INDEX ON t (b)")
+    probing = Probing(live)
+    async with reading(live):
+        await probing.send_first()
+        await probing.send_second()
+        found = await probing.finish()
+    assert found.asked == frozenset()
+    assert {"columns", "relations", "indexes", "constraints"} <= found.present
+    assert found.text == await probe(live)
