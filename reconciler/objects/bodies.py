@@ -10,7 +10,7 @@ from reconciler.catalog.sql_lexer import Token, TokenKind
 from reconciler.catalog.sql_text import Tree
 from reconciler.objects.drafts import Body
 from reconciler.objects.mentions import Reference, references, words
-from reconciler.objects.name_text import inside, part_of
+from reconciler.objects.name_text import inside, part_of, whole_string
 from reconciler.objects.reading import Reading, next_start
 
 _NOT_TEXT = frozenset({"c", "internal"})
@@ -62,7 +62,9 @@ def _string(text: str, position: int, end: int) -> Token | None:
     """Return the string behind AS."""
     keyword = sql_lexer.next_token(text, position)
     token = None if keyword is None else sql_lexer.next_token(text, keyword.end)
-    return token if token is not None and token.end <= end and token.kind is TokenKind.STRING else None
+    if token is None or token.end > end or token.kind is not TokenKind.STRING:
+        return None
+    return whole_string(text, token)
 
 
 def _names(reading: Reading, tree: Tree, body: Body) -> ReadBody:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from reconciler.catalog import sql_lexer
 from reconciler.catalog.sql_text import Places
-from reconciler.objects.name_text import end_of, inside, name_at, part_of
+from reconciler.objects.name_text import end_of, inside, name_at, part_of, whole_string
 
 Node = Mapping[str, Any]
 
@@ -182,7 +182,9 @@ class _Reader:
         names = _strings(node["typeName"].get("names") or ())
         use = _LITERALS.get(names[-1]) if names and names[:-1] in ((), ("pg_catalog",)) else None
         if use is not None and "sval" in constant:
-            self._add_literal(self._character(constant.get("location", 0)), constant["sval"].get("sval", ""), use)
+            self._add_literal(
+                self._character(constant.get("location", 0)), constant["sval"].get("sval", ""), use
+            )
 
     def _add(self, node: Node, parts: tuple[str, ...], use: Use) -> None:
         location = node.get("location", -1)
@@ -198,7 +200,7 @@ class _Reader:
         if rest and not (use is Use.ROUTINE_LITERAL and rest.startswith("(")):
             return
         token = sql_lexer.next_token(self._text, start)
-        place = None if token is None else inside(self._text, token)
+        place = None if token is None else inside(self._text, whole_string(self._text, token))
         question = Question(name.parts, use)
         if place is None or self._text[slice(*place)] != value:
             self._found(start, None, question)

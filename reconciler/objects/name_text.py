@@ -77,9 +77,19 @@ def end_of(text: str, start: int, parts: Sequence[str]) -> int | None:
     return end
 
 
-def inside(text: str, token: Token) -> tuple[int, int] | None:
+def whole_string(text: str, token: Token) -> Token:
+    """Return the string that a token begins: a quote written twice ends one token and begins the next."""
+    end = token.end
+    while text[token.start] == "'" and text.startswith("'", end):
+        following = next_token(text, end)
+        assert following is not None  # there is a quote
+        end = following.end
+    return Token(token.kind, token.start, end)
+
+
+def inside(text: str, string: Token) -> tuple[int, int] | None:
     """Return from where to where a string's contents stand; None where escapes stand for other characters."""
-    start, end = token.start, token.end
+    start, end = string.start, string.end
     if text[start] == "$":
         tag = text.index("$", start + 1) + 1 - start
         return start + tag, end - tag

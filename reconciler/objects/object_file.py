@@ -36,8 +36,23 @@ _HINTS = {
     "AlterDefaultPrivilegesStmt": "default privileges are in SCHEMA.sql",
     "GrantRoleStmt": "members of roles are not objects",
     "RenameStmt": "rename the file and what it makes",
-    "SelectStmt": "a file holds definitions, nothing that runs",
-    "DoStmt": "a file holds definitions, nothing that runs",
+    "AlterTableStmt": "an object is changed where it is made: write it in its CREATE",
+    "AlterFunctionStmt": "an object is changed where it is made: write it in its CREATE",
+    "AlterObjectSchemaStmt": "move the file to the folder of the other schema",
+    **dict.fromkeys(
+        (
+            "SelectStmt",
+            "InsertStmt",
+            "UpdateStmt",
+            "DeleteStmt",
+            "MergeStmt",
+            "CallStmt",
+            "DoStmt",
+            "CopyStmt",
+        ),
+        "a file holds definitions, nothing that runs",
+    ),
+    "RefreshMatViewStmt": "leave it out: materialized views are filled when they are built",
 }
 _ALLOWED = (
     "a file makes one view, materialized view, function or procedure, with indexes, grants, comments "

@@ -63,12 +63,14 @@ class SourceFile:
         line = bisect_right(self._line_starts, at)
         return line, self._line_starts[line - 1]
 
-    def _excerpt(self, start: int, at: int, width: int) -> str:
+    def _excerpt(self, start: int, at: int, width: int) -> str | None:
         """Draw the line with carets below what is meant; of a long line only what is near it."""
         first = start if at - start <= _BEFORE_CARET else at - _BEFORE_CARET
         end = self._written.find("\n", at)
         last = min(len(self._written) if end < 0 else end, first + _EXCERPT_MAX)
         shown = self._written[first:last]
         plain = "".join(letter if letter.isprintable() else " " for letter in shown).rstrip()
+        if not plain:
+            return None
         carets = max(min(width, last - at), 1)
         return f"{plain}\n{' ' * (at - first)}{'^' * carets}"
