@@ -1,0 +1,7 @@
+-- name: limit_making :exec
+-- Limit one transaction that makes or drops objects, and let names without a schema mean what they usually do.
+SELECT
+    pg_catalog.set_config('lock_timeout', %(lock_timeout_ms)s, TRUE),
+    pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, TRUE),
+    pg_catalog.set_config('synchronous_commit', %(synchronous_commit)s, TRUE),
+    pg_catalog.set_config('search_path', %(search_path)s, TRUE);

@@ -1,0 +1,151 @@
+"""Records what becomes of generations of SQL objects, inside of the transactions that do it.
+
+Every statement here checks the fence. Errors come out as the driver's, for `generations.translated`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from reconciler.objects.model import ObjectName
+from reconciler.postgres.connection import Connection
+from reconciler.tracking.fence import Fence
+from reconciler.tracking.generations import Dependent, GenerationState, Parked
+from reconciler.tracking.record import Actor
+from reconciler.tracking.sql import QUERIES
+
+RECORD_OBJECT = QUERIES["record_object"]
+"""Takes `epoch`, `generation`, `schema` and `name`: records what the same transaction just made."""
+
+
+async def begin(
+    connection: Connection, fence: Fence, work: Mapping[str, object], by: Actor, component: str
+) -> int:
+    """Record a generation with its schemas and objects before anything of it is made; returns its number."""
+    document = {
+        **work,
+        "component": component,
+        "commit": by.commit,
+        "operation": by.operation,
+        "actor": by.committer,
+    }
+    parameters = {"epoch": fence.epoch, "work": json.dumps(document, ensure_ascii=False)}
+    cursor = await connection.execute(QUERIES["begin_generation"], parameters)
+    return int((await _one(cursor))[0])
+
+
+async def move(
+    connection: Connection,
+    fence: Fence,
+    number: int,
+    change: tuple[Sequence[GenerationState], GenerationState],
+    failure: str | None = None,
+) -> bool:
+    """Move a generation from one of some states to another; false where it is in none of them."""
+    before, state = change
+    parameters = {
+        "epoch": fence.epoch,
+        "generation": number,
+        "before": [one.value for one in before],
+        "state": state.value,
+        "failure": failure,
+    }
+    cursor = await connection.execute(QUERIES["move_generation"], parameters)
+    return bool((await _one(cursor))[0])
+
+
+async def record_schema(connection: Connection, fence: Fence, number: int, schema: str) -> None:
+    """Record the staging schema that the same transaction just made."""
+    parameters = {"epoch": fence.epoch, "generation": number, "schema": schema}
+    await connection.execute(QUERIES["record_schema"], parameters)
+
+
+async def record_details(connection: Connection, number: int, names: Sequence[ObjectName]) -> None:
+    """Record how objects of a generation stand now."""
+    parameters = {
+        "generation": number,
+        "schemas": [one.schema for one in names],
+        "names": [one.name for one in names],
+    }
+    await connection.execute(QUERIES["record_details"], parameters)
+
+
+async def record_filled(connection: Connection, number: int, name: ObjectName) -> None:
+    """Record that a materialized view was filled, and how it stands since."""
+    parameters = {"generation": number, "schema": name.schema, "name": name.name}
+    await connection.execute(QUERIES["record_filled"], parameters)
+    await record_details(connection, number, [name])
+
+
+async def finish_staging(connection: Connection, fence: Fence, number: int) -> None:
+    """Record how everything that was made stands, and that all is made."""
+    await connection.execute(QUERIES["finish_staging"], {"epoch": fence.epoch, "generation": number})
+
+
+async def try_switch_lock(connection: Connection) -> bool:
+    """Try to keep others from switching until the transaction ends."""
+    cursor = await connection.execute(QUERIES["try_switch_lock"])
+    return bool((await _one(cursor))[0])
+
+
+async def switch_schemas(connection: Connection, fence: Fence, number: int, *, back: bool) -> None:
+    """Rename what is displaced and what takes its place."""
+    parameters = {"epoch": fence.epoch, "generation": number, "back": back}
+    await connection.execute(QUERIES["switch_schemas"], parameters)
+
+
+async def record_dependent(connection: Connection, number: int, one: Dependent, *, back: bool) -> None:
+    """Record what was bound anew, as it was before."""
+    parameters = {
+        "generation": number,
+        "back": back,
+        "identity": one.identity,
+        "definition": one.statement,
+        "acl": list(one.acl),
+    }
+    await connection.execute(QUERIES["record_dependent"], parameters)
+
+
+async def settle_switch(connection: Connection, fence: Fence, number: int, retain: timedelta) -> datetime:
+    """Record that a generation is live; returns until when what it displaced is kept."""
+    parameters = {"epoch": fence.epoch, "generation": number, "retain": retain}
+    cursor = await connection.execute(QUERIES["settle_switch"], parameters)
+    until: datetime = (await _one(cursor))[0]
+    return until
+
+
+async def settle_revert(connection: Connection, fence: Fence, number: int) -> None:
+    """Record that the switch to a generation was taken back."""
+    await connection.execute(QUERIES["settle_revert"], {"epoch": fence.epoch, "generation": number})
+
+
+async def drop(connection: Connection, fence: Fence, one: Parked) -> None:
+    """Drop an object, or an empty schema, that is still what and where it was recorded; nothing along."""
+    if one.sort is None:
+        schema = {"epoch": fence.epoch, "namespace": one.oid, "name": one.name}
+        await connection.execute(QUERIES["drop_parked_schema"], schema)
+    else:
+        whole = {
+            "epoch": fence.epoch,
+            "sort": one.sort,
+            "object": one.oid,
+            "namespace": one.namespace,
+        }
+        await connection.execute(QUERIES["drop_object"], whole)
+
+
+async def settle_parked(
+    connection: Connection, fence: Fence, number: int, failure: str | None = None
+) -> None:
+    """Record which generations are gone, once nothing of them is there any more."""
+    parameters = {"epoch": fence.epoch, "generation": number, "failure": failure}
+    await connection.execute(QUERIES["settle_parked"], parameters)
+
+
+async def _one(cursor: psycopg.AsyncCursor[tuple[Any, ...]]) -> tuple[Any, ...]:
+    row = await cursor.fetchone()
+    assert row is not None
+    return row

@@ -1,0 +1,189 @@
+-- noqa: disable=LT01
+-- The linter takes OPERATOR(…) for a function call.
+
+-- name: begin_generation :one
+-- Checks the fence and records a generation before anything of it is made.
+SELECT reconciler.begin_generation(%(epoch)s, %(work)s::pg_catalog.jsonb);
+
+-- name: record_schema :exec
+-- Checks the fence and records the staging schema that was just made.
+SELECT reconciler.record_schema(%(epoch)s, %(generation)s, %(schema)s);
+
+-- name: record_object :exec
+-- Checks the fence and records the object that was just made in its staging schema.
+SELECT reconciler.record_object(%(epoch)s, %(generation)s, %(schema)s, %(name)s);
+
+-- name: record_details :exec
+-- Records how objects of a generation stand now.
+SELECT reconciler.record_details(%(generation)s, %(schemas)s, %(names)s);
+
+-- name: record_filled :exec
+-- Records that a materialized view was filled.
+UPDATE reconciler.generation_objects AS o
+SET filled_at = pg_catalog.clock_timestamp()
+WHERE
+    o.generation OPERATOR(pg_catalog.=) %(generation)s
+    AND o.schema OPERATOR(pg_catalog.=) %(schema)s
+    AND o.name OPERATOR(pg_catalog.=) %(name)s;
+
+-- name: finish_staging :one
+-- Checks the fence and records how everything that was made stands, and that all is made.
+SELECT reconciler.finish_staging(%(epoch)s, %(generation)s);
+
+-- name: move_generation :one
+-- Checks the fence and moves a generation from one of some states to another.
+SELECT
+    reconciler.move_generation(
+        %(epoch)s, %(generation)s, %(before)s::reconciler.generation_state [],
+        %(state)s::reconciler.generation_state, %(failure)s
+    );
+
+-- name: find_generation :many
+-- Reads the newest generation of a key, or the one of a number.
+SELECT
+    g.generation, g.key, g.component, g.environment, g.deployment, g.commit, g.operation,
+    g.state::pg_catalog.text, g.failure, g.begun_at, g.staged_at, g.ready_at, g.promoted_at, g.retained_until,
+    COALESCE(g.retained_until OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp(), FALSE) AS in_window
+FROM reconciler.generations AS g
+WHERE
+    g.key OPERATOR(pg_catalog.=) %(key)s::pg_catalog.text
+    OR g.generation OPERATOR(pg_catalog.=) %(generation)s::pg_catalog.int8
+ORDER BY g.generation DESC
+LIMIT 1;
+
+-- name: read_generation_schemas :many
+-- Reads the schemas of a generation, in the order of their names.
+SELECT s.schema, s.sort, s.staging_name, s.staging_oid::pg_catalog.int8, s.old_name
+FROM reconciler.generation_schemas AS s
+WHERE s.generation OPERATOR(pg_catalog.=) %(generation)s
+ORDER BY s.schema;
+
+-- name: read_generation_objects :many
+-- Reads the objects of a generation, in an order in which they can be made.
+SELECT o.schema, o.name, o.sort, o.hash, o.metadata_hash, o.made_at IS NOT NULL, o.filled_at IS NOT NULL
+FROM reconciler.generation_objects AS o
+WHERE o.generation OPERATOR(pg_catalog.=) %(generation)s
+ORDER BY o.wave, o.schema, o.name;
+
+-- name: read_production :many
+-- Reads what is live of a component: a row for each schema, followed by those of its objects.
+SELECT
+    l.schema, l.stable, s.metadata_hash AS schema_hash, o.name, o.sort, o.hash, o.metadata_hash
+FROM reconciler.live_schemas AS l
+INNER JOIN reconciler.generation_schemas AS s
+    ON l.generation OPERATOR(pg_catalog.=) s.generation AND l.schema OPERATOR(pg_catalog.=) s.schema
+LEFT JOIN reconciler.generation_objects AS o
+    ON
+        s.generation OPERATOR(pg_catalog.=) o.generation
+        AND s.schema OPERATOR(pg_catalog.=) o.schema
+        AND o.action OPERATOR(pg_catalog.<>) 'retire'
+WHERE
+    l.component OPERATOR(pg_catalog.=) %(component)s
+    AND l.environment OPERATOR(pg_catalog.=) %(environment)s
+    AND l.deployment OPERATOR(pg_catalog.=) %(deployment)s
+ORDER BY l.schema, o.name;
+
+-- name: owners_of_schemas :many
+-- Reads whose schemas are that are somebody's.
+SELECT l.schema, l.component, l.environment, l.deployment, l.generation
+FROM reconciler.live_schemas AS l
+WHERE l.schema OPERATOR(pg_catalog.=) ANY (%(schemas)s)
+ORDER BY l.schema;
+
+-- name: try_switch_lock :one
+-- Tries to keep others from switching until this transaction ends.
+SELECT pg_catalog.pg_try_advisory_xact_lock(1380206158, 3);
+
+-- name: found_in_schemas :many
+-- Finds what speaks against a switch in its schemas.
+SELECT f.kind, f.subject, f.detail FROM reconciler.found_in_schemas(%(generation)s, %(back)s) AS f
+ORDER BY f.kind, f.subject, f.detail;
+
+-- name: found_unknown :many
+-- Finds what stands in schemas that are switched and is not ours.
+SELECT f.kind, f.subject, f.detail FROM reconciler.found_unknown(%(generation)s, %(back)s) AS f
+ORDER BY f.kind, f.subject, f.detail;
+
+-- name: found_changed :many
+-- Finds objects that are not as they were recorded.
+SELECT f.kind, f.subject, f.detail FROM reconciler.found_changed(%(generation)s, %(back)s) AS f
+ORDER BY f.kind, f.subject, f.detail;
+
+-- name: found_unready :many
+-- Finds materialized views without rows and indexes that cannot be used.
+SELECT f.kind, f.subject, f.detail FROM reconciler.found_unready(%(generation)s) AS f
+ORDER BY f.kind, f.subject, f.detail;
+
+-- name: found_dependents :many
+-- Finds what depends from outside on what is displaced, with what binds it anew.
+SELECT f.identity, f.statement, f.acl
+FROM reconciler.found_dependents(%(generation)s, %(back)s) AS f
+ORDER BY f.identity;
+
+-- name: record_dependent :exec
+-- Records what was bound anew, as it was before; where it is an object of ours, also how it stands now.
+INSERT INTO reconciler.outside_dependents (generation, back, identity, definition, acl)
+VALUES (%(generation)s, %(back)s, %(identity)s, %(definition)s, %(acl)s)
+ON CONFLICT (generation, back, identity) DO UPDATE
+SET
+    definition = excluded.definition, acl = excluded.acl, rebound_at = pg_catalog.clock_timestamp();
+
+-- name: hand_made_grants :many
+-- Gives the statements that carry what was granted by hand over to what becomes live.
+SELECT g.statement FROM reconciler.hand_made_grants(%(generation)s, %(back)s) AS g (statement);
+
+-- name: switch_schemas :exec
+-- Renames what is displaced and what takes its place.
+SELECT reconciler.switch_schemas(%(epoch)s, %(generation)s, %(back)s);
+
+-- name: texts_in_switch :many
+-- Reads what is run behind the renames, in the order in which the objects were made.
+SELECT o.schema, o.name, o.sort, o.action, o.in_switch, s.staging_name
+FROM reconciler.generation_objects AS o
+INNER JOIN reconciler.generation_schemas AS s
+    ON o.generation OPERATOR(pg_catalog.=) s.generation AND o.schema OPERATOR(pg_catalog.=) s.schema
+WHERE
+    o.generation OPERATOR(pg_catalog.=) %(generation)s
+    AND o.in_switch OPERATOR(pg_catalog.<>) '{}'
+ORDER BY o.wave, o.schema, o.name;
+
+-- name: settle_switch :one
+-- Records that a generation is live; gives until when what it displaced is kept.
+SELECT reconciler.settle_switch(%(epoch)s, %(generation)s, %(retain)s);
+
+-- name: settle_revert :exec
+-- Records that the switch to a generation was taken back.
+SELECT reconciler.settle_revert(%(epoch)s, %(generation)s);
+
+-- name: parked_objects :many
+-- Reads what is to be dropped of a generation, in an order in which that can be done.
+SELECT p.name, p.parked_name, p.sort, p.objid::pg_catalog.int8, p.namespace::pg_catalog.int8
+FROM reconciler.parked_objects(%(generation)s) AS p
+ORDER BY p.wave DESC, p.schema DESC, p.name DESC, p.objid DESC;
+
+-- name: parked_schemas :many
+-- Reads the schemas that are to be dropped behind their objects.
+SELECT p.namespace::pg_catalog.int8, p.parked_name
+FROM reconciler.parked_sides(%(generation)s) AS p
+ORDER BY p.schema;
+
+-- name: found_parked :many
+-- Finds what stands in schemas that are to be dropped and is not ours.
+SELECT f.kind, f.subject, f.detail FROM reconciler.found_parked(%(generation)s) AS f
+ORDER BY f.kind, f.subject, f.detail;
+
+-- name: drop_object :one
+-- Drops one object that is still where it was made, and nothing along with it.
+SELECT
+    reconciler.drop_object(
+        %(epoch)s, %(sort)s, %(object)s::pg_catalog.int8::pg_catalog.oid,
+        %(namespace)s::pg_catalog.int8::pg_catalog.oid
+    );
+
+-- name: drop_parked_schema :one
+-- Drops one empty schema of ours.
+SELECT reconciler.drop_schema(%(epoch)s, %(namespace)s::pg_catalog.int8::pg_catalog.oid, %(name)s);
+
+-- name: settle_parked :exec
+-- Records which generations are gone.
+SELECT reconciler.settle_parked(%(epoch)s, %(generation)s, %(failure)s);
