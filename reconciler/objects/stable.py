@@ -68,6 +68,20 @@ class Column:
     type: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """One overload of a routine as the catalog has it.
+
+    `types` are the types of its parameters, `parameters` the same with names and modes, `defaults` how many
+    of them have a default, `result` is what it returns; empty for a procedure.
+    """
+
+    types: str
+    parameters: str
+    result: str = ""
+    defaults: int = 0
+
+
 def action(name: ObjectName, project: Project, production: Production, found: Dirty) -> ObjectAction | None:
     """Say what becomes of a dirty object of a stable schema; None where it stays as it is.
 
@@ -149,6 +163,39 @@ def columns_problem(wanted: SqlObject, live: Sequence[Column], built: Sequence[C
         file=wanted.path,
         hint="keep the columns as they are and add new ones behind them, or make a view of a new name",
     )
+
+
+def routine_problem(
+    wanted: SqlObject, live: Sequence[Signature], built: Sequence[Signature]
+) -> Problem | None:
+    """Refuse to replace a routine in place where an overload would be left behind or cannot be replaced.
+
+    New overloads are added beside those that are live.
+    """
+    now = {one.types: one for one in built}
+    differences = [
+        difference for one in live if (difference := _signature_difference(one, now.get(one.types)))
+    ]
+    if not differences:
+        return None
+    what = _few(differences)
+    return Problem(
+        message=f"{wanted.identity} is in a stable schema, and cannot be replaced in place: {what}",
+        file=wanted.path,
+        hint="keep parameters and result as they are, or make a routine of a new name",
+    )
+
+
+def _signature_difference(live: Signature, built: Signature | None) -> str | None:
+    if built is None:
+        return f"- ({live.types})"
+    if built.result != live.result:
+        return f"~ ({live.types}) returns {live.result} -> {built.result}"
+    if built.parameters != live.parameters:
+        return f"~ ({live.parameters}) -> ({built.parameters})"
+    if built.defaults < live.defaults:
+        return f"~ ({live.types}) has fewer defaults"
+    return None
 
 
 def result_warning(wanted: SqlObject, live: Sequence[Column], built: Sequence[Column]) -> Problem | None:

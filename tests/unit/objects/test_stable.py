@@ -1,14 +1,19 @@
 """What the catalog's answers mean for objects of stable schemas."""
 
+from dataclasses import replace
+
 import pytest
 
+from reconciler.objects.model import ObjectSort
 from reconciler.objects.stable import (
     SHOWN_MAX,
     Column,
+    Signature,
     appended_only,
     column_differences,
     columns_problem,
     result_warning,
+    routine_problem,
 )
 from tests.plugins.object_projects import sql_object
 
@@ -66,3 +71,29 @@ def test_many_differences_are_cut() -> None:
     problem = columns_problem(VIEW, many, ())
     assert problem is not None
     assert problem.message.endswith(f"- c{SHOWN_MAX - 1} int; and {100 - SHOWN_MAX} more")
+
+
+ONE = Signature(types="integer", parameters="n integer", result="numeric", defaults=1)
+
+
+@pytest.mark.parametrize(
+    ("built", "told"),
+    [
+        ([ONE], None),
+        ([ONE, replace(ONE, types="text", parameters="t text")], None),
+        ([replace(ONE, defaults=2)], None),
+        ([], "- (integer)"),
+        ([replace(ONE, result="text")], "~ (integer) returns numeric -> text"),
+        ([replace(ONE, parameters="m integer")], "~ (n integer) -> (m integer)"),
+        ([replace(ONE, defaults=0)], "~ (integer) has fewer defaults"),
+    ],
+    ids=["same", "overload", "default more", "gone", "result", "name", "default less"],
+)
+def test_routine_keeps_its_parameters_and_result(built: list[Signature], told: str | None) -> None:
+    """A routine is replaced in place only where PostgreSQL replaces it; overloads may be added."""
+    problem = routine_problem(sql_object("api.rate", sort=ObjectSort.FUNCTION), [ONE], built)
+    assert (problem is None) is (told is None)
+    if problem is not None:
+        assert problem.message == (
+            f"function api.rate is in a stable schema, and cannot be replaced in place: {told}"
+        )
