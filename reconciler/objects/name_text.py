@@ -36,9 +36,22 @@ def part_of(text: str, token: Token | None) -> str | None:
     return name if len(name) <= _SHORT and name.isascii() else truncate(name)
 
 
+def name_token(text: str, position: int) -> Token | None:
+    """Return the first token at or after a place; a quote written twice is a part of a quoted name."""
+    token = next_token(text, position)
+    if token is None or token.kind is not TokenKind.QUOTED:
+        return token
+    end = token.end
+    while text.startswith('"', end):
+        following = next_token(text, end)
+        assert following is not None  # there is a quote
+        end = following.end
+    return Token(token.kind, token.start, end)
+
+
 def name_at(text: str, start: int) -> WrittenName | None:
     """Read the name that begins with the first token at or after a place."""
-    token = next_token(text, start)
+    token = name_token(text, start)
     part = part_of(text, token)
     if token is None or part is None:
         return None
@@ -47,7 +60,7 @@ def name_at(text: str, start: int) -> WrittenName | None:
         dot = next_token(text, end)
         if dot is None or text[dot.start : dot.end] != ".":
             break
-        token = next_token(text, dot.end)
+        token = name_token(text, dot.end)
         part = part_of(text, token)
         if token is None or part is None:
             break
@@ -70,7 +83,7 @@ def end_of(text: str, start: int, parts: Sequence[str]) -> int | None:
             if dot is None or text[dot.start : dot.end] != ".":
                 return None
             end = dot.end
-        token = next_token(text, end)
+        token = name_token(text, end)
         if token is None or (number == 0 and token.start != start) or part_of(text, token) != part:
             return None
         end = token.end

@@ -260,7 +260,12 @@ def _unused(
 def _in_place(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     ordered = sorted(
         dict.fromkeys(problems),
-        key=lambda each: (each.file or "", each.line or 0, each.column or 0, each.message),
+        key=lambda each: (
+            each.file or "",
+            each.line or 0,
+            each.column or 0,
+            each.message if each.file else "",
+        ),
     )
     if (more := len(ordered) - PROBLEMS_MAX) > 0:
         return (*ordered[:PROBLEMS_MAX], Problem(message=f"and {more} more problems"))

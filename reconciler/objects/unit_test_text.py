@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from reconciler.catalog import sql_lexer, sql_text
 from reconciler.catalog.sql_lexer import Token, TokenKind
-from reconciler.objects.name_text import name_at, part_of
+from reconciler.objects.name_text import name_at
 from reconciler.objects.words import Finding
 
 _MAY_STAND = re.compile(r"\bunit\b", re.IGNORECASE)
@@ -185,13 +185,14 @@ class _Reader:
         return tuple(columns)
 
     def _column(self, tokens: list[Token], end: int) -> tuple[str, str]:
-        name = part_of(self._text, tokens[0]) if len(tokens) > 1 else None
-        if name is None:
+        name = name_at(self._text, tokens[0].start) if tokens else None
+        rest = [token for token in tokens if name is not None and token.start >= name.end]
+        if name is None or len(name.parts) != 1 or not rest:
             place = tokens[0].start if tokens else end
             raise _Wrong(place, "a column is a name and a type", f"write {_SHAPE}")
-        written = self._of(tokens[1:])
-        self._check(f"{_CAST}{written})", tokens[1].start - len(_CAST))
-        return name, written
+        written = self._of(rest)
+        self._check(f"{_CAST}{written})", rest[0].start - len(_CAST))
+        return name.parts[0], written
 
     def _of(self, tokens: list[Token]) -> str:
         """The text from the first to the last of some tokens, without the comments around."""
