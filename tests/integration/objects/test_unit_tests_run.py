@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from reconciler.objects.model import ObjectSort, Project, Rows, SqlObject, UnitTest
-from reconciler.objects.unit_test_sql import texts
+from reconciler.objects.project import compile_project
+from reconciler.objects.unit_test_sql import selected, texts
 from reconciler.postgres.dsn import Dsn
 from tests.plugins.object_projects import named, project, sql_object, statement
 
@@ -125,3 +126,34 @@ async def test_function_is_called(connection: Any) -> None:
         ("MISSING", "4"),
         ("UNEXPECTED", "6.0"),
     ]
+
+
+FILES = {
+    "core/open.sql": "CREATE VIEW open AS SELECT id, total FROM orders WHERE open",
+    "core/rate.sql": (
+        "CREATE FUNCTION rate(bound numeric) RETURNS TABLE (id integer) LANGUAGE sql AS $$\n"
+        "  SELECT id FROM core.open WHERE total >= bound  -- those of core.open\n"
+        "$$;\n"
+        "EXECUTE UNIT TEST at_least FOR rate(10.5)\n"
+        "  MOCK core.open(id integer, total numeric) AS (VALUES (1, 10), (2, 11) /* ) */)\n"
+        "  EXPECTED(id integer) AS (SELECT 2);\n"
+    ),
+    "Ops/late.sql": (
+        "CREATE VIEW late AS SELECT o.id, core.open.total FROM public.orders AS o JOIN core.open USING (id)\n"
+        "  WHERE o.id IN (SELECT id FROM core.rate(5));\n"
+        "EXECUTE UNIT TEST joined\n"
+        "  MOCK public.orders(id integer) AS (VALUES (1), (2), (2))\n"
+        "  MOCK core.open(id integer, total numeric) AS (VALUES (1, 1), (2, 7))\n"
+        "  EXPECTED(id integer, total numeric) AS (VALUES (2, 7), (2, 7));\n"
+    ),
+}
+
+
+async def test_tests_of_files_run_as_they_are_written(connection: Any) -> None:
+    """Unit tests that stand in compiled files pass over their mocks alone; none of the relations is there."""
+    found = compile_project("objects", FILES, externals=["public.orders"], variables={})
+    assert not found.problems
+    assert found.project is not None
+    of = found.project
+    came = {test.name: await rows(connection, wanted, test, of) for wanted, test in selected(of)}
+    assert came == {"at_least": [], "joined": []}
