@@ -49,7 +49,7 @@ SAME = [
     ),
     (
         "CREATE VIEW v AS SELECT 1 AS n",
-        "CREATE VIEW v AS SELECT 1 AS n; GRANT ALL ON v TO r; EXECUTE UNIT TEST x EXPECTED (n int) AS (SELECT 1)",
+        "CREATE VIEW v AS SELECT 1 AS n; GRANT ALL ON v TO r;EXECUTE UNIT TEST x EXPECTED (n t) AS (TABLE u)",
     ),
 ]
 OTHER = [
