@@ -16,12 +16,12 @@ ReconcilerError            message (what was being done, to what, where, why) an
 Messages are lower case, without a full stop, identifiers quoted, and never hold a secret.
 """
 
-from dataclasses import dataclass
-
 from typing_extensions import override
 
+from reconciler.frozen import frozen
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@frozen
 class Problem:
     """One thing wrong with an input: where (1-based line and column), what, and what to do.
 

@@ -4,9 +4,10 @@ Readers are `reconciler.metrics` and `reconciler.logs`; nothing here counts, pri
 value ever holds a secret. Durations are seconds; times are aware UTC.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from reconciler.frozen import frozen
 
 
 class PassResult(StrEnum):
@@ -33,7 +34,7 @@ class WakeCause(StrEnum):
     PEERS = "peers"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WakeReceived:
     """Something asked for a pass; many wakes may lead to one pass."""
 
@@ -42,7 +43,7 @@ class WakeReceived:
     environment: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SourceFetched:
     """A fetch of a source ended; `commit` is its head where it is known, `error` why it failed."""
 
@@ -54,7 +55,7 @@ class SourceFetched:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HistoryRewritten:
     """A branch no longer contains the commit that was its head; `policy` says what was done about it."""
 
@@ -64,7 +65,7 @@ class HistoryRewritten:
     policy: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SignatureRejected:
     """The head of a source was refused: its signature is missing or does not count. Told once a commit."""
 
@@ -73,7 +74,7 @@ class SignatureRejected:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PassFinished:
     """One pass over one environment ended; the counts are over all its deployments.
 
@@ -94,7 +95,7 @@ class PassFinished:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RolloutRecorded:
     """A rollout was recorded: operations stand in the control database for workers to claim."""
 
@@ -106,7 +107,7 @@ class RolloutRecorded:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OperationMoved:
     """An operation went from one state to another; `before` and `after` are names of operation states."""
 
@@ -121,7 +122,7 @@ class OperationMoved:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StepFinished:
     """A step of a plan ended; `sqlstate` and `error` say why where it did not work."""
 
@@ -139,7 +140,7 @@ class StepFinished:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ScriptSaid:
     """What the scripts of a step said with `\\echo`, in lines."""
 
@@ -152,7 +153,7 @@ class ScriptSaid:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CommitApplied:
     """All deployments of an environment carry a commit; `seconds` counts from the commit's own time."""
 
@@ -162,7 +163,7 @@ class CommitApplied:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DriftFound:
     """Live state differs from tracked state, and we did not do it; sent when it is new, not on every pass."""
 
@@ -172,7 +173,7 @@ class DriftFound:
     examples: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VerifyFailed:
     """Verify scripts of what is deployed fail; sent when their number is news, not on every run."""
 
@@ -182,7 +183,7 @@ class VerifyFailed:
     examples: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LeaseLost:
     """A worker lost the operation it was on; it wrote nothing more."""
 
@@ -192,7 +193,7 @@ class LeaseLost:
     worker: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BaseLineRetaken:
     """A base line was taken anew, so drift before this moment is not known; `reason` says why."""
 
@@ -202,7 +203,7 @@ class BaseLineRetaken:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DiffServed:
     """A dry run was answered."""
 
@@ -212,7 +213,7 @@ class DiffServed:
     ref: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SnapshotRead:
     """A live state was read; `full` is false where the probe showed that nothing moved."""
 
@@ -222,7 +223,7 @@ class SnapshotRead:
     full: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WorkerBeat:
     """A worker renewed its leases, or could not: then `error` says why."""
 
@@ -231,7 +232,7 @@ class WorkerBeat:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DaemonStarted:
     """The daemon serves: it listens, its control database is reachable, its sources are watched."""
 
@@ -241,7 +242,7 @@ class DaemonStarted:
     workers: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ControlAwaited:
     """The control database does not answer a daemon that starts and tries for `for_s` seconds."""
 
@@ -249,7 +250,7 @@ class ControlAwaited:
     for_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DaemonStopped:
     """The daemon ended on request; `handed_back` operations are claimable by others."""
 
@@ -265,7 +266,7 @@ class DeliveryResult(StrEnum):
     REPEATED = "repeated"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeliveryReceived:
     """A webhook whose signature is right arrived; `id` is what the provider calls the delivery."""
 
@@ -274,7 +275,7 @@ class DeliveryReceived:
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CallerRejected:
     """Somebody sent a wrong token or signature; `told` is false where one address sends them in masses."""
 
@@ -283,7 +284,7 @@ class CallerRejected:
     told: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CertificateRenewed:
     """The files of the API's certificate changed, and were taken; `error` says why they could not be."""
 
@@ -291,7 +292,7 @@ class CertificateRenewed:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Repaired:
     """Rows of the control database that somebody left behind were settled; `what` is one of a closed list."""
 
@@ -299,7 +300,7 @@ class Repaired:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TaskFailed:
     """A part of the daemon met an error it did not expect; it goes on, and this must be looked at."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.catalog import sql_lexer
+from reconciler.frozen import frozen
 
 Node = Mapping[str, Any]
 """The body of a parse tree node, as libpg_query's JSON has it."""
@@ -19,7 +20,7 @@ class Danger:
     relation: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Target:
     """What a statement that runs outside of transactions works on, to find out later what became of it.
 
@@ -31,7 +32,7 @@ class Target:
     relation: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Facts:
     """What one statement is and does, as far as its text tells.
 

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from reconciler.frozen import frozen
 
 _MAKES = re.compile(
     r"\bcreate\s+(?:role|user)\s+(?:if\s+not\s+exists\s+)?(\"(?:[^\"]|\"\")+\"|\w+)", re.IGNORECASE
@@ -12,7 +13,7 @@ _SERVERS = "pg_"
 """What names of roles that the server brings begin with."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Roles:
     """Roles that statements name outright, and those that the text makes, also in the bodies of `DO`."""
 

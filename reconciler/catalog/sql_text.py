@@ -8,12 +8,13 @@ import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from reconciler.catalog import libpg_query, sql_facts, sql_json, sql_lexer, sql_roles, sql_targets
 from reconciler.catalog.text_cache import TextCache, text_key
 from reconciler.errors import Problem, ScriptError
+from reconciler.frozen import frozen
 
 TEXT_MAX = 8 * 1024 * 1024
 """Characters of one text; a tree takes some fifty times its text in memory while it is read."""
@@ -54,7 +55,7 @@ class SyntaxProblem(ScriptError):
         super().__init__((Problem(message=message, line=line, column=column),))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Statement:
     """One statement: its text without the semicolon, and where it stands in the whole text.
 
@@ -83,7 +84,7 @@ class Places:
         return byte - bisect_left(self._continued, byte)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tree:
     """One statement with its parse tree, for those who look into it.
 

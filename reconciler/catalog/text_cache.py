@@ -2,9 +2,10 @@
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
 from threading import Lock
 from typing import Generic, TypeVar
+
+from reconciler.frozen import frozen
 
 Made = TypeVar("Made")
 
@@ -17,7 +18,7 @@ def text_key(text: str, *parts: str) -> bytes:
     return digest.digest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Entry(Generic[Made]):
     weight: int
     made: Made

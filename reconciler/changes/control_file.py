@@ -1,9 +1,9 @@
 """Read `.control` files, written as PostgreSQL's extension control files are; it installs nothing."""
 
 import re
-from dataclasses import dataclass
 
 from reconciler.errors import PlanFileError, Problem
+from reconciler.frozen import frozen
 
 CONTROL_MAX = 64 * 1024
 
@@ -13,7 +13,7 @@ _NAME = re.compile(r'\s*+(?:"((?:[^"]|"")+)"|([^\s",]+))\s*+(?:(,)|\Z)')
 _LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ControlFile:
     """A control file: the module's name is the file's; `requires` names modules and extensions as written."""
 

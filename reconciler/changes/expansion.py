@@ -6,10 +6,10 @@ These are values only; making them is `psql`'s part.
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from reconciler.errors import Problem
+from reconciler.frozen import frozen
 
 CHUNK_CHARACTERS = 64 * 1024
 """Data of a `COPY` are sent in pieces of this size."""
@@ -43,7 +43,7 @@ class SourceText(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CopyData:
     """Data that stand in a script: a part of the text of a file."""
 
@@ -64,7 +64,7 @@ class CopyData:
         return Place(self.source.path, position(self.source.text, self.start)[0] + int(found[1]) - 1, 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Message:
     """What a script says with `\\echo`, before the statement that begins at or after `offset`."""
 
@@ -73,7 +73,7 @@ class Message:
     place: Place
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Expansion:
     """A script as SQL.
 

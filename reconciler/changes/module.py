@@ -5,7 +5,7 @@ It looks only at the files it is given, and reports what is wrong with all of th
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from reconciler.changes import control_file, plan_file, sqitch_config
 from reconciler.changes.plan_model import Change, Flavor, PlanFile
@@ -16,6 +16,7 @@ from reconciler.changes.script import Script
 from reconciler.changes.sqitch_config import ScriptPlaces
 from reconciler.changes.unread import HINT, NOTHING, why_unread
 from reconciler.errors import InvalidInput, PlanFileError, Problem
+from reconciler.frozen import frozen
 
 SCRIPT_MAX = 8 * 1024 * 1024
 """Bytes of one script."""
@@ -26,7 +27,7 @@ _BOM = b"\xef\xbb\xbf"
 _KINDS = ("deploy", "revert", "verify")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModuleChange:
     """A change with its scripts; `script_hash` is the SHA-1 of the deploy script's bytes, as in Sqitch."""
 
@@ -37,7 +38,7 @@ class ModuleChange:
     script_hash: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Module:
     """A change module; `requires` names modules and extensions, as its control file writes them."""
 

@@ -1,8 +1,9 @@
 """Read one line of a plan file, as Sqitch or as pgpm would; it knows nothing of the other lines."""
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
+
+from reconciler.frozen import frozen
 
 BLANKS = " \t\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 PGPM_DATE = "2017-08-11T08:11:51Z"
@@ -35,7 +36,7 @@ class BadLine(Exception):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ChangeLine:
     """A change as its line has it; `dependencies` are as written, conflicts with their `!`."""
 
@@ -47,7 +48,7 @@ class ChangeLine:
     reverts: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TagLine:
     """A tag as its line has it; `change` is the change it names itself, which only pgpm allows."""
 

@@ -1,7 +1,8 @@
 """The value types of a plan file: changes, tags and the whole plan; no parsing and no rules."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from reconciler.frozen import frozen
 
 
 class Flavor(StrEnum):
@@ -11,7 +12,7 @@ class Flavor(StrEnum):
     PGPM = "pgpm"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tag:
     """A tag of a plan; `name` is without the `@`, `id` is Sqitch's."""
 
@@ -23,7 +24,7 @@ class Tag:
     line: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Change:
     """One change of a plan.
 
@@ -47,7 +48,7 @@ class Change:
     reverts: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PlanFile:
     """A plan file as a value; `lines` are all its lines with their ends, so that nothing of it is lost."""
 

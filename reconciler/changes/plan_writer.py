@@ -5,7 +5,6 @@ What is written is read again before it is returned, so that nothing comes out t
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.changes import plan_file, reference
@@ -15,6 +14,7 @@ from reconciler.changes.plan_model import Change, Flavor, PlanFile, Tag
 from reconciler.changes.specifier import target_index
 from reconciler.changes.sqitch_config import ScriptPlaces
 from reconciler.errors import Conflict, NotFound, PlanFileError, Problem
+from reconciler.frozen import frozen
 
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\\": "\\\\"}
 _ESCAPED = re.compile(r"[\n\r\\]")
@@ -24,7 +24,7 @@ _URI = re.compile(rf"[^{BLANKS}#\r\n](?:[^#\r\n]*[^{BLANKS}#\r\n])?")
 _KINDS = ("deploy", "revert", "verify")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Planned:
     """What stands on a line beside its name: who planned it, as `Name <email>`, when (UTC), and why."""
 
@@ -33,7 +33,7 @@ class Planned:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NewChange:
     """A change that is to be appended; dependencies as a plan file writes them, conflicts without the `!`."""
 
@@ -43,7 +43,7 @@ class NewChange:
     conflicts: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Rework:
     """A plan with a change that came again: its scripts so far are to be called `older` from now on."""
 
@@ -53,7 +53,7 @@ class Rework:
     older_name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ScriptCopy:
     """A script that is to be copied, from one path of the source to another."""
 

@@ -8,7 +8,7 @@ import hashlib
 import posixpath
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 
 from reconciler.changes.expansion import CopyData, Expansion, Message, Origin, Place, SourceText, position
@@ -18,6 +18,7 @@ from reconciler.changes.psql_meaning import meaning
 from reconciler.changes.psql_words import IGNORED, Refusal, quoted, refusal, setting_refused
 from reconciler.changes.unread import HINT, NOTHING, why_unread
 from reconciler.errors import Problem
+from reconciler.frozen import frozen
 
 TEXT_MAX = 8 * 1024 * 1024
 """Characters of SQL that a script may become."""
@@ -35,7 +36,7 @@ _SUGGEST_AMONG = 5000
 _IDENTIFIER_START = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Surroundings:
     """What a script finds: the texts it may include, by path, and the values of variables.
 

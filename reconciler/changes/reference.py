@@ -1,16 +1,16 @@
 """References to changes as plan files write them: taken apart, and nothing looked up."""
 
 import re
-from dataclasses import dataclass
 from difflib import get_close_matches
 
 from reconciler.changes.plan_lines import is_name
+from reconciler.frozen import frozen
 
 _ID = re.compile(r"[0-9a-f]{40}")
 _SUGGEST_AMONG = 5_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Reference:
     """`[project:](name[@tag] | @tag | id)`, taken apart."""
 

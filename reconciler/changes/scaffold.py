@@ -6,12 +6,12 @@ A template has `${name}` for what it is given, and `$${` for a `${` that stays.
 import posixpath
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from reconciler.changes.plan_model import Flavor
 from reconciler.changes.psql_lexer import Form
 from reconciler.changes.psql_words import quoted
 from reconciler.errors import InvalidInput, NotFound, Problem
+from reconciler.frozen import frozen
 
 KINDS = ("deploy", "revert", "verify")
 TEMPLATE_MAX = 256 * 1024
@@ -65,7 +65,7 @@ _OF_COLUMNS = re.compile(r'[\s,()"]')
 """In what is given for a column: a list or an expression, which stays as it is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Scaffold:
     """What scripts are made for: a change of a project, and what the templates are given beside it."""
 
@@ -90,7 +90,7 @@ class Scaffold:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Names:
     """How names are written in SQL: `quote` where that is needed, `why_not` says what can be none."""
 

@@ -6,12 +6,12 @@ command line are resolved here, and nowhere else.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from reconciler.changes import reference
 from reconciler.changes.plan_model import PlanFile
 from reconciler.changes.reference import Reference
 from reconciler.errors import Conflict, NotFound
+from reconciler.frozen import frozen
 
 FORMS_HINT = (
     "write a change, @tag, change@tag, an id, @HEAD or @ROOT, where wanted with ^ or ~ and a number after it"
@@ -20,7 +20,7 @@ FORMS_HINT = (
 _OFFSET = re.compile(r"(?<![-!\"#$%&'()*+,./:;<=>?@\[\\\]^`{|}~])([~^])(?:(\1)|(\d{1,9}))?\Z", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Instance:
     """One change of a sequence; `name` may come again, `tags` are names and `tag_ids` their ids."""
 
@@ -30,7 +30,7 @@ class Instance:
     tag_ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Specifier:
     """A reference, and how many changes after it (before it, where negative) the meant one stands."""
 
@@ -38,7 +38,7 @@ class Specifier:
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Place:
     """What is searched, for messages: the project, and what its changes stand in."""
 

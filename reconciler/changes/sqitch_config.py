@@ -3,10 +3,10 @@
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from reconciler.changes.plan_model import Change
 from reconciler.errors import PlanFileError, Problem
+from reconciler.frozen import frozen
 
 CONFIG_MAX = 256 * 1024
 
@@ -19,7 +19,7 @@ _VARIABLES = ".variables"
 _LETTERS = {"n": "\n", "t": "\t", "b": "\b"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ScriptPlaces:
     """Where a module's files are: POSIX paths from the root of the source."""
 

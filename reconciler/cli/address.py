@@ -2,11 +2,11 @@
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from reconciler.errors import Problem, SettingsError
+from reconciler.frozen import frozen
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
 CONFIG_PLACES = ("reconciler.yaml", "/etc/reconciler/reconciler.yaml")
@@ -15,7 +15,7 @@ CONNECT_WITHIN_S = 2.0
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what to call, not to bind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Address:
     """Where to call; `given` says that a person named it, so that nothing else is tried."""
 

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from reconciler.changes.plan_model import Flavor, PlanFile
 from reconciler.changes.plan_writer import NewChange, Planned
 from reconciler.changes.sqitch_config import ScriptPlaces
 from reconciler.errors import Conflict, InvalidInput, NotFound, PermanentError, Problem
+from reconciler.frozen import frozen
 
 GIT_WITHIN_S = 10
 TEMPLATES = "templates"
@@ -23,7 +23,7 @@ PLAN_FILES = ("sqitch.plan", "pgpm.plan", "sqitch.conf")
 SCRIPT_MAX = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Folder:
     """A module on this machine; the paths of its places are relative to `root`."""
 

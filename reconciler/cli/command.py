@@ -5,7 +5,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ import typer
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.output import Screen, printable_lines
 from reconciler.errors import InvalidInput, ReconcilerError
+from reconciler.frozen import frozen
 from reconciler.postgres.redact import redact
 
 Function = Callable[..., ExitCode | None]
@@ -37,7 +37,7 @@ class DiffOutput(StrEnum):
     MARKDOWN = "markdown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Common:
     """What every command is given."""
 

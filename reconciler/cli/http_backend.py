@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -20,6 +19,7 @@ from reconciler.errors import (
     Refused,
     TemporaryError,
 )
+from reconciler.frozen import frozen
 from reconciler.state.module_requests import LogRequest, VerifyRequest
 
 ANSWER_WITHIN_S = 150.0
@@ -35,7 +35,7 @@ class NobodyAnswers(TemporaryError):
     """Nothing listens at the address."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Trust:
     """Files for https: the CAs to trust (else those of the system), and a certificate with key to show."""
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ import typer
 from reconciler.cli.command import Common, register
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.errors import InvalidInput, NotFound, Problem, Refused
+from reconciler.frozen import frozen
 
 FILES_MAX = 50_000
 FILE_BYTES_MAX = 16 * 1024 * 1024
@@ -65,7 +66,7 @@ def top_of(path: Path) -> Path:
     return start
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Findings:
     """What was looked at, and everything wrong with it."""
 
@@ -157,7 +158,7 @@ def _once(problems: list[Problem]) -> tuple[Problem, ...]:
     return tuple(sorted(known.values(), key=lambda problem: (problem.file or "", problem.line or 0)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tree:
     """The files of a work tree by POSIX path, and what could not be read.
 

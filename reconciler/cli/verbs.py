@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from reconciler.cli.backend import Backend, Json
 from reconciler.cli.command import Common, register
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.output import Screen, count, printable
+from reconciler.frozen import frozen
 
 PASS_WITHIN_S = 60.0
 """How long the pass after a retry is waited for."""
@@ -29,7 +29,7 @@ Timeout = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Asked:
     """One verb as it was typed."""
 

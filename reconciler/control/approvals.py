@@ -1,15 +1,15 @@
 """Who agreed to which plan, and what became of it; whether it still is that plan, workers find out."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from reconciler.control.sql import Row, many, one, run, telling
 from reconciler.errors import LeaseLost, NotFound
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.verbs import approval_digest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Approval:
     """Who agreed to which plan; `used`: a worker found it to be what is to be done, and began."""
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from psycopg import errors
@@ -26,6 +25,7 @@ from reconciler.control.sql import (
 from reconciler.control.wake import OPERATIONS_CHANNEL, notify
 from reconciler.control.workers import Worker
 from reconciler.errors import LeaseLost, ReconcilerError
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.next import SIDE_BY_SIDE, Brief, may_start, shared_out
 from reconciler.rollout.states import OperationEvent, OperationState, RolloutState, targets
@@ -48,7 +48,7 @@ _AT_WORK_ROLLOUT = {RolloutState.RUNNING.value, RolloutState.RUNNING_DEGRADED.va
 Interruption = Literal["cancel", "stop", "superseded"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Claim:
     """The right to work on one operation; every write for it names `lease_token`.
 
@@ -167,7 +167,7 @@ async def _candidates(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Wanted:
     """What is to be claimed of one environment: as many as there is room for."""
 

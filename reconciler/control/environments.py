@@ -1,7 +1,6 @@
 """Environments as passes leave them: observations, names, suspension, holds and intents; it plans nothing."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,12 +15,13 @@ from reconciler.control.settle import note_applied
 from reconciler.control.sql import Row, changing, many, one, run, telling
 from reconciler.control.wake import OPERATIONS_CHANNEL, notify, wake
 from reconciler.errors import Conflict, NotFound
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.states import OperationState
 from reconciler.rollout.status import DeploymentStatus, EnvironmentStatus, LeftStatus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeploymentObservation:
     """What a pass found on one deployment; `in_sync`: nothing is pending and nothing is under way.
 
@@ -39,7 +39,7 @@ class DeploymentObservation:
     as_known: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Observation:
     """What a pass found of an environment.
 

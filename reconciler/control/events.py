@@ -1,12 +1,13 @@
 """The append-only audit: appending to it and reading it in order; it is never altered."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from reconciler.control.sql import key, many, run, telling
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.status import EventRecord
 
@@ -16,7 +17,7 @@ MESSAGE_CHARACTERS_MAX = 10_000
 """A longer message is cut."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NewEvent:
     """One thing that happened, to be appended."""
 

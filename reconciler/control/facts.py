@@ -1,7 +1,7 @@
 """What is known of one environment, and its conditions kept in line with it; `rollout` decides them."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -9,13 +9,14 @@ from psycopg.types.json import Jsonb
 
 from reconciler.control.sql import Row, many, run, telling
 from reconciler.errors import NotFound
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.conditions import Asking, DeploymentFacts, EnvironmentFacts, conditions
 from reconciler.rollout.states import OperationState, RolloutState
 from reconciler.rollout.status import Condition
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Facts:
     """One environment as its row, its deployments by name in order, its holds and rollouts under way.
 
@@ -31,7 +32,7 @@ class Facts:
         return conditions_from_json(self.row["conditions"], self.row["observed_commit"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NewestOperation:
     """The operation of a deployment that was recorded last; `finished_at` None while it is not over."""
 

@@ -1,15 +1,15 @@
 """Numbers for metrics, read from the tables at scrape time, so that they are right after any restart."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.control.sql import CLAIMABLE_NAMES, many, one, telling
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.states import TERMINAL, OperationState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeploymentGauges:
     """The numbers of one deployment."""
 
@@ -23,7 +23,7 @@ class DeploymentGauges:
     verify_failures: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EnvironmentGauges:
     """The numbers of one environment that its source still declares."""
 
@@ -40,7 +40,7 @@ class EnvironmentGauges:
     deployments: tuple[DeploymentGauges, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Gauges:
     """All numbers at one moment; `operations` has every state that is not terminal, also those at 0.
 

@@ -1,10 +1,10 @@
 """What a plan has to know of the control database: holds, gates, intents, who left; it only reads."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from reconciler.control.leaving import LEFT_MAX
 from reconciler.control.sql import many, one, telling
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 
 
@@ -50,7 +50,7 @@ async def _intents(
     return {name: frozenset(databases) for name, databases in found.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Leaver:
     """A deployment that a spec does not name: it left, or it would leave with that spec (`leaves`).
 

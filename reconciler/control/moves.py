@@ -4,7 +4,6 @@ Callers hold the lock of the environment. What follows for the rollout is in `re
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from reconciler.control.events import NewEvent, append_all
 from reconciler.control.leaving import forget_pruned
 from reconciler.control.sql import IN_FLIGHT_NAMES, TERMINAL_NAMES, many, one, run
 from reconciler.errors import NotFound
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.states import HELD, IN_FLIGHT, TERMINAL, OperationEvent, OperationState, targets
 
@@ -21,7 +21,7 @@ FULL_SCOPE = "full"
 """The scope of plans that cover the whole environment."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Moved:
     """One operation that went from one state to another.
 
@@ -50,7 +50,7 @@ class Moved:
     pruned: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Why:
     """What a move records beside the state; `waits`: it only waits for another, which costs no attempt."""
 

@@ -4,15 +4,15 @@ Which environments are whose share is decided by `reconcile.shares`; here it is 
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.control.sql import changing, many, one, telling
 from reconciler.errors import LeaseLost, NotFound
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Owned:
     """One environment of a source; `owner` is the worker whose process passes over it, alive or not."""
 
@@ -24,7 +24,7 @@ class Owned:
     owner_is_alive: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Settled:
     """An environment whose content is what it was; `is_behind`: it was observed at another commit."""
 

@@ -13,6 +13,7 @@ from reconciler.control.events import NewEvent, append_all
 from reconciler.control.moves import Moved, Why, lock_environment, move
 from reconciler.control.settle import policy_of, resolve, settle
 from reconciler.control.sql import Row, changing, many, run, telling
+from reconciler.frozen import frozen
 from reconciler.postgres import lock
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.states import OperationEvent, OperationState, RolloutState, targets
@@ -26,7 +27,7 @@ _LOCK = (1380206159, 0)
 """Session lock of whoever repairs, in the class of the workers' locks; these count from one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Repaired:
     """How many of each sort were settled."""
 

@@ -1,7 +1,7 @@
 """Records rollouts; carrying them out is in claims and transitions, reading them for people in views."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from reconciler.control.ownership import lock_owned
 from reconciler.control.settle import settle
 from reconciler.control.sql import Row, changing, many, one, run
 from reconciler.errors import Conflict
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.states import IN_FLIGHT, OperationEvent, OperationState
 from reconciler.rollout.summary import RolloutPolicy, derive
@@ -23,7 +24,7 @@ STEPS_AT_ONCE = 10_000
 """Steps of operations that are recorded by one statement: a plan has about half a kilobyte for each."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NewStep:
     """One step of a plan, as its progress is shown."""
 
@@ -35,7 +36,7 @@ class NewStep:
     identity: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NewOperation:
     """One operation to record; `initial` is `pending` or `waiting_for_approval`.
 
@@ -53,7 +54,7 @@ class NewOperation:
     wave: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NewRollout:
     """A rollout to record.
 

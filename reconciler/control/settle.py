@@ -5,13 +5,14 @@ comes from `reconciler.rollout`.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.control.events import NewEvent, append_all
 from reconciler.control.facts import refresh_conditions
 from reconciler.control.moves import Moved, Why, move, write_down
 from reconciler.control.sql import TERMINAL_ROLLOUT_NAMES, Row, many, one, run
 from reconciler.control.wake import OPERATIONS_CHANNEL, notify, wake
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.states import (
     IN_FLIGHT,
@@ -35,7 +36,7 @@ ROUNDS_MAX = 20
 """A move may lead to others, such as a halt; each round moves operations on, so a few rounds are enough."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Member:
     """One operation as its rollout sees it.
 
@@ -49,7 +50,7 @@ class Member:
     replaced: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Whole:
     """One rollout with its policy and its operations in order."""
 
@@ -119,7 +120,7 @@ def _whole(row: Row) -> Whole:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Brief:
     """One rollout in brief: which states its operations have, however many there are.
 

@@ -1,15 +1,14 @@
 """What runs of verify scripts found, by deployment; whoever runs them is elsewhere."""
 
-from dataclasses import dataclass
-
 from reconciler.control.events import NewEvent, append_all
 from reconciler.control.facts import refresh_conditions
 from reconciler.control.ownership import lock_owned
 from reconciler.control.sql import changing, many, one, run
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VerificationFound:
     """What one run found: how many scripts passed, failed or are unknown, and the first failures."""
 

@@ -1,8 +1,7 @@
 """Wakes passes and workers wherever they run, by notifications of the control database; carries no work."""
 
-from dataclasses import dataclass
-
 from reconciler.control.sql import run, telling
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 
 WAKE_CHANNEL = "reconciler_wake"
@@ -16,7 +15,7 @@ _SOURCE = "source:"
 _PUSHED = "pushed:"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Wake:
     """What is to be looked at: an environment, a source with all of its environments, or everything.
 

@@ -1,12 +1,12 @@
 """Who works: registering, the session lock that shows a worker lives, its lease, and leaving."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from reconciler.control.events import NewEvent, append_all
 from reconciler.control.sql import CLAIMABLE_NAMES, IN_FLIGHT_NAMES, changing, many, one, run, telling
 from reconciler.control.wake import OPERATIONS_CHANNEL, notify
 from reconciler.errors import LeaseLost, LockNotAcquired
+from reconciler.frozen import frozen
 from reconciler.postgres import lock
 from reconciler.postgres.connection import Connection
 
@@ -15,7 +15,7 @@ LOCK_CLASS = 1380206159
 NUMBER_MAX = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Worker:
     """One run of a worker: its identity, the second key of its session lock, its name for people."""
 
@@ -25,7 +25,7 @@ class Worker:
     sources: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Peer:
     """A living worker as the others see it: the sources it can read now, and whether it runs passes."""
 
@@ -34,7 +34,7 @@ class Peer:
     passes: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Beat:
     """What a heartbeat tells: the living workers by rising id, and whether a claim may find something.
 

@@ -4,7 +4,6 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,6 +13,7 @@ from reconciler.daemon.secrets import Secrets
 from reconciler.daemon.tls import Certificates
 from reconciler.errors import PermanentError
 from reconciler.events import Event
+from reconciler.frozen import frozen
 from reconciler.settings import RequestSettings, Settings, SourceSettings
 from reconciler.web.access import Role, Token
 from reconciler.web.app import check_access
@@ -24,7 +24,7 @@ from reconciler.web.signatures import Provider
 from reconciler.web.webhooks import Webhook
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Edge:
     """What the API is opened with; everything in it was looked up and checked."""
 

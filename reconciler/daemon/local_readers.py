@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import logs
@@ -12,12 +11,13 @@ from reconciler.daemon.readers import Hooks, Readers, build_readers, connections
 from reconciler.daemon.secrets import Secrets
 from reconciler.errors import Refused
 from reconciler.execution.interference import Interference
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connections, Dsn
 from reconciler.settings import Settings
 from reconciler.state.contents import Remembered
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Opened:
     """What reads, the control database where there is one, and what is told to nobody."""
 

@@ -9,20 +9,20 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.diff.workspace import Group
 from reconciler.execution.full_cycle import Tried, try_modules
 from reconciler.execution.roles import NewRole, make_roles
 from reconciler.execution.scratch import to_the_end
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Dsn
 from reconciler.postgres.embedded import EmbeddedServer
 
 _ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class How:
     """How modules are tried: with `roles`, which are made on a server of their own and on no other."""
 

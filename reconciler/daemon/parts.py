@@ -1,11 +1,11 @@
 """Build the parts from settings and wire them together; shared by the daemon and by commands without one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from reconciler.daemon.readers import Hooks, Readers, build_readers
 from reconciler.daemon.secrets import Secrets
 from reconciler.execution.verify import VerifyLimits
+from reconciler.frozen import frozen
 from reconciler.planner.planner import Planner
 from reconciler.postgres.connection import Connections, Dsn
 from reconciler.reconcile.facade import Reconciler
@@ -16,7 +16,7 @@ from reconciler.settings import Settings
 from reconciler.source.repository import Repository
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Parts:
     """Everything that was built; `worker` and `passes` need a control database."""
 

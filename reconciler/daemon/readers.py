@@ -1,7 +1,6 @@
 """Build what reads from settings: sources, planner, looks; commands that only look need no more than this."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from reconciler.daemon import tree_files
 from reconciler.daemon.secrets import Secrets
 from reconciler.events import Event
 from reconciler.execution.interference import Interference
+from reconciler.frozen import frozen
 from reconciler.planner.planner import Planner, PlannerLimits
 from reconciler.postgres.connection import Connections, Dsn
 from reconciler.reconcile.assess import Assessor
@@ -25,7 +25,7 @@ CONTROL_CONNECTIONS = 8
 """Connections to the control database for passes, the API and metrics, beyond one for each operation."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Hooks:
     """What the parts tell or ask of whoever runs them."""
 
@@ -35,7 +35,7 @@ class Hooks:
     interference: Interference
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Readers:
     """What reads, and the connections that it borrows."""
 

@@ -1,7 +1,7 @@
 """What of another tool's registry is to be recorded as deployed by us; it reads nothing itself."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 
 from reconciler.diff import modules
@@ -14,6 +14,7 @@ from reconciler.diff.model import (
     DivergenceSort,
     ModuleDiff,
 )
+from reconciler.frozen import frozen
 from reconciler.state.desired import DesiredChange, DesiredModule
 from reconciler.state.registry import Registry, RegistryChange, RegistryKind
 from reconciler.state.tracked import TrackedChange, TrackedModule
@@ -31,7 +32,7 @@ _WRITABLE = (
 _NOT_THERE = (DivergenceSort.MISSING, DivergenceSort.AHEAD)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Sought:
     """What a person asked to take over: whose registry, in which schema where that was said.
 

@@ -1,7 +1,6 @@
 """Compare a declared database with its record and with what is really there."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 from reconciler.catalog.identifier import quote_identifier
@@ -16,12 +15,13 @@ from reconciler.diff.model import (
     DivergenceSort,
     Drift,
 )
+from reconciler.frozen import frozen
 from reconciler.state.desired import DesiredDatabase
 from reconciler.state.live import LiveDatabase
 from reconciler.state.tracked import BaseLine, TrackedDatabase
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Versions:
     """What this program installs and computes; a record made by another is brought up to it."""
 
@@ -29,7 +29,7 @@ class Versions:
     fingerprint_algorithm: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DatabaseContext:
     """What a database is compared under.
 

@@ -5,15 +5,15 @@ Ids alone would not do: editing a note, a planner, a date or a line before moves
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from reconciler.frozen import frozen
 from reconciler.state.desired import DesiredChange, DesiredModule
 from reconciler.state.tracked import TrackedChange
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Pair:
     """A deployed change and its place in the plan, None where it has none.
 

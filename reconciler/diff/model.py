@@ -1,12 +1,13 @@
 """The diff of one deployment as a value: pending changes, drift and divergence, kept apart."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from reconciler.catalog.model import CatalogObject
 from reconciler.catalog.standing import Standing
 from reconciler.changes.script import Script
+from reconciler.frozen import frozen
 from reconciler.state.desired import DesiredChange, DesiredDatabase, DesiredModule, DesiredRole
 from reconciler.state.tracked import TrackedChange
 
@@ -22,7 +23,7 @@ class Action(StrEnum):
     REMOVED = "removed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PendingChange:
     """Desired differs from tracked: applying will do this."""
 
@@ -32,7 +33,7 @@ class PendingChange:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Drift:
     """Live differs from tracked, and we did not do it; `detail` says what differs."""
 
@@ -63,7 +64,7 @@ class DivergencePolicy(StrEnum):
     FAIL = "fail"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Divergence:
     """Deployed history and plan file disagree; named, and handled by policy, never silent."""
 
@@ -74,7 +75,7 @@ class Divergence:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Rename:
     """A deployed change, by its id and the name it is recorded under, that has another name in the plan."""
 
@@ -83,7 +84,7 @@ class Rename:
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Adopted:
     """How another tool's registry, in `schema`, has a change: what is recorded of it beside the plan file's.
 
@@ -108,7 +109,7 @@ class DatabaseNeed(StrEnum):
     TAKE_BASE_LINE = "take-base-line"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DatabaseDiff:
     """One `Database` component: what it needs, which extensions are missing, what drifted.
 
@@ -156,7 +157,7 @@ class DatabaseDiff:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModuleDiff:
     """One `Module` component: what is left to deploy, and how its history diverged.
 
@@ -215,7 +216,7 @@ class ModuleDiff:
         return f"not deployed{late}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ToRevert:
     """A deployed change to take back, and the script that does it; `stored`: the one kept at deployment.
 
@@ -233,7 +234,7 @@ class ToRevert:
     verify: Script | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Reverts:
     """Changes to take back in one database, newest first, over modules; or why none of them may go.
 
@@ -267,7 +268,7 @@ class Reverts:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Diff:
     """What differs for one deployment, each part in the order of the spec.
 

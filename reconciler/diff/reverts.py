@@ -6,7 +6,7 @@ that was asked for, and else nothing goes.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from reconciler.changes.script import Script
@@ -14,6 +14,7 @@ from reconciler.diff.deployed import index_of, required_index
 from reconciler.diff.matching import pair
 from reconciler.diff.model import Reverts, ToRevert
 from reconciler.errors import Conflict, InvalidInput
+from reconciler.frozen import frozen
 from reconciler.state.desired import DesiredChange, DesiredDatabase, DesiredModule, DesiredState
 from reconciler.state.program import Program, Purpose, compile_script
 from reconciler.state.task import ModuleTask
@@ -26,7 +27,7 @@ MISSING_MAX = 200
 """Revert scripts that are named as missing: whoever writes them wants to see them all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Ground:
     """One database that changes are taken back from: what is declared, tracked and stored there."""
 

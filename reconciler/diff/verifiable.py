@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from reconciler.changes.script import Script
 from reconciler.diff.deployed import index_of
 from reconciler.diff.matching import pair, plain_name
 from reconciler.errors import NotFound
+from reconciler.frozen import frozen
 from reconciler.state.desired import DesiredDatabase, DesiredModule
 from reconciler.state.program import Program
 from reconciler.state.tracked import TrackedChange, TrackedModule
@@ -16,7 +16,7 @@ _LOOKS_AT_NOTHING = frozenset({"SelectStmt", "VariableSetStmt", "VariableShowStm
 _LOOKS = re.compile(r"\b(?:from|table)\b|\(|::", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ToVerify:
     """A deployed change: its script in the commit, if it has one there.
 

@@ -6,13 +6,14 @@ It reads files that are given to it as values, and runs nothing.
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.catalog import sql_text
 from reconciler.changes import reference
 from reconciler.changes.unread import NOTHING
 from reconciler.diff import modules, requirements
 from reconciler.errors import SpecError
+from reconciler.frozen import frozen
 from reconciler.spec.parse import parse_file
 from reconciler.state.desired import DesiredModule, DesiredState
 from reconciler.state.order import Cycle, topological
@@ -26,7 +27,7 @@ _NO_COMMIT = "0" * 40
 _NAME_MAX = 40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Group:
     """A module to try, and the desired state of a database that holds it and all that it requires.
 

@@ -1,7 +1,6 @@
 """Deploy changes of a module: script, verify script and record in one transaction each, where that can be."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from reconciler.errors import Refused
@@ -11,6 +10,7 @@ from reconciler.execution.phrases import Phrases
 from reconciler.execution.scripts import explain, record_of, with_lock_retries
 from reconciler.execution.sending import Row, Work
 from reconciler.execution.session import DatabaseSession
+from reconciler.frozen import frozen
 from reconciler.state.desired import DesiredChange, DesiredModule, TransactionMode
 from reconciler.state.locks import forecast
 from reconciler.state.program import Program, Purpose, compile_script
@@ -23,7 +23,7 @@ _WAY_OUT = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Progress:
     """Who is told how far it is.
 

@@ -27,6 +27,7 @@ from reconciler.execution.roles import missing_role_hint
 from reconciler.execution.scratch import scratch_database
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.execution.verify import VerifyLimits, prepare, verify
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection, Dsn, connect, translate
 from reconciler.snapshot.database import read_database
 from reconciler.state.desired import DesiredChange, DesiredState
@@ -52,7 +53,7 @@ class Step(StrEnum):
     COMPARE_AGAIN = "compare again"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Trouble:
     """What went wrong in a step, and where. `unknown`: it says nothing of the module, and may pass."""
 

@@ -6,7 +6,7 @@ says that a person has to.
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from reconciler.execution import recognise
 from reconciler.execution.messages import Chapter, Exchange, Piece
 from reconciler.execution.scripts import ScriptFault, roll_back, with_lock_retries
 from reconciler.execution.session import DatabaseSession
+from reconciler.frozen import frozen
 from reconciler.postgres.queries import Queries
 from reconciler.state.program import Program
 from reconciler.state.tracked import Unfinished
@@ -32,7 +33,7 @@ CONCURRENT_LOCK_WAIT = "1h"
 _CONCURRENTLY = frozenset({"create-index", "drop-index", "reindex", "detach"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Subject:
     """What is run: a script of a change, and who says what went wrong with it.
 

@@ -5,7 +5,6 @@ A revert script and the removal of its record are one transaction.
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 
@@ -27,6 +26,7 @@ from reconciler.execution.scripts import (
 )
 from reconciler.execution.sending import Row, Work
 from reconciler.execution.session import DatabaseSession
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import is_transient, translate
 from reconciler.postgres.queries import Queries
 from reconciler.state.desired import DesiredModule
@@ -47,7 +47,7 @@ RECORDS_AT_ONCE = 200
 """Changes that are only recorded share a transaction up to this many."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Steps:
     """Who is told how far it is: `done` after each change, `safe_point` between two transactions.
 

@@ -4,13 +4,13 @@ import asyncio
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
 
 from reconciler.errors import StepFailed, TemporaryError
 from reconciler.execution.session import DatabaseSession
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection, Dsn, connect, translate
 from reconciler.postgres.lock import acquire
 from reconciler.postgres.queries import Queries
@@ -38,7 +38,7 @@ _ATTRIBUTES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NewRole:
     """A role to make; `attributes` are those it has."""
 

@@ -7,7 +7,6 @@ is under way.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import Generic, TypeVar
 
@@ -19,6 +18,7 @@ from reconciler.execution.pace import Pace, fitting
 from reconciler.execution.phrases import Phrases, number_of, sets_a_watch
 from reconciler.execution.scripts import ScriptFault, roll_back
 from reconciler.execution.session import DatabaseSession
+from reconciler.frozen import frozen
 from reconciler.state.program import Program
 
 ChangeT = TypeVar("ChangeT")
@@ -28,7 +28,7 @@ LOOK_TIMEOUT_S = 1.0
 """How long a look at what is done of a message may take: a script may lock what is looked at."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Work(Generic[ChangeT]):
     """What is done with each change.
 

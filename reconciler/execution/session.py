@@ -17,6 +17,7 @@ from psycopg.pq import TransactionStatus
 from reconciler.catalog.model import Catalog
 from reconciler.catalog.standing import Standing, base_line_after
 from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection, Dsn, connect, translate
 from reconciler.postgres.queries import Queries
 from reconciler.snapshot.database import WholeCatalog, read_whole
@@ -33,7 +34,7 @@ SETTLE_TIMEOUT_S = 300.0
 """How long reading the catalog and storing it as the base line may take."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Limits:
     """Limits of one write, in seconds; `statement_timeout_s` 0 means none.
 

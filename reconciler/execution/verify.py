@@ -20,6 +20,7 @@ from reconciler.changes.script import Script
 from reconciler.diff.verifiable import ToVerify
 from reconciler.errors import InvalidInput
 from reconciler.execution.messages import Endings, characters
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection, translate
 from reconciler.postgres.queries import Queries
 from reconciler.state.program import Program, Purpose, compile_script
@@ -35,7 +36,7 @@ _WAITS = frozenset({"55P03", "40P01", "40001", "53300", "57P03"})
 """SQLSTATEs that say something of others at that moment, and nothing of the change."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VerifyLimits:
     """Limits in seconds: of one statement, of waiting for one lock, and of all scripts together."""
 
@@ -51,7 +52,7 @@ class Verification(NamedTuple):
     program: Program
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Failed:
     """A verify script that failed, in the words of the server and at its place in the script."""
 
@@ -62,7 +63,7 @@ class Failed:
     line: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Unverified:
     """A change of which nobody knows, and why: it waited for others, or for longer than there was time."""
 
@@ -79,7 +80,7 @@ class Verified:
     unverified: list[Unverified] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Prepared:
     """What can be run, what cannot and why, and which changes have no script."""
 

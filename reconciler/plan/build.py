@@ -1,11 +1,12 @@
 """Build the plan of one deployment from its diff: stages of steps, hazards, digests."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from reconciler.diff import requirements
 from reconciler.diff.model import Action, DatabaseDiff, DatabaseNeed, Diff, ModuleDiff, PendingChange, Reverts
+from reconciler.frozen import frozen
 from reconciler.plan import digest
 from reconciler.plan.encode import step_to_json
 from reconciler.plan.hazards import NEEDS_CONSENT, Hazard, HazardCode
@@ -54,7 +55,7 @@ _TOLD_TOGETHER = frozenset({StepKind.REVERT_CHANGE, StepKind.RECORD_CHANGE})
 RECREATES = "it was managed before and is gone; an empty one would take its place"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Consent:
     """Which hazards may be taken: by the spec's policy, or by the person who asked for the rollout."""
 

@@ -1,7 +1,8 @@
 """The closed list of hazards: coded dangers of a step that need consent."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from reconciler.frozen import frozen
 
 
 class HazardCode(StrEnum):
@@ -35,7 +36,7 @@ NEEDS_CONSENT = frozenset(
 """The others are only shown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Hazard:
     """A danger of one step, for people (`message`) and for programs (`code`)."""
 

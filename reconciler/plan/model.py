@@ -1,9 +1,9 @@
 """A plan as a value: stages of steps for one deployment, and all deployments of one commit."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.diff.model import Divergence, DivergencePolicy, Drift, PendingChange
+from reconciler.frozen import frozen
 from reconciler.plan.hazards import Hazard
 from reconciler.plan.steps import AnyStep, CheckGate
 from reconciler.state.task import ModuleTask
@@ -16,7 +16,7 @@ class Scope(StrEnum):
     PROVISION_ONLY = "provision-only"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PlanStage:
     """One stage in run order; `skipped` says why nothing runs in it, where that is so."""
 
@@ -25,7 +25,7 @@ class PlanStage:
     skipped: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeploymentPlan:
     """What one operation will do.
 
@@ -74,7 +74,7 @@ class DeploymentPlan:
         return tuple(hazard for step in self.steps for hazard in step.hazards)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LeftDeployment:
     """A deployment that the environment had and the commit does not: what becomes of it, and why.
 
@@ -91,7 +91,7 @@ class LeftDeployment:
     databases: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Plan:
     """What one commit will do to one environment, over the deployments asked for.
 

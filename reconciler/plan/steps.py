@@ -1,8 +1,8 @@
 """The closed union of steps. A step says all that execution needs; nothing is left to choose."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from reconciler.frozen import frozen
 from reconciler.plan.hazards import Hazard
 
 
@@ -24,7 +24,7 @@ class StepKind(StrEnum):
     CHECK_GATE = "check-gate"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Step:
     """What every step has.
 
@@ -39,29 +39,29 @@ class Step:
     hazards: tuple[Hazard, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CreateDatabase(Step):
     """Make a database from template0 and install the tracking schema in it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AdoptDatabase(Step):
     """Take an existing database under management: tracking schema, and what stands there as base line."""
 
     copy: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InstallTracking(Step):
     """Install or upgrade the tracking schema of a database that is already managed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TakeBaseLine(Step):
     """Take the base line anew: it is missing, was left moving, or is another server version's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CreateRole(Step):
     """Make a role of the server; one that is there by then is left as it is.
 
@@ -74,14 +74,14 @@ class CreateRole(Step):
     with_password: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CreateExtension(Step):
     """`CREATE EXTENSION` of one extension."""
 
     extension: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeployChange(Step):
     """Run one change's deploy script, verify it and record it, in one transaction.
 
@@ -99,7 +99,7 @@ class DeployChange(Step):
     transactional: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RenameChange(Step):
     """Give the record of a deployed change the name that the plan file gave the change; nothing is run."""
 
@@ -108,7 +108,7 @@ class RenameChange(Step):
     change: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RecordTag(Step):
     """Record a tag that the plan file gained on a change that is deployed already.
 
@@ -122,7 +122,7 @@ class RecordTag(Step):
     recorded_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RecordChange(Step):
     """Record a change as deployed; nothing is run.
 
@@ -141,7 +141,7 @@ class RecordChange(Step):
     deployed_at: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RevertChange(Step):
     """Run the revert script of a deployed change and remove its record, in one transaction.
 
@@ -155,7 +155,7 @@ class RevertChange(Step):
     stored: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VerifyRemaining(Step):
     """Run the verify scripts of what is still deployed in a database from which changes were taken back.
 
@@ -165,7 +165,7 @@ class VerifyRemaining(Step):
     project: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CheckGate(Step):
     """Ask a database whether the next wave may start; anything but true fails it. It reads only."""
 

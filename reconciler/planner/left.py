@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from reconciler.errors import NotFound, ReconcilerError, Refused, SpecError
+from reconciler.frozen import frozen
 from reconciler.planner.view import SourceView
 from reconciler.postgres.connection import Dsn
 from reconciler.spec.environment import EnvironmentSpec
@@ -23,7 +23,7 @@ def sound_spec(view: SourceView, environment: str) -> EnvironmentSpec:
     return parsed.spec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Namesake:
     """A deployment of a commit that has a database of the same name as one that left.
 

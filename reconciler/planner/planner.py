@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,6 +26,7 @@ from reconciler.errors import (
     TemporaryError,
 )
 from reconciler.events import Event, SnapshotRead
+from reconciler.frozen import frozen
 from reconciler.plan.build import Consent
 from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, Scope
@@ -66,7 +66,7 @@ POSTED = "<posted>"
 _Done = TypeVar("_Done")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PlannerLimits:
     """Limits of reading, in seconds and counts."""
 
@@ -76,7 +76,7 @@ class PlannerLimits:
     full_read_interval_s: float = 600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PlanRequest:
     """How to plan one deployment.
 
@@ -102,7 +102,7 @@ class PlanRequest:
     due_reads: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Assessment:
     """A deployment's plan with what it was made from; all of that is None where it could not be read.
 

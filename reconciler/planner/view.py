@@ -11,6 +11,7 @@ from threading import Lock
 
 from reconciler.catalog.text_cache import TextCache
 from reconciler.errors import InvalidInput, Problem, SpecError
+from reconciler.frozen import frozen
 from reconciler.planner.inputs import PlaceInputs, TreeInputs, declared_digest, inputs_of, lists_of
 from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
@@ -73,7 +74,7 @@ class SourceView:
         return parsed.spec if parsed is not None and not parsed.problems else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Specs:
     """A spec file as its source may have it, with a digest of what each of its documents says.
 

@@ -15,7 +15,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +22,7 @@ import psycopg
 from psycopg import conninfo
 
 from reconciler.errors import DatabaseUnavailable, PermanentError
+from reconciler.frozen import frozen
 from reconciler.postgres import postmaster
 from reconciler.postgres.dsn import Dsn
 from reconciler.postgres.embedded_record import FOLDER, Record, chosen_home, read_record, write_record
@@ -63,7 +63,7 @@ _UNSAFE_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 """Commits still reach the kernel before they are told: a killed server loses none, a crashed machine may."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EmbeddedStatus:
     """What is there; `note` says where the data is, and why, when it is not in the state directory."""
 

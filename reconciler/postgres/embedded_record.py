@@ -6,13 +6,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
 from reconciler.errors import PermanentError
+from reconciler.frozen import frozen
 from reconciler.postgres.programs import Account, may_enter
 
 FOLDER = "control"
@@ -21,7 +22,7 @@ _BYTES_MAX = 64 * 1024
 _ELSEWHERE = Path("/var/lib/pg-reconciler")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Record:
     """One embedded server; `home` is a folder of ours that holds `server/`, which is the server's."""
 

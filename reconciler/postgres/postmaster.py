@@ -2,10 +2,10 @@
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.errors import DatabaseUnavailable
+from reconciler.frozen import frozen
 
 _PROC = Path("/proc")
 _POLL_S = 0.05
@@ -13,7 +13,7 @@ _BYTES_MAX = 4096
 _PORT_LINE = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PidFile:
     """What `postmaster.pid` says; the port is there from early in the start on."""
 

@@ -12,11 +12,11 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from reconciler.errors import PermanentError
+from reconciler.frozen import frozen
 from reconciler.postgres.redact import redact
 
 NEEDED = ("initdb", "pg_ctl", "postgres")
@@ -27,7 +27,7 @@ _QUICK_TIMEOUT_S = 20.0
 _TAIL_CHARACTERS = 2000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Account:
     """The user that programs run as; None in its place means the user we are."""
 
@@ -36,7 +36,7 @@ class Account:
     gid: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Outcome:
     """What a program said at its end; `code` is None where it was stopped for taking too long."""
 

@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from reconciler.control import intents
 from reconciler.errors import DatabaseUnavailable
 from reconciler.events import Event
+from reconciler.frozen import frozen
 from reconciler.planner.planner import Assessment, Planner, PlanRequest, unread
 from reconciler.postgres.connection import Connection, Connections, Dsn
 from reconciler.reconcile.turns import in_turns
@@ -19,7 +20,7 @@ SILENT_PATIENCE_S = 2.0
 """How long those that could not be read the last time are waited for, where others have something to do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Before:
     """What is known of deployments before they are planned: databases intended and gates due, read if None.
 

@@ -5,13 +5,13 @@ A pass only says what is due: nobody's pass waits for scripts, however long thes
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.control import verifications
 from reconciler.control.verifications import VerificationFound
 from reconciler.errors import ReconcilerError
 from reconciler.events import Event, TaskFailed, VerifyFailed
+from reconciler.frozen import frozen
 from reconciler.planner.planner import Assessment
 from reconciler.reconcile.record import Recorder
 from reconciler.reconcile.verifying import DeploymentVerified, Verifier
@@ -24,7 +24,7 @@ WAITING_MAX = 64
 TOLD_MAX = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Due:
     """What is due of one environment: deployments as a pass assessed them, at a commit."""
 

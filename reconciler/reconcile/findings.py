@@ -1,7 +1,6 @@
 """What a pass found, as values to record: pure functions from views, plans and what is known."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.changes.unread import HINT
@@ -9,6 +8,7 @@ from reconciler.control.environments import DeploymentObservation, Observation
 from reconciler.control.facts import Facts
 from reconciler.control.ownership import Owned
 from reconciler.events import PassResult
+from reconciler.frozen import frozen
 from reconciler.plan.model import DeploymentPlan
 from reconciler.planner.view import SourceView
 from reconciler.reconcile.heads import Head
@@ -19,7 +19,7 @@ BY_ITSELF = "reconciler"
 """Who asked for a rollout that nobody asked for by hand."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Outcome:
     """How a pass over one environment ended; `unavailable`: who could not be read, and why."""
 
@@ -32,7 +32,7 @@ class Outcome:
     rollout: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UnderWay:
     """Operations of an environment that are not over: deployments by commit, and whether passes began any.
 

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 
@@ -16,6 +15,7 @@ from reconciler.errors import (
     SpecError,
 )
 from reconciler.events import Event, HistoryRewritten, SignatureRejected, SourceFetched
+from reconciler.frozen import frozen
 from reconciler.planner.planner import Planner
 from reconciler.planner.view import SourceView
 from reconciler.source.repository import Repository
@@ -26,7 +26,7 @@ SILENT_S = 10.0
 """How long the first fetch of a source may take before readiness no longer waits for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Head:
     """The newest good commit of a source; `error` says why a newer one could not be had, or not be used."""
 
@@ -36,7 +36,7 @@ class Head:
     error_reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Found:
     """An environment at a commit, with the desired states asked for, in rollout order.
 

@@ -4,11 +4,12 @@ It is decided here for passes, dry runs and rollouts by hand alike. The database
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.control import intents
 from reconciler.control.intents import Leaver
 from reconciler.errors import ReconcilerError
+from reconciler.frozen import frozen
 from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, LeftDeployment
 from reconciler.planner.left import Namesake
@@ -29,7 +30,7 @@ NO_MORE = f"{NOTHING}: nothing that this environment deployed is there any more"
 TAKEN_BACK = "what it deployed is taken back by its revert scripts; its databases stay"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Ground:
     """What is known where a deployment left: the commit without it, and what of it is held.
 
@@ -43,7 +44,7 @@ class Ground:
     head: SourceView | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Leaving:
     """What becomes of the deployments that left, and the plans of those that are taken back."""
 

@@ -4,17 +4,18 @@ A commit that changes a few of a thousand deployments, and the end of a rollout,
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
 from reconciler.control.environments import DeploymentObservation
 from reconciler.control.facts import Facts, NewestOperation
+from reconciler.frozen import frozen
 from reconciler.reconcile.findings import UnderWay
 from reconciler.rollout.states import OperationState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Ground:
     """What a look goes by at a commit, beside the facts.
 

@@ -6,7 +6,6 @@ It is the boundary where an environment's errors end: each becomes the environme
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.control import environments, left, rollouts
@@ -14,6 +13,7 @@ from reconciler.control.environments import DeploymentObservation
 from reconciler.control.facts import Facts
 from reconciler.errors import Conflict, LeaseLost, ReconcilerError, TemporaryError
 from reconciler.events import CommitApplied, DriftFound, Event, PassFinished, PassResult
+from reconciler.frozen import frozen
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
 from reconciler.planner.view import SourceView
@@ -32,7 +32,7 @@ SLOW_S = 1.0
 """From when on an environment that cannot be read counts as one that makes others wait."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Round:
     """What the environments passed over together share.
 

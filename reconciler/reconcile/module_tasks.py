@@ -5,13 +5,14 @@ until somebody applies.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import reconciler.plan.build as plan_build
 from reconciler.control import environments
 from reconciler.diff import adoption
 from reconciler.diff.model import DivergenceSort
 from reconciler.errors import Refused
+from reconciler.frozen import frozen
 from reconciler.plan.model import DeploymentPlan, Plan, Scope
 from reconciler.planner import tasks
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
@@ -21,7 +22,7 @@ from reconciler.state.desired import DesiredState
 from reconciler.state.task import ModuleTask, TaskVerb
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TaskPlans:
     """What a task does, planned: where the environment was found, and its deployments' plans.
 

@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from reconciler.control.wake import wake_source
 from reconciler.control.workers import Peer
 from reconciler.errors import ReconcilerError, SpecError, TemporaryError
 from reconciler.events import Event
+from reconciler.frozen import frozen
 from reconciler.planner.planner import Planner
 from reconciler.planner.view import SourceView
 from reconciler.postgres.connection import Connection
@@ -37,7 +37,7 @@ PATIENCE_S = 2.0
 does not wait for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Moment:
     """A moment by our monotonic clock, and the same or an earlier one by the control database's clock."""
 
@@ -45,7 +45,7 @@ class _Moment:
     there: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Share:
     """The environments of a source as one daemon sees them.
 

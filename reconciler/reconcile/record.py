@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.control import rollouts
 from reconciler.control.rollouts import NewOperation, NewRollout
 from reconciler.errors import ReconcilerError
 from reconciler.events import RolloutRecorded
+from reconciler.frozen import frozen
 from reconciler.plan.encode import deployment_to_json
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.planner.steps import steps_of
@@ -19,7 +19,7 @@ from reconciler.rollout.summary import RolloutPolicy
 from reconciler.spec.environment import EnvironmentSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RolloutRequest:
     """Why and how a rollout is to be recorded, and who asked for it.
 

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.diff.databases import gone
 from reconciler.diff.reverts import left_behind
 from reconciler.diff.verifiable import ToVerify, as_declared, to_verify
 from reconciler.errors import NotFound, ReconcilerError
 from reconciler.execution.verify import Failed, Unverified, VerifyLimits, prepare, verify
+from reconciler.frozen import frozen
 from reconciler.planner.planner import Assessment, Planner
 from reconciler.postgres.connection import Connection, Connections
 from reconciler.state.desired import DesiredModule
@@ -21,7 +22,7 @@ DATABASES_IN_PARALLEL = 2
 DEPLOYMENTS_IN_PARALLEL = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModuleVerified:
     """What came of verifying one module; field names are those of the JSON that people get."""
 
@@ -35,7 +36,7 @@ class ModuleVerified:
     without_script: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeploymentVerified:
     """What came of verifying one deployment; `unavailable` says why it could not be read."""
 

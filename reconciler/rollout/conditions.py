@@ -1,9 +1,10 @@
 """The conditions of an environment as a function of what is known about it; `since` is the caller's clock."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
+from reconciler.frozen import frozen
 from reconciler.rollout.states import TERMINAL_ROLLOUT, RolloutState
 from reconciler.rollout.status import Condition
 
@@ -11,7 +12,7 @@ MESSAGE_CHARACTERS_MAX = 1000
 """A condition is a summary; what is longer is cut, and stands whole in `error` and in events."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeploymentFacts:
     """What the conditions need to know of one deployment; `failed`, why the last attempt under way did."""
 
@@ -26,7 +27,7 @@ class DeploymentFacts:
     verify_failures: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Asking:
     """One rollout that waits for somebody to approve its plans."""
 
@@ -35,7 +36,7 @@ class Asking:
     deployments: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EnvironmentFacts:
     """What the conditions need to know of an environment.
 

@@ -1,8 +1,8 @@
 """Which operations of a rollout may start now; it says nothing about who starts them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from reconciler.frozen import frozen
 from reconciler.rollout.states import TERMINAL, OperationState
 from reconciler.rollout.summary import AT_WORK, Order, RolloutPolicy, halted
 
@@ -13,7 +13,7 @@ SIDE_BY_SIDE: frozenset[Order] = frozenset({Order.PARALLEL, Order.BARRIER})
 """Orders in which deployments do not wait for those before them to be done."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Brief:
     """A rollout in brief: as much of its operations as decides what may start, however many there are.
 

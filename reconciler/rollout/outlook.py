@@ -1,10 +1,11 @@
 """What each operation of a rollout waits for, and what a person can do next; it reads nothing."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from reconciler.frozen import frozen
 from reconciler.rollout.next import PASSED, SIDE_BY_SIDE, startable
 from reconciler.rollout.states import IN_FLIGHT, TERMINAL, OperationState
 from reconciler.rollout.status import OperationStatus, RolloutStatus
@@ -14,7 +15,7 @@ _S = OperationState
 _NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Around:
     """What else has a say on a rollout.
 

@@ -1,12 +1,12 @@
 """Whether a failed attempt is made again, and when; the caller brings the chance."""
 
-from dataclasses import dataclass
+from reconciler.frozen import frozen
 
 WAITS_MAX = 1000
 """How often in a row an operation gives its worker back at no cost: for hours, and not for ever."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RetryDecision:
     """Whether to try again, after how many seconds, and why or why not."""
 

@@ -3,14 +3,15 @@
 Field names are the JSON names of the HTTP API and of `--output json`. Times are aware UTC.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
+from reconciler.frozen import frozen
 from reconciler.rollout.states import OperationState, RolloutState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Condition:
     """One condition: `Ready`, `Reconciling`, `Stalled`, `Drifted` or `Suspended`.
 
@@ -25,7 +26,7 @@ class Condition:
     observed_commit: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeploymentStatus:
     """One deployment of an environment as the last pass left it.
 
@@ -52,7 +53,7 @@ class DeploymentStatus:
     current_since: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LeftStatus:
     """A deployment that the spec no longer names: what is left of it, where that is known.
 
@@ -68,7 +69,7 @@ class LeftStatus:
     why: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EnvironmentStatus:
     """One environment: what is desired, applied, live and running.
 
@@ -97,7 +98,7 @@ class EnvironmentStatus:
     left: tuple[LeftStatus, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StepStatus:
     """One step of an operation: `pending`, `running`, `done`, `skipped` or `failed`.
 
@@ -119,7 +120,7 @@ class StepStatus:
     hazards: tuple[dict[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OperationStatus:
     """One operation: one rollout on one deployment.
 
@@ -151,7 +152,7 @@ class OperationStatus:
     by_hand: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RequestStatus:
     """What an operator asked of a rollout: `pending`, `completed` or `failed` with a reason.
 
@@ -173,7 +174,7 @@ class RequestStatus:
     already: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ApprovalStatus:
     """Who agreed to the plan of an operation, and what became of that.
 
@@ -191,7 +192,7 @@ class ApprovalStatus:
     void_reason: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RolloutStatus:
     """One rollout with its operations in rollout order.
 
@@ -224,7 +225,7 @@ class RolloutStatus:
     next: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EventRecord:
     """One line of the append-only audit: `id` counts up."""
 

@@ -4,9 +4,9 @@ Nothing here knows an operation's place in the rollout: that is `reconciler.roll
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
+from reconciler.frozen import frozen
 from reconciler.rollout.states import IN_FLIGHT, TERMINAL, OperationState, RolloutState
 
 
@@ -33,7 +33,7 @@ class Promotion(StrEnum):
     MANUAL = "manual"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RolloutPolicy:
     """The policy captured when the rollout was recorded; a value nobody knows is read as the safest one."""
 

@@ -4,10 +4,10 @@ Carrying a request out is not here.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from reconciler.frozen import frozen
 from reconciler.plan.digest import digest
 from reconciler.rollout.states import HELD, IN_FLIGHT, TERMINAL, OperationEvent, OperationState, targets
 from reconciler.rollout.summary import AT_WORK, OnFailure, RolloutPolicy, halted
@@ -52,7 +52,7 @@ INTERRUPTIBLE: frozenset[OperationState] = frozenset({_S.RUNNING, _S.PROMOTING})
 """States in flight that a worker ends, or hands on, at a safe point; one that goes back comes to its end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Seen:
     """One operation as a verb sees it.
 
@@ -67,7 +67,7 @@ class Seen:
     newer: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Answer:
     """What to do about a request.
 
@@ -85,7 +85,7 @@ class Answer:
     refusal: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Waiting:
     """A request that is still to be carried out."""
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 import psycopg
 
 from reconciler.catalog.model import Catalog, DatabaseIdentity
 from reconciler.errors import ReconcilerError
+from reconciler.frozen import frozen
 from reconciler.snapshot.catalog import read_objects
 from reconciler.snapshot.probe import Probing, probe
 from reconciler.snapshot.transaction import ATTEMPTS_MAX, QUERIES, Connection, read_repeatedly, reading
@@ -29,7 +30,7 @@ UNKNOWN_SYSTEM = "unknown"
 """System identifier where the role may not ask for it: a copy is then known by its database oid alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ServerFacts:
     """What a server is; `databases` has the oid of each, so that a missing one is known without connecting.
 
@@ -46,7 +47,7 @@ class ServerFacts:
     lock_capacity: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WholeCatalog:
     """Everything that is in one database, and which one that is; as of one moment."""
 

@@ -4,9 +4,11 @@ Values only. The daemon makes them from its settings; secrets come in resolved a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
+
+from reconciler.frozen import frozen
 
 
 class HistoryPolicy(StrEnum):
@@ -17,7 +19,7 @@ class HistoryPolicy(StrEnum):
     ACCEPT = "accept"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SourceCredentials:
     """What opens a remote; every field may be left out.
 
@@ -33,7 +35,7 @@ class SourceCredentials:
     tls_ca_file: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SignaturePolicy:
     """Whose signatures count for a source; a key that is not named here counts for nothing.
 
@@ -55,7 +57,7 @@ class SignaturePolicy:
         return bool(self.ssh_keys) or self.ssh_allowed_signers_file is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SourceAccess:
     """One source: exactly one of `branch`, `tag` and `commit` says what of it is wanted.
 
@@ -73,7 +75,7 @@ class SourceAccess:
     signatures: SignaturePolicy | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Commit:
     """An exact commit and when it was made."""
 
@@ -81,7 +83,7 @@ class Commit:
     committed_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FetchResult:
     """What one fetch found; `rewritten` is a fact, the policy only decides whether it is let in.
 

@@ -4,12 +4,13 @@ Pure text in, values or `Refused` out. It reads no file and never relays a user,
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from posixpath import normpath
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from reconciler.errors import Refused
+from reconciler.frozen import frozen
 
 _URL_CHARACTERS_MAX = 2048
 _REF_CHARACTERS_MAX = 255
@@ -32,7 +33,7 @@ class Protocol(StrEnum):
     SSH = "ssh"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Address:
     """Where a source is. `url` is what Git is given, `shown` what people see; neither holds a password."""
 

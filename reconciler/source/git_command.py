@@ -18,12 +18,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import IO, Any
 
 from reconciler.errors import PermanentError, Refused, SourceUnavailable
+from reconciler.frozen import frozen
 from reconciler.source import ssh_key
 from reconciler.source.access import SourceCredentials
 from reconciler.source.address import Address, Protocol
@@ -93,7 +94,7 @@ _USERINFO = re.compile(r"(?<=://)[^/\s@'\"]*@")
 _HEADER = re.compile(r"(?i)\b(authorization|proxy-authorization|cookie)\s*:.*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Finished:
     """How a command ended. `stderr` is cut to its last 16 KiB and redacted."""
 
@@ -102,7 +103,7 @@ class Finished:
     stderr: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Limits:
     """How long a call may take, how much it may say, and what ends it early."""
 
@@ -115,7 +116,7 @@ class Limits:
         return max(0.0, self.deadline - time.monotonic())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Setting:
     """What one command is given beyond the rest: configuration, environment, and secrets never to relay."""
 

@@ -4,9 +4,9 @@ Reads only small files, and never follows what it finds outside refs and packed-
 (another ref format, a malformed file) it says None, and the caller asks Git.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.frozen import frozen
 from reconciler.source import address
 
 _REF_BYTES_MAX = 1024
@@ -14,7 +14,7 @@ _PACKED_REFS_BYTES_MAX = 32 * 1024 * 1024
 _SYMBOLIC_HOPS_MAX = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GitFolder:
     """The folder of a repository, and the one its refs and objects are in (another for linked worktrees)."""
 

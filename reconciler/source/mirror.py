@@ -13,12 +13,12 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 from reconciler.errors import LockNotAcquired, SourceUnavailable
+from reconciler.frozen import frozen
 from reconciler.source import address, git_command, local
 from reconciler.source.access import Commit
 from reconciler.source.git_command import Finished, GitDoor, Limits, Setting
@@ -39,7 +39,7 @@ class MirrorDamaged(SourceUnavailable):
     """The mirror cannot be read; a new one takes its place, unless that was done lately."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Good:
     """The last good commit as it was found: the commit, and the id its ref had (a tag has one of its own)."""
 

@@ -8,11 +8,11 @@ import binascii
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from reconciler.errors import Refused
+from reconciler.frozen import frozen
 
 _ARMOR = re.compile(rb"^-----BEGIN ((?:PGP|SSH|SIGNED) [A-Z]+)-----$", re.MULTILINE)
 _SSH_ARMOR = re.compile(
@@ -45,7 +45,7 @@ _SORTS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Signature:
     """A signature as it stands in an object; `ssh_key` is the fingerprint of the key it says it is of."""
 
@@ -146,7 +146,7 @@ def import_problem(status: str) -> str | None:
     return "GnuPG cannot read it"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Signers:
     """SSH keys that count: lines of an allowed signers file, and the fingerprints of the keys in them."""
 

@@ -10,12 +10,12 @@ import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 from reconciler.errors import NotFound, PermanentError, Refused, SignatureRefused, SourceUnavailable
+from reconciler.frozen import frozen
 from reconciler.source import signature_text
 from reconciler.source.access import SignaturePolicy
 from reconciler.source.git_command import GitDoor, Limits, Setting
@@ -38,7 +38,7 @@ trust-model always
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Signed:
     """What has to be signed: a commit, or the annotated tag of this name."""
 
@@ -52,7 +52,7 @@ class Signed:
         return f"tag '{self.tag}'" if self.tag is not None else f"commit {self.commit[:12]}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Keys:
     """The keys of the settings as they are on disk now; `digest` tells them from those of another time."""
 

@@ -4,10 +4,10 @@ Every call is bounded by the same deadline. It knows one mirror and one remote, 
 history or about what is good.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from reconciler.errors import NotFound, Refused, SourceUnavailable
+from reconciler.frozen import frozen
 from reconciler.source import address, failure, local
 from reconciler.source.access import Commit
 from reconciler.source.address import Address
@@ -28,7 +28,7 @@ _FETCH = (
 _LATEST_S = 253_402_300_799  # the end of the year 9999
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Transfer:
     """A mirror, the remote it mirrors, the limits of the work, and whether the mirror was just made."""
 

@@ -9,9 +9,9 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from reconciler.errors import NotFound, Refused
+from reconciler.frozen import frozen
 from reconciler.source import address
 from reconciler.source.git_command import Limits
 from reconciler.source.mirror import Mirror, MirrorDamaged, last_line
@@ -28,7 +28,7 @@ _ENTRY_BYTES = 200  # what a kept blob takes beside its content
 _FILE_MODES = (b"100644", b"100755", b"100664")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Skipped:
     """A path of the commit that is not read, and why."""
 
@@ -36,7 +36,7 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Listing:
     """The paths of a commit below a prefix: blob ids and sizes of what may be read, and what may not."""
 
@@ -45,7 +45,7 @@ class Listing:
     skipped: tuple[Skipped, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SourceTree:
     """Files of one commit by path from the root of the source, their blob ids, and what was left out."""
 

@@ -9,12 +9,12 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import watchfiles
 
+from reconciler.frozen import frozen
 from reconciler.source import local
 
 _STEP_MS = 50  # the watcher looks this often; about twice this passes between a commit and its notice
@@ -29,7 +29,7 @@ _HINT = "raise fs.inotify.max_user_watches or fs.inotify.max_user_instances"
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Folder:
     """A folder to watch: its identity, so that one made anew is seen, and the sources that live of it."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.errors import Problem
+from reconciler.frozen import frozen
 from reconciler.spec import text_rules, yaml_text
 from reconciler.spec.environment import DEPLOYMENTS_MAX, VARIABLES_MAX, WAVES_MAX
 from reconciler.spec.words import did_you_mean, shown
@@ -23,7 +24,7 @@ _WAVE = re.compile(r"[0-9]{1,4}")
 _EMPTY_HINT = "a list is never empty, so that nothing looks as if everybody had left; remove deploymentsFrom"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Listed:
     """One deployment of a list; `marks` says where each of its columns stands."""
 
@@ -34,7 +35,7 @@ class Listed:
     marks: Mapping[str, Mark] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeploymentList:
     """What a file lists, in its order; where there are problems, as much as is sound."""
 

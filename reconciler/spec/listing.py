@@ -1,12 +1,13 @@
 """Put the deployments of a list into the document that refers to it, and problems in their place."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from reconciler.errors import Problem
+from reconciler.frozen import frozen
 from reconciler.spec import text_rules
 from reconciler.spec.deployment_list import Listed, read_list
 from reconciler.spec.environment import DEPLOYMENTS_MAX, DeploymentsFromSpec
@@ -28,7 +29,7 @@ ReadFile = Callable[[str], bytes | Unread | None]
 """Gives a file of the source by its path; None where there is none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Listing:
     """A document with the deployments of its list, which are those from `start` on.
 

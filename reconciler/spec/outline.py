@@ -4,8 +4,9 @@ The checks over a whole spec work on this, so that one bad field does not hide w
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from reconciler.frozen import frozen
 from reconciler.spec import text_rules
 from reconciler.spec.environment import (
     COMPONENTS_MAX,
@@ -23,7 +24,7 @@ _SECRETS = frozenset({"dsn", "password"})
 _PLACES = ("path", "modules", "to")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ComponentOutline:
     """One component: `stage` is the named or the default one, and empty where neither is known."""
 
@@ -40,7 +41,7 @@ class ComponentOutline:
     """Which of `path`, `modules` and `to` a Module has."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeploymentOutline:
     """One deployment with its own variables."""
 
@@ -49,7 +50,7 @@ class DeploymentOutline:
     variables: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Outline:
     """A whole spec; `stages` is empty where the text names some and they cannot be told."""
 

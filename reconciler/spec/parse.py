@@ -1,12 +1,13 @@
 """From the text of spec files to models, with every problem at its place; bad input never raises."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from reconciler.errors import Problem
+from reconciler.frozen import frozen
 from reconciler.spec import text_rules, variables, yaml_text
 from reconciler.spec.check import PLACES_MAX, check
 from reconciler.spec.environment import API_VERSION, RESOLVED, DatabaseSpec, EnvironmentSpec, ModuleSpec
@@ -22,7 +23,7 @@ DOCUMENT_KINDS = ("Environment",)
 _SECRET_KEYS = frozenset({"dsn", "password"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ParsedEnvironment:
     """One document of a file, or what no document could be read from.
 
@@ -49,7 +50,7 @@ class ParsedEnvironment:
         return replace(problem, file=self.file, line=mark.line, column=mark.column)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ParsedFile:
     """The environments of one file, and where each names itself: the same for the same path and content.
 

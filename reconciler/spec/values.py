@@ -1,11 +1,11 @@
 """Small values that specs are made of and other layers use as they are."""
 
-from dataclasses import dataclass
-
 from typing_extensions import override
 
+from reconciler.frozen import frozen
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@frozen
 class SecretReference:
     """Where a secret stands: an environment variable of the daemon, or a file. Never the secret itself."""
 

@@ -8,10 +8,10 @@ import hashlib
 import marshal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.changes.script import Script
+from reconciler.frozen import frozen
 from reconciler.state.desired import DesiredChange
 from reconciler.state.resolve import ModuleContent
 from reconciler.state.verdicts import Verdicts
@@ -20,7 +20,7 @@ FORMAT = f"module 1 {sys.implementation.cache_tag} {marshal.version}"
 """To be changed with what a module is, or how it is written down."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Resolved:
     """A module, and what tells that it is still the same.
 
@@ -34,7 +34,7 @@ class Resolved:
     content: ModuleContent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Remembered:
     """What is known from before of scripts and of modules; it takes in what is found."""
 

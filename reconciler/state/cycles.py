@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.changes import reference
+from reconciler.frozen import frozen
 from reconciler.state.desired import DesiredModule
 from reconciler.state.line import Line, desired_line
 from reconciler.state.order import Cycle, topological
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Edge:
     """The change of a module at a place waits for that of a module at another place."""
 

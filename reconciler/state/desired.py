@@ -4,10 +4,11 @@ Resolving (from a spec and the files of a commit to these values) is `reconciler
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from reconciler.changes.script import Script
+from reconciler.frozen import frozen
 from reconciler.spec.values import SecretReference
 
 
@@ -18,7 +19,7 @@ class TransactionMode(StrEnum):
     MODULE = "module"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DesiredChange:
     """One change of a module as the commit has it.
 
@@ -46,7 +47,7 @@ class DesiredChange:
     transactional: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DesiredModule:
     """A `Module` component: the changes of its plan file up to the target, in plan order."""
 
@@ -69,7 +70,7 @@ class DesiredModule:
     """What the spec says of sorts of divergence, by sort; what it leaves out is the default."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DesiredRole:
     """A role that modules expect on the server; `attributes` are those that the spec speaks of.
 
@@ -83,7 +84,7 @@ class DesiredRole:
     outside: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DesiredDatabase:
     """A `Database` component: a database on the deployment's server, with its extensions and roles."""
 
@@ -96,7 +97,7 @@ class DesiredDatabase:
     """In an order in which they can be made."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DesiredGate:
     """What a deployment is asked at the end of its work, for others come after its wave."""
 
@@ -107,7 +108,7 @@ class DesiredGate:
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DesiredState:
     """Everything one deployment of one environment should be at one commit.
 

@@ -1,15 +1,15 @@
 """Changes of one project in their order, desired or deployed, and where a reference points in them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Self
 
 from reconciler.changes.reference import Reference
+from reconciler.frozen import frozen
 from reconciler.state.desired import DesiredModule
 from reconciler.state.tracked import TrackedModule
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Line:
     """Where each name comes first, and where each tag and each id is."""
 

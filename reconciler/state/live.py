@@ -1,12 +1,13 @@
 """Live state: what the snapshot of a deployment found."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.catalog.model import Catalog, DatabaseIdentity
+from reconciler.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LiveDatabase:
     """What is really there for one declared database.
 
@@ -23,7 +24,7 @@ class LiveDatabase:
     catalog: Catalog | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LiveRole:
     """What a role of the server is: its attributes by their names in specs, and what it is a member of."""
 
@@ -32,7 +33,7 @@ class LiveRole:
     member_of: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LiveState:
     """Live state of one deployment, by database name.
 

@@ -1,9 +1,9 @@
 """What a person asks to be told of change modules, as values."""
 
-from dataclasses import dataclass
+from reconciler.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogRequest:
     """Which events of modules to tell: of one module, one change, one kind, None for all; and how many."""
 
@@ -13,7 +13,7 @@ class LogRequest:
     limit: int = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VerifyRequest:
     """What to verify: one module or all, and of one the changes from `first` to `last`, both inclusive."""
 

@@ -17,6 +17,7 @@ from reconciler.changes.psql import Surroundings, expand
 from reconciler.changes.psql_lexer import may_need_psql
 from reconciler.changes.script import Script
 from reconciler.errors import Problem, ScriptError
+from reconciler.frozen import frozen
 from reconciler.state.verdicts import Verdict, Verdicts
 
 DELETES_DATA = "DELETES_DATA"
@@ -38,7 +39,7 @@ class Purpose(StrEnum):
     REVERT = "revert"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Program:
     """A script that can be run.
 
@@ -113,7 +114,7 @@ class _Source:
         return f"line {place.line}{where}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Compiled:
     """A program without its script, or what is wrong with it: the same for the same text.
 
@@ -131,7 +132,7 @@ class _Compiled:
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Headers:
     """What the comments at the top of a script ask for."""
 

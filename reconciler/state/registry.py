@@ -1,7 +1,8 @@
 """What the registry of another migration tool records as deployed, as values; it decides nothing."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from reconciler.frozen import frozen
 
 
 class RegistryKind(StrEnum):
@@ -11,7 +12,7 @@ class RegistryKind(StrEnum):
     PGPM = "pgpm"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RegistryChange:
     """A change as it is recorded there, by its plain name; `deployed_at` is ISO 8601, tags lack the @."""
 
@@ -23,7 +24,7 @@ class RegistryChange:
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Registry:
     """The registry of one database: its projects, and what is deployed, in the order of deployment."""
 

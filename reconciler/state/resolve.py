@@ -1,7 +1,6 @@
 """Resolve a spec and the files of a commit into the desired state of one deployment."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from reconciler.changes.folders import module_folders
@@ -11,6 +10,7 @@ from reconciler.changes.psql_lexer import names_in
 from reconciler.changes.specifier import target_index
 from reconciler.changes.unread import NOTHING
 from reconciler.errors import Conflict, InvalidInput, NotFound, PlanFileError, Problem, SpecError
+from reconciler.frozen import frozen
 from reconciler.spec.environment import EnvironmentSpec, ModuleSpec
 from reconciler.spec.variables import for_deployment
 from reconciler.state.cycles import find_cycle
@@ -29,7 +29,7 @@ from reconciler.state.together import not_together
 from reconciler.state.verdicts import Verdicts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModuleContent:
     """A module up to a target, apart from whoever deploys it: the same for the same files.
 
@@ -56,7 +56,7 @@ Folders = Callable[[], Mapping[str, str]]
 """Gives the folders with plan files, with the projects these name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Context:
     databases: Mapping[str, DesiredDatabase]
     projects: Mapping[str, str]

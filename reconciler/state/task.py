@@ -1,10 +1,11 @@
 """What a person asks of change modules in place of a whole rollout, and the desired state of that."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from enum import StrEnum
 
 from reconciler.errors import NotFound
+from reconciler.frozen import frozen
 from reconciler.state.desired import DesiredModule, DesiredState
 from reconciler.state.registry import RegistryKind
 
@@ -17,7 +18,7 @@ class TaskVerb(StrEnum):
     ADOPT = "adopt"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModuleTask:
     """One deploy, revert or adoption by hand.
 

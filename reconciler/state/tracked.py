@@ -1,12 +1,13 @@
 """Tracked state: what the tracking schema of the managed databases records as applied."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.catalog.model import CatalogObject, DatabaseIdentity
+from reconciler.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TrackedChange:
     """One deployed change; `position` counts up in the order of deployment within its module."""
 
@@ -18,7 +19,7 @@ class TrackedChange:
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TrackedModule:
     """What is deployed of one project, in the order of deployment.
 
@@ -34,7 +35,7 @@ class TrackedModule:
     late: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Revertible:
     """What is stored of a deployed change for taking it back: its scripts, and what it required.
 
@@ -47,7 +48,7 @@ class Revertible:
     requires_ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Unfinished:
     """How far a change outside of transactions is that is not recorded as deployed.
 
@@ -66,7 +67,7 @@ class Unfinished:
     words: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BaseLine:
     """The fingerprints of a database after our last write, from which drift is measured.
 
@@ -81,7 +82,7 @@ class BaseLine:
     objects: Mapping[str, CatalogObject] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TrackedDatabase:
     """Tracked state of one database; `installed` is false where it has no tracking schema.
 
@@ -98,7 +99,7 @@ class TrackedDatabase:
     """Changes outside of transactions that were begun and are not done, by change id."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TrackedState:
     """Tracked state of one deployment, by database name."""
 

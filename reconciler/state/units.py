@@ -6,10 +6,10 @@ A unit is done or not done, and nothing between; of most, the database shows whi
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.catalog.sql_text import Statement
+from reconciler.frozen import frozen
 from reconciler.state.program import Program
 from reconciler.state.tracked import Unfinished
 
@@ -25,7 +25,7 @@ class How(StrEnum):
     ALONE = "alone"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Unit:
     """Statements of a program, from `first` to `last`, that are done together; `hash` is of their text."""
 
@@ -40,7 +40,7 @@ class Unit:
         return self.how is not How.ALONE or program.statements[self.first].facts.target is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Resumption:
     """Where to go on: at unit `start`, which was under way if `running`; `doubt`: why a person decides."""
 

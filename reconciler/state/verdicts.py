@@ -6,9 +6,10 @@ It holds verdicts and judges nothing: what cannot run gets none, and is looked a
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any
+
+from reconciler.frozen import frozen
 
 VERDICTS_MAX = 40_000
 """Verdicts that are kept, those used last: deploy and verify scripts of 20,000 changes."""
@@ -16,7 +17,7 @@ FORMAT = "verdicts 1"
 """To be changed with what a verdict says, or how it is written down."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Verdict:
     """What a script that can run is, as far as a desired state says it."""
 

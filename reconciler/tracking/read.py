@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -185,8 +185,11 @@ async def read_unfinished(connection: Connection) -> Mapping[str, Unfinished]:
         raise translate(error, _DOING) from error
 
 
+_UNFINISHED = tuple(each.name for each in fields(Unfinished))
+
+
 def _unfinished(rows: Sequence[Sequence[Any]]) -> Mapping[str, Unfinished]:
-    found = (dict(zip(Unfinished.__slots__, row, strict=True)) for row in rows)
+    found = (dict(zip(_UNFINISHED, row, strict=True)) for row in rows)
     return {
         values["change_id"]: Unfinished(
             **{**values, "done": tuple(values["done"]), "there_before": tuple(values["there_before"])}

@@ -7,11 +7,12 @@ synchronises, and translates them with `reconciler.tracking.errors.translate`.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import NamedTuple
 
 import psycopg
 
+from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 from reconciler.state.tracked import Unfinished
 from reconciler.tracking.errors import translate
@@ -19,7 +20,7 @@ from reconciler.tracking.fence import Fence
 from reconciler.tracking.sql import QUERIES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModuleIdentity:
     """The module that a change belongs to, and the component that declares it."""
 
@@ -38,7 +39,7 @@ class TagRecord(NamedTuple):
     planner: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ChangeRecord:
     """A change as it is recorded.
 
@@ -63,7 +64,7 @@ class ChangeRecord:
     """When it was deployed, as ISO 8601 text; now, where that is None."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Actor:
     """On whose behalf something is done: the commit, the operation, and who asked for it."""
 
@@ -72,7 +73,7 @@ class Actor:
     committer: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Failure:
     """Why a change failed: the server's words, and the place in the script where there is one."""
 

@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from fnmatch import fnmatchcase
 from hashlib import sha256
@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from reconciler.errors import Refused
+from reconciler.frozen import frozen
 
 SECRET_CHARACTERS_MIN = 16
 """What is shorter can be guessed by whoever saw one signature, or has patience."""
@@ -25,7 +26,7 @@ class Role(IntEnum):
     ADMIN = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Token:
     """A configured token; its value never shows in a repr."""
 
@@ -35,7 +36,7 @@ class Token:
     environments: tuple[str, ...] = ALL
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Caller:
     """Who sent a request: a token's name, or `local` where none is configured."""
 

@@ -1,13 +1,13 @@
 """Routes of environments: status, dry run, suspend, resume, reconcile, forget, modules."""
 
 import time
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse
 
 from reconciler.events import DiffServed
+from reconciler.frozen import frozen
 from reconciler.plan.encode import to_json as plan_to_json
 from reconciler.rollout.status import EnvironmentStatus
 from reconciler.web import models
@@ -106,7 +106,7 @@ async def diff_of_spec(
     return await _preview(request, reconciler, asked)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Asked:
     """What a dry run is asked for."""
 

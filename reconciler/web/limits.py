@@ -9,15 +9,15 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 
 from reconciler.errors import TemporaryError
+from reconciler.frozen import frozen
 
 NAMES_MAX = 4096
 """Names a bucket is kept for; the one that was silent longest is forgotten, which is to have a full one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RequestLimits:
     """The bounds of one application."""
 

@@ -8,7 +8,7 @@ import asyncio
 import json
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated
 from urllib.parse import parse_qs
 
@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse
 
 from reconciler.errors import NotFound, Refused
 from reconciler.events import DeliveryReceived, DeliveryResult
+from reconciler.frozen import frozen
 from reconciler.web import models
 from reconciler.web.access import SECRET_CHARACTERS_MIN
 from reconciler.web.guard import Doorkeeper
@@ -32,7 +33,7 @@ PUSHES = frozenset({"", "push", "push hook", "tag push hook", "system hook", "cr
 router = APIRouter(prefix="/v1/webhooks", responses=PROBLEMS, tags=["webhooks"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Webhook:
     """Who may wake a source; `ref` is the full name of what is followed, None where any push may matter."""
 

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from reconciler.events import LeaseLost as LeaseLostEvent
 from reconciler.execution.interference import Interference
 from reconciler.execution.resources import Resources
 from reconciler.execution.run import run
+from reconciler.frozen import frozen
 from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
 from reconciler.plan.hazards import NEEDS_CONSENT, HazardCode
@@ -62,7 +63,7 @@ OUTCOME_PAUSE_MOST_S = 5.0
 """Pauses between tries to record an outcome; they double."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tools:
     """What every attempt of a worker uses."""
 
@@ -76,7 +77,7 @@ class Tools:
     """Told of a source that does not answer; true where operations whose commit is not here are others'."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Outcome:
     """What became of an attempt; without an event, the operation is handed back as it is."""
 

@@ -1,11 +1,12 @@
 """Limits of working, as one value; every wait and every retry of a worker is in it."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.execution.session import Limits
+from reconciler.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WorkerLimits:
     """Limits of working, in seconds and counts.
 

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from reconciler.control import claims, workers
 from reconciler.control.claims import Claim
@@ -18,6 +18,7 @@ from reconciler.control.workers import Worker as Registration
 from reconciler.errors import DatabaseUnavailable, LeaseLost, TemporaryError
 from reconciler.events import Event, TaskFailed, WorkerBeat
 from reconciler.execution.interference import Interference
+from reconciler.frozen import frozen
 from reconciler.planner.planner import Planner
 from reconciler.postgres.connection import Connection, Connections, Dsn, connect
 from reconciler.worker.attempt import Attempt, Tools
@@ -33,7 +34,7 @@ SHUN_MOST_S = 60.0
 """How long nothing of a source is claimed after a commit of it could not be read here; it doubles."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WorkerHooks:
     """What a worker tells.
 
