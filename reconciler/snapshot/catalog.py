@@ -12,6 +12,7 @@ import psycopg
 
 from reconciler.catalog.fingerprint import fingerprint
 from reconciler.catalog.model import Catalog, CatalogObject, ObjectKind
+from reconciler.snapshot.marked import parts_of, without
 from reconciler.snapshot.transaction import QUERIES, Connection, read_repeatedly, reading
 
 # Split in halves of about the same work, for two connections. Relations come last: deparsing a view locks
@@ -68,11 +69,12 @@ async def read_objects(
     """Read the catalog inside the transaction and the pipeline the caller holds.
 
     `present` are the parts that a probe in the same transaction found rows of: kinds without any are not
-    asked for, since to a new session of the server planning a query costs far more than finding nothing.
+    asked for, since to a new session of the server planning a query costs far more than finding nothing; nor
+    do the others look for what nothing has.
     """
     parts, relations = (_worth_asking(names, present) for names in (_PARTS, _RELATIONS))
     if beside is None:
-        return Catalog(await _read(connection, parts + relations))
+        return Catalog(await _read(connection, parts + relations, present))
     cursor = await connection.execute(QUERIES["export_snapshot"], prepare=False)
     row = await cursor.fetchone()
     assert row is not None
@@ -81,7 +83,7 @@ async def read_objects(
             await each.execute(QUERIES["settings_for_two"], prepare=False)
         # Both are awaited whatever happens: neither transaction may end while the other's query runs.
         halves = await asyncio.gather(
-            _read(connection, parts), _read(beside, relations), return_exceptions=True
+            _read(connection, parts, present), _read(beside, relations, present), return_exceptions=True
         )
         for half in halves:
             if isinstance(half, BaseException):
@@ -95,8 +97,13 @@ def _worth_asking(names: tuple[str, ...], present: frozenset[str] | None) -> tup
     return tuple(name for name in names if name not in _FOUND_BY or _FOUND_BY[name] & present)
 
 
-async def _read(connection: Connection, names: Iterable[str]) -> dict[str, CatalogObject]:
-    cursors = [await connection.execute(QUERIES[name], prepare=False) for name in names]
+async def _read(
+    connection: Connection, names: Iterable[str], present: frozenset[str] | None
+) -> dict[str, CatalogObject]:
+    cursors = [
+        await connection.execute(without(name, parts_of(name) if present is None else present), prepare=False)
+        for name in names
+    ]
     objects: dict[str, CatalogObject] = {}
     for cursor in cursors:
         for kind, name, definition in await cursor.fetchall():

@@ -1,7 +1,5 @@
 """Asks the server for one hash over its catalogs, so that a full read is made only when something moved."""
 
-import re
-from collections.abc import Container
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -12,6 +10,7 @@ from psycopg import sql
 
 from reconciler.catalog.fingerprint import ALGORITHM
 from reconciler.postgres.queries import trusted
+from reconciler.snapshot.marked import parts_of, pieces
 from reconciler.snapshot.transaction import QUERIES, Connection, read_repeatedly, reading
 
 __all__ = ["ALGORITHM", "Probe", "Probing", "probe", "whole_query"]
@@ -35,7 +34,6 @@ _PARTS = (
     "database",
 )
 """All parts, in the order they are hashed in."""
-_MARK = re.compile(r"^-- part: (.+)\n", re.MULTILINE)
 _BETWEEN = "\nUNION ALL\n"
 
 
@@ -93,7 +91,7 @@ class Probing:
 
     @property
     def _asked(self) -> frozenset[str]:
-        return self._also & _marked().keys()
+        return self._also & parts_of("probe_more")
 
 
 async def probe(connection: Connection) -> str:
@@ -117,21 +115,13 @@ def _text(hashes: dict[str, str | None]) -> str:
     return f"{ALGORITHM}:{sha256(listed.encode()).hexdigest()}"
 
 
-@cache
-def _marked() -> dict[str, str]:
-    """The queries of single parts, by name; under '' what stands before each of them."""
-    head, *marked = _MARK.split(QUERIES["probe_more"].as_string(None))
-    queries = (query.strip().removesuffix(_BETWEEN.strip()).rstrip() for query in marked[1::2])
-    return {"": head, **dict(zip(marked[::2], queries, strict=True))}
-
-
 def whole_query() -> sql.SQL:
     """What asks for every part that a database may have none of."""
-    return _asking_for(_PARTS)
+    return _asking_for(parts_of("probe_more"))
 
 
-def _asking_for(parts: Container[str]) -> sql.SQL:
-    marked = _marked()
-    return trusted(
-        marked[""] + _BETWEEN.join(marked[name] for name in _PARTS if name in marked and name in parts)
-    )
+@cache
+def _asking_for(parts: frozenset[str]) -> sql.SQL:
+    (_all, head), *marked = pieces("probe_more")
+    queries = (text.strip().removesuffix(_BETWEEN.strip()).rstrip() for part, text in marked if part in parts)
+    return trusted(head + _BETWEEN.join(queries))

@@ -2,7 +2,7 @@
 -- Tables, foreign tables, views and materialized views, one row each with its columns in order.
 -- What few relations have (options, grants, parents) is gathered apart, so that the wide part stays parallel.
 -- An expression of a table dropped meanwhile is NULL and would take its column along in silence: so it
--- divides by 0.
+-- divides by 0. What stands under a mark is left out where the probe found no row of that part.
 SELECT
     CASE c.relkind
         WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' ELSE 'table'
@@ -23,7 +23,9 @@ SELECT
         END
     END
     || coalesce(rare.definition, '')
+    -- part: inherits
     || coalesce(',"inherits":' || parent.names || parent.detail, '')
+    -- part: all
     || CASE
         WHEN c.relispartition THEN ',"bound":' || to_json(pg_get_expr(c.relpartbound, c.oid))::text ELSE ''
     END
@@ -44,6 +46,7 @@ LEFT JOIN (
             '{"name":' || to_json(a.attname::text)::text
             || ',"type":' || to_json(format_type(a.atttypid, a.atttypmod))::text
             || CASE WHEN NOT a.attnotnull THEN '' ELSE coalesce(nn.definition, ',"not_null":true') END
+            -- part: defaults
             || CASE
                 WHEN d.oid IS NULL THEN ''
                 ELSE
@@ -53,6 +56,7 @@ LEFT JOIN (
                         ELSE ',"default":'
                     END || coalesce(to_json(pg_get_expr(d.adbin, d.adrelid))::text, (a.attnum / 0)::text)
             END
+            -- part: all
             || CASE a.attidentity
                 WHEN 'a' THEN ',"identity":"always"' WHEN 'd' THEN ',"identity":"by default"' ELSE ''
             END
@@ -69,7 +73,15 @@ LEFT JOIN (
                 WHEN 'p' THEN ',"compression":"pglz"' WHEN 'l' THEN ',"compression":"lz4"' ELSE ''
             END
             || CASE WHEN a.attstattarget >= 0 THEN ',"statistics":' || a.attstattarget::text ELSE '' END
-            || coalesce(',"collation":' || collated.name, '')
+            || CASE
+                WHEN a.attcollation IN (0, t.typcollation) THEN ''
+                ELSE
+                    -- With no search_path only the system's go without the name of their schema.
+                    ',"collation":' || to_json(
+                        CASE WHEN pg_collation_is_visible(a.attcollation) THEN 'pg_catalog.' ELSE '' END
+                        || a.attcollation::regcollation::text
+                    )::text
+            END
             || coalesce(scarce.definition, '')
             || coalesce(',"comment":' || to_json(remark.description)::text, '')
             || '}',
@@ -78,7 +90,9 @@ LEFT JOIN (
     FROM pg_attribute AS a
     INNER JOIN pg_class AS r ON a.attrelid = r.oid AND r.relkind IN ('r', 'p', 'v', 'm', 'f')
     INNER JOIN pg_type AS t ON a.atttypid = t.oid
+    -- part: defaults
     LEFT JOIN pg_attrdef AS d ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+    -- part: all
     LEFT JOIN (
         SELECT
             conrelid, conkey[1] AS attnum,
@@ -87,12 +101,6 @@ LEFT JOIN (
         FROM pg_constraint
         WHERE contype = 'n' AND (connoinherit OR NOT convalidated)
     ) AS nn ON a.attrelid = nn.conrelid AND a.attnum = nn.attnum
-    LEFT JOIN (
-        SELECT
-            co.oid, to_json(quote_ident(cn.nspname) || '.' || quote_ident(co.collname))::text AS name
-        FROM pg_collation AS co
-        INNER JOIN pg_namespace AS cn ON co.collnamespace = cn.oid
-    ) AS collated ON a.attcollation = collated.oid AND a.attcollation <> t.typcollation
     LEFT JOIN (
         SELECT
             x.attrelid, x.attnum,
@@ -130,6 +138,7 @@ LEFT JOIN (
     WHERE a.attrelid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped
     GROUP BY a.attrelid
 ) AS col ON c.oid = col.attrelid
+-- part: inherits
 LEFT JOIN (
     SELECT
         i.inhrelid,
@@ -140,6 +149,7 @@ LEFT JOIN (
     INNER JOIN pg_namespace AS pn ON p.relnamespace = pn.oid
     GROUP BY i.inhrelid
 ) AS parent ON c.oid = parent.inhrelid
+-- part: all
 LEFT JOIN (
     SELECT
         x.oid,
@@ -161,6 +171,7 @@ LEFT JOIN (
         || CASE
             WHEN am.amname <> 'heap' THEN ',"access_method":' || to_json(am.amname::text)::text ELSE ''
         END
+        -- part: foreign tables
         || coalesce(',"server":' || to_json(fs.srvname::text)::text, '')
         || coalesce(
             ',"fdw_options":' || (
@@ -175,6 +186,7 @@ LEFT JOIN (
                 FROM unnest(ft.ftoptions) AS o
             ), ''
         )
+        -- part: all
         || CASE
             WHEN x.relacl IS NULL THEN ''
             ELSE coalesce(
@@ -201,8 +213,10 @@ LEFT JOIN (
     LEFT JOIN pg_class AS toast ON x.reltoastrelid = toast.oid AND toast.reloptions IS NOT NULL
     LEFT JOIN pg_tablespace AS ts ON x.reltablespace = ts.oid
     LEFT JOIN pg_am AS am ON x.relam = am.oid
+    -- part: foreign tables
     LEFT JOIN pg_foreign_table AS ft ON x.oid = ft.ftrelid
     LEFT JOIN pg_foreign_server AS fs ON ft.ftserver = fs.oid
+    -- part: all
     WHERE
         x.oid >= 16384 AND x.relkind IN ('r', 'p', 'v', 'm', 'f')
         AND (

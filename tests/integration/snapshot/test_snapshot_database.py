@@ -1,5 +1,6 @@
 """What a database and a server are, with the catalog only where it moved."""
 
+import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,23 @@ ALONE = [
     ("CREATE DOMAIN shop.t AS int", "domain shop.t"),
     ("CREATE VIEW shop.t AS SELECT 1 AS a", "view shop.t"),
     ("CREATE TABLE shop.t (a int)", "table shop.t"),
+    ("CREATE TABLE shop.t (a int DEFAULT 1)", "table shop.t"),
+    ("CREATE TABLE shop.t (a int, b int GENERATED ALWAYS AS (a + 1) STORED)", "table shop.t"),
+    ("CREATE TABLE shop.t (a int); CREATE TABLE shop.u () INHERITS (shop.t)", "table shop.u"),
+    (
+        "CREATE TABLE shop.t (a int) PARTITION BY LIST (a); CREATE TABLE shop.u PARTITION OF shop.t DEFAULT",
+        "table shop.u",
+    ),
+    (
+        """CREATE COLLATION shop."c.d" FROM "C"; CREATE COLLATION pg_catalog."e ""f" FROM "C";
+        CREATE TABLE shop.t (a text COLLATE "C", b text COLLATE shop."c.d", c text COLLATE "e ""f")""",
+        "table shop.t",
+    ),
+    (
+        """CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w;
+        CREATE FOREIGN TABLE shop.t (a int OPTIONS (column_name 'x')) SERVER s OPTIONS (table_name 'y')""",
+        "foreign table shop.t",
+    ),
     ("CREATE TABLE shop.t (a int CHECK (a > 0))", "constraint shop.t.t_a_check"),
     ("CREATE TABLE shop.t (a int); CREATE INDEX i ON shop.t (a)", "index shop.i"),
     ("CREATE TABLE shop.t (a int); CREATE POLICY p ON shop.t", "policy shop.t.p"),
@@ -116,6 +134,7 @@ async def test_a_kind_that_is_not_there_is_found_once_it_is(live: Any) -> None:
         assert after.catalog == await read_catalog(live), ddl
         await live.execute(
             "DROP SCHEMA shop CASCADE; DROP PUBLICATION IF EXISTS p;"
+            ' DROP COLLATION IF EXISTS pg_catalog."e ""f"; DROP FOREIGN DATA WRAPPER IF EXISTS w CASCADE;'
             " ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO PUBLIC"
         )
 
@@ -271,3 +290,19 @@ async def test_a_lost_connection_is_reported(live: Any, connect: Any) -> None:
     await other.execute("SELECT pg_terminate_backend(%s)", (live.info.backend_pid,))
     with pytest.raises(DatabaseUnavailable, match="reading database"):
         await read_database(live, known_probe=None)
+
+
+async def test_names_of_collations(live: Any) -> None:
+    """Every collation is told with its schema, the system's too, and quoted where it has to be."""
+    await live.execute(
+        """CREATE COLLATION "c.d" FROM "C"; CREATE COLLATION pg_catalog."e ""f" FROM "C";
+        CREATE TABLE t (a text COLLATE "C", b text COLLATE "c.d", c text COLLATE "e ""f", d text, e int)"""
+    )
+    definition = (await read_catalog(live)).objects["table public.t"].definition
+    assert [column.get("collation") for column in json.loads(definition)["columns"]] == [
+        'pg_catalog."C"',
+        'public."c.d"',
+        'pg_catalog."e ""f"',
+        None,
+        None,
+    ]
