@@ -4,12 +4,13 @@ What differs between live objects and what we built is drift, which the comparis
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.catalog.identifier import quote_identifier
 from reconciler.catalog.model import Catalog, CatalogObject, ObjectKind
 from reconciler.diff.model import Action, PendingChange
 from reconciler.errors import Problem
+from reconciler.frozen import frozen
 from reconciler.objects.dirty import Dirty, by_name, dirty
 from reconciler.objects.generation import Generation, SchemaAction, plan
 from reconciler.objects.model import ObjectName, Production, Project
@@ -35,7 +36,7 @@ _OF_THEIR_OWN = frozenset(
 """Kinds of what stands in a schema by itself and not on something else there."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ObjectsDiff:
     """One component of objects: what a rollout will do with them, and the rows that say so.
 

@@ -5,13 +5,13 @@ and whoever depends on any of them, for views are bound to what they were made o
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
 
 from reconciler.catalog.identifier import quote_identifier, quote_qualified
 from reconciler.catalog.sql_lexer import next_token
 from reconciler.errors import InvalidInput, Problem
+from reconciler.frozen import frozen
 from reconciler.objects.model import ObjectName, Production, Project
 from reconciler.objects.name_text import name_at
 from reconciler.objects.words import joined, meant
@@ -26,7 +26,7 @@ by_name = attrgetter("schema", "name")
 """The order of names, wherever one is shown or breaks a tie."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Changes:
     """How a project differs from what is live, each part in the order of names.
 
@@ -54,7 +54,7 @@ class Why(StrEnum):
     NEIGHBOUR = "neighbour"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Reason:
     """The first reason that an object is built anew, and the object that it comes from, where it does."""
 
@@ -62,7 +62,7 @@ class Reason:
     cause: ObjectName | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Dirty:
     """All that is built anew or deleted: reasons by name, root causes first, then level by level."""
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from reconciler.catalog.identifier import IDENTIFIER_MAX, quote_qualified
 from reconciler.errors import Problem
+from reconciler.frozen import frozen
 from reconciler.objects import stable
 from reconciler.objects.dirty import Dirty, by_name, in_place
 from reconciler.objects.model import ObjectName, ObjectSort, Production, Project, SqlObject
@@ -29,7 +30,7 @@ class SchemaAction(StrEnum):
     RETIRE = "retire"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SchemaWork:
     """One schema of a generation; `staging` is the name of the schema beside it, where one is needed."""
 
@@ -38,7 +39,7 @@ class SchemaWork:
     staging: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ObjectWork:
     """One object of a generation: what becomes of it, and why, to go on behind "because"."""
 
@@ -48,7 +49,7 @@ class ObjectWork:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Generation:
     """All that a rollout will do with the objects of one component; nothing but names decides the order.
 

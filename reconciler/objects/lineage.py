@@ -1,11 +1,11 @@
 """What an object is made from, what is made from it, and why it is built anew, for people and programs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.catalog.identifier import quote_qualified
 from reconciler.errors import NotFound
+from reconciler.frozen import frozen
 from reconciler.objects.dirty import Dirty, by_name, names_of
 from reconciler.objects.generation import Generation
 from reconciler.objects.model import ObjectName, Project, SqlObject
@@ -17,7 +17,7 @@ LINES_MAX = 500
 EXTERNAL = "external"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Relative:
     """An object on the way up or down: `depth` is the number of steps on the shortest way to it."""
 
@@ -26,7 +26,7 @@ class Relative:
     depth: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Lineage:
     """One object with all that it is made from and all that is made from it, nearest first."""
 

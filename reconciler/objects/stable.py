@@ -6,11 +6,11 @@ results) that way, and no materialized view.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.catalog.identifier import quote_identifier, quote_qualified
 from reconciler.errors import Problem
+from reconciler.frozen import frozen
 from reconciler.objects.dirty import Dirty, Why
 from reconciler.objects.model import ObjectName, ObjectSort, Production, Project, SqlObject
 
@@ -51,7 +51,7 @@ class Question(StrEnum):
     UNUSED = "unused"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Asked:
     """One question of one object."""
 
@@ -60,7 +60,7 @@ class Asked:
     sort: ObjectSort
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Column:
     """A column of a relation or of a routine's result: its name and its type as the catalog writes it."""
 
@@ -68,7 +68,7 @@ class Column:
     type: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Signature:
     """One overload of a routine as the catalog has it.
 

@@ -5,12 +5,12 @@ layout and comments of the author stay. It sends nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from reconciler.catalog import sql_lexer
 from reconciler.catalog.identifier import quote_identifier, quote_literal, quote_qualified
 from reconciler.catalog.sql_lexer import TokenKind
 from reconciler.errors import Refused
+from reconciler.frozen import frozen
 from reconciler.objects.generation import Placement
 from reconciler.objects.model import Mention, ObjectName, ObjectSort, SqlObject, SqlSchema, SqlStatement
 from reconciler.objects.stable import IN_PLACE, ObjectAction
@@ -24,7 +24,7 @@ SchemaOf = Callable[[ObjectName], str]
 _ESCAPED = frozenset("'\\$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StagedTexts:
     """What makes one object in a staging schema, in this order: `fill` is for materialized views alone.
 
@@ -41,7 +41,7 @@ class StagedTexts:
     metadata: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SchemaTexts:
     """What makes a staging schema, in this order; `owner` comes last, when all in it is made.
 

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from xml.etree import ElementTree as ET
 
 from reconciler.catalog.identifier import quote_qualified
+from reconciler.frozen import frozen
 from reconciler.objects.model import ObjectName
 from reconciler.objects.unit_test_sql import MISSING, ROWS_MAX, UNEXPECTED
 
@@ -27,7 +27,7 @@ class Outcome(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DifferingRow:
     """A row that only one side has: `MISSING` or `UNEXPECTED`, and its values as text."""
 
@@ -35,7 +35,7 @@ class DifferingRow:
     values: tuple[str | None, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UnitTestResult:
     """What came of one test; `rows` are at most one more than are shown, `message` says what went wrong."""
 

@@ -4,11 +4,11 @@ All of it is made in scratch schemas, in one transaction that is rolled back. It
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from reconciler.catalog.identifier import quote_identifier, quote_literal, quote_qualified
 from reconciler.errors import InvalidInput, NotFound, Problem
+from reconciler.frozen import frozen
 from reconciler.objects.model import ObjectName, ObjectSort, Project, Rows, SqlObject, UnitTest
 from reconciler.objects.stable import Column
 from reconciler.objects.staging_text import renamed
@@ -23,7 +23,7 @@ _WITHOUT_EQUALITY = {"json": "jsonb", "xml": "text"}
 """Types that PostgreSQL does not compare, and what is compared in their place."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UnitTestTexts:
     """What runs one test: `setup`, then the columns of `actual` and `expected`, then `compare`.
 
