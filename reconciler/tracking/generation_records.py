@@ -109,6 +109,11 @@ async def record_dependent(connection: Connection, number: int, one: Dependent, 
     await connection.execute(QUERIES["record_dependent"], parameters)
 
 
+async def record_rebound(connection: Connection, oids: Sequence[int]) -> None:
+    """Record how objects of ours that were bound anew stand now: that was nobody's hand."""
+    await connection.execute(QUERIES["record_rebound"], {"oids": list(oids)})
+
+
 async def settle_switch(connection: Connection, fence: Fence, number: int, retain: timedelta) -> datetime:
     """Record that a generation is live; returns until when what it displaced is kept."""
     parameters = {"epoch": fence.epoch, "generation": number, "retain": retain}

@@ -110,6 +110,7 @@ class Dependent:
     identity: str
     statement: str | None
     acl: tuple[str, ...]
+    oid: int
 
 
 def translated(error: psycopg.Error, doing: str) -> ReconcilerError:
@@ -203,8 +204,8 @@ async def dependents(connection: Connection, number: int, *, back: bool) -> tupl
     """Read what depends from outside on what a switch displaces."""
     cursor = await connection.execute(QUERIES["found_dependents"], {"generation": number, "back": back})
     return tuple(
-        Dependent(identity=identity, statement=statement, acl=tuple(acl or ()))
-        for identity, statement, acl in await cursor.fetchall()
+        Dependent(identity=identity, statement=statement, acl=tuple(acl or ()), oid=oid)
+        for identity, statement, acl, oid in await cursor.fetchall()
     )
 
 

@@ -10,8 +10,10 @@ from psycopg import sql
 from typing_extensions import override
 
 from reconciler.execution.interference import Interference
+from reconciler.execution.objects.readiness import make_ready
 from reconciler.execution.objects.sending import Manner
 from reconciler.execution.objects.staging import stage
+from reconciler.execution.objects.switching import promote
 from reconciler.execution.objects.work import ObjectToStage, SchemaToStage, Work
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.objects.model import ObjectName, ObjectSort
@@ -213,3 +215,15 @@ class Stand:
 
 
 QUICK = Manner(lock_timeout_s=0.1, attempts=3)
+
+
+async def live(stand: Stand, session: DatabaseSession, wanted: Work, **more: Any) -> None:
+    """Build a generation, make it ready and live."""
+    await ready(stand, session, wanted)
+    await promote(session, wanted.key, **more)
+
+
+async def ready(stand: Stand, session: DatabaseSession, wanted: Work) -> None:
+    """Build a generation and make it ready."""
+    await stand.stage(session, wanted)
+    await make_ready(session, wanted, deadline_s=60)

@@ -5,3 +5,11 @@ SELECT
     pg_catalog.set_config('statement_timeout', %(statement_timeout_ms)s, TRUE),
     pg_catalog.set_config('synchronous_commit', %(synchronous_commit)s, TRUE),
     pg_catalog.set_config('search_path', %(search_path)s, TRUE);
+
+-- name: only_read :exec
+-- Let this transaction write nothing from here on.
+SELECT pg_catalog.set_config('transaction_read_only', 'on', TRUE);
+
+-- name: analyze_relation :exec
+-- Gather statistics of a materialized view that was just filled.
+ANALYZE {schema}.{relation}; -- noqa: PRS

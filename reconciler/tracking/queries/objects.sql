@@ -116,17 +116,27 @@ ORDER BY f.kind, f.subject, f.detail;
 
 -- name: found_dependents :many
 -- Finds what depends from outside on what is displaced, with what binds it anew.
-SELECT f.identity, f.statement, f.acl
+SELECT f.identity, f.statement, f.acl, f.objid::pg_catalog.int8
 FROM reconciler.found_dependents(%(generation)s, %(back)s) AS f
 ORDER BY f.identity;
 
 -- name: record_dependent :exec
--- Records what was bound anew, as it was before; where it is an object of ours, also how it stands now.
+-- Records what was bound anew, as it was before.
 INSERT INTO reconciler.outside_dependents (generation, back, identity, definition, acl)
 VALUES (%(generation)s, %(back)s, %(identity)s, %(definition)s, %(acl)s)
 ON CONFLICT (generation, back, identity) DO UPDATE
 SET
     definition = excluded.definition, acl = excluded.acl, rebound_at = pg_catalog.clock_timestamp();
+
+-- name: record_rebound :many
+-- Records how objects of ours that were bound anew stand now, in the generations that are live.
+SELECT
+    reconciler.record_details(o.generation, pg_catalog.array_agg(o.schema), pg_catalog.array_agg(o.name))
+FROM reconciler.generation_objects AS o
+INNER JOIN reconciler.live_schemas AS l
+    ON o.generation OPERATOR(pg_catalog.=) l.generation AND o.schema OPERATOR(pg_catalog.=) l.schema
+WHERE o.oids OPERATOR(pg_catalog.&&) %(oids)s::pg_catalog.int8 []::pg_catalog.oid []
+GROUP BY o.generation;
 
 -- name: hand_made_grants :many
 -- Gives the statements that carry what was granted by hand over to what becomes live.

@@ -1,0 +1,298 @@
+"""Switches to a generation, and back: one short transaction of renames that readers do not notice.
+
+Everything that the switch takes for granted is looked at again inside of it, under a lock that keeps other
+switches away. What is found is refused by type: overtaken by another generation, or surprised by what
+somebody made. No relation is locked but what stands outside and is bound anew.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+
+import psycopg
+
+from reconciler.errors import Conflict, LockNotAcquired, ReconcilerError
+from reconciler.execution.objects.dropping import Dropped, Surprised, drop_parked, listed
+from reconciler.execution.objects.sending import Manner, repeatedly, transaction
+from reconciler.execution.session import DatabaseSession
+from reconciler.postgres.connection import Connection
+from reconciler.tracking import generation_records, generations
+from reconciler.tracking.generations import (
+    Dependent,
+    Finding,
+    GenerationState,
+    Question,
+    TrackedGeneration,
+    translated,
+)
+
+RETAIN = timedelta(hours=1)
+"""For how long what is displaced is kept, where nobody says."""
+
+
+class HandMade(StrEnum):
+    """What becomes of grants and owners that were given by hand to what is displaced."""
+
+    REFUSE = "refuse"
+    CARRY = "carry"
+    LEAVE = "leave"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a switch may do without asking.
+
+    `adopt` binds views and functions outside, which depend on displaced objects, to those that take their
+    place. `altered` displaces live objects that somebody altered. Without `checked` it need not be ready.
+    """
+
+    adopt: bool = False
+    hand_made: HandMade = HandMade.REFUSE
+    altered: bool = False
+    checked: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switched:
+    """What a switch did; `already` where it was done before."""
+
+    generation: TrackedGeneration
+    already: bool = False
+    carried: tuple[str, ...] = ()
+    rebound: tuple[str, ...] = ()
+
+
+class Overtaken(Conflict):
+    """Another generation is live where this one was built upon; `findings` name it for each schema."""
+
+    def __init__(self, message: str, findings: tuple[Finding, ...], *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.findings = findings
+
+
+async def promote(
+    session: DatabaseSession,
+    key: str,
+    *,
+    policy: Policy | None = None,
+    retain: timedelta = RETAIN,
+    manner: Manner | None = None,
+) -> Switched:
+    """Make a generation live; again, does nothing.
+
+    Raises Overtaken, Surprised, or Conflict for a generation that is not ready; nothing is changed then.
+    """
+    policy, manner = policy or Policy(), manner or Manner()
+
+    async def attempt() -> Switched:
+        async with _switching(session, manner, f"promoting generation {key}") as writer:
+            found = await generations.find(writer, key=key)
+            if found.state is GenerationState.LIVE:
+                return Switched(generation=found, already=True)
+            _must_be_ready(found, policy)
+            switch = _Switch(session=session, found=found, back=False, policy=policy, manner=manner)
+            done = await switch.run(writer)
+            await generation_records.settle_switch(writer, session.fence, found.number, retain)
+            manner.interference.at("inside switch")
+        manner.interference.at("switched")
+        return done
+
+    return await _ended(session, await repeatedly(attempt, manner))
+
+
+async def revert(
+    session: DatabaseSession, key: str, *, policy: Policy | None = None, manner: Manner | None = None
+) -> Switched:
+    """Take the switch to a generation back, while what it displaced is kept; again, does nothing."""
+    policy, manner = policy or Policy(), manner or Manner()
+
+    async def attempt() -> Switched:
+        async with _switching(session, manner, f"reverting generation {key}") as writer:
+            found = await generations.find(writer, key=key)
+            if found.state is GenerationState.REVERTED:
+                return Switched(generation=found, already=True)
+            _must_be_revertible(found)
+            switch = _Switch(session=session, found=found, back=True, policy=policy, manner=manner)
+            done = await switch.run(writer)
+            await generation_records.settle_revert(writer, session.fence, found.number)
+            manner.interference.at("inside switch")
+        manner.interference.at("switched")
+        return done
+
+    return await _ended(session, await repeatedly(attempt, manner))
+
+
+async def retire(
+    session: DatabaseSession, key: str, *, now: bool = False, manner: Manner | None = None
+) -> Dropped:
+    """Drop what the switch to a generation displaced, or the generation itself where that was taken back.
+
+    Raises Conflict while it is kept for a revert, unless `now`.
+    """
+    doing = f"retiring what generation {key} displaced"
+    try:
+        found = await generations.find(session.writer, key=key)
+    except psycopg.Error as error:
+        raise translated(error, doing) from error
+    if found.state in (*generations.BEFORE_SWITCH, GenerationState.FAILED):
+        raise Conflict(f"{doing}: it is {found.state.value}", hint="cancel it instead")
+    if found.state is GenerationState.LIVE and found.in_window and not now:
+        raise Conflict(
+            f"{doing}: it is kept until {found.retained_until:%Y-%m-%d %H:%M:%S %Z}, to be reverted to",
+            hint="wait until then, or give the right to revert up",
+        )
+    return await drop_parked(session, found.number, manner or Manner(lock_timeout_s=0.2))
+
+
+@asynccontextmanager
+async def _switching(session: DatabaseSession, manner: Manner, doing: str) -> AsyncIterator[Connection]:
+    """Hold a transaction in which nobody else switches."""
+    async with transaction(session, manner, doing, durable=True) as writer:
+        if not await generation_records.try_switch_lock(writer):
+            raise LockNotAcquired(f"{doing}: another switch is under way", hint="it is short; try again")
+        yield writer
+
+
+async def _ended(session: DatabaseSession, done: Switched) -> Switched:
+    try:
+        found = await generations.find(session.writer, number=done.generation.number)
+    except psycopg.Error as error:
+        raise translated(error, f"looking at generation {done.generation.key}") from error
+    return replace(done, generation=found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Switch:
+    """One try of a switch in its transaction."""
+
+    session: DatabaseSession
+    found: TrackedGeneration
+    back: bool
+    policy: Policy
+    manner: Manner
+
+    async def run(self, writer: Connection) -> Switched:
+        """Look, refuse or rename, and bind anew; the caller records it."""
+        number, back = self.found.number, self.back
+        findings = await self._look(writer)
+        dependents = await generations.dependents(writer, number, back=back)
+        error = refusal(self._doing, findings, dependents, self.policy)
+        if error is not None:
+            raise error
+        carried = await self._carry(writer, findings)
+        self.manner.interference.at("before switch")
+        await generation_records.switch_schemas(writer, self.session.fence, number, back=back)
+        if not back:
+            await self._tell(writer)
+        await self._rebind(writer, dependents)
+        return Switched(
+            generation=self.found, carried=carried, rebound=tuple(one.identity for one in dependents)
+        )
+
+    @property
+    def _doing(self) -> str:
+        return f"{'reverting' if self.back else 'promoting'} generation {self.found.key}"
+
+    async def _look(self, writer: Connection) -> tuple[Finding, ...]:
+        found: list[Finding] = []
+        for question in (Question.SCHEMAS, Question.UNKNOWN, Question.CHANGED):
+            found += await generations.findings(writer, question, self.found.number, back=self.back)
+        if self.policy.checked and not self.back:
+            found += await generations.findings(writer, Question.UNREADY, self.found.number)
+        return tuple(found)
+
+    async def _carry(self, writer: Connection, findings: Sequence[Finding]) -> tuple[str, ...]:
+        """Give what becomes live the grants that were given by hand, before anybody reads it."""
+        if self.policy.hand_made is not HandMade.CARRY or not any(one.kind == "grant" for one in findings):
+            return ()
+        statements = await generations.hand_made_grants(writer, self.found.number, back=self.back)
+        for statement in statements:
+            await writer.execute(statement.encode())
+        return statements
+
+    async def _tell(self, writer: Connection) -> None:
+        """Run the texts that name what was renamed just now, and record how the objects stand since."""
+        told = await generations.told_in_switch(writer, self.found.number)
+        for one in told:
+            for text in one.texts:
+                try:
+                    await writer.execute(text.encode())
+                except psycopg.Error as error:
+                    doing = (
+                        f"{self._doing}: telling {one.sort.value} {one.name.schema}.{one.name.name} its names"
+                    )
+                    raise translated(error, doing) from error
+        if told:
+            await generation_records.record_details(writer, self.found.number, [one.name for one in told])
+
+    async def _rebind(self, writer: Connection, dependents: Sequence[Dependent]) -> None:
+        for one in dependents:
+            assert one.statement is not None
+            try:
+                await writer.execute(one.statement.encode())
+            except psycopg.Error as error:
+                raise translated(error, f"{self._doing}: binding {one.identity} anew") from error
+            await generation_records.record_dependent(writer, self.found.number, one, back=self.back)
+        if dependents:
+            await generation_records.record_rebound(writer, [one.oid for one in dependents])
+
+
+def refusal(
+    doing: str, findings: Sequence[Finding], dependents: Sequence[Dependent], policy: Policy
+) -> ReconcilerError | None:
+    """Say why a switch must not be made; None where it may."""
+    overtaken = tuple(one for one in findings if one.kind in ("base", "read"))
+    if overtaken:
+        schemas = "; ".join(f"schema '{one.subject}' has {one.detail}" for one in overtaken)
+        return Overtaken(
+            f"{doing}: overtaken: live now: {schemas}",
+            overtaken,
+            hint="cancel it, and build it anew upon what is live now",
+        )
+    allowed = set[str]()
+    if policy.hand_made is not HandMade.REFUSE:
+        allowed.add("grant")
+    if policy.altered:
+        allowed.add("live object")
+    in_the_way = [one for one in findings if one.kind not in allowed]
+    in_the_way += [
+        Finding(
+            kind="dependent",
+            subject=one.identity,
+            detail="it depends on what is displaced"
+            + ("" if one.statement is not None else ", and cannot be bound anew in place"),
+        )
+        for one in dependents
+        if one.statement is None or not policy.adopt
+    ]
+    if not in_the_way:
+        return None
+    return Surprised(
+        f"{doing}: found in the way: {listed(tuple(in_the_way))}",
+        tuple(in_the_way),
+        hint="nothing was changed: take it away, declare it, or allow it for this switch",
+    )
+
+
+def _must_be_ready(found: TrackedGeneration, policy: Policy) -> None:
+    wanted = (GenerationState.READY,) if policy.checked else (GenerationState.READY, GenerationState.STAGED)
+    if found.state not in wanted:
+        raise Conflict(
+            f"promoting generation {found.key}: it is {found.state.value}",
+            hint="make it ready first"
+            if found.state in generations.BEFORE_SWITCH
+            else "it is over; build a new one",
+        )
+
+
+def _must_be_revertible(found: TrackedGeneration) -> None:
+    doing = f"reverting generation {found.key}"
+    if found.state is not GenerationState.LIVE:
+        raise Conflict(f"{doing}: it is {found.state.value}", hint="what is live can be reverted")
+    if not found.in_window:
+        raise Conflict(
+            f"{doing}: what it displaced was kept until {found.retained_until:%Y-%m-%d %H:%M:%S %Z}",
+            hint="revert the commit instead",
+        )
