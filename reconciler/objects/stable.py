@@ -11,7 +11,7 @@ from enum import StrEnum
 from reconciler.catalog.identifier import quote_identifier, quote_qualified
 from reconciler.errors import Problem
 from reconciler.frozen import frozen
-from reconciler.objects.dirty import Dirty, Why
+from reconciler.objects.dirty import Dirty, Why, by_name, in_place
 from reconciler.objects.model import ObjectName, ObjectSort, Production, Project, SqlObject
 
 SHOWN_MAX = 20
@@ -92,7 +92,10 @@ def action(name: ObjectName, project: Project, production: Production, found: Di
         return ObjectAction.RETIRE
     if name not in production.objects:
         return ObjectAction.MOVE if wanted.sort is ObjectSort.MATERIALIZED_VIEW else ObjectAction.ADD
-    if wanted.sort is ObjectSort.MATERIALIZED_VIEW and found.reasons[name].why is Why.FORCED:
+    only_forced = (
+        found.reasons[name].why is Why.FORCED and _rebuilt(wanted, project, production, found) is None
+    )
+    if wanted.sort is ObjectSort.MATERIALIZED_VIEW and only_forced:
         return None
     return ObjectAction.REPLACE
 
@@ -109,12 +112,22 @@ def refusal(name: ObjectName, project: Project, production: Production, found: D
         )
     if wanted.sort is not ObjectSort.MATERIALIZED_VIEW:
         return None
+    why, need = found.because(name), _rebuilt(wanted, project, production, found)
+    if found.reasons[name].why is Why.FORCED and need is not None:
+        why = f"{quote_qualified(need.schema, need.name)}, which it needs, is rebuilt"
     return Problem(
-        message=f"{wanted.identity} is in a stable schema and would be built anew, because "
-        f"{found.because(name)}; a materialized view cannot be replaced in place",
+        message=f"{wanted.identity} is in a stable schema and would be built anew, because {why}; "
+        "a materialized view cannot be replaced in place",
         file=wanted.path,
         hint="keep the materialized view in a schema that is swapped, and a view over it in the stable one",
     )
+
+
+def _rebuilt(wanted: SqlObject, project: Project, production: Production, found: Dirty) -> ObjectName | None:
+    """Return the first of what an object needs that another takes the place of."""
+    bound = in_place(project, production)
+    needs = (need for need in wanted.depends_on if need in found.reasons and need.schema not in bound)
+    return min(needs, key=by_name, default=None)
 
 
 def question(wanted: SqlObject, action: ObjectAction) -> Question | None:

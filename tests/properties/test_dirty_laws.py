@@ -25,15 +25,19 @@ def project_of(seed: int) -> Project:
     names = chosen.sample(
         [f"{schema}.{name}" for schema in SCHEMAS for name in "uvwxyz"], chosen.randrange(13)
     )
+    needed = [
+        chosen.sample(names[:number], min(number, chosen.choice([0, 0, 1, 1, 2, 3])))
+        for number in range(len(names))
+    ]
     objects = [
         sql_object(
             name,
-            *chosen.sample(names[:number], min(number, chosen.choice([0, 0, 1, 1, 2, 3]))),
+            *needs,
             sort=chosen.choice(list(ObjectSort)),
-            hash_=chosen.choice("1112"),
+            hash_=f"{chosen.choice('1112')} of {' '.join(sorted(needs))}",
             metadata_hash=chosen.choice("mmn"),
         )
-        for number, name in enumerate(names)
+        for name, needs in zip(names, needed, strict=True)
     ]
     return project(*objects, stable=chosen.sample(SCHEMAS, chosen.choice([0, 0, 1, 2])))
 

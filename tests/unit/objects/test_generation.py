@@ -159,6 +159,14 @@ def test_materialized_view_of_a_forced_stable_schema_stays() -> None:
     assert made.refused == ()
 
 
+def test_materialized_view_of_a_forced_stable_schema_over_a_rebuilt_one_is_refused() -> None:
+    """Being forced does not hide that it would be left bound to what goes away."""
+    api = sql_object("api.sum", "core.open", sort=MATERIALIZED)
+    wanted = project(CORE, api, stable=["api"])
+    (problem,) = planned(wanted, production(wanted), "api", "core").refused
+    assert "because core.open, which it needs, is rebuilt; a materialized view" in problem.message
+
+
 def test_other_sort_in_a_stable_schema_is_refused() -> None:
     """A function does not take the place of a view."""
     before = project(sql_object("api.a"), stable=["api"])
