@@ -116,6 +116,7 @@ def switch(server: Server, of: Project, made: Generation) -> None:
             server.names[ObjectName("old", name.name)] = server.names.pop(name)
     for name in made.in_switch:
         again = server.names.get(name)
+        assert of.objects[name].sort is not ObjectSort.MATERIALIZED_VIEW  # which has no OR REPLACE
         assert (again is None) is (made.objects[name].action is ObjectAction.ADD)
         server.names[name] = server.make(of.objects[name], live(of), again)
 
