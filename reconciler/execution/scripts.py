@@ -24,6 +24,8 @@ from reconciler.tracking.record import Actor, ChangeRecord, Failure, ModuleIdent
 _QUERIES = Queries.load("reconciler.execution")
 _WATCH_AFTER_S = 0.3
 """How long a change may run before we look who blocks it; most are done long before."""
+_LOOK_WITH_ONE_S = 1.0
+"""The same where a look takes one more session of the server, which costs more than most changes."""
 _LISTEN_EVERY_S = 0.25
 """How often somebody who asks to stop is heard between two tries."""
 _CAUSES_MAX = 8
@@ -232,6 +234,9 @@ async def _watch(
     Runs beside a change until it is stopped.
     """
     pause = min(_WATCH_AFTER_S, session.limits.lock_timeout_s / 4) or _WATCH_AFTER_S
+    # Well before it gives up for a lock: who had that is told then.
+    wait_s = min(_LOOK_WITH_ONE_S, session.limits.lock_timeout_s / 2) or _LOOK_WITH_ONE_S
+    looks_at = time.monotonic() + (wait_s if session.is_one else 0.0)
     with suppress(psycopg.Error):
         while True:
             await asyncio.sleep(pause)
@@ -244,6 +249,6 @@ async def _watch(
                     return
             if look is not None:
                 await look()
-            found = await session.blockers()
+            found = await session.blockers() if time.monotonic() >= looks_at else None
             if found is not None:
                 seen[:] = [found]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from reconciler.planner.shared import Shared
-from reconciler.postgres.connection import Connection, Connections, Dsn
+from reconciler.postgres.connection import Connection, Connections, DatabaseMissing, Dsn
 from reconciler.snapshot.database import Glance, ServerFacts, read_database, read_server
 from reconciler.snapshot.probe import ALGORITHM
 from reconciler.snapshot.registry import read_registry
@@ -26,6 +26,8 @@ KEPT_S = 120.0
 ROWS_KEPT = 100_000
 """Changes and objects kept between reads, of all databases: some tens of MiB."""
 DATABASES_REMEMBERED = 20_000
+SERVER_STANDS_S = 2.0
+"""How old what is known of a server may be for who reads a database of it anew; each operation does."""
 
 _Read = tuple[TrackedDatabase, LiveDatabase]
 
@@ -61,16 +63,23 @@ class StateReader:
 
         Not `due_too`: a full read that is only due for its age is left to another.
         """
-        server = await self._servers.get(dsn, lambda: self._server(dsn), not_before=not_before)
+        names = [database.database for database in desired.databases]
+        server = await self._server_with(dsn, names, not_before=not_before)
         slots = asyncio.Semaphore(self._databases_in_parallel)
 
         async def one(name: str) -> _Read:
             if name not in server.databases:
                 return TrackedDatabase(), LiveDatabase()
             async with slots:
-                return await self._databases.get(
-                    (dsn, name), lambda: self._database(dsn, name, due_too=due_too), not_before=not_before
-                )
+                try:
+                    return await self._databases.get(
+                        (dsn, name), lambda: self._database(dsn, name, due_too=due_too), not_before=not_before
+                    )
+                except DatabaseMissing:
+                    # It was dropped since the server was read, if it was.
+                    if name in (await self._server(dsn)).databases:
+                        raise
+                    return TrackedDatabase(), LiveDatabase()
 
         wanted = frozenset(
             name for part in desired.databases for role in part.roles for name in (role.name, *role.member_of)
@@ -80,7 +89,6 @@ class StateReader:
             roles = await self._roles.get(
                 (dsn, wanted), lambda: self._named_roles(dsn, wanted), not_before=not_before
             )
-        names = [database.database for database in desired.databases]
         found: Mapping[str, _Read] = dict(
             zip(names, await asyncio.gather(*(one(name) for name in names)), strict=True)
         )
@@ -119,6 +127,17 @@ class StateReader:
         """What another tool has deployed in a database; read anew every time."""
         async with self._connections.borrow(dsn, database=database, self_contained=True) as connection:
             return await read_registry(connection, kind, schema)
+
+    async def _server_with(self, dsn: Dsn, names: Sequence[str], *, not_before: float | None) -> ServerFacts:
+        """What a server is; who reads anew gets what was read a moment ago, if it has all of these databases.
+
+        What else is said of a server changes with a restart of it, or with its programs.
+        """
+        if not_before is None:
+            recent = self._servers.ready(dsn, not_before=time.monotonic() - SERVER_STANDS_S)
+            if recent is not None and all(name in recent.databases for name in names):
+                return recent
+        return await self._servers.get(dsn, lambda: self._server(dsn), not_before=not_before)
 
     async def _server(self, dsn: Dsn) -> ServerFacts:
         async with self._connections.borrow(dsn, self_contained=True) as connection:

@@ -63,6 +63,13 @@ class Shared(Generic[Key, Made]):
                 # Nothing of it is left behind when we are gone.
                 await asyncio.wait({work.task})
 
+    def ready(self, key: Key, *, not_before: float) -> Made | None:
+        """The outcome of work that began then or later, where it is there already and was no error."""
+        work = self._works.get(key)
+        if work is None or work.began < not_before or not work.task.done() or work.task.cancelled():
+            return None
+        return work.task.result() if work.task.exception() is None else None
+
     def _begin(self, key: Key, make: Callable[[], Awaitable[Made]], now: float) -> _Work[Made]:
         async def made() -> Made:
             return await make()

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from reconciler.planner.planner import Assessment, PlanRequest
 from reconciler.planner.reads import StateReader
-from reconciler.postgres.connection import Connections, Dsn
+from reconciler.postgres.connection import Connection, Connections, Dsn
 from reconciler.snapshot import database as snapshot_database
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.values import SecretReference
@@ -242,3 +242,39 @@ def state_of(databases: Sequence[str]) -> DesiredState:
         databases=parts,
         modules=(),
     )
+
+
+async def test_operations_share_what_a_server_is(
+    postgres_server: Server, databases: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading a database anew reads its server only where a moment ago it did not have the database."""
+    monkeypatch.setattr("reconciler.planner.reads.SERVER_STANDS_S", 3600.0)
+    read = 0
+
+    async def counted(connection: Connection) -> snapshot_database.ServerFacts:
+        nonlocal read
+        read += 1
+        return await snapshot_database.read_server(connection)
+
+    monkeypatch.setattr("reconciler.planner.reads.read_server", counted)
+    connections = Connections()
+    reader = StateReader(connections, databases_in_parallel=4, full_read_interval_s=600)
+
+    async def exists(name: str) -> bool:
+        _tracked, live = await reader.read(postgres_server.dsn, state_of([name]), not_before=None)
+        return live.databases[name].exists
+
+    try:
+        assert [await exists(name) for name in databases] == [True, True, True]
+        assert read == 1
+        made = postgres_server.create_database()
+        assert await exists(made)
+        assert read == 2
+        assert await exists(made)
+        assert read == 2
+        postgres_server.drop_database(made)
+        # When the server was read, it was still there.
+        assert not await exists(made)
+        assert read == 3
+    finally:
+        await connections.close()

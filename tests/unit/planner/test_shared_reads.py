@@ -136,3 +136,23 @@ async def test_outcomes_are_kept_within_bounds() -> None:
     works._sweep()
     assert not works._works
     assert works._weight == 0
+
+
+async def test_what_is_there_already_begins_nothing() -> None:
+    """Who takes only what is there gets it once it is done, while it is young enough, and never an error."""
+    clock, reads = Clock(), Reads()
+    works = shared(clock)
+    assert works.ready("a", not_before=0) is None
+    reads.gate.clear()
+    under_way = asyncio.create_task(works.get("a", reads.make(), not_before=None))
+    await asyncio.sleep(0)
+    assert works.ready("a", not_before=0) is None
+    reads.gate.set()
+    assert await under_way == 1
+    assert works.ready("a", not_before=100) == 1
+    assert works.ready("a", not_before=100.1) is None
+    reads.error = DatabaseUnavailable("away")
+    with pytest.raises(DatabaseUnavailable):
+        await works.get("a", reads.make(), not_before=None)
+    assert works.ready("a", not_before=0) is None
+    assert reads.began == 2
