@@ -21,6 +21,7 @@ Edit = tuple[int, int, str]
 SchemaOf = Callable[[ObjectName], str]
 """The schema in which a text is to find an object."""
 
+_CHECK = "check_option"
 _ESCAPED = frozenset("'\\$")
 
 
@@ -96,6 +97,24 @@ def live_metadata(wanted: SqlObject) -> tuple[str, ...]:
     return _metadata(wanted, _live)
 
 
+def option_texts(wanted: SqlObject, live: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what gives a live view the options of its file; `live` are those that the catalog has."""
+    if wanted.sort.is_routine:
+        return ()
+    kept = {**wanted.options, **({_CHECK: live[_CHECK]} if _CHECK in live and _is_checked(wanted) else {})}
+    sets = ", ".join(
+        f"{_option(name)} = {quote_literal(value)}"
+        for name, value in sorted(kept.items())
+        if live.get(name) != value
+    )
+    resets = ", ".join(_option(name) for name in sorted(live) if name not in kept)
+    altering = f"ALTER {wanted.sort.value.upper()} {quote_qualified(wanted.name.schema, wanted.name.name)}"
+    return (
+        *([f"{altering} SET ({sets})"] if sets else []),
+        *([f"{altering} RESET ({resets})"] if resets else []),
+    )
+
+
 def schema_texts(schema: SqlSchema, staging: str) -> SchemaTexts:
     """Return what makes a schema under another name, with all that its file says of it.
 
@@ -131,6 +150,17 @@ def renamed(statement: SqlStatement, names: Mapping[ObjectName, ObjectName]) -> 
     mentions = (*statement.mentions, *statement.outside)
     text = statement.text
     return _edited(text, (_edit(text, one, names.get(one.target, one.target)) for one in mentions))
+
+
+def _option(name: str) -> str:
+    return quote_qualified(*name.split("."))
+
+
+def _is_checked(wanted: SqlObject) -> bool:
+    """Whether the text says `WITH CHECK OPTION`, which the catalog keeps among the options."""
+    text = wanted.creates[0].text
+    last = [text[token.start : token.end].lower() for token in sql_lexer.tokens(text)][-2:]
+    return last == ["check", "option"]
 
 
 def _live(target: ObjectName) -> str:

@@ -9,10 +9,10 @@ import pytest
 from reconciler.catalog.identifier import quote_identifier, quote_qualified
 from reconciler.objects.dirty import dirty
 from reconciler.objects.generation import Generation, Placement, SchemaAction, plan
-from reconciler.objects.model import Production, Project
+from reconciler.objects.model import ObjectName, Production, Project
 from reconciler.objects.project import compile_project
 from reconciler.objects.stable import ObjectAction
-from reconciler.objects.staging_text import in_switch, schema_texts, staged
+from reconciler.objects.staging_text import in_switch, option_texts, schema_texts, staged
 from reconciler.postgres.dsn import Dsn
 from tests.plugins.object_projects import NOTHING_BUILT, production
 
@@ -170,3 +170,36 @@ async def test_stable_schema_reads_what_is_new_in_it(connection: Any) -> None:
     assert await value(connection, "SELECT pg_catalog.pg_get_viewdef('report.all'::pg_catalog.regclass)") == (
         " SELECT l.rate\n   FROM api.late l,\n    api.rates;"
     )
+
+
+async def test_options_are_set_and_reset_in_place(connection: Any) -> None:
+    """Options go from what is live to what the files say, for views and for materialized views."""
+    view, filled = ObjectName("core", "open"), ObjectName("ops", "filled")
+    files = [
+        {
+            "core/open.sql": f"CREATE VIEW open {with_view} AS SELECT id, total FROM orders",
+            "ops/filled.sql": f"CREATE MATERIALIZED VIEW filled {with_filled} AS SELECT 1 AS one",
+        }
+        for with_view, with_filled in (
+            ("WITH (security_barrier)", "WITH (fillfactor = 70)"),
+            ("WITH (security_invoker = on)", "WITH (autovacuum_enabled = off)"),
+        )
+    ]
+    first, second = (compiled(each) for each in files)
+    await roll_out(connection, first, NOTHING_BUILT, "one")
+    made = plan(second, production(first), dirty(second, production(first)), key="two")
+    assert made.metadata == (view, filled)
+    for name in made.metadata:
+        for text in option_texts(second.objects[name], await options(connection, name)):
+            await connection.execute(text)
+        assert await options(connection, name) == dict(second.objects[name].options)
+        assert option_texts(second.objects[name], await options(connection, name)) == ()
+
+
+async def options(connection: Any, name: ObjectName) -> dict[str, str]:
+    cursor = await connection.execute(
+        "SELECT reloptions FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass(%s)",
+        [quote_qualified(name.schema, name.name)],
+    )
+    (found,) = await cursor.fetchone()
+    return dict(each.split("=", 1) for each in found or ())

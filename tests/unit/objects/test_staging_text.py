@@ -24,6 +24,7 @@ from reconciler.objects.staging_text import (
     live_metadata,
     live_schema_metadata,
     live_text,
+    option_texts,
     renamed,
     schema_texts,
     staged,
@@ -270,3 +271,37 @@ def test_live_text_means_what_was_written() -> None:
     short = unqualified("CREATE VIEW core.x AS SELECT o.one FROM open o", "open", "core.open")
     written_out = "CREATE VIEW core.x AS SELECT o.one FROM core.open AS o"
     assert parse_hash(live_text(short)) == parse_hash(written_out)
+
+
+@pytest.mark.parametrize(
+    ("options", "live", "texts"),
+    [
+        ({}, {}, ()),
+        ({"security_barrier": "true"}, {"security_barrier": "true"}, ()),
+        ({"security_barrier": "true"}, {}, ("SET (security_barrier = 'true')",)),
+        ({}, {"security_barrier": "true"}, ("RESET (security_barrier)",)),
+        (
+            {"a.b": "1", "c": "2"},
+            {"c": "1", "d": "1"},
+            ("SET (a.b = '1', c = '2')", "RESET (d)"),
+        ),
+    ],
+    ids=["none", "same", "set", "reset", "both"],
+)
+def test_options_are_changed_in_place(
+    options: dict[str, str], live: dict[str, str], texts: tuple[str, ...]
+) -> None:
+    """What the file says is set, and what it no longer says is reset; what is as it should be is left."""
+    view = replace(CORE, options=options)
+    assert option_texts(view, live) == tuple(f"ALTER VIEW core.open {text}" for text in texts)
+
+
+def test_check_option_of_the_text_is_kept() -> None:
+    """What the catalog keeps among options and the text says by itself is not reset; routines have none."""
+    checked = replace(
+        CORE,
+        creates=(statement("CREATE VIEW ", CORE.name, " AS SELECT 1 WITH LOCAL CHECK OPTION -- so"),),
+    )
+    assert option_texts(checked, {"check_option": "local"}) == ()
+    assert option_texts(CORE, {"check_option": "local"}) == ("ALTER VIEW core.open RESET (check_option)",)
+    assert option_texts(sql_object("core.rate", sort=FUNCTION), {"x": "1"}) == ()
