@@ -44,6 +44,11 @@ class Problem:
         hint = f" ({self.hint})" if self.hint else ""
         return f"{where}{at}{self.message}{hint}"
 
+    def drawn(self) -> str:
+        """Return it as text with its line below, where that is known."""
+        lines = [] if self.excerpt is None else self.excerpt.split("\n")
+        return "\n".join([str(self), *(f"    {line}" for line in lines)])
+
 
 class ReconcilerError(Exception):
     """Root of every error the package raises on purpose."""

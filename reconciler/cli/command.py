@@ -152,11 +152,11 @@ def tell(screen: Screen, error: Exception) -> None:
     """Write an error for people."""
     match error:
         case InvalidInput() if len(error.problems) == 1:
-            screen.error(_shown(str(error.problems[0])))
+            screen.error(_shown(error.problems[0].drawn()))
         case InvalidInput():
             screen.error(
                 f"{len(error.problems)} problems",
-                problems=[_shown(str(problem)) for problem in error.problems],
+                problems=[_shown(problem.drawn()) for problem in error.problems],
             )
         case ReconcilerError():
             screen.error(_shown(error.message), hint=_shown(error.hint) if error.hint else None)

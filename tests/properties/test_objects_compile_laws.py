@@ -145,7 +145,7 @@ def _quoted(name: ObjectName) -> str:
 
 
 def _laid_out(text: str, data: st.DataObject) -> str:
-    """Write a text anew: other blanks and comments between tokens, words in other case, strings as they are."""
+    """Write a text anew: other blanks and comments between tokens, words in other case, no other strings."""
     parts: list[str] = []
     for token in sql_lexer.tokens(text):
         written = text[token.start : token.end]
