@@ -24,6 +24,14 @@ _WITHOUT_EQUALITY = {"json": "jsonb", "xml": "text"}
 
 
 @frozen
+class SetupText:
+    """One statement that a test needs, and what it makes, to say what did not work."""
+
+    makes: str
+    text: str
+
+
+@frozen
 class UnitTestTexts:
     """What runs one test: `setup`, then the columns of `actual` and `expected`, then `compare`.
 
@@ -33,7 +41,7 @@ class UnitTestTexts:
 
     name: ObjectName
     test: str
-    setup: tuple[str, ...]
+    setup: tuple[SetupText, ...]
     actual: ObjectName
     expected: ObjectName
     compare: str
@@ -84,23 +92,39 @@ def texts(wanted: SqlObject, test: UnitTest, project: Project, *, scratch: str) 
     rows = f"{scratch}_rows"
     actual, expected = ObjectName(rows, "actual"), ObjectName(rows, "expected")
     mocked = {mock.relation: names[mock.relation] for mock in test.mocks if mock.relation is not None}
-    schemas = sorted({name.schema for name in names.values()})
-    setup = (
-        *(f"CREATE SCHEMA {quote_identifier(schema)}" for schema in (*schemas, rows)),
-        *(_view(names[mock.relation], mock) for mock in test.mocks if mock.relation is not None),
-        *(renamed(statement, names) for one in (*called, wanted) for statement in one.creates),
-        _actual(actual, names[wanted.name], wanted, test),
-        _view(expected, test.expected),
-    )
     return UnitTestTexts(
         name=wanted.name,
         test=test.name,
-        setup=setup,
+        setup=(
+            *_schemas(names, rows),
+            *_mocks(test, names),
+            *_objects((*called, wanted), names),
+            SetupText(makes="the result", text=_actual(actual, names[wanted.name], wanted, test)),
+            SetupText(makes="the rows that are expected", text=_view(expected, test.expected)),
+        ),
         actual=actual,
         expected=expected,
         compare=_compare(actual, expected, test.expected),
         mocked=mocked,
     )
+
+
+def _schemas(names: Mapping[ObjectName, ObjectName], rows: str) -> Iterator[SetupText]:
+    for schema in (*sorted({name.schema for name in names.values()}), rows):
+        yield SetupText(makes="a scratch schema", text=f"CREATE SCHEMA {quote_identifier(schema)}")
+
+
+def _mocks(test: UnitTest, names: Mapping[ObjectName, ObjectName]) -> Iterator[SetupText]:
+    for mock in test.mocks:
+        if mock.relation is not None:
+            shown = quote_qualified(mock.relation.schema, mock.relation.name)
+            yield SetupText(makes=f"the mock of {shown}", text=_view(names[mock.relation], mock))
+
+
+def _objects(made: Sequence[SqlObject], names: Mapping[ObjectName, ObjectName]) -> Iterator[SetupText]:
+    for one in made:
+        for statement in one.creates:
+            yield SetupText(makes=one.identity, text=renamed(statement, names))
 
 
 def result_problems(

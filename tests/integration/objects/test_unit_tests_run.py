@@ -7,9 +7,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from reconciler.errors import TemporaryError
+from reconciler.execution.unit_tests import run_unit_tests
 from reconciler.objects.model import ObjectSort, Project, Rows, SqlObject, UnitTest
 from reconciler.objects.project import compile_project
-from reconciler.objects.unit_test_sql import selected, texts
+from reconciler.objects.unit_test_results import Outcome, UnitTestResult
+from reconciler.objects.unit_test_sql import selected
 from reconciler.postgres.dsn import Dsn
 from tests.plugins.object_projects import named, project, sql_object, statement
 
@@ -48,6 +51,9 @@ MOCK = Rows(
 EXPECTED = (("day", "date"), ("total", "numeric(10, 2)"), ("note", "json"))
 
 
+PASSING = "VALUES ('2024-01-01', 2, '{\"a\":1}'), ('2024-01-01', 2.00, '{\"a\":1}')"
+
+
 @pytest.fixture
 async def connection(database_dsn: Dsn) -> AsyncIterator[Any]:
     async with await psycopg.AsyncConnection.connect(database_dsn.reveal()) as opened:
@@ -55,19 +61,23 @@ async def connection(database_dsn: Dsn) -> AsyncIterator[Any]:
         yield opened
 
 
+async def came(connection: Any, wanted: SqlObject, test: UnitTest, of: Project) -> UnitTestResult:
+    (result,) = await run_unit_tests(connection, of, [(wanted, test)])
+    return result
+
+
 async def rows(connection: Any, wanted: SqlObject, test: UnitTest, of: Project) -> list[tuple[Any, ...]]:
-    made = texts(wanted, test, of, scratch="unit_test")
-    async with connection.transaction(force_rollback=True):
-        for text in made.setup:
-            await connection.execute(text)
-        return await (await connection.execute(made.compare)).fetchall()
+    result = await came(connection, wanted, test, of)
+    assert result.message == ""
+    assert result.outcome is (Outcome.FAILED if result.rows else Outcome.PASSED)
+    return [(row.label, *row.values) for row in result.rows]
 
 
-def expecting(query: str, *, mock: Rows = MOCK) -> UnitTest:
+def expecting(query: str) -> UnitTest:
     return UnitTest(
         name="x",
         line=1,
-        mocks=(mock,),
+        mocks=(MOCK,),
         expected=Rows(relation=None, columns=EXPECTED, query=query),
     )
 
@@ -75,7 +85,7 @@ def expecting(query: str, *, mock: Rows = MOCK) -> UnitTest:
 @pytest.mark.parametrize(
     ("query", "found"),
     [
-        ("VALUES ('2024-01-01', 2, '{\"a\":1}'), ('2024-01-01', 2.00, '{\"a\":1}')", []),
+        (PASSING, []),
         ("SELECT '2024-01-01', 2, '{\"a\":1}'", [("UNEXPECTED", "2024-01-01", "2.0", '{"a": 1}')]),
         (
             "SELECT '2024-01-01'::date, g, '{\"a\":1}' FROM generate_series(2, 3) AS g",
@@ -98,18 +108,56 @@ async def test_rows_are_compared(connection: Any, query: str, found: list[tuple[
 
 
 @pytest.mark.parametrize(
-    ("mock", "said"),
+    ("query", "said"),
     [
-        (replace(MOCK, query="SELECT 1"), "each UNION query must have the same number of columns"),
-        (replace(MOCK, query="SELECT 1, 2, 3, 4"), "each UNION query must have the same number of columns"),
-        (replace(MOCK, query="SELECT 'soon', 1, '{}'"), "invalid input syntax for type date"),
+        ("SELECT 1", "making the mock of public.orders: each UNION query must have the same number"),
+        ("SELECT 1, 2, 3, 4", "making the mock of public.orders: each UNION query must have the same number"),
+        ("SELECT 'soon', 1, '{}'", 'making view "Shop".daily: invalid input syntax for type date'),
     ],
     ids=["too few columns", "too many columns", "wrong type"],
 )
-async def test_mock_that_does_not_fit_is_refused(connection: Any, mock: Rows, said: str) -> None:
-    """A mock with other columns than it declares never goes unnoticed."""
-    with pytest.raises(psycopg.Error, match=said):
-        await rows(connection, DAILY, expecting("SELECT NULL, 1, NULL", mock=mock), project(RATE, DAILY))
+async def test_mock_that_does_not_fit_is_an_error(connection: Any, query: str, said: str) -> None:
+    """A mock with other columns than it declares never goes unnoticed, and the next test is not troubled."""
+    test = replace(expecting(PASSING), mocks=(replace(MOCK, query=query),))
+    result = await came(connection, DAILY, test, project(RATE, DAILY))
+    assert result.outcome is Outcome.ERROR
+    assert result.message.startswith(said)
+    assert await rows(connection, DAILY, expecting(PASSING), project(RATE, DAILY)) == []
+
+
+async def test_columns_of_the_result_have_to_agree(connection: Any) -> None:
+    """Another type than expected and a column that is not expected are told, rows are not compared then."""
+    columns = (("day", "timestamp"), ("total", "numeric"))
+    test = expecting(PASSING)
+    test = replace(test, expected=Rows(relation=None, columns=columns, query="SELECT now(), 1"))
+    result = await came(connection, DAILY, test, project(RATE, DAILY))
+    assert result.outcome is Outcome.ERROR
+    assert "column note is not expected" in result.message
+    assert "the result has column day as date, declared is timestamp without time zone" in result.message
+
+
+async def test_mock_is_held_against_the_live_relation(connection: Any) -> None:
+    """Where the relation is there, its columns have to be those of the mock."""
+    await connection.execute("CREATE TABLE public.orders (day date, n bigint)")
+    result = await came(connection, DAILY, expecting(PASSING), project(RATE, DAILY))
+    assert result.outcome is Outcome.ERROR
+    assert "in its mock, public.orders has no column note" in result.message
+    assert "in its mock, public.orders has column n as bigint, declared is integer" in result.message
+
+
+async def test_test_that_does_not_end_is_ended(connection: Any) -> None:
+    """A statement that takes longer than it may is an error of its test."""
+    endless = expecting("SELECT d, 1, '{}' FROM (SELECT now()::date, pg_sleep(1000)) AS never (d, n)")
+    (result,) = await run_unit_tests(connection, project(RATE, DAILY), [(DAILY, endless)], timeout_s=0.2)
+    assert result.outcome is Outcome.ERROR
+    assert result.message.startswith("comparing rows: ")
+
+
+async def test_what_is_not_mocked_is_an_error(connection: Any) -> None:
+    """A test that would read a live relation does not run."""
+    result = await came(connection, DAILY, replace(expecting(PASSING), mocks=()), project(RATE, DAILY))
+    assert result.outcome is Outcome.ERROR
+    assert "nothing stands for public.orders" in result.message
 
 
 async def test_function_is_called(connection: Any) -> None:
@@ -155,5 +203,21 @@ async def test_tests_of_files_run_as_they_are_written(connection: Any) -> None:
     assert not found.problems
     assert found.project is not None
     of = found.project
-    came = {test.name: await rows(connection, wanted, test, of) for wanted, test in selected(of)}
-    assert came == {"at_least": [], "joined": []}
+    told: list[str] = []
+
+    async def tell(result: UnitTestResult) -> None:
+        told.append(result.title)
+
+    results = await run_unit_tests(connection, of, selected(of), told=tell)
+    assert {result.test: result.outcome for result in results} == dict.fromkeys(
+        ["at_least", "joined"], Outcome.PASSED
+    )
+    assert sorted(told) == ['"Ops".late#joined', "core.rate#at_least"]
+
+
+async def test_server_that_is_gone_is_no_result(connection: Any) -> None:
+    """A lost connection ends the run with an error that may pass, and fails no test."""
+    fatal = "SELECT now()::date, 1, '{}' FROM pg_terminate_backend(pg_backend_pid())"
+    test = replace(expecting(PASSING), mocks=(replace(MOCK, query=fatal),))
+    with pytest.raises(TemporaryError):
+        await came(connection, DAILY, test, project(RATE, DAILY))

@@ -19,6 +19,7 @@ from reconciler.objects.unit_test_results import (
 )
 from reconciler.objects.unit_test_sql import (
     ROWS_MAX,
+    UnitTestTexts,
     mock_problems,
     result_problems,
     selected,
@@ -48,6 +49,10 @@ CORE = sql_object("core.open")
 LATE = sql_object("ops.late", "core.open")
 
 
+def setup(made: UnitTestTexts) -> list[str]:
+    return [one.text for one in made.setup]
+
+
 def problems(wanted: SqlObject, test: UnitTest, *others: SqlObject) -> list[str]:
     with pytest.raises(InvalidInput) as refused:
         texts(wanted, test, project(*others, wanted), scratch="unit")
@@ -57,12 +62,12 @@ def problems(wanted: SqlObject, test: UnitTest, *others: SqlObject) -> list[str]
 def test_relations_stand_in_schemas_of_their_own_under_their_names() -> None:
     """The object is made with its text as it is, over views that have the names of what it reads."""
     made = texts(LATE, unit_test("empty", "core.open"), project(CORE, LATE), scratch="unit")
-    assert made.setup[:3] == ("CREATE SCHEMA unit_0", "CREATE SCHEMA unit_1", "CREATE SCHEMA unit_rows")
-    assert made.setup[3].startswith("CREATE VIEW unit_0.open AS SELECT CAST(given.one AS integer) AS one")
-    assert made.setup[4] == "CREATE view unit_1.late AS SELECT 1 AS one FROM unit_0.open"
-    assert made.setup[5] == "CREATE VIEW unit_rows.actual AS SELECT * FROM unit_1.late"
+    assert setup(made)[:3] == ["CREATE SCHEMA unit_0", "CREATE SCHEMA unit_1", "CREATE SCHEMA unit_rows"]
+    assert setup(made)[3].startswith("CREATE VIEW unit_0.open AS SELECT CAST(given.one AS integer) AS one")
+    assert setup(made)[4] == "CREATE view unit_1.late AS SELECT 1 AS one FROM unit_0.open"
+    assert setup(made)[5] == "CREATE VIEW unit_rows.actual AS SELECT * FROM unit_1.late"
     assert made.mocked == {named("core.open"): named("unit_0.open")}
-    for text in (*made.setup, made.compare):
+    for text in (*setup(made), made.compare):
         assert len(split(text)) == 1
 
 
@@ -96,7 +101,7 @@ def test_routines_are_made_as_they_are_with_what_they_call() -> None:
     rate = sql_object("core.rate", "core.base", sort=FUNCTION)
     view = sql_object("ops.late", "core.rate")
     made = texts(view, unit_test("x", "core.open"), project(CORE, base, rate, view), scratch="unit")
-    creates = [text for text in made.setup if "$$" in text]
+    creates = [text for text in setup(made) if "$$" in text]
     assert [text.split("(")[0] for text in creates] == [
         "CREATE function unit_0.base",
         "CREATE function unit_0.rate",
@@ -108,7 +113,7 @@ def test_routine_is_called_with_its_arguments() -> None:
     """The result of a function is compared under the names of the columns expected."""
     rate = sql_object("core.rate", sort=FUNCTION)
     made = texts(rate, unit_test("x", arguments="1, 'a' -- first"), project(rate), scratch="unit")
-    assert made.setup[-2] == (
+    assert setup(made)[-2] == (
         "CREATE VIEW unit_rows.actual AS SELECT * FROM unit_0.rate(\n1, 'a' -- first\n) AS result (one)"
     )
 
