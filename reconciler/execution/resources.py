@@ -19,7 +19,7 @@ from reconciler.spec.values import SecretReference
 from reconciler.state.desired import DesiredChange, DesiredState
 from reconciler.state.program import Purpose
 from reconciler.state.tracked import TrackedDatabase
-from reconciler.tracking.fence import FenceOwner
+from reconciler.tracking.fence import Fence, FenceOwner
 from reconciler.tracking.read import read_under_fence
 from reconciler.tracking.record import Actor
 
@@ -104,10 +104,13 @@ class Resources:
         other = await session.with_writer(self.dsn)
         return replace(self, sessions={**self.sessions, database: other})
 
-    async def _confirm(self, database: str, holder: Connection) -> None:
+    async def _confirm(self, database: str, holder: Connection, fence: Fence) -> None:
         if self.confirm is not None:
             await self.confirm()
-        await self._check(database, holder)
+        epoch = self.planned_from.get(database, TrackedDatabase()).epoch
+        # Whoever writes there has had the fence, which gives each of them an epoch of its own.
+        if epoch is None or fence.epoch != epoch + 1:
+            await self._check(database, holder)
 
     async def _check(self, database: str, holder: Connection) -> None:
         """Make sure that our plan is made from what is there, now that nobody else writes.

@@ -225,7 +225,7 @@ async def open_session(
     *,
     limits: Limits,
     install_tracking: bool,
-    confirm: Callable[[Connection], Awaitable[None]] | None = None,
+    confirm: Callable[[Connection, Fence], Awaitable[None]] | None = None,
     holder: Connection | None = None,
     is_one: bool = False,
 ) -> DatabaseSession:
@@ -279,11 +279,11 @@ async def open_session(
 
 
 async def _confirmed(
-    fence: Fence, holder: Connection, confirm: Callable[[Connection], Awaitable[None]]
+    fence: Fence, holder: Connection, confirm: Callable[[Connection, Fence], Awaitable[None]]
 ) -> None:
     """Give the fence back as it was where it must not be used."""
     try:
-        await confirm(holder)
+        await confirm(holder, fence)
     except Exception:
         with suppress(ReconcilerError):
             await fence.release()

@@ -5,6 +5,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from reconciler.planner.shared import Shared
@@ -216,15 +217,4 @@ async def _with_objects(
     if base_line is None or base_line.moving or live.catalog is None:
         return tracked
     objects = await read_base_line_objects(connection)
-    return TrackedDatabase(
-        installed=tracked.installed,
-        version=tracked.version,
-        modules=tracked.modules,
-        base_line=type(base_line)(
-            moving=base_line.moving,
-            identity=base_line.identity,
-            algorithm=base_line.algorithm,
-            probe=base_line.probe,
-            objects=objects,
-        ),
-    )
+    return replace(tracked, base_line=replace(base_line, objects=objects))

@@ -87,7 +87,8 @@ class TrackedDatabase:
     """Tracked state of one database; `installed` is false where it has no tracking schema.
 
     `version` is the number of the newest migration of the tracking schema there. `busy`: somebody who is
-    alive holds the fence, so that a base line which is moving is on its way to being settled.
+    alive holds the fence, so that a base line which is moving is on its way to being settled. `epoch` is that
+    of the fence where nobody had it: for who takes it next and gets the one after, all of this still holds.
     """
 
     installed: bool = False
@@ -97,6 +98,7 @@ class TrackedDatabase:
     busy: bool = False
     unfinished: Mapping[str, Unfinished] = field(default_factory=dict)
     """Changes outside of transactions that were begun and are not done, by change id."""
+    epoch: int | None = field(default=None, compare=False)
 
 
 @frozen

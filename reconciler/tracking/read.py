@@ -252,6 +252,7 @@ def _tracked(rows: Sequence[Sequence[Any]]) -> TrackedDatabase:
         },
         base_line=_base_line(head[1:7]),
         busy=len(head) > 8 and head[8] == "true",
+        epoch=int(head[9]) if len(head) > 9 and head[9] is not None else None,
     )
 
 

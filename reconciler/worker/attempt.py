@@ -12,7 +12,6 @@ from typing import Any
 from reconciler.control import approvals, claims, environments, intents, transitions
 from reconciler.control.approvals import Approval
 from reconciler.control.claims import Claim
-from reconciler.control.install import control_id
 from reconciler.errors import (
     FenceTaken,
     LeaseLost,
@@ -402,8 +401,7 @@ class Attempt:
     async def _resources(self, assessment: Assessment) -> Resources:
         claim, control = self._claim, self._tools.control
         dsn = self._tools.planner.dsn(assessment.desired)
-        async with control.connection() as connection:
-            own_control_id = await control_id(connection)
+        own_control_id = await control.control_id()
         where = (claim.environment, claim.deployment, dsn.server)
 
         async def confirm() -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from reconciler.control.claims import Claim, lease_lost
+from reconciler.control.install import control_id
 from reconciler.errors import DatabaseUnavailable
 from reconciler.postgres.connection import Connection, Connections, Dsn
 
@@ -88,6 +89,18 @@ class ControlAccess:
         self._dsn = dsn
         self._connections = connections
         self._timeout_s = timeout_s
+        self._control_id: str | None = None
+
+    def registered(self) -> None:
+        """A worker registered anew: it may be another control database by now that is there."""
+        self._control_id = None
+
+    async def control_id(self) -> str:
+        """The identity of the control database, asked once for each registration."""
+        if self._control_id is None:
+            async with self.connection() as connection:
+                self._control_id = await control_id(connection)
+        return self._control_id
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

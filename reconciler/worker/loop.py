@@ -162,6 +162,7 @@ class Worker:
                 await workers.release_former(connection, self._former)
                 self._former = None
             beat = await workers.heartbeat(connection, worker, limits.lease_s)
+        self._access.registered()
         self._tell_peers(worker.id, beat.peers)
         return worker
 

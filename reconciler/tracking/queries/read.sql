@@ -34,8 +34,8 @@ LEFT JOIN pg_catalog.pg_class AS c
 -- Reads everything tracked but the objects of the base line, as one statement sees it: a row for each change,
 -- a row without a change for a module that has none left, and one without a project, whose array holds
 -- version, moving, system identifier, database oid, server major, algorithm, probe, whose the modules are
--- (as JSON, for an older version of the schema lacks those columns), and whether a living writer has the fence. Sorting by position alone costs a tenth
--- of sorting by project first.
+-- (as JSON, for an older version of the schema lacks those columns), whether a living writer has the fence, and
+-- its epoch where nobody has it. Sorting by position alone costs a tenth of sorting by project first.
 SELECT
     NULL AS project, NULL AS component, NULL AS change_id, NULL AS name, NULL AS script_hash,
     NULL AS parse_hash, NULL::pg_catalog.int8 AS "position",
@@ -70,7 +70,8 @@ SELECT
                 )::pg_catalog.text
             FROM reconciler.fence AS f
             WHERE f.held
-        )
+        ),
+        (SELECT f.epoch::pg_catalog.text FROM reconciler.fence AS f WHERE NOT f.held)
     ] AS tags
 FROM (SELECT 1) AS always
 LEFT JOIN reconciler.base_line AS b ON b.one

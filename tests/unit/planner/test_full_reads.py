@@ -1,14 +1,19 @@
-"""When a catalog is read in full though nothing seems to have moved."""
+"""When a catalog is read in full though nothing seems to have moved, and what is kept beside it."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from reconciler.catalog.model import DatabaseIdentity
+from reconciler.catalog.model import Catalog, CatalogObject, DatabaseIdentity
+from reconciler.planner import reads
 from reconciler.planner.reads import StateReader
 from reconciler.postgres.connection import Connections, Dsn
 from reconciler.snapshot.probe import ALGORITHM
-from reconciler.state.tracked import BaseLine, TrackedDatabase
+from reconciler.state.live import LiveDatabase
+from reconciler.state.tracked import BaseLine, TrackedDatabase, Unfinished
 
 DSN = Dsn("host=localhost")
 BASE_LINE = BaseLine(moving=False, identity=DatabaseIdentity("1", 1, 17), algorithm=ALGORITHM, probe="p")
@@ -39,3 +44,18 @@ def test_looks_for_a_commit_leave_full_reads_to_others(monkeypatch: pytest.Monke
     assert reader._known_probe(DSN, "db", TRACKED, due_too=False) == "p"
     assert reader._known_probe(DSN, "db", TRACKED) is None
     assert reader._known_probe(DSN, "db", TrackedDatabase(), due_too=False) == ""
+
+
+async def test_what_is_tracked_stays_whole_beside_a_full_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the catalog is read too, an unfinished change, a busy fence and its epoch are known as before."""
+    unfinished = Unfinished(change_id="1", project="shop", name="a", script_hash=None)
+    tracked = replace(TRACKED, busy=True, unfinished={"1": unfinished}, epoch=7)
+
+    async def none(_connection: object) -> Mapping[str, CatalogObject]:
+        return {}
+
+    monkeypatch.setattr(reads, "read_base_line_objects", none)
+    nobody: Any = None
+    found = await reads._with_objects(nobody, tracked, LiveDatabase(exists=True, catalog=Catalog({})))
+    assert found == replace(tracked, base_line=replace(BASE_LINE, objects={}))
+    assert found.epoch == 7
