@@ -18,21 +18,24 @@ def in_order(needs: Needs) -> tuple[ObjectName, ...]:
 
     Items in cycles, and what needs them, are left out.
     """
-    waits = {item: len(needed) for item, needed in needs.items()}
-    needed_by: dict[ObjectName, list[ObjectName]] = {item: [] for item in needs}
-    for item, needed in needs.items():
+    items = sorted(needs, key=lambda item: (item.schema, item.name))
+    ranks = {item: rank for rank, item in enumerate(items)}
+    waits = [0] * len(items)
+    needed_by: list[list[int]] = [[] for _ in items]
+    for rank, item in enumerate(items):
+        needed = needs[item]
+        waits[rank] = len(needed)
         for each in needed:
-            needed_by[each].append(item)
-    free = [item for item, count in waits.items() if count == 0]
-    heapq.heapify(free)
+            needed_by[ranks[each]].append(rank)
+    free = [rank for rank, count in enumerate(waits) if count == 0]  # in order, which makes it a heap
     ordered: list[ObjectName] = []
     while free:
-        item = heapq.heappop(free)
-        ordered.append(item)
-        for each in needed_by[item]:
-            waits[each] -= 1
-            if waits[each] == 0:
-                heapq.heappush(free, each)
+        rank = heapq.heappop(free)
+        ordered.append(items[rank])
+        for later in needed_by[rank]:
+            waits[later] -= 1
+            if waits[later] == 0:
+                heapq.heappush(free, later)
     return tuple(ordered)
 
 

@@ -10,8 +10,8 @@ from reconciler.catalog.identifier import quote_literal
 from reconciler.catalog.sql_lexer import Token, TokenKind
 from reconciler.objects.words import Finding, meant
 
-# what is no variable for sure: the second colon of a cast, a colon before a blank, a digit or `=`
-_MAY_STAND = re.compile(r"(?<!:):(?=[^\W\d]|['\"])")
+# what is no variable for sure: a colon before a blank, a digit or `=`, and the second colon of a cast
+_MAY_STAND = re.compile(r":(?=[^\W\d]|['\"])")
 _PLAIN = re.compile(r"[^\W\d]\w*")
 TEXT_MAX = 8 * 1024 * 1024
 """Characters of a file, before and after."""
@@ -40,7 +40,9 @@ class Substituted:
 
 def may_use(text: str) -> bool:
     """Whether a text has anything that looks like a variable; a text that has none needs no look."""
-    return _MAY_STAND.search(text) is not None
+    return any(
+        text[max(found.start() - 1, 0)] != ":" or not found.start() for found in _MAY_STAND.finditer(text)
+    )
 
 
 def substitute(text: str, variables: Mapping[str, str]) -> tuple[Substituted, tuple[Finding, ...]]:
