@@ -10,6 +10,7 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 
 import reconciler
@@ -38,8 +39,9 @@ def read(file: Path) -> bytes | None:
         ours = facts.st_uid in {0, os.geteuid()} and not facts.st_mode & _FOREIGN_WRITERS
         if not (stat.S_ISREG(facts.st_mode) and ours and facts.st_size <= FILE_BYTES_MAX):
             return None
-        content = opened.read(FILE_BYTES_MAX + 1)
-    return content if len(content) <= FILE_BYTES_MAX else None
+        content = opened.read(facts.st_size + 1)
+    # One that grew meanwhile was not put there whole.
+    return content if len(content) <= facts.st_size else None
 
 
 def write(file: Path, content: bytes) -> None:
@@ -70,16 +72,16 @@ def made_by(packages: Iterable[str] | None = None) -> str:
 
     Without packages, of those that judge scripts.
     """
-    root = Path(reconciler.__file__).parent
+    root = os.path.dirname(reconciler.__file__)  # noqa: PTH120 - a hundred paths a command: texts cost less
     digest = hashlib.sha256(f"{reconciler.__version__} {libpg_query.GRAMMAR}".encode())
-    parser = Path(libpg_query.library_file())
-    for file in (*sorted(_sources(root, packages or JUDGES)), parser):
-        facts = file.stat()
-        digest.update(f"\0{file} {facts.st_size} {facts.st_mtime_ns}".encode())
+    parser = libpg_query.library_file()
+    facts = [*_sources(root, packages or JUDGES), (parser, os.stat(parser))]  # noqa: PTH116
+    for file, found in sorted(facts, key=itemgetter(0)):
+        digest.update(f"\0{file} {found.st_size} {found.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 
-def _sources(root: Path, packages: Iterable[str]) -> Iterator[Path]:
+def _sources(root: str, packages: Iterable[str]) -> Iterator[tuple[str, os.stat_result]]:
     for package in packages:
-        with os.scandir(root / package) as entries:
-            yield from (Path(entry.path) for entry in entries if entry.name.endswith(".py"))
+        with os.scandir(f"{root}/{package}") as entries:
+            yield from ((entry.path, entry.stat()) for entry in entries if entry.name.endswith(".py"))
