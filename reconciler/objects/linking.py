@@ -85,6 +85,7 @@ class _Linker:
         self._meanings = meanings
         self.findings: list[Finding] = []
         self.targets: dict[Whose, set[ObjectName]] = {Whose.PROJECT: set(), Whose.OUTSIDE: set()}
+        self._calls = False
 
     def statement(self, draft: Draft) -> SqlStatement:
         """Make a statement of a draft, its names in the order of the text."""
@@ -110,6 +111,7 @@ class _Linker:
             return
         if target != self._draft.name:
             self.targets[meaning.whose].add(target)
+            self._calls = self._calls or meaning.routine
         elif not self._may_name_itself(reference):
             message = f"{self._draft.sort.value} {shown(target)} reads itself"
             self._wrong(draft, reference, message, "to read rows of before, keep them in a table of a Module")
@@ -162,6 +164,8 @@ class _Linker:
         for name in named:
             if name in read:
                 return name
+        if self._calls and len(rows.parts) == 2:
+            return next(iter(named))  # what is called may read it, which is seen when all is compiled
         written = ".".join(rows.parts)
         known = sorted(f"{each.schema}.{each.name}" for each in read)
         hint = meant(written, known) or f"it reads {', '.join(known[:12]) or 'nothing'}"

@@ -79,6 +79,16 @@ def selected(project: Project, filters: Sequence[str] = ()) -> tuple[tuple[SqlOb
     )
 
 
+def check(project: Project) -> tuple[Problem, ...]:
+    """Return what is wrong with the unit tests of a project, as far as that shows without running them."""
+    return tuple(
+        problem
+        for wanted in project.objects.values()
+        for test in wanted.tests
+        for problem in _problems(wanted, test, _called(wanted, project))
+    )
+
+
 def texts(wanted: SqlObject, test: UnitTest, project: Project, *, scratch: str) -> UnitTestTexts:
     """Return what runs a test; `scratch` begins the names of its schemas. Raises all problems at once.
 

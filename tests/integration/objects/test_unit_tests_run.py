@@ -12,7 +12,7 @@ from reconciler.execution.unit_tests import run_unit_tests
 from reconciler.objects.model import ObjectSort, Project, Rows, SqlObject, UnitTest
 from reconciler.objects.project import compile_project
 from reconciler.objects.unit_test_results import Outcome, UnitTestResult
-from reconciler.objects.unit_test_sql import selected
+from reconciler.objects.unit_test_sql import check, selected
 from reconciler.postgres.dsn import Dsn
 from tests.plugins.object_projects import named, project, sql_object, statement
 
@@ -194,6 +194,12 @@ FILES = {
         "  MOCK core.open(id integer, total numeric) AS (VALUES (1, 1), (2, 7))\n"
         "  EXPECTED(id integer, total numeric) AS (VALUES (2, 7), (2, 7));\n"
     ),
+    "Ops/rated.sql": (
+        "CREATE VIEW rated AS SELECT r.id FROM core.rate(5) AS r;\n"
+        "EXECUTE UNIT TEST through_a_routine\n"
+        "  MOCK core.open(id integer, total numeric) AS (VALUES (1, 1), (2, 7))\n"
+        "  EXPECTED(id integer) AS (VALUES (2));\n"
+    ),
 }
 
 
@@ -203,6 +209,7 @@ async def test_tests_of_files_run_as_they_are_written(connection: Any) -> None:
     assert not found.problems
     assert found.project is not None
     of = found.project
+    assert check(of) == ()
     told: list[str] = []
 
     async def tell(result: UnitTestResult) -> None:
@@ -210,9 +217,13 @@ async def test_tests_of_files_run_as_they_are_written(connection: Any) -> None:
 
     results = await run_unit_tests(connection, of, selected(of), told=tell)
     assert {result.test: result.outcome for result in results} == dict.fromkeys(
-        ["at_least", "joined"], Outcome.PASSED
+        ["at_least", "joined", "through_a_routine"], Outcome.PASSED
     )
-    assert sorted(told) == ['"Ops".late#joined', "core.rate#at_least"]
+    assert sorted(told) == [
+        '"Ops".late#joined',
+        '"Ops".rated#through_a_routine',
+        "core.rate#at_least",
+    ]
 
 
 async def test_server_that_is_gone_is_no_result(connection: Any) -> None:

@@ -20,6 +20,7 @@ from reconciler.objects.unit_test_results import (
 from reconciler.objects.unit_test_sql import (
     ROWS_MAX,
     UnitTestTexts,
+    check,
     mock_problems,
     result_problems,
     selected,
@@ -47,6 +48,7 @@ def unit_test(name: str, *mocks: str, arguments: str = "") -> UnitTest:
 
 CORE = sql_object("core.open")
 LATE = sql_object("ops.late", "core.open")
+API = sql_object("api.late", "ops.late")
 
 
 def setup(made: UnitTestTexts) -> list[str]:
@@ -137,6 +139,16 @@ def test_what_a_called_routine_reads_is_mocked_too() -> None:
     rate = sql_object("core.rate", "core.open", sort=FUNCTION)
     (told,) = problems(sql_object("ops.late", "core.rate"), unit_test("x"), CORE, rate)
     assert "nothing stands for core.open, which function core.rate, which it calls, reads" in told
+
+
+def test_tests_are_checked_without_being_run() -> None:
+    """All that files show to be wrong with tests is told of the whole project at once."""
+    wrong = replace(LATE, tests=(unit_test("x"), unit_test("y", "core.open")))
+    found = check(project(CORE, wrong, replace(API, tests=(unit_test("z"),))))
+    assert [problem.message.partition(":")[0] for problem in found] == [
+        "unit test 'x' of view ops.late",
+        "unit test 'z' of view api.late",
+    ]
 
 
 def test_only_what_has_rows_is_tested() -> None:
