@@ -1,7 +1,9 @@
 """What may stand beside a CREATE in its file: indexes, grants and comments on the object, nothing else."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from reconciler.catalog import sql_lexer
 from reconciler.catalog.sql_text import Tree
@@ -10,8 +12,8 @@ from reconciler.objects.drafts import Draft, IndexDraft
 from reconciler.objects.model import Mention, ObjectSort
 from reconciler.objects.name_text import end_of
 from reconciler.objects.reading import Reading, next_start, range_parts, strings, words_until
+from reconciler.objects.words import shown
 
-_ROUTINES = frozenset({"OBJECT_FUNCTION", "OBJECT_PROCEDURE", "OBJECT_ROUTINE"})
 _COMMENTED = {
     ObjectSort.VIEW: ("OBJECT_VIEW", "VIEW"),
     ObjectSort.MATERIALIZED_VIEW: ("OBJECT_MATVIEW", "MATERIALIZED VIEW"),
@@ -53,14 +55,14 @@ def index(reading: Reading, tree: Tree, sort: ObjectSort) -> IndexDraft | None:
 def grant(reading: Reading, tree: Tree, sort: ObjectSort) -> Draft | None:
     """Read GRANT or REVOKE; None and a finding where it is not about the object alone."""
     body, objects = tree.body, tree.body.get("objects") or []
-    on_routine = body.get("objtype") in _ROUTINES
-    wanted = on_routine if sort.is_routine else body.get("objtype") == "OBJECT_TABLE"
+    objtype = str(body.get("objtype"))
+    wanted = _is_about(objtype, sort) if sort.is_routine else objtype == "OBJECT_TABLE"
     if body.get("targtype") != "ACL_TARGET_OBJECT" or not wanted or len(objects) != 1:
         name = f"{sort.value.upper()} {reading.name.name}" if sort.is_routine else reading.name.name
         hint = f"write GRANT … ON {name} TO …; grants on a schema are in SCHEMA.sql"
         reading.wrong(tree.start, f"{tree.kind} must be about the object of the file alone", hint)
         return None
-    if on_routine:
+    if sort.is_routine:
         described = objects[0]["ObjectWithArgs"]
         parts = strings(described["objname"])
         on = words_until(reading.file.text, tree.start, "on") or tree.start
@@ -70,7 +72,9 @@ def grant(reading: Reading, tree: Tree, sort: ObjectSort) -> Draft | None:
         parts = range_parts(objects[0]["RangeVar"])
         start = tree.places.character(objects[0]["RangeVar"]["location"])
     own = reading.own(tree, parts, start, sort)
-    return None if own is None else reading.draft(tree, own, described)
+    if own is None or _is_ambiguous(reading, tree, described):
+        return None
+    return reading.draft(tree, own, described)
 
 
 def comment(reading: Reading, tree: Tree, sort: ObjectSort, indexes: frozenset[str]) -> CommentDraft | None:
@@ -94,7 +98,18 @@ def comment(reading: Reading, tree: Tree, sort: ObjectSort, indexes: frozenset[s
     if described:
         key = json.dumps([type_text(each["TypeName"]) for each in described.get("objargs") or () if each])
     own = reading.own(tree, parts, start, sort)
-    return None if own is None else CommentDraft(key=key, draft=reading.draft(tree, own, described))
+    if own is None or _is_ambiguous(reading, tree, described):
+        return None
+    return CommentDraft(key=key, draft=reading.draft(tree, own, described))
+
+
+def _is_ambiguous(reading: Reading, tree: Tree, described: Mapping[str, Any] | None) -> bool:
+    """Find out whether a routine is named without arguments where there are several of the name."""
+    if described is None or not reading.overloaded or not described.get("args_unspecified"):
+        return False
+    hint = f"write {reading.name.name}(TYPE, …)"
+    reading.wrong(tree.start, f"{tree.kind} does not say which {shown(reading.name)} it is about", hint)
+    return True
 
 
 def _is_about(objtype: str, sort: ObjectSort) -> bool:

@@ -85,7 +85,7 @@ class Names:
         if use is Use.COLUMN:
             return Meaning(Whose.OUTSIDE, target) if target in self._externals else NOT_OURS
         if use in _ROUTINES:
-            return self._missing(target) if len(parts) == 2 and parts[0] in self._schemas else NOT_OURS
+            return self._missing(target) if self._is_swapped(target, qualified=len(parts) == 2) else NOT_OURS
         return self._relation(target, question)
 
     def _object(self, target: ObjectName, sort: ObjectSort, question: Question) -> Meaning | None:

@@ -89,6 +89,7 @@ def _object(reading: Reading, trees: tuple[Tree, ...], tests: tuple[WrittenTest,
             reading.wrong(0, f"the file makes no object {shown(reading.name)}", _ALLOWED)
         return None
     first = made[0]
+    reading.overloaded = len(made) > 1
     indexes, grants, comments = _companions(reading, trees, first.sort)
     _check_tests(reading, tests, first.sort)
     drafts = (

@@ -18,11 +18,15 @@ from reconciler.objects.words import Finding, shown
 
 @dataclass(slots=True)
 class Reading:
-    """The file, the name that its path gives, and the findings so far, by characters of the text as read."""
+    """The file, the name that its path gives, and the findings so far, by characters of the text as read.
+
+    `overloaded` says that its routine is made for several sorts of arguments.
+    """
 
     file: SourceFile
     name: ObjectName
     findings: list[Finding] = field(default_factory=list)
+    overloaded: bool = False
 
     def wrong(self, offset: int, message: str, hint: str | None = None, *, end: int | None = None) -> None:
         """Note a finding."""

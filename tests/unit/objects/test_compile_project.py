@@ -13,6 +13,8 @@ from reconciler.objects.project import Compiled, compile_project
 VIEW = "CREATE VIEW v AS SELECT 1; "
 KEPT = "CREATE MATERIALIZED VIEW v AS SELECT 1; "
 
+TWO = "CREATE FUNCTION v(n int) RETURN 1; CREATE FUNCTION v(n text) RETURN 1; "
+
 
 def compiled(files: Mapping[str, str] | str, *externals: str, **variables: str) -> Compiled:
     """Compile files, or one that is to make `a.v`."""
@@ -125,6 +127,9 @@ def test_projects_are_bounded() -> None:
         (KEPT + "COMMENT ON INDEX i IS 'x'", "no such index 'i'", "none"),
         ("CREATE FUNCTION v() RETURN 1; CREATE FUNCTION v() RETURN 2", "twice", "overloads differ"),
         ("CREATE FUNCTION v() RETURN 1; CREATE PROCEDURE v(n int) BEGIN ATOMIC END", "a second", "its own"),
+        (TWO + "GRANT ALL ON FUNCTION v TO r", "does not say which 'a.v' it is about", "write v(TYPE, …)"),
+        (TWO + "COMMENT ON FUNCTION a.v IS 'x'", "does not say which 'a.v' it is about", "write v(TYPE, …)"),
+        (TWO + "GRANT ALL ON PROCEDURE v(int) TO r", "about the object of the file alone", "ON FUNCTION v"),
         ("CREATE FUNCTION v() LANGUAGE sql AS E'SELECT \\'1\\''", "with escapes", "dollar quotes"),
         ("CREATE FUNCTION v() LANGUAGE sql AS $$ SELECT FROM; x $$", "in the body: syntax error", ""),
         ('CREATE VIEW U&"\\0076" AS SELECT 1', "written with escapes", "write it plainly"),

@@ -65,7 +65,7 @@ def told(made: SqlObject) -> list[str]:
         ("SELECT 'now'::regproc, 'far'::regtype", []),
         ("SELECT 'pg_class'::regclass, '1259'::regclass, 'x.y.z'::regclass", []),
         ("SELECT 'a.t', 't' || 'b.t', $$ a.t $$ FROM pg_class, information_schema.tables", []),
-        ("SELECT similarity('a', 'b'), ext.similarity('a', 'b'), NULL::ext.thing", []),
+        ("SELECT similarity('a', 'b'), stable.similarity('a'), NULL::ext.thing", []),
         ("SELECT (SELECT n FROM t LIMIT 1) WHERE EXISTS (SELECT FROM b.t)", ["t = a.t", "b.t = b.t"]),
         ("SELECT * FROM t TABLESAMPLE system (1)", ["t = a.t"]),
         ("SELECT * FROM t FOR UPDATE OF t", ["t = a.t"]),
