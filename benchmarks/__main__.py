@@ -23,6 +23,7 @@ NAMES = (
     "modules",
     "rollout",
     "claims",
+    "objects",
 )
 
 

@@ -91,12 +91,6 @@ async def try_switch_lock(connection: Connection) -> bool:
     return bool((await _one(cursor))[0])
 
 
-async def switch_schemas(connection: Connection, fence: Fence, number: int, *, back: bool) -> None:
-    """Rename what is displaced and what takes its place."""
-    parameters = {"epoch": fence.epoch, "generation": number, "back": back}
-    await connection.execute(QUERIES["switch_schemas"], parameters)
-
-
 async def record_dependent(connection: Connection, number: int, one: Dependent, *, back: bool) -> None:
     """Record what was bound anew, as it was before."""
     parameters = {
@@ -112,6 +106,36 @@ async def record_dependent(connection: Connection, number: int, one: Dependent, 
 async def record_rebound(connection: Connection, oids: Sequence[int]) -> None:
     """Record how objects of ours that were bound anew stand now: that was nobody's hand."""
     await connection.execute(QUERIES["record_rebound"], {"oids": list(oids)})
+
+
+async def reset_metadata(
+    connection: Connection, fence: Fence, name: ObjectName, options: Mapping[str, str]
+) -> list[str]:
+    """Take back what we granted on and said of a live object or schema; gives what was granted by hand."""
+    parameters: dict[str, object] = {"epoch": fence.epoch, "schema": name.schema}
+    query = "reset_schema"
+    if name.name:
+        query = "reset_object"
+        parameters |= {"name": name.name, "options": json.dumps(dict(options))}
+    cursor = await connection.execute(QUERIES[query], parameters)
+    return list((await _one(cursor))[0] or ())
+
+
+async def record_metadata(
+    connection: Connection, fence: Fence, name: ObjectName, hash_: str, by_hand: list[str]
+) -> None:
+    """Record how grants, comments and options of a live object or schema are now, but for those by hand."""
+    parameters: dict[str, object] = {
+        "epoch": fence.epoch,
+        "schema": name.schema,
+        "hash": hash_,
+        "extra": by_hand,
+    }
+    query = "record_schema_metadata"
+    if name.name:
+        query = "record_metadata"
+        parameters["name"] = name.name
+    await connection.execute(QUERIES[query], parameters)
 
 
 async def settle_switch(connection: Connection, fence: Fence, number: int, retain: timedelta) -> datetime:

@@ -3,7 +3,7 @@
 It reads only; `generation_records` writes. Errors of statements come out as the driver's, for `translated`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -185,10 +185,22 @@ async def read_production(
     )
 
 
-async def owners(connection: Connection, names: Sequence[str]) -> Mapping[str, tuple[str, str, str]]:
+async def owners(connection: Connection, names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
     """Read whose schemas are: component, environment and deployment of those that are somebody's."""
     cursor = await connection.execute(QUERIES["owners_of_schemas"], {"schemas": list(names)})
     return {row[0]: (row[1], row[2], row[3]) for row in await cursor.fetchall()}
+
+
+async def live_objects(connection: Connection, names: Sequence[str]) -> frozenset[tuple[bool, int]]:
+    """Read which objects of schemas are ours: whether it is a routine, and its oid."""
+    cursor = await connection.execute(QUERIES["live_objects"], {"schemas": list(names)})
+    return frozenset([(routine, oid) for routine, oid in await cursor.fetchall()])
+
+
+async def staging_names(connection: Connection, key: str) -> frozenset[str]:
+    """Read the names of staging schemas that a generation of this key has made."""
+    cursor = await connection.execute(QUERIES["staging_names"], {"key": key})
+    return frozenset([row[0] for row in await cursor.fetchall()])
 
 
 async def findings(
@@ -259,6 +271,16 @@ async def told_in_switch(connection: Connection, number: int) -> tuple[Told, ...
         )
         for schema, name, sort, action, texts, staging in await cursor.fetchall()
     )
+
+
+async def renames(connection: Connection, number: int, *, back: bool) -> tuple[tuple[str, str], ...]:
+    """Read what is renamed in a switch, from and to, in order."""
+    cursor = await connection.execute(QUERIES["renames"], {"generation": number, "back": back})
+    found: list[tuple[str, str]] = []
+    for schema, outgoing, incoming in await cursor.fetchall():
+        found += [(schema, outgoing)] if outgoing is not None else []
+        found += [(incoming, schema)] if incoming is not None else []
+    return tuple(found)
 
 
 async def hand_made_grants(connection: Connection, number: int, *, back: bool) -> tuple[str, ...]:

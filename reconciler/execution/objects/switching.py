@@ -13,9 +13,10 @@ from enum import StrEnum
 
 import psycopg
 
+from reconciler.catalog.identifier import quote_identifier
 from reconciler.errors import Conflict, LockNotAcquired, ReconcilerError
 from reconciler.execution.objects.dropping import Dropped, Surprised, drop_parked, listed
-from reconciler.execution.objects.sending import Manner, repeatedly, transaction
+from reconciler.execution.objects.sending import QUERIES, Manner, repeatedly, send, transaction
 from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.connection import Connection
 from reconciler.tracking import generation_records, generations
@@ -24,6 +25,7 @@ from reconciler.tracking.generations import (
     Finding,
     GenerationState,
     Question,
+    Told,
     TrackedGeneration,
     translated,
 )
@@ -182,10 +184,17 @@ class _Switch:
         if error is not None:
             raise error
         carried = await self._carry(writer, findings)
+        renames = await generations.renames(writer, number, back=back)
+        told = () if back else await generations.told_in_switch(writer, number)
+        rename = QUERIES["rename_schema"].as_string()
+        texts = [
+            rename.format(schema=quote_identifier(before), target=quote_identifier(after))
+            for before, after in renames
+        ]
         self.manner.interference.at("before switch")
-        await generation_records.switch_schemas(writer, self.session.fence, number, back=back)
-        if not back:
-            await self._tell(writer)
+        if texts:
+            await send(writer, texts)
+        await self._tell(writer, told)
         await self._rebind(writer, dependents)
         return Switched(
             generation=self.found, carried=carried, rebound=tuple(one.identity for one in dependents)
@@ -212,9 +221,8 @@ class _Switch:
             await writer.execute(statement.encode())
         return statements
 
-    async def _tell(self, writer: Connection) -> None:
+    async def _tell(self, writer: Connection, told: Sequence[Told]) -> None:
         """Run the texts that name what was renamed just now, and record how the objects stand since."""
-        told = await generations.told_in_switch(writer, self.found.number)
         for one in told:
             for text in one.texts:
                 try:

@@ -13,3 +13,7 @@ SELECT pg_catalog.set_config('transaction_read_only', 'on', TRUE);
 -- name: analyze_relation :exec
 -- Gather statistics of a materialized view that was just filled.
 ANALYZE {schema}.{relation}; -- noqa: PRS
+
+-- name: rename_schema :exec
+-- Give a schema another name; locks nothing that is in it.
+ALTER SCHEMA {schema} RENAME TO {target}; -- noqa: PRS

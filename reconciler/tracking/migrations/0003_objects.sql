@@ -159,7 +159,7 @@ CREATE TABLE reconciler.live_schemas (
     component pg_catalog.text NOT NULL,
     environment pg_catalog.text NOT NULL,
     deployment pg_catalog.text NOT NULL,
-    generation pg_catalog.int8 REFERENCES reconciler.generations (generation),
+    generation pg_catalog.int8,
     stable pg_catalog.bool NOT NULL DEFAULT FALSE
 );
 COMMENT ON TABLE reconciler.live_schemas IS
@@ -632,6 +632,7 @@ COMMENT ON FUNCTION reconciler.finish_staging(pg_catalog.int8, pg_catalog.int8) 
 
 -- The switch, and the switch back -----------------------------------------------------------------------
 
+-- It sets nothing, so that it becomes a part of the queries that use it, and those set what it would.
 CREATE FUNCTION reconciler.switch_sides(
     p_generation pg_catalog.int8, p_back pg_catalog.bool
 ) RETURNS TABLE (
@@ -643,7 +644,7 @@ CREATE FUNCTION reconciler.switch_sides(
     outgoing_name pg_catalog.text,
     outgoing_generation pg_catalog.int8
 )
-LANGUAGE sql STABLE SET search_path = ''
+LANGUAGE sql STABLE
 AS $$
     SELECT
         s.schema,
@@ -702,6 +703,10 @@ CREATE FUNCTION reconciler.found_in_schemas(
 ) RETURNS TABLE (kind pg_catalog.text, subject pg_catalog.text, detail pg_catalog.text)
 LANGUAGE sql STABLE SET search_path = ''
 AS $$
+    WITH sides AS MATERIALIZED (
+        SELECT s.* FROM reconciler.switch_sides(p_generation, p_back) AS s
+    )
+
     SELECT
         CASE WHEN s.sort = 'read' THEN 'read' ELSE 'base' END, s.schema,
         COALESCE((
@@ -725,7 +730,7 @@ AS $$
     WHERE s.generation = p_generation AND s.sort IN ('read', 'stable') AND n.oid IS NULL
     UNION ALL
     SELECT 'staged schema', COALESCE(s.incoming_name, s.schema), 'it was renamed or dropped'
-    FROM reconciler.switch_sides(p_generation, p_back) AS s
+    FROM sides AS s
     LEFT JOIN pg_catalog.pg_namespace AS n ON s.incoming_oid = n.oid AND s.incoming_name = n.nspname
     WHERE s.incoming_oid IS NOT NULL AND n.oid IS NULL
     UNION ALL
@@ -736,26 +741,26 @@ AS $$
             WHEN n.oid IS NULL THEN 'it was renamed or dropped'
             ELSE 'it was replaced by another schema'
         END
-    FROM reconciler.switch_sides(p_generation, p_back) AS s
+    FROM sides AS s
     LEFT JOIN pg_catalog.pg_namespace AS n ON s.schema = n.nspname
     WHERE n.oid IS DISTINCT FROM s.outgoing_oid
     UNION ALL
     SELECT 'name', s.outgoing_name, 'a schema has the name that the displaced one is to have'
-    FROM reconciler.switch_sides(p_generation, p_back) AS s
+    FROM sides AS s
     INNER JOIN pg_catalog.pg_namespace AS n ON s.outgoing_name = n.nspname
     WHERE
         s.outgoing_oid IS NOT NULL
         AND n.oid NOT IN (
-            SELECT o.incoming_oid FROM reconciler.switch_sides(p_generation, p_back) AS o
+            SELECT o.incoming_oid FROM sides AS o
             WHERE o.incoming_oid IS NOT NULL
         )
     UNION ALL
     SELECT
         'grant', s.schema, pg_catalog.replace(a.line, E'\t', ' ')
-    FROM reconciler.switch_sides(p_generation, p_back) AS s
+    FROM sides AS s
     INNER JOIN reconciler.generation_schemas AS g ON s.outgoing_generation = g.generation AND s.schema = g.schema
     INNER JOIN reconciler.schema_versions(ARRAY(
-        SELECT o.outgoing_oid FROM reconciler.switch_sides(p_generation, p_back) AS o
+        SELECT o.outgoing_oid FROM sides AS o
         WHERE o.outgoing_oid IS NOT NULL
     )) AS v ON s.outgoing_oid = v.number AND g.version IS DISTINCT FROM v.version
     CROSS JOIN LATERAL (
@@ -847,9 +852,15 @@ CREATE FUNCTION reconciler.dependents_of(
 LANGUAGE sql STABLE SET search_path = ''
 AS $$
     WITH inside AS MATERIALIZED (
-        SELECT k.classid, k.objid
+        SELECT
+            CASE
+                WHEN o.sort IN ('function', 'procedure') THEN 'pg_catalog.pg_proc'::pg_catalog.regclass
+                ELSE 'pg_catalog.pg_class'::pg_catalog.regclass
+            END::pg_catalog.oid AS classid,
+            u.oid AS objid
         FROM reconciler.switch_sides(p_generation, p_back) AS s
-        INNER JOIN reconciler.known_objects(s.outgoing_generation) AS k ON s.schema = k.schema
+        INNER JOIN reconciler.generation_objects AS o ON s.outgoing_generation = o.generation AND s.schema = o.schema
+        CROSS JOIN LATERAL pg_catalog.unnest(o.oids) AS u (oid)
         WHERE s.outgoing_oid IS NOT NULL
     ),
 
@@ -876,8 +887,24 @@ AS $$
         INNER JOIN pg_catalog.pg_depend AS d ON f.classid = d.refclassid AND f.objid = d.refobjid
         LEFT JOIN pg_catalog.pg_rewrite AS r
             ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
-        WHERE d.deptype IN ('n', 'a')
+        WHERE
+            d.deptype IN ('n', 'a')
+            AND (
+                CASE WHEN r.oid IS NULL THEN d.classid ELSE 'pg_catalog.pg_class'::pg_catalog.regclass END,
+                COALESCE(r.ev_class, d.objid)
+            ) NOT IN (SELECT a.classid, a.objid FROM inside AS a)
         GROUP BY 1, 2
+    ),
+
+    -- What is staged or kept is not live, and is no concern of whoever reads what is.
+    parked AS MATERIALIZED (
+        SELECT n.oid
+        FROM reconciler.generation_schemas AS s
+        INNER JOIN pg_catalog.pg_namespace AS n ON s.staging_oid = n.oid AND s.staging_name = n.nspname
+        UNION ALL
+        SELECT n.oid
+        FROM reconciler.generation_schemas AS s
+        INNER JOIN pg_catalog.pg_namespace AS n ON s.live_oid = n.oid AND s.old_name = n.nspname
     )
 
     SELECT f.classid, f.objid, f.through_type
@@ -887,20 +914,13 @@ AS $$
     LEFT JOIN pg_catalog.pg_index AS i ON c.oid = i.indexrelid
     LEFT JOIN pg_catalog.pg_namespace AS n ON n.oid = COALESCE(c.relnamespace, p.pronamespace)
     WHERE
-        (f.classid, f.objid) NOT IN (SELECT a.classid, a.objid FROM inside AS a)
-        AND (
+        (
             i.indrelid IS NULL
             OR ('pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, i.indrelid)
             NOT IN (SELECT a.classid, a.objid FROM inside AS a)
         )
         AND (n.nspname IS NULL OR n.nspname <> 'pg_toast')
-        -- What is staged or kept is not live, and is no concern of whoever reads what is.
-        AND NOT EXISTS (
-            SELECT FROM reconciler.generation_schemas AS s
-            WHERE
-                (s.staging_oid = n.oid AND s.staging_name = n.nspname)
-                OR (s.live_oid = n.oid AND s.old_name = n.nspname)
-        )
+        AND (n.oid IS NULL OR n.oid NOT IN (SELECT a.oid FROM parked AS a))
 $$;
 COMMENT ON FUNCTION reconciler.dependents_of(pg_catalog.int8, pg_catalog.bool) IS
 'What depends on objects that a switch displaces and is displaced by none: it stays bound to them, not to names.';
@@ -1017,29 +1037,6 @@ END
 $$;
 COMMENT ON FUNCTION reconciler.hand_made_grants(pg_catalog.int8, pg_catalog.bool) IS
 'Statements that give what becomes live the owners and grants that were given by hand to what is displaced.';
-
-
-CREATE FUNCTION reconciler.switch_schemas(
-    p_epoch pg_catalog.int8, p_generation pg_catalog.int8, p_back pg_catalog.bool
-) RETURNS pg_catalog.void
-LANGUAGE plpgsql SET search_path = ''
-AS $$
-DECLARE
-    v_each record;
-BEGIN
-    PERFORM reconciler.check_fence(p_epoch);
-    FOR v_each IN SELECT s.* FROM reconciler.switch_sides(p_generation, p_back) AS s ORDER BY s.schema LOOP
-        IF v_each.outgoing_oid IS NOT NULL THEN
-            EXECUTE pg_catalog.format('ALTER SCHEMA %I RENAME TO %I', v_each.schema, v_each.outgoing_name);
-        END IF;
-        IF v_each.incoming_oid IS NOT NULL THEN
-            EXECUTE pg_catalog.format('ALTER SCHEMA %I RENAME TO %I', v_each.incoming_name, v_each.schema);
-        END IF;
-    END LOOP;
-END
-$$;
-COMMENT ON FUNCTION reconciler.switch_schemas(pg_catalog.int8, pg_catalog.int8, pg_catalog.bool) IS
-'Checks the fence and renames what is displaced and what takes its place; locks no relation.';
 
 
 CREATE FUNCTION reconciler.settle_switch(
@@ -1288,6 +1285,244 @@ END
 $$;
 COMMENT ON FUNCTION reconciler.settle_parked(pg_catalog.int8, pg_catalog.int8, pg_catalog.text) IS
 'Checks the fence and records which generations are gone, once nothing of them is there any more.';
+
+
+-- Grants, comments and options in place -----------------------------------------------------------------
+
+CREATE FUNCTION reconciler.born_with(
+    p_sort pg_catalog."char", p_owner pg_catalog.oid, p_namespace pg_catalog.oid
+) RETURNS pg_catalog.text []
+LANGUAGE sql STABLE SET search_path = ''
+AS $$
+    SELECT ARRAY(
+        SELECT pg_catalog.unnest(reconciler.acl_lines(
+            COALESCE(
+                (
+                    SELECT d.defaclacl FROM pg_catalog.pg_default_acl AS d
+                    WHERE d.defaclrole = p_owner AND d.defaclnamespace = 0 AND d.defaclobjtype = p_sort
+                ),
+                pg_catalog.acldefault(p_sort, p_owner)
+            ), p_owner
+        ))
+        UNION
+        SELECT pg_catalog.unnest(reconciler.acl_lines(d.defaclacl, p_owner)) FROM pg_catalog.pg_default_acl AS d
+        WHERE d.defaclrole = p_owner AND d.defaclnamespace = p_namespace AND d.defaclobjtype = p_sort
+    )
+$$;
+COMMENT ON FUNCTION reconciler.born_with(pg_catalog."char", pg_catalog.oid, pg_catalog.oid) IS
+'Owner and grants that an object of a role has in a schema when it was just made.';
+
+
+CREATE FUNCTION reconciler.reset_grants(
+    p_what pg_catalog.text, p_recorded pg_catalog.text [], p_born pg_catalog.text []
+) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+DECLARE
+    v_line pg_catalog.text;
+    v_parts pg_catalog.text [];
+BEGIN
+    FOR v_line IN SELECT pg_catalog.unnest(p_recorded) EXCEPT SELECT pg_catalog.unnest(p_born) LOOP
+        v_parts := pg_catalog.string_to_array(pg_catalog.regexp_replace(v_line, ' WITH GRANT OPTION$', ''), E'\t');
+        IF v_parts[1] NOT IN ('OWNER', 'DEFAULT') THEN
+            EXECUTE pg_catalog.format('REVOKE %s ON %s FROM %s', v_parts[1], p_what, v_parts[2]);
+        END IF;
+    END LOOP;
+    FOR v_line IN SELECT pg_catalog.unnest(p_born) EXCEPT SELECT pg_catalog.unnest(p_recorded) LOOP
+        v_parts := pg_catalog.string_to_array(v_line, E'\t');
+        IF v_parts[1] <> 'OWNER' THEN
+            EXECUTE pg_catalog.format('GRANT %s ON %s TO %s', v_parts[1], p_what, v_parts[2]);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION reconciler.reset_grants(pg_catalog.text, pg_catalog.text [], pg_catalog.text []) IS
+'Takes back what we granted, to what a thing is born with; what was granted by hand stays.';
+
+
+CREATE FUNCTION reconciler.reset_object(
+    p_epoch pg_catalog.int8, p_schema pg_catalog.text, p_name pg_catalog.text, p_options pg_catalog.jsonb
+) RETURNS pg_catalog.text []
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+DECLARE
+    v_object reconciler.generation_objects;
+    v_each record;
+    v_extra pg_catalog.text [];
+    v_option record;
+BEGIN
+    PERFORM reconciler.check_fence(p_epoch);
+    SELECT o.* INTO v_object
+    FROM reconciler.live_schemas AS l
+    INNER JOIN reconciler.generation_objects AS o ON l.generation = o.generation AND l.schema = o.schema
+    WHERE o.schema = p_schema AND o.name = p_name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'object "%"."%" is not live', p_schema, p_name USING ERRCODE = 'RC012';
+    END IF;
+    SELECT ARRAY(SELECT pg_catalog.unnest(d.acl) EXCEPT SELECT pg_catalog.unnest(v_object.acl)) INTO v_extra
+    FROM reconciler.object_details(v_object.generation, ARRAY[p_schema], ARRAY[p_name]) AS d;
+    FOR v_each IN
+        SELECT
+            'TABLE ' || pg_catalog.format('%I.%I', n.nspname, c.relname) AS what,
+            pg_catalog.upper(v_object.sort) || ' ' || pg_catalog.format('%I.%I', n.nspname, c.relname) AS shown,
+            reconciler.born_with('r', c.relowner, c.relnamespace) AS born, c.oid, c.reloptions AS options,
+            'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AS classid
+        FROM pg_catalog.pg_class AS c
+        INNER JOIN pg_catalog.pg_namespace AS n ON c.relnamespace = n.oid
+        WHERE v_object.sort IN ('view', 'materialized view') AND c.oid = ANY(v_object.oids)
+        UNION ALL
+        SELECT
+            'ROUTINE ' || p.oid::pg_catalog.regprocedure::pg_catalog.text,
+            'ROUTINE ' || p.oid::pg_catalog.regprocedure::pg_catalog.text,
+            reconciler.born_with('f', p.proowner, p.pronamespace), p.oid, NULL,
+            'pg_catalog.pg_proc'::pg_catalog.regclass
+        FROM pg_catalog.pg_proc AS p
+        WHERE v_object.sort IN ('function', 'procedure') AND p.oid = ANY(v_object.oids)
+    LOOP
+        PERFORM reconciler.reset_grants(v_each.what, v_object.acl, v_each.born);
+        IF pg_catalog.obj_description(v_each.oid, v_each.classid::pg_catalog.regclass::pg_catalog.text::pg_catalog.name)
+            IS NOT NULL THEN
+            EXECUTE pg_catalog.format('COMMENT ON %s IS NULL', v_each.shown);
+        END IF;
+        FOR v_option IN
+            SELECT a.attname, i.relname
+            FROM pg_catalog.pg_description AS d
+            LEFT JOIN pg_catalog.pg_attribute AS a
+                ON d.objoid = a.attrelid AND d.objsubid = a.attnum AND d.objsubid > 0
+            LEFT JOIN pg_catalog.pg_index AS x ON d.objoid = x.indexrelid AND x.indrelid = v_each.oid
+            LEFT JOIN pg_catalog.pg_class AS i ON x.indexrelid = i.oid
+            WHERE
+                d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                AND v_each.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                AND (
+                    (d.objoid = v_each.oid AND d.objsubid > 0)
+                    OR d.objoid IN (
+                        SELECT y.indexrelid FROM pg_catalog.pg_index AS y WHERE y.indrelid = v_each.oid
+                    )
+                )
+        LOOP
+            EXECUTE CASE
+                WHEN v_option.relname IS NOT NULL
+                    THEN pg_catalog.format('COMMENT ON INDEX %I.%I IS NULL', p_schema, v_option.relname)
+                ELSE pg_catalog.format('COMMENT ON COLUMN %I.%I.%I IS NULL', p_schema, p_name, v_option.attname)
+            END;
+        END LOOP;
+        FOR v_option IN
+            SELECT COALESCE(w.key, h.option_name) AS key, w.value
+            FROM pg_catalog.pg_options_to_table(v_each.options) AS h
+            FULL JOIN pg_catalog.jsonb_each_text(p_options) AS w ON h.option_name = w.key
+            WHERE
+                v_each.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                AND h.option_value IS DISTINCT FROM w.value
+        LOOP
+            EXECUTE CASE
+                WHEN v_option.value IS NULL
+                    THEN pg_catalog.format('ALTER %s RESET (%s)', v_each.shown, v_option.key)
+                ELSE pg_catalog.format('ALTER %s SET (%s = %L)', v_each.shown, v_option.key, v_option.value)
+            END;
+        END LOOP;
+    END LOOP;
+    RETURN v_extra;
+END
+$$;
+COMMENT ON FUNCTION reconciler.reset_object(
+    pg_catalog.int8, pg_catalog.text, pg_catalog.text, pg_catalog.jsonb
+) IS
+'Checks the fence and takes grants and comments of ours back, and sets options; gives what was granted by hand.';
+
+
+CREATE FUNCTION reconciler.record_metadata(
+    p_epoch pg_catalog.int8, p_schema pg_catalog.text, p_name pg_catalog.text, p_hash pg_catalog.text,
+    p_extra pg_catalog.text []
+) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+DECLARE
+    v_generation pg_catalog.int8;
+BEGIN
+    PERFORM reconciler.check_fence(p_epoch);
+    SELECT l.generation INTO v_generation FROM reconciler.live_schemas AS l WHERE l.schema = p_schema;
+    PERFORM reconciler.record_details(v_generation, ARRAY[p_schema], ARRAY[p_name]);
+    UPDATE reconciler.generation_objects AS o
+    SET
+        metadata_hash = p_hash,
+        acl = ARRAY(SELECT l.line FROM pg_catalog.unnest(d.acl) AS l (line) WHERE l.line <> ALL(p_extra))
+    FROM reconciler.object_details(v_generation, ARRAY[p_schema], ARRAY[p_name]) AS d
+    WHERE o.generation = v_generation AND o.schema = p_schema AND o.name = p_name;
+END
+$$;
+COMMENT ON FUNCTION reconciler.record_metadata(
+    pg_catalog.int8, pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text []
+) IS
+'Checks the fence and records grants, comments and options of an object as they are now, but for those by hand.';
+
+
+CREATE FUNCTION reconciler.reset_schema(
+    p_epoch pg_catalog.int8, p_schema pg_catalog.text
+) RETURNS pg_catalog.text []
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+DECLARE
+    v_recorded pg_catalog.text [];
+    v_oid pg_catalog.oid;
+    v_line pg_catalog.text;
+    v_parts pg_catalog.text [];
+    v_extra pg_catalog.text [];
+BEGIN
+    PERFORM reconciler.check_fence(p_epoch);
+    SELECT s.acl, n.oid INTO v_recorded, v_oid
+    FROM reconciler.live_schemas AS l
+    INNER JOIN reconciler.generation_schemas AS s ON l.generation = s.generation AND l.schema = s.schema
+    INNER JOIN pg_catalog.pg_namespace AS n ON l.schema = n.nspname
+    WHERE l.schema = p_schema;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'schema "%" is not live', p_schema USING ERRCODE = 'RC012';
+    END IF;
+    v_extra := ARRAY(
+        SELECT pg_catalog.unnest(reconciler.schema_acl(v_oid)) EXCEPT SELECT pg_catalog.unnest(v_recorded)
+    );
+    PERFORM reconciler.reset_grants(pg_catalog.format('SCHEMA %I', p_schema), v_recorded, '{}');
+    FOREACH v_line IN ARRAY v_recorded LOOP
+        v_parts := pg_catalog.string_to_array(pg_catalog.regexp_replace(v_line, ' WITH GRANT OPTION$', ''), E'\t');
+        IF v_parts[1] = 'DEFAULT' THEN
+            EXECUTE pg_catalog.format(
+                'ALTER DEFAULT PRIVILEGES FOR ROLE %s IN SCHEMA %I REVOKE %s ON %s FROM %s',
+                v_parts[2], p_schema, v_parts[4], v_parts[3], v_parts[5]
+            );
+        END IF;
+    END LOOP;
+    EXECUTE pg_catalog.format('COMMENT ON SCHEMA %I IS NULL', p_schema);
+    RETURN v_extra;
+END
+$$;
+COMMENT ON FUNCTION reconciler.reset_schema(pg_catalog.int8, pg_catalog.text) IS
+'Checks the fence and takes back what we granted on a schema; gives what was granted by hand, which stays.';
+
+
+CREATE FUNCTION reconciler.record_schema_metadata(
+    p_epoch pg_catalog.int8, p_schema pg_catalog.text, p_hash pg_catalog.text, p_extra pg_catalog.text []
+) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+BEGIN
+    PERFORM reconciler.check_fence(p_epoch);
+    UPDATE reconciler.generation_schemas AS s
+    SET
+        metadata_hash = p_hash, version = v.version,
+        acl = ARRAY(
+            SELECT l.line FROM pg_catalog.unnest(reconciler.schema_acl(n.oid)) AS l (line)
+            WHERE l.line <> ALL(p_extra)
+        )
+    FROM reconciler.live_schemas AS l
+    INNER JOIN pg_catalog.pg_namespace AS n ON l.schema = n.nspname
+    CROSS JOIN LATERAL reconciler.schema_versions(ARRAY[n.oid]) AS v
+    WHERE l.schema = p_schema AND s.generation = l.generation AND s.schema = l.schema;
+END
+$$;
+COMMENT ON FUNCTION reconciler.record_schema_metadata(
+    pg_catalog.int8, pg_catalog.text, pg_catalog.text, pg_catalog.text []
+) IS
+'Checks the fence and records owner, grants and comment of a schema as they are now, but for those by hand.';
 
 
 REVOKE ALL ON ALL TABLES IN SCHEMA reconciler FROM PUBLIC;

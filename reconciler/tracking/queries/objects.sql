@@ -90,6 +90,25 @@ FROM reconciler.live_schemas AS l
 WHERE l.schema OPERATOR(pg_catalog.=) ANY (%(schemas)s)
 ORDER BY l.schema;
 
+-- name: live_objects :many
+-- Reads which objects of schemas were made by the generations that are live in them.
+SELECT
+    o.sort OPERATOR(pg_catalog.=) ANY ('{function,procedure}'::pg_catalog.text []) AS routine,
+    pg_catalog.unnest(o.oids)::pg_catalog.int8 AS oid
+FROM reconciler.live_schemas AS l
+INNER JOIN reconciler.generation_objects AS o
+    ON l.generation OPERATOR(pg_catalog.=) o.generation AND l.schema OPERATOR(pg_catalog.=) o.schema
+WHERE l.schema OPERATOR(pg_catalog.=) ANY (%(schemas)s);
+
+-- name: staging_names :many
+-- Reads the staging schemas that were made for a key and are still called so.
+SELECT s.staging_name
+FROM reconciler.generations AS g
+INNER JOIN reconciler.generation_schemas AS s ON g.generation OPERATOR(pg_catalog.=) s.generation
+INNER JOIN pg_catalog.pg_namespace AS n
+    ON s.staging_oid OPERATOR(pg_catalog.=) n.oid AND s.staging_name OPERATOR(pg_catalog.=) n.nspname
+WHERE g.key OPERATOR(pg_catalog.=) %(key)s AND g.state OPERATOR(pg_catalog.=) ANY ('{staging,staged,ready}');
+
 -- name: try_switch_lock :one
 -- Tries to keep others from switching until this transaction ends.
 SELECT pg_catalog.pg_try_advisory_xact_lock(1380206158, 3);
@@ -142,9 +161,14 @@ GROUP BY o.generation;
 -- Gives the statements that carry what was granted by hand over to what becomes live.
 SELECT g.statement FROM reconciler.hand_made_grants(%(generation)s, %(back)s) AS g (statement);
 
--- name: switch_schemas :exec
--- Renames what is displaced and what takes its place.
-SELECT reconciler.switch_schemas(%(epoch)s, %(generation)s, %(back)s);
+-- name: renames :many
+-- Reads what is renamed in a switch: what is displaced, and what takes its place.
+SELECT
+    s.schema,
+    CASE WHEN s.outgoing_oid IS NOT NULL THEN s.outgoing_name END AS outgoing,
+    CASE WHEN s.incoming_oid IS NOT NULL THEN s.incoming_name END AS incoming
+FROM reconciler.switch_sides(%(generation)s, %(back)s) AS s
+ORDER BY s.schema;
 
 -- name: texts_in_switch :many
 -- Reads what is run behind the renames, in the order in which the objects were made.
@@ -197,3 +221,19 @@ SELECT reconciler.drop_schema(%(epoch)s, %(namespace)s::pg_catalog.int8::pg_cata
 -- name: settle_parked :exec
 -- Records which generations are gone.
 SELECT reconciler.settle_parked(%(epoch)s, %(generation)s, %(failure)s);
+
+-- name: reset_object :one
+-- Takes grants and comments of ours back from a live object, and sets its options.
+SELECT reconciler.reset_object(%(epoch)s, %(schema)s, %(name)s, %(options)s::pg_catalog.jsonb);
+
+-- name: record_metadata :exec
+-- Records grants, comments and options of a live object as they are now.
+SELECT reconciler.record_metadata(%(epoch)s, %(schema)s, %(name)s, %(hash)s, %(extra)s);
+
+-- name: reset_schema :one
+-- Takes back what we granted on a live schema.
+SELECT reconciler.reset_schema(%(epoch)s, %(schema)s);
+
+-- name: record_schema_metadata :exec
+-- Records grants and comment of a live schema as they are now.
+SELECT reconciler.record_schema_metadata(%(epoch)s, %(schema)s, %(hash)s, %(extra)s);

@@ -1,0 +1,59 @@
+"""Brings grants, comments and options of live objects to what their files say, without building them anew.
+
+What we had granted is taken back and given again in one transaction, so that nobody sees the gap; what was
+granted by hand stays as it is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from reconciler.errors import StepFailed, TemporaryError
+from reconciler.execution.objects.sending import Manner, repeatedly, transaction
+from reconciler.execution.session import DatabaseSession
+from reconciler.objects.model import ObjectName
+from reconciler.tracking import generation_records
+from reconciler.tracking.generations import translated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    """What is said of a live object, as statements with live names; of a schema where `name` is empty."""
+
+    name: ObjectName
+    statements: tuple[str, ...]
+    metadata_hash: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    path: str | None = None
+
+
+async def apply_metadata(
+    session: DatabaseSession, wanted: Sequence[Metadata], *, manner: Manner | None = None
+) -> None:
+    """Apply what is said of live objects, each in a transaction of its own; again, changes nothing."""
+    manner = manner or Manner()
+    for one in wanted:
+
+        async def attempt(one: Metadata = one) -> None:
+            await _apply(session, manner, one)
+
+        await repeatedly(attempt, manner)
+
+
+async def _apply(session: DatabaseSession, manner: Manner, one: Metadata) -> None:
+    shown = f"{one.name.schema}.{one.name.name}" if one.name.name else f"schema {one.name.schema}"
+    doing = f"changing grants and comments of {shown}"
+    async with transaction(session, manner, doing, durable=True) as writer:
+        by_hand = await generation_records.reset_metadata(writer, session.fence, one.name, one.options)
+        for text in one.statements:
+            try:
+                await writer.execute(text.encode())
+            except psycopg.Error as error:
+                told = translated(error, doing)
+                if isinstance(told, TemporaryError):
+                    raise told from error
+                raise StepFailed(
+                    told.message, hint=told.hint, file=one.path, sqlstate=error.sqlstate
+                ) from error
+        await generation_records.record_metadata(writer, session.fence, one.name, one.metadata_hash, by_hand)
