@@ -22,6 +22,8 @@ from reconciler.objects.words import Finding, shown
 
 PROBLEMS_MAX = 1_000
 """Of one project; more would only be scrolled past."""
+CYCLE_SHOWN_MAX = 100
+"""Objects of one circle that are named; no reader follows more."""
 
 _CACHE_MAX = 64 * 1024 * 1024
 
@@ -227,7 +229,10 @@ def _cycle(
     names: Names,
 ) -> tuple[Problem, ...]:
     """Name a cycle in full, where its first object uses its second."""
-    path = " → ".join(objects[name].identity for name in (*cycle, cycle[0]))
+    steps = [objects[name].identity for name in (*cycle, cycle[0])]
+    if (more := len(steps) - CYCLE_SHOWN_MAX) > 0:
+        steps[CYCLE_SHOWN_MAX - 1 : -1] = [f"{more} more"]
+    path = " → ".join(steps)
     message = f"objects need each other in a circle: {path}"
     hint = "objects are made one after the other: take one of these uses away"
     for statement in draft.drafts:

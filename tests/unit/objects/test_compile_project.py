@@ -290,6 +290,13 @@ def test_each_cycle_is_told() -> None:
     ]
 
 
+def test_a_very_long_cycle_is_cut_in_the_middle() -> None:
+    """Of a circle of very many objects the first are named, how many more there are, and the end."""
+    files = {f"a/v{at:03}.sql": f"CREATE VIEW v{at:03} AS TABLE v{(at + 1) % 200:03}" for at in range(200)}
+    (problem,) = problems(files)
+    assert problem.message.endswith("view a.v097 → view a.v098 → 101 more → view a.v000")
+
+
 def test_a_routine_may_call_itself_and_a_view_may_not_read_itself() -> None:
     """Recursion of a routine is no circle; a view that reads itself is one."""
     body = "SELECT CASE WHEN n < 2 THEN 1 ELSE v(n - 1) + a.v(n - 2) END"
