@@ -90,7 +90,6 @@ class Fence:
         doing = f"taking the fence of database '{connection.info.dbname}'"
         _check_idle(connection, doing)
         try:
-            await connection.execute(QUERIES["reset_session"])
             waits = (deadline_s, deadline_s if patience_s is None else min(patience_s, deadline_s))
             epoch = await _poll(connection, owner, doing, waits=waits, terminate=terminate)
         except psycopg.Error as error:
@@ -162,8 +161,10 @@ async def _try(connection: Connection, owner: FenceOwner) -> _Attempt:
         "deployment": owner.deployment,
         "operation": owner.operation,
     }
-    cursor = await connection.execute(QUERIES["take_fence"], parameters)
-    row = await cursor.fetchone()
+    async with connection.pipeline():
+        await connection.execute(QUERIES["reset_session"])
+        cursor = await connection.execute(QUERIES["take_fence"], parameters)
+        row = await cursor.fetchone()
     assert row is not None
     return _Attempt(**dict(zip(_Attempt.__slots__, row, strict=True)))
 
