@@ -2,12 +2,12 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.catalog import sql_lexer, sql_text
 from reconciler.catalog.sql_lexer import Token, TokenKind
 from reconciler.catalog.sql_text import Tree
+from reconciler.frozen import frozen
 from reconciler.objects.drafts import Body
 from reconciler.objects.mentions import Reference, references, words
 from reconciler.objects.name_text import inside, part_of, whole_string
@@ -17,7 +17,7 @@ _NOT_TEXT = frozenset({"c", "internal"})
 """Languages whose string names a symbol and holds no program."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ReadBody:
     """A body, the names in it by characters of the statement, and its words where no parser read it."""
 

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.catalog import sql_lexer
 from reconciler.catalog.sql_text import Tree
+from reconciler.frozen import frozen
 from reconciler.objects.bodies import type_text
 from reconciler.objects.drafts import Draft, IndexDraft
 from reconciler.objects.model import Mention, ObjectSort
@@ -22,7 +22,7 @@ _COMMENTED = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CommentDraft:
     """A comment, what tells it from others of its object, and the index that it is about."""
 

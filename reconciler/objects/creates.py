@@ -1,11 +1,12 @@
 """The CREATE statements of object files: what each makes, and what it may not say."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from reconciler.catalog import sql_lexer
 from reconciler.catalog.sql_text import Tree
+from reconciler.frozen import frozen
 from reconciler.objects import bodies
 from reconciler.objects.drafts import Draft
 from reconciler.objects.model import ObjectSort
@@ -16,7 +17,7 @@ _TRUE = frozenset({"on", "true", "yes", "1", ""})
 _FALSE = frozenset({"off", "false", "no", "0"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Created:
     """What a CREATE makes: its sort, the statement, its options, and what tells overloads apart."""
 

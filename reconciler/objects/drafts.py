@@ -1,14 +1,14 @@
 """Statements of object files with the names they use, before it is known what those mean; pure values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from reconciler.frozen import frozen
 from reconciler.objects.mentions import Question, Reference
 from reconciler.objects.model import Mention, ObjectName, ObjectSort
 from reconciler.objects.unit_test_text import WrittenTest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Body:
     """The text of a routine's body: where its contents stand in the statement, and how it is read.
 
@@ -23,7 +23,7 @@ class Body:
     is_sql: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Draft:
     """A statement: its text, where that begins in its file, and the names it uses.
 
@@ -39,7 +39,7 @@ class Draft:
     body: Body | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class IndexDraft:
     """An index; without a `name` the server chooses one."""
 
@@ -48,7 +48,7 @@ class IndexDraft:
     draft: Draft
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ObjectDraft:
     """What one file says: one object with its companions.
 

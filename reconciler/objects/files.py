@@ -1,10 +1,10 @@
 """From paths of files to names: a path is the identity of what its file makes; no file is read here."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from reconciler.catalog.identifier import why_not_a_name
 from reconciler.errors import Problem
+from reconciler.frozen import frozen
 from reconciler.objects.model import ObjectName
 
 OBJECTS_MAX = 20_000
@@ -14,7 +14,7 @@ _SUFFIX = ".sql"
 _LAYOUT = "objects are in SCHEMA/OBJECT.sql, what is about a whole schema in SCHEMA.sql"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Layout:
     """What the files of a project are: of objects and of schemas, each with its key among the files."""
 

@@ -1,9 +1,9 @@
 """From drafts to objects: every name gets its meaning, with the hashes that follow; it reads no text."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 
 from reconciler.errors import Problem
+from reconciler.frozen import frozen
 from reconciler.objects import hashing
 from reconciler.objects.drafts import Draft, ObjectDraft
 from reconciler.objects.meanings import Meaning, Whose
@@ -24,7 +24,7 @@ from reconciler.objects.words import Finding, meant, shown
 Meanings = Mapping[Question, Meaning]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Linked:
     """An object whose names are known, what is wrong with them, and which externals its file uses."""
 

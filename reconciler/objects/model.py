@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reconciler.catalog.identifier import quote_qualified
+from reconciler.frozen import frozen
 
 
 class ObjectSort(StrEnum):
@@ -29,7 +30,7 @@ class ObjectName:
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Mention:
     """Where a statement names something: the name's characters in the statement's text, from 0.
 
@@ -47,7 +48,7 @@ class Mention:
     index: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SqlStatement:
     """One statement of a file: its text without the semicolon, its 1-based line, and what it names.
 
@@ -61,7 +62,7 @@ class SqlStatement:
     outside: tuple[Mention, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SqlIndex:
     """An index on a materialized view of the project; `name` is empty where the server chooses one."""
 
@@ -70,7 +71,7 @@ class SqlIndex:
     statement: SqlStatement
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class UnitTest:
     """A test of an object: what stands for each of its dependencies, and the rows that are expected.
 
@@ -85,7 +86,7 @@ class UnitTest:
     """What a routine is called with; empty for a relation."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Rows:
     """Rows that stand for a relation: its name (empty for what is expected), columns, and a query."""
 
@@ -94,7 +95,7 @@ class Rows:
     query: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SqlObject:
     """One object of a project, from one file.
 
@@ -125,7 +126,7 @@ class SqlObject:
         return f"{self.sort.value} {quote_qualified(self.name.schema, self.name.name)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SqlSchema:
     """One schema of a project, and what its own file says; without a file it has defaults.
 
@@ -144,7 +145,7 @@ class SqlSchema:
     metadata_hash: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Project:
     """All objects of a component at a commit, in an order in which they can be made."""
 
@@ -156,7 +157,7 @@ class Project:
     """Relations outside that the component declares."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BuiltObject:
     """An object as the live generation of its schema has it recorded."""
 
@@ -171,7 +172,7 @@ class BuiltObject:
         return f"{self.sort.value} {quote_qualified(self.name.schema, self.name.name)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Production:
     """What is live and was built from a project: objects by name, schemas with whether they are stable.
 

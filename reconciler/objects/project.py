@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from reconciler.catalog.text_cache import TextCache, text_key
 from reconciler.errors import Problem
+from reconciler.frozen import frozen
 from reconciler.objects import linking, object_file, order, schema_file
 from reconciler.objects.drafts import ObjectDraft
 from reconciler.objects.files import Layout, is_of_server, layout, path_of
@@ -28,7 +29,7 @@ CYCLE_SHOWN_MAX = 100
 _CACHE_MAX = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Compiled:
     """A project, or the problems that leave none, in the order of their places; and what only looks wrong."""
 
@@ -37,7 +38,7 @@ class Compiled:
     warnings: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _ObjectFile:
     """What the file of an object says by itself; without a draft it could not be read."""
 
@@ -47,7 +48,7 @@ class _ObjectFile:
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _LinkedFile:
     """An object, with all names it was made among, and what its own names meant then."""
 

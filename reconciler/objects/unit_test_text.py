@@ -8,10 +8,10 @@ What they name is decided elsewhere.
 """
 
 import re
-from dataclasses import dataclass
 
 from reconciler.catalog import sql_lexer, sql_text
 from reconciler.catalog.sql_lexer import Token, TokenKind
+from reconciler.frozen import frozen
 from reconciler.objects.name_text import name_at
 from reconciler.objects.words import Finding
 
@@ -21,7 +21,7 @@ _SHAPE = "EXECUTE UNIT TEST name MOCK relation(column type, …) AS (query) EXPE
 _CAST = "SELECT CAST(NULL AS "
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WrittenRows:
     """Rows of a test: the relation they stand for as it is written (nothing for what is expected)."""
 
@@ -31,7 +31,7 @@ class WrittenRows:
     query: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WrittenTest:
     """A test as it is written; `target` is what it is FOR, `start` the character where it begins."""
 
@@ -44,7 +44,7 @@ class WrittenTest:
     arguments: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Cut:
     """A text without its tests, each character of them a blank; the tests; and what is wrong with them."""
 

@@ -3,11 +3,11 @@
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from reconciler.catalog import sql_lexer
 from reconciler.catalog.identifier import quote_literal
 from reconciler.catalog.sql_lexer import Token, TokenKind
+from reconciler.frozen import frozen
 from reconciler.objects.words import Finding, meant
 
 # what is no variable for sure: a colon before a blank, a digit or `=`, and the second colon of a cast
@@ -17,7 +17,7 @@ TEXT_MAX = 8 * 1024 * 1024
 """Characters of a file, before and after."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Substituted:
     """A text with its variables replaced.
 

@@ -2,10 +2,10 @@
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
 
 from reconciler.catalog.identifier import quote_qualified
+from reconciler.frozen import frozen
 from reconciler.objects.model import ObjectName
 
 _NEAR_OF = 2_000
@@ -13,7 +13,7 @@ _NEAR_OF = 2_000
 _SHOWN_MAX = 140
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Finding:
     """One thing wrong in a text, by its characters from 0: from where to where, what, and what to do."""
 
