@@ -43,14 +43,16 @@ STAGE_LIMITS = (("stage, with records", "psql, the same statements", 1.3),)
 
 
 class Watch(Interference):
-    """Notes when the renames begin."""
+    """Notes when the renames begin and when they are committed."""
 
-    began = 0.0
+    began = ended = 0.0
 
     @override
     def at(self, point: str) -> None:
         if point == "before switch":
             self.began = time.perf_counter()
+        elif point == "switched":
+            self.ended = time.perf_counter()
 
 
 def schema(name: str, key: str) -> SchemaToStage:
@@ -123,7 +125,7 @@ async def switches(
         ended = time.perf_counter()
         if number:
             whole.append(ended - began)
-            inside.append(ended - watch.began)
+            inside.append(watch.ended - watch.began)
     return whole, inside
 
 
@@ -139,9 +141,7 @@ async def staging(dsn: Dsn, target: str, views: int, rounds: int, folder: Path) 
         creates = [text for one in wanted.waves[0] if one.texts for text in one.texts.creates]
         script.write_text(f"CREATE SCHEMA s0__p{number};\n" + ";\n".join(creates) + ";\n")
         began = time.perf_counter()
-        subprocess.run(
-            [program, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", script, target], check=True
-        )
+        subprocess.run([program, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", script, target], check=True)
         taken[STAGE_LIMITS[0][1]].append(time.perf_counter() - began)
         wanted = work(f"w{number}", 1, views)
         began = time.perf_counter()

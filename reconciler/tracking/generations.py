@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import psycopg
 
@@ -212,15 +213,6 @@ async def findings(
     return tuple(Finding(kind=kind, subject=subject, detail=detail) for kind, subject, detail in rows)
 
 
-async def dependents(connection: Connection, number: int, *, back: bool) -> tuple[Dependent, ...]:
-    """Read what depends from outside on what a switch displaces."""
-    cursor = await connection.execute(QUERIES["found_dependents"], {"generation": number, "back": back})
-    return tuple(
-        Dependent(identity=identity, statement=statement, acl=tuple(acl or ()), oid=oid)
-        for identity, statement, acl, oid in await cursor.fetchall()
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parked:
     """An object (with its sort) or a schema (without one) that is to be dropped, as `identity` shows it."""
@@ -258,9 +250,56 @@ class Told:
     staging: str | None
 
 
-async def told_in_switch(connection: Connection, number: int) -> tuple[Told, ...]:
-    """Read what is run behind the renames of a switch, in order."""
-    cursor = await connection.execute(QUERIES["texts_in_switch"], {"generation": number})
+async def hand_made_grants(connection: Connection, number: int, *, back: bool) -> tuple[str, ...]:
+    """Read the statements that carry what was granted by hand over to what becomes live."""
+    cursor = await connection.execute(QUERIES["hand_made_grants"], {"generation": number, "back": back})
+    return tuple(row[0] for row in await cursor.fetchall())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeforeSwitch:
+    """All that a switch goes by, as it is inside of its transaction; `renames` are from and to, in order."""
+
+    findings: tuple[Finding, ...]
+    dependents: tuple[Dependent, ...]
+    renames: tuple[tuple[str, str], ...]
+    told: tuple[Told, ...]
+
+
+async def before_switch(connection: Connection, number: int, *, back: bool, checked: bool) -> BeforeSwitch:
+    """Read what a switch goes by, in one exchange; `checked` asks too whether all is filled."""
+    questions = [Question.SCHEMAS, Question.UNKNOWN, Question.CHANGED]
+    questions += [Question.UNREADY] if checked else []
+    parameters = {"generation": number, "back": back}
+    async with connection.pipeline():
+        asked = [await connection.execute(QUERIES[one.value], parameters) for one in questions]
+        dependents = await connection.execute(QUERIES["found_dependents"], parameters)
+        renames = await connection.execute(QUERIES["renames"], parameters)
+        told = await connection.execute(QUERIES["texts_in_switch"], parameters)
+    found: list[Finding] = []
+    for cursor in asked:
+        rows = await cursor.fetchmany(FINDINGS_MAX)
+        found += [Finding(kind=kind, subject=subject, detail=detail) for kind, subject, detail in rows]
+    return BeforeSwitch(
+        findings=tuple(found),
+        dependents=tuple(
+            Dependent(identity=identity, statement=statement, acl=tuple(acl or ()), oid=oid)
+            for identity, statement, acl, oid in await dependents.fetchall()
+        ),
+        renames=_renames(await renames.fetchall()),
+        told=() if back else _told(await told.fetchall()),
+    )
+
+
+def _renames(rows: Sequence[Sequence[Any]]) -> tuple[tuple[str, str], ...]:
+    found: list[tuple[str, str]] = []
+    for schema, outgoing, incoming in rows:
+        found += [(schema, outgoing)] if outgoing is not None else []
+        found += [(incoming, schema)] if incoming is not None else []
+    return tuple(found)
+
+
+def _told(rows: Sequence[Sequence[Any]]) -> tuple[Told, ...]:
     return tuple(
         Told(
             name=ObjectName(schema, name),
@@ -269,21 +308,5 @@ async def told_in_switch(connection: Connection, number: int) -> tuple[Told, ...
             texts=tuple(texts),
             staging=staging,
         )
-        for schema, name, sort, action, texts, staging in await cursor.fetchall()
+        for schema, name, sort, action, texts, staging in rows
     )
-
-
-async def renames(connection: Connection, number: int, *, back: bool) -> tuple[tuple[str, str], ...]:
-    """Read what is renamed in a switch, from and to, in order."""
-    cursor = await connection.execute(QUERIES["renames"], {"generation": number, "back": back})
-    found: list[tuple[str, str]] = []
-    for schema, outgoing, incoming in await cursor.fetchall():
-        found += [(schema, outgoing)] if outgoing is not None else []
-        found += [(incoming, schema)] if incoming is not None else []
-    return tuple(found)
-
-
-async def hand_made_grants(connection: Connection, number: int, *, back: bool) -> tuple[str, ...]:
-    """Read the statements that carry what was granted by hand over to what becomes live."""
-    cursor = await connection.execute(QUERIES["hand_made_grants"], {"generation": number, "back": back})
-    return tuple(row[0] for row in await cursor.fetchall())

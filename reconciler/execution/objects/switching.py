@@ -24,7 +24,6 @@ from reconciler.tracking.generations import (
     Dependent,
     Finding,
     GenerationState,
-    Question,
     Told,
     TrackedGeneration,
     translated,
@@ -94,10 +93,10 @@ async def promote(
             if found.state is GenerationState.LIVE:
                 return Switched(generation=found, already=True)
             _must_be_ready(found, policy)
-            switch = _Switch(session=session, found=found, back=False, policy=policy, manner=manner)
+            switch = _Switch(
+                session=session, found=found, back=False, policy=policy, manner=manner, retain=retain
+            )
             done = await switch.run(writer)
-            await generation_records.settle_switch(writer, session.fence, found.number, retain)
-            manner.interference.at("inside switch")
         manner.interference.at("switched")
         return done
 
@@ -118,8 +117,6 @@ async def revert(
             _must_be_revertible(found)
             switch = _Switch(session=session, found=found, back=True, policy=policy, manner=manner)
             done = await switch.run(writer)
-            await generation_records.settle_revert(writer, session.fence, found.number)
-            manner.interference.at("inside switch")
         manner.interference.at("switched")
         return done
 
@@ -174,43 +171,47 @@ class _Switch:
     back: bool
     policy: Policy
     manner: Manner
+    retain: timedelta = RETAIN
 
     async def run(self, writer: Connection) -> Switched:
-        """Look, refuse or rename, and bind anew; the caller records it."""
+        """Look and refuse, or record, rename and bind anew."""
         number, back = self.found.number, self.back
-        findings = await self._look(writer)
-        dependents = await generations.dependents(writer, number, back=back)
-        error = refusal(self._doing, findings, dependents, self.policy)
+        seen = await generations.before_switch(
+            writer, number, back=back, checked=self.policy.checked and not back
+        )
+        error = refusal(self._doing, seen.findings, seen.dependents, self.policy)
         if error is not None:
             raise error
-        carried = await self._carry(writer, findings)
-        renames = await generations.renames(writer, number, back=back)
-        told = () if back else await generations.told_in_switch(writer, number)
+        carried = await self._carry(writer, seen.findings)
+        # Recorded first: what others could meet is held for the shorter then.
+        await self._record(writer)
         rename = QUERIES["rename_schema"].as_string()
         texts = [
             rename.format(schema=quote_identifier(before), target=quote_identifier(after))
-            for before, after in renames
+            for before, after in seen.renames
         ]
         self.manner.interference.at("before switch")
         if texts:
             await send(writer, texts)
-        await self._tell(writer, told)
-        await self._rebind(writer, dependents)
+        await self._tell(writer, seen.told)
+        await self._rebind(writer, seen.dependents)
+        self.manner.interference.at("inside switch")
         return Switched(
-            generation=self.found, carried=carried, rebound=tuple(one.identity for one in dependents)
+            generation=self.found,
+            carried=carried,
+            rebound=tuple(one.identity for one in seen.dependents),
         )
+
+    async def _record(self, writer: Connection) -> None:
+        fence, number = self.session.fence, self.found.number
+        if self.back:
+            await generation_records.settle_revert(writer, fence, number)
+        else:
+            await generation_records.settle_switch(writer, fence, number, self.retain)
 
     @property
     def _doing(self) -> str:
         return f"{'reverting' if self.back else 'promoting'} generation {self.found.key}"
-
-    async def _look(self, writer: Connection) -> tuple[Finding, ...]:
-        found: list[Finding] = []
-        for question in (Question.SCHEMAS, Question.UNKNOWN, Question.CHANGED):
-            found += await generations.findings(writer, question, self.found.number, back=self.back)
-        if self.policy.checked and not self.back:
-            found += await generations.findings(writer, Question.UNREADY, self.found.number)
-        return tuple(found)
 
     async def _carry(self, writer: Connection, findings: Sequence[Finding]) -> tuple[str, ...]:
         """Give what becomes live the grants that were given by hand, before anybody reads it."""

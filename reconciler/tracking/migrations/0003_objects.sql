@@ -337,12 +337,20 @@ AS $$
                 WHERE i.indrelid = c.oid
             )
         )),
-        reconciler.relation_acl(c.oid)
+        -- As it was made, as a rule: then the owner is all there is to say.
+        CASE
+            WHEN c.relacl IS NULL AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_attribute AS a
+                WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attacl IS NOT NULL
+            ) THEN ARRAY['OWNER' || E'\t' || pg_catalog.quote_ident(w.rolname)]
+            ELSE reconciler.relation_acl(c.oid)
+        END
     FROM ROWS FROM (pg_catalog.unnest(p_schemas), pg_catalog.unnest(p_names)) AS u (schema, name)
     INNER JOIN reconciler.generation_objects AS o
         ON o.generation = p_generation AND u.schema = o.schema AND u.name = o.name
     INNER JOIN pg_catalog.pg_class AS c ON o.oids[1] = c.oid
     INNER JOIN pg_catalog.pg_rewrite AS r ON c.oid = r.ev_class AND r.rulename = '_RETURN'
+    INNER JOIN pg_catalog.pg_roles AS w ON c.relowner = w.oid
     WHERE o.sort IN ('view', 'materialized view')
     UNION ALL
     SELECT
@@ -508,6 +516,8 @@ CREATE FUNCTION reconciler.record_object(
 ) RETURNS pg_catalog.void
 LANGUAGE plpgsql SET search_path = ''
 AS $$
+DECLARE
+    v_found pg_catalog.oid [];
 BEGIN
     PERFORM reconciler.check_fence(p_epoch);
     UPDATE reconciler.generation_objects AS o
@@ -531,11 +541,9 @@ BEGIN
     FROM reconciler.generation_schemas AS s
     WHERE
         o.generation = p_generation AND o.schema = p_schema AND o.name = p_name
-        AND s.generation = o.generation AND s.schema = o.schema AND o.made_at IS NULL;
-    IF NOT FOUND OR EXISTS (
-        SELECT FROM reconciler.generation_objects AS o
-        WHERE o.generation = p_generation AND o.schema = p_schema AND o.name = p_name AND o.oids = '{}'
-    ) THEN
+        AND s.generation = o.generation AND s.schema = o.schema AND o.made_at IS NULL
+    RETURNING o.oids INTO v_found;
+    IF NOT FOUND OR v_found = '{}' THEN
         RAISE EXCEPTION 'object "%"."%" of generation % was not made, or is recorded already',
             p_schema, p_name, p_generation
             USING ERRCODE = 'RC012';

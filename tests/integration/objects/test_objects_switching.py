@@ -12,7 +12,6 @@ from reconciler.execution.objects.dropping import Surprised
 from reconciler.execution.objects.sending import Manner
 from reconciler.execution.objects.switching import HandMade, Overtaken, Policy, promote, refusal
 from reconciler.tracking import generations
-from reconciler.tracking.generations import Question
 from tests.plugins.generations import (
     QUICK,
     Draft,
@@ -221,13 +220,8 @@ async def test_what_was_done_by_hand_is_found(stand: Stand) -> None:
     for statement, words in ALTERED.items():
         async with session.writer.transaction(force_rollback=True):
             await session.writer.execute(statement.encode())
-            findings = [
-                finding
-                for question in (Question.SCHEMAS, Question.UNKNOWN, Question.CHANGED)
-                for finding in await generations.findings(session.writer, question, 2)
-            ]
-            dependents = await generations.dependents(session.writer, 2, back=False)
-        error = refusal("switching", findings, dependents, Policy())
+            seen = await generations.before_switch(session.writer, 2, back=False, checked=True)
+        error = refusal("switching", seen.findings, seen.dependents, Policy())
         if not isinstance(error, Surprised) or not re.search(words, error.message):
             wrong[statement] = str(error)
     assert not wrong
