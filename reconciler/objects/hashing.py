@@ -45,6 +45,16 @@ def statement_hash(draft: Draft, statement: SqlStatement) -> str:
     return f"{sql_text.parse_hash(splice(draft.text, sorted(pieces)))} {hashed}"
 
 
+def metadata_statement_hash(draft: Draft, statement: SqlStatement) -> str:
+    """Hash a grant or a comment; the object's own name is left out, which makes most of them alike."""
+    named = sorted((*statement.mentions, *statement.outside), key=lambda each: each.start)
+    own = {(each.start, each.end) for each in draft.own if each.index is None}
+    pieces = [
+        (each.start, each.end, "own" if (each.start, each.end) in own else qualified(each)) for each in named
+    ]
+    return sql_text.parse_hash(splice(draft.text, pieces))
+
+
 def definition_hash(creates: Iterable[str], indexes: Iterable[str]) -> str:
     """Hash an object from the hashes of its statements; their order is no part of it."""
     return _joined([*sorted(creates), "indexes", *sorted(indexes)])

@@ -70,10 +70,10 @@ def _definition_hash(draft: ObjectDraft, statements: Mapping[int, SqlStatement])
 
 def _metadata_hash(draft: ObjectDraft, statements: Mapping[int, SqlStatement]) -> str:
     grants = [
-        (hashing.statement_hash(each, statements[id(each)]), each.text[:6].lower() == "revoke")
+        (hashing.metadata_statement_hash(each, statements[id(each)]), each.text[:6].lower() == "revoke")
         for each in draft.grants
     ]
-    comments = [hashing.statement_hash(each, statements[id(each)]) for each in draft.comments]
+    comments = [hashing.metadata_statement_hash(each, statements[id(each)]) for each in draft.comments]
     return hashing.metadata_hash(grants, comments, draft.options)
 
 

@@ -1,7 +1,7 @@
 """A file of a project as it was written and as it is read, and problems with their places in it."""
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from reconciler.errors import Problem
 from reconciler.objects.variables import Substituted
@@ -29,8 +29,10 @@ class SourceFile:
         """Return the line, as it is written, of a character of the text as it is read."""
         return self._line_and_start(self._read.written(offset))[0]
 
-    def problems(self, findings: Iterable[Finding]) -> tuple[Problem, ...]:
+    def problems(self, findings: Collection[Finding]) -> tuple[Problem, ...]:
         """Give findings their places, each once, in the order of the file."""
+        if not findings:
+            return ()
         ordered = sorted(dict.fromkeys(findings), key=lambda each: (each.offset, each.message))
         told = [self._problem(each) for each in ordered[:FINDINGS_MAX]]
         if (more := len(ordered) - FINDINGS_MAX) > 0:
