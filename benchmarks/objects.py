@@ -86,47 +86,57 @@ def work(key: str, schemas: int, views: int) -> Work:
     )
 
 
-async def bare_renames(target: str, schemas: int, rounds: int) -> list[float]:
-    """Seconds of one message that renames two times as many schemas in one transaction."""
-    taken = []
-    async with await psycopg.AsyncConnection.connect(target, autocommit=True) as connection:
-        for number in range(schemas):
+class Bare:
+    """As many schemas twice, and one message that renames them all in one transaction."""
+
+    def __init__(self, connection: psycopg.AsyncConnection, schemas: int) -> None:
+        self._connection = connection
+        self._schemas = range(schemas)
+
+    async def prepare(self) -> None:
+        """Make the schemas."""
+        for number in self._schemas:
             for name in (f"bare{number}", f"bare{number}__new"):
-                await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
-        for _ in range(rounds):
-            texts = [
-                f"ALTER SCHEMA bare{number} RENAME TO bare{number}__old;"
-                f"ALTER SCHEMA bare{number}__new RENAME TO bare{number};"
-                for number in range(schemas)
-            ]
-            message = ("BEGIN;" + "".join(texts) + "COMMIT").encode()
-            began = time.perf_counter()
-            await connection.execute(message)
-            taken.append(time.perf_counter() - began)
-            back = [
-                f"ALTER SCHEMA bare{number}__old RENAME TO bare{number}__new;" for number in range(schemas)
-            ]
-            await connection.execute("".join(back).encode())
-    return taken
+                create = sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name))
+                await self._connection.execute(create)
+
+    async def renames(self) -> float:
+        """Seconds that it takes; it is taken back behind that."""
+        there = [
+            f"ALTER SCHEMA bare{number} RENAME TO bare{number}__old;"
+            f"ALTER SCHEMA bare{number}__new RENAME TO bare{number};"
+            for number in self._schemas
+        ]
+        message = f"BEGIN;{''.join(there)}COMMIT".encode()
+        began = time.perf_counter()
+        await self._connection.execute(message)
+        taken = time.perf_counter() - began
+        back = [
+            f"ALTER SCHEMA bare{number} RENAME TO bare{number}__new;"
+            f"ALTER SCHEMA bare{number}__old RENAME TO bare{number};"
+            for number in self._schemas
+        ]
+        await self._connection.execute("".join(back).encode())
+        return taken
 
 
 async def switches(
-    session: DatabaseSession, schemas: int, views: int, rounds: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of promotions: whole, and from the first rename."""
-    whole, inside = [], []
+    session: DatabaseSession, bare: Bare, sizes: tuple[int, int], rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of switches, whole and from the first rename, and of bare renames in turn with them."""
+    taken: dict[str, list[float]] = {SWITCH: [], INSIDE: [], BARE: []}
     for number in range(rounds + 1):
-        wanted = work(f"k{schemas}x{number}", schemas, views)
+        wanted = work(f"k{sizes[0]}x{number}", *sizes)
         await stage(session, wanted, ACTOR)
         await make_ready(session, wanted, deadline_s=600)
         watch = Watch()
         began = time.perf_counter()
         await promote(session, wanted.key, manner=Manner(interference=watch), retain=timedelta(hours=1))
-        ended = time.perf_counter()
         if number:
-            whole.append(ended - began)
-            inside.append(watch.ended - watch.began)
-    return whole, inside
+            taken[SWITCH].append(watch.ended - began)
+            taken[INSIDE].append(watch.ended - watch.began)
+            taken[BARE].append(await bare.renames())
+    return taken
 
 
 async def staging(dsn: Dsn, target: str, views: int, rounds: int, folder: Path) -> dict[str, list[float]]:
@@ -164,12 +174,14 @@ async def main(arguments: Sequence[str] | None = None) -> int:
                 async with database(dsn, NAME) as target:
                     await _base(target)
                     session = await open_session(dsn, NAME, OWNER, limits=Limits(), install_tracking=True)
-                    whole, inside = await switches(session, schemas, options.views, options.rounds)
-                    bare = await bare_renames(target, schemas, options.rounds)
+                    async with await psycopg.AsyncConnection.connect(target, autocommit=True) as other:
+                        bare = Bare(other, schemas)
+                        await bare.prepare()
+                        taken = await switches(session, bare, (schemas, options.views), options.rounds)
                     await session.abandon()
                 title = f"switch of {schemas} schemas of {options.views} views"
-                print(table(title, {SWITCH: whole, INSIDE: inside, BARE: bare}, SWITCH_LIMITS), flush=True)
-                each = (statistics.median(whole) - statistics.median(bare)) / schemas
+                print(table(title, taken, SWITCH_LIMITS), flush=True)
+                each = (statistics.median(taken[SWITCH]) - statistics.median(taken[BARE])) / schemas
                 print(f"  beyond bare renames: {each * 1e3:.3f} ms for each schema\n", flush=True)
             async with database(dsn, NAME) as target:
                 await _base(target)
