@@ -146,6 +146,21 @@ async def settle_switch(connection: Connection, fence: Fence, number: int, retai
     return until
 
 
+async def move_in_place(connection: Connection, fence: Fence, number: int) -> None:
+    """Move what comes to stable schemas and what goes, before texts are run in them."""
+    await connection.execute(QUERIES["move_in_place"], {"epoch": fence.epoch, "generation": number})
+
+
+async def settle_in_place(connection: Connection, fence: Fence, number: int) -> None:
+    """Drop what was tried for stable schemas, and record what texts made in them."""
+    await connection.execute(QUERIES["settle_in_place"], {"epoch": fence.epoch, "generation": number})
+
+
+async def revert_in_place(connection: Connection, fence: Fence, number: int) -> None:
+    """Take back what a switch did in stable schemas."""
+    await connection.execute(QUERIES["revert_in_place"], {"epoch": fence.epoch, "generation": number})
+
+
 async def settle_revert(connection: Connection, fence: Fence, number: int) -> None:
     """Record that the switch to a generation was taken back."""
     await connection.execute(QUERIES["settle_revert"], {"epoch": fence.epoch, "generation": number})

@@ -264,6 +264,8 @@ class BeforeSwitch:
     dependents: tuple[Dependent, ...]
     renames: tuple[tuple[str, str], ...]
     told: tuple[Told, ...]
+    in_place: bool
+    """Whether a stable schema is changed too."""
 
 
 async def before_switch(connection: Connection, number: int, *, back: bool, checked: bool) -> BeforeSwitch:
@@ -276,6 +278,7 @@ async def before_switch(connection: Connection, number: int, *, back: bool, chec
         dependents = await connection.execute(QUERIES["found_dependents"], parameters)
         renames = await connection.execute(QUERIES["renames"], parameters)
         told = await connection.execute(QUERIES["texts_in_switch"], parameters)
+        schemas = await connection.execute(QUERIES["read_generation_schemas"], parameters)
     found: list[Finding] = []
     for cursor in asked:
         rows = await cursor.fetchmany(FINDINGS_MAX)
@@ -288,6 +291,7 @@ async def before_switch(connection: Connection, number: int, *, back: bool, chec
         ),
         renames=_renames(await renames.fetchall()),
         told=() if back else _told(await told.fetchall()),
+        in_place=any(row[1] == "stable" for row in await schemas.fetchall()),
     )
 
 

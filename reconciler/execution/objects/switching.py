@@ -193,7 +193,10 @@ class _Switch:
         self.manner.interference.at("before switch")
         if texts:
             await send(writer, texts)
-        await self._tell(writer, seen.told)
+        if seen.in_place:
+            await self._in_place(writer, seen.told)
+        else:
+            await self._tell(writer, seen.told)
         await self._rebind(writer, seen.dependents)
         self.manner.interference.at("inside switch")
         return Switched(
@@ -221,6 +224,19 @@ class _Switch:
         for statement in statements:
             await writer.execute(statement.encode())
         return statements
+
+    async def _in_place(self, writer: Connection, told: Sequence[Told]) -> None:
+        """Change stable schemas: move, run their texts, and drop what was tried; or take that back."""
+        fence, number = self.session.fence, self.found.number
+        try:
+            if self.back:
+                await generation_records.revert_in_place(writer, fence, number)
+                return
+            await generation_records.move_in_place(writer, fence, number)
+        except psycopg.Error as error:
+            raise translated(error, f"{self._doing}: changing a stable schema") from error
+        await self._tell(writer, told)
+        await generation_records.settle_in_place(writer, fence, number)
 
     async def _tell(self, writer: Connection, told: Sequence[Told]) -> None:
         """Run the texts that name what was renamed just now, and record how the objects stand since."""

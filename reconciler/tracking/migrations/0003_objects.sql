@@ -482,7 +482,8 @@ BEGIN
     FROM reconciler.generation_schemas AS s
     INNER JOIN reconciler.generation_objects AS o ON s.base_generation = o.generation AND s.schema = o.schema
     WHERE s.generation = v_new AND s.sort = 'stable' AND o.action <> 'retire'
-    ON CONFLICT DO NOTHING;
+    ON CONFLICT (generation, schema, name) DO UPDATE SET oids = excluded.oids
+    WHERE generation_objects.action = 'retire';
     RETURN v_new;
 END
 $$;
@@ -1045,6 +1046,172 @@ END
 $$;
 COMMENT ON FUNCTION reconciler.hand_made_grants(pg_catalog.int8, pg_catalog.bool) IS
 'Statements that give what becomes live the owners and grants that were given by hand to what is displaced.';
+
+
+CREATE FUNCTION reconciler.identity_of(
+    p_sort pg_catalog.text, p_object pg_catalog.oid
+) RETURNS pg_catalog.text
+LANGUAGE sql STABLE SET search_path = ''
+AS $$
+    SELECT CASE
+        WHEN p_sort IN ('function', 'procedure') THEN 'ROUTINE ' || p_object::pg_catalog.regprocedure::pg_catalog.text
+        ELSE pg_catalog.upper(p_sort) || ' ' || p_object::pg_catalog.regclass::pg_catalog.text
+    END
+$$;
+COMMENT ON FUNCTION reconciler.identity_of(pg_catalog.text, pg_catalog.oid) IS
+'Sort and name of an object, as statements about it begin.';
+
+
+CREATE FUNCTION reconciler.move_in_place(
+    p_epoch pg_catalog.int8, p_generation pg_catalog.int8, p_back pg_catalog.bool
+) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+DECLARE
+    v_each record;
+BEGIN
+    PERFORM reconciler.check_fence(p_epoch);
+    -- What goes makes room first for what comes.
+    FOR v_each IN
+        SELECT
+            o.sort, u.oid,
+            CASE WHEN (o.action = 'retire') = p_back THEN s.schema ELSE s.staging_name END AS target
+        FROM reconciler.generation_objects AS o
+        INNER JOIN reconciler.generation_schemas AS s ON o.generation = s.generation AND o.schema = s.schema
+        CROSS JOIN LATERAL pg_catalog.unnest(o.oids) AS u (oid)
+        WHERE o.generation = p_generation AND s.sort = 'stable' AND o.action IN ('retire', 'move')
+        ORDER BY (o.action = 'retire') = p_back, o.wave, o.name
+    LOOP
+        EXECUTE pg_catalog.format(
+            'ALTER %s SET SCHEMA %I', reconciler.identity_of(v_each.sort, v_each.oid), v_each.target
+        );
+    END LOOP;
+    IF NOT p_back THEN
+        UPDATE reconciler.generation_objects AS o
+        SET
+            previous = ARRAY(
+                SELECT CASE
+                    WHEN o.sort = 'view' THEN pg_catalog.format(
+                        'CREATE OR REPLACE VIEW %I.%I%s AS %s', o.schema, o.name,
+                        (
+                            SELECT ' WITH (' || pg_catalog.array_to_string(c.reloptions, ', ') || ')'
+                            FROM pg_catalog.pg_class AS c WHERE c.oid = u.oid AND c.reloptions IS NOT NULL
+                        ),
+                        pg_catalog.pg_get_viewdef(u.oid)
+                    )
+                    ELSE pg_catalog.pg_get_functiondef(u.oid)
+                END
+                FROM pg_catalog.unnest(b.oids) AS u (oid)
+            )
+        FROM reconciler.generation_schemas AS s
+        INNER JOIN reconciler.generation_objects AS b ON s.base_generation = b.generation AND s.schema = b.schema
+        WHERE
+            o.generation = p_generation AND s.generation = p_generation AND s.sort = 'stable'
+            AND o.schema = s.schema AND b.name = o.name AND o.action = 'replace';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION reconciler.move_in_place(pg_catalog.int8, pg_catalog.int8, pg_catalog.bool) IS
+'Checks the fence, moves what comes to a stable schema and what goes, and keeps what takes replacements back.';
+
+
+CREATE FUNCTION reconciler.settle_in_place(
+    p_epoch pg_catalog.int8, p_generation pg_catalog.int8
+) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+DECLARE
+    v_each record;
+BEGIN
+    PERFORM reconciler.check_fence(p_epoch);
+    -- What was only tried beside it has done its work.
+    FOR v_each IN
+        SELECT o.sort, u.oid
+        FROM reconciler.generation_objects AS o
+        INNER JOIN reconciler.generation_schemas AS s ON o.generation = s.generation AND o.schema = s.schema
+        CROSS JOIN LATERAL pg_catalog.unnest(o.oids) AS u (oid)
+        WHERE o.generation = p_generation AND s.sort = 'stable' AND o.action IN ('add', 'replace')
+        ORDER BY o.wave DESC, o.name DESC
+    LOOP
+        EXECUTE 'DROP ' || reconciler.identity_of(v_each.sort, v_each.oid) || ' RESTRICT';
+    END LOOP;
+    UPDATE reconciler.generation_objects AS o
+    SET
+        fingerprint = NULL,
+        oids = CASE
+            WHEN o.sort = 'view' THEN ARRAY(
+                SELECT c.oid FROM pg_catalog.pg_class AS c
+                WHERE c.relname = o.name AND c.relnamespace = s.live_oid AND c.relkind = 'v'
+            )
+            ELSE ARRAY(
+                SELECT p.oid FROM pg_catalog.pg_proc AS p
+                WHERE p.proname = o.name AND p.pronamespace = s.live_oid ORDER BY p.oid
+            )
+        END
+    FROM reconciler.generation_schemas AS s
+    WHERE
+        o.generation = p_generation AND s.generation = p_generation AND s.sort = 'stable'
+        AND o.schema = s.schema AND o.action IN ('add', 'replace');
+    PERFORM reconciler.record_details(
+        p_generation, pg_catalog.array_agg(o.schema), pg_catalog.array_agg(o.name)
+    )
+    FROM reconciler.generation_objects AS o
+    INNER JOIN reconciler.generation_schemas AS s ON o.generation = s.generation AND o.schema = s.schema
+    WHERE o.generation = p_generation AND s.sort = 'stable' AND o.action IN ('add', 'replace', 'move');
+    -- What is replaced keeps its grants, and what of them was ours is what it was.
+    UPDATE reconciler.generation_objects AS o
+    SET acl = b.acl
+    FROM reconciler.generation_schemas AS s
+    INNER JOIN reconciler.generation_objects AS b ON s.base_generation = b.generation AND s.schema = b.schema
+    WHERE
+        o.generation = p_generation AND s.generation = p_generation AND s.sort = 'stable'
+        AND o.schema = s.schema AND b.name = o.name AND o.action = 'replace';
+END
+$$;
+COMMENT ON FUNCTION reconciler.settle_in_place(pg_catalog.int8, pg_catalog.int8) IS
+'Checks the fence, drops what was tried for stable schemas, and records what was made in place.';
+
+
+CREATE FUNCTION reconciler.revert_in_place(
+    p_epoch pg_catalog.int8, p_generation pg_catalog.int8
+) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+DECLARE
+    v_each record;
+    v_text pg_catalog.text;
+BEGIN
+    PERFORM reconciler.move_in_place(p_epoch, p_generation, TRUE);
+    FOR v_each IN
+        SELECT o.schema, o.name, o.sort, o.oids, o.previous, o.action
+        FROM reconciler.generation_objects AS o
+        INNER JOIN reconciler.generation_schemas AS s ON o.generation = s.generation AND o.schema = s.schema
+        WHERE o.generation = p_generation AND s.sort = 'stable' AND o.action IN ('add', 'replace')
+        ORDER BY o.action DESC, o.wave DESC, o.name DESC
+    LOOP
+        IF v_each.action = 'replace' THEN
+            FOREACH v_text IN ARRAY v_each.previous LOOP
+                EXECUTE v_text;
+            END LOOP;
+        ELSE
+            FOR v_text IN
+                SELECT reconciler.identity_of(v_each.sort, u.oid) FROM pg_catalog.unnest(v_each.oids) AS u (oid)
+            LOOP
+                EXECUTE 'DROP ' || v_text || ' RESTRICT';
+            END LOOP;
+        END IF;
+    END LOOP;
+    PERFORM reconciler.record_details(
+        s.base_generation, pg_catalog.array_agg(o.schema), pg_catalog.array_agg(o.name)
+    )
+    FROM reconciler.generation_objects AS o
+    INNER JOIN reconciler.generation_schemas AS s ON o.generation = s.generation AND o.schema = s.schema
+    WHERE o.generation = p_generation AND s.sort = 'stable' AND o.action IN ('replace', 'retire')
+    GROUP BY s.base_generation;
+END
+$$;
+COMMENT ON FUNCTION reconciler.revert_in_place(pg_catalog.int8, pg_catalog.int8) IS
+'Checks the fence and takes back what a switch did in stable schemas; fails where that cannot be done in place.';
 
 
 CREATE FUNCTION reconciler.settle_switch(

@@ -237,3 +237,15 @@ SELECT reconciler.reset_schema(%(epoch)s, %(schema)s);
 -- name: record_schema_metadata :exec
 -- Records grants and comment of a live schema as they are now.
 SELECT reconciler.record_schema_metadata(%(epoch)s, %(schema)s, %(hash)s, %(extra)s);
+
+-- name: move_in_place :exec
+-- Moves what comes to stable schemas and what goes.
+SELECT reconciler.move_in_place(%(epoch)s, %(generation)s, FALSE);
+
+-- name: settle_in_place :exec
+-- Drops what was tried for stable schemas, and records what was made in place.
+SELECT reconciler.settle_in_place(%(epoch)s, %(generation)s);
+
+-- name: revert_in_place :exec
+-- Takes back what a switch did in stable schemas.
+SELECT reconciler.revert_in_place(%(epoch)s, %(generation)s);

@@ -1,7 +1,10 @@
 """A compiled project, planned, built and switched to, until nothing is left to do."""
 
+import pytest
+
+from reconciler.errors import PermanentError
 from reconciler.execution.objects.preflight import preflight
-from reconciler.execution.objects.switching import retire
+from reconciler.execution.objects.switching import retire, revert
 from reconciler.execution.objects.work import work_of
 from reconciler.execution.session import DatabaseSession
 from reconciler.objects.dirty import dirty
@@ -65,3 +68,42 @@ async def test_a_project_converges(stand: Stand) -> None:
     dropped = await retire(session, "second", now=True)
     assert len(dropped.objects) == len(dropped.schemas) == 1
     assert stand.schemas == ["api", "core", "order", "public"]
+
+
+async def test_a_stable_schema_is_changed_in_place_and_back(stand: Stand) -> None:
+    """What is replaced keeps oid and dependents; what comes and goes does, and all of it goes back."""
+    session = await stand.session()
+    first = {
+        **FILES,
+        "api/count.sql": "CREATE FUNCTION count() RETURNS bigint LANGUAGE sql AS $$SELECT 1::bigint$$",
+        "api/old.sql": "CREATE VIEW old AS SELECT 1 AS a; GRANT SELECT ON old TO PUBLIC",
+    }
+    await switched(stand, session, compiled(first), "first")
+    stand.run("CREATE VIEW outside AS SELECT total FROM api.totals")
+    oids = "SELECT 'api.totals'::regclass::oid, 'api.count'::regproc::oid"
+    before = stand.run(oids)
+    second = {
+        **{path: text for path, text in first.items() if path != "api/old.sql"},
+        "api/totals.sql": "CREATE VIEW totals AS SELECT 2 * core.total() AS total, 1 AS more",
+        "api/count.sql": first["api/count.sql"].replace("1::", "2::"),
+        "api/new.sql": "CREATE VIEW new AS SELECT total FROM api.totals",
+        "api/stored.sql": "CREATE MATERIALIZED VIEW stored AS SELECT id FROM orders",
+    }
+    await switched(stand, session, compiled(second), "second")
+    assert stand.run("SELECT total, api.count(), (SELECT total FROM api.new) FROM outside") == [
+        (1100, 2, 1100)
+    ]
+    assert stand.run(oids) == before
+    assert stand.run("SELECT count(*) FROM api.stored") == [(10,)]
+    assert stand.run("SELECT to_regclass('api.old') IS NULL") == [(True,)]
+    await retire(session, "second", now=True)
+    assert stand.schemas == ["api", "core", "order", "public"]
+    third = {**second, "api/count.sql": first["api/count.sql"].replace("1::", "3::")}
+    del third["api/new.sql"]
+    await switched(stand, session, compiled(third), "third")
+    assert stand.run("SELECT api.count(), to_regclass('api.new') IS NULL") == [(3, True)]
+    await revert(session, "third")
+    assert stand.run("SELECT api.count(), total FROM api.new") == [(2, 1100)]
+    with pytest.raises(PermanentError, match=r"view api\.totals.*cannot drop columns"):
+        await switched(stand, session, compiled(first), "fourth")
+    assert stand.run("SELECT api.count(), total FROM api.new") == [(2, 1100)]

@@ -1,7 +1,6 @@
 """Building a generation beside what is live: nothing live moves, and a failure leaves nothing behind."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -65,16 +64,6 @@ async def test_what_is_staged_is_staged_once(stand: Stand) -> None:
     assert again.number == first.number
     with pytest.raises(Conflict, match="is staged, of component 'reports'"):
         await stand.stage(session, work("k1", view("core.paid", "SELECT 1 AS id")))
-
-
-async def test_a_stable_schema_is_not_begun(stand: Stand) -> None:
-    """Nothing is recorded or made of what no switch could finish."""
-    session = await stand.session()
-    wanted = work("k1", view("app.a", "SELECT 1 AS a"))
-    stable = replace(wanted, schemas=tuple(replace(one, sort="stable") for one in wanted.schemas))
-    with pytest.raises(Refused, match="schema 'app' is stable"):
-        await stand.stage(session, stable)
-    assert stand.run("SELECT count(*) FROM reconciler.generations") == [(0,)]
 
 
 async def test_of_two_that_begin_a_key_at_once_one_does(stand: Stand) -> None:
