@@ -202,7 +202,7 @@ def test_push_that_only_one_hears_of(fleet: Fleet, serve: Callable[[], GitHost])
     members[1].deliver("1")
     fleet.until_applied(second, names)
     seen = "select count(*) from reconciler_control.environments where observed_commit = "
-    until(lambda: fleet.control(f"{seen} '{second}'") == [(60,)], "all to see it")
+    until(lambda: fleet.control(f"{seen} '{second}'") == [(LOOKS + 12,)], "all to see it")
     assert all(count == 1 for count in fleet.rollouts_of_commits().values())
 
 
