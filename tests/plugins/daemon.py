@@ -16,6 +16,7 @@ import pytest
 
 from tests.plugins.git import git, git_environment
 from tests.plugins.postgres import Server, free_port
+from tests.plugins.starter import Started, starter
 
 DEADLINE_S = 120.0
 
@@ -94,7 +95,7 @@ class Daemon:
         self.log = folder / "daemon.log"
         self.environ = {**git_environment(), **environ, "PYTHONUNBUFFERED": "1"}
         self.arguments: list[str] = []
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Started | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(
             f"state_dir: {folder / 'state'}\nlisten: 127.0.0.1:{self.port}\n"
@@ -106,15 +107,8 @@ class Daemon:
 
     def start(self, *, wait: bool = True, **environ: str) -> "Daemon":
         """Start it and wait until it is ready."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "reconciler", "run", "--config", str(self.config), *self.arguments],
-                env={**self.environ, **environ},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-            )
+        arguments = ["run", "--config", str(self.config), *self.arguments]
+        self.process = starter().start(arguments, {**self.environ, **environ}, self.folder, self.log)
         if wait:
             until(self.ready, f"the daemon to be ready; log:\n{self.tail()}")
         return self
