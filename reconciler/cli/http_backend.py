@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -219,6 +219,9 @@ class HttpBackend:
             connection.request(method, path, body=body, headers=dict(headers))
             response = connection.getresponse()
             content = response.read(ANSWER_BYTES_MAX + 1)
+            if response.length and len(content) <= ANSWER_BYTES_MAX:
+                # A daemon that was killed meanwhile; the library says nothing where a length was asked for.
+                raise IncompleteRead(content, response.length)
         except (OSError, HTTPException) as error:
             self.close()
             if reused and method == "GET":
