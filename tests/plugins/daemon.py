@@ -95,7 +95,7 @@ class Daemon:
         self.log = folder / "daemon.log"
         self.environ = {**git_environment(), **environ, "PYTHONUNBUFFERED": "1"}
         self.arguments: list[str] = []
-        self.process: Started | None = None
+        self.process: Started | subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(
             f"state_dir: {folder / 'state'}\nlisten: 127.0.0.1:{self.port}\n"
@@ -107,8 +107,23 @@ class Daemon:
 
     def start(self, *, wait: bool = True, **environ: str) -> "Daemon":
         """Start it and wait until it is ready."""
-        arguments = ["run", "--config", str(self.config), *self.arguments]
-        self.process = starter().start(arguments, {**self.environ, **environ}, self.folder, self.log)
+        arguments, environ = (
+            ["run", "--config", str(self.config), *self.arguments],
+            {**self.environ, **environ},
+        )
+        if "LD_PRELOAD" in environ:
+            # Nothing is loaded before a process that is forked.
+            with self.log.open("ab") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "reconciler", *arguments],
+                    env=environ,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self.folder,
+                )
+        else:
+            self.process = starter().start(arguments, environ, self.folder, self.log)
         if wait:
             until(self.ready, f"the daemon to be ready; log:\n{self.tail()}")
         return self
