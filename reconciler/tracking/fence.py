@@ -90,6 +90,7 @@ class Fence:
         doing = f"taking the fence of database '{connection.info.dbname}'"
         _check_idle(connection, doing)
         try:
+            await connection.execute(QUERIES["reset_session"])
             waits = (deadline_s, deadline_s if patience_s is None else min(patience_s, deadline_s))
             epoch = await _poll(connection, owner, doing, waits=waits, terminate=terminate)
         except psycopg.Error as error:
@@ -161,10 +162,8 @@ async def _try(connection: Connection, owner: FenceOwner) -> _Attempt:
         "deployment": owner.deployment,
         "operation": owner.operation,
     }
-    async with connection.pipeline():
-        await connection.execute(QUERIES["reset_session"])
-        cursor = await connection.execute(QUERIES["take_fence"], parameters)
-        row = await cursor.fetchone()
+    cursor = await connection.execute(QUERIES["take_fence"], parameters)
+    row = await cursor.fetchone()
     assert row is not None
     return _Attempt(**dict(zip(_Attempt.__slots__, row, strict=True)))
 

@@ -91,12 +91,7 @@ async def reset_session(connection: Connection) -> None:
 async def begin_writes(connection: Connection, fence: Fence) -> None:
     """Mark the base line as moving: the first write of an operation to a database; again, writes nothing."""
     parameters = {"epoch": fence.epoch, "operation": fence.owner.operation}
-    doing = "marking the base line as moving"
-    try:
-        async with connection.pipeline():
-            await _send(connection, "begin_writes", parameters, doing)
-    except psycopg.Error as error:
-        raise translate(error, doing) from error
+    await _send(connection, "begin_writes", parameters, "marking the base line as moving")
 
 
 async def change_deployed(
