@@ -215,9 +215,14 @@ class Worker:
             if self._strays:
                 # A claim whose answer was lost, or an outcome that could not be recorded: nobody here works
                 # on it, and our lease would keep it for ever.
-                kept = [running.claim.operation for running in self._running]
-                await workers.release_strays(connection, worker, kept)
+                # One that ends so meanwhile is the next claim's.
                 self._strays = False
+                kept = [running.claim.operation for running in self._running]
+                try:
+                    await workers.release_strays(connection, worker, kept)
+                except BaseException:
+                    self._strays = True
+                    raise
             readable = replace(worker, sources=worker.sources - self._shunned_now())
             return await claims.claim_many(
                 connection,

@@ -5,14 +5,17 @@ import os
 import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from reconciler.control import workers
 from reconciler.control.install import install
 from reconciler.errors import Refused
 from reconciler.events import LeaseLost
 from reconciler.postgres.connection import Dsn, connect
 from reconciler.rollout.status import EnvironmentStatus
+from reconciler.worker.attempt import Attempt
 from tests.plugins.postgres import OwnServer
 from tests.plugins.site import Gate, Process, Site, holds
 
@@ -356,3 +359,36 @@ async def test_nothing_is_started_under_a_control_database_that_hangs(
 
 async def _is_done(task: "asyncio.Task[None] | None") -> bool:
     return task is not None and task.done()
+
+
+async def test_none_is_forgotten_that_ends_unrecorded_while_others_are_given_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a worker that is alive would keep it for ever, and nobody would work on it."""
+    process = site.process()
+    site.commit({"a": "create table a ();"}, {**site.spec("one"), **site.spec("two")})
+    await process.look()
+    left, giving_back, lost = {"one", "two"}, asyncio.Event(), asyncio.Event()
+    run, release = Attempt.run, workers.release_strays
+
+    async def lost_at_first(attempt: Attempt) -> bool:
+        name = attempt._claim.environment
+        if name not in left:
+            return await run(attempt)
+        left.discard(name)
+        if name == "two":
+            await giving_back.wait()
+            lost.set()
+        return False
+
+    async def slow(*given: Any) -> None:
+        await release(*given)
+        giving_back.set()
+        await lost.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Attempt, "run", lost_at_first)
+    monkeypatch.setattr(workers, "release_strays", slow)
+    process.work()
+    assert await ended(process, "one") == await ended(process, "two") == ["completed"]
