@@ -1,7 +1,7 @@
 # The commands of the project; CI runs the same ones.
 PYTHON ?= python3
 ARGS ?=
-WORKERS ?= 4
+WORKERS ?= 5
 BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 
