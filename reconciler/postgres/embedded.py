@@ -38,6 +38,8 @@ _INITDB_TIMEOUT_S = 120.0
 _START_TIMEOUT_S = 60
 _STOP_TIMEOUT_S = 60
 _LEFTOVERS_TIMEOUT_S = 15.0
+_UNSEEN_TIMEOUT_S = 5.0
+"""How long a server that was started may have no pid file of its own."""
 _POLL_S = 0.05
 _PORT_ATTEMPTS = 3
 _LOG_BYTES_MAX = 10 * 1024 * 1024
@@ -246,7 +248,7 @@ class EmbeddedServer:
                  "-t", str(_START_TIMEOUT_S), "-o", self._options(record)],
                 account=account, cwd=record.server, timeout_s=_START_TIMEOUT_S + 15,
             )  # fmt: skip
-            if outcome.code == 0 and self._answers(record):
+            if outcome.code == 0 and self._comes_up(record):
                 return record
             if postmaster.settle(record.data, deadline_s=_LEFTOVERS_TIMEOUT_S) is not None:
                 raise DatabaseUnavailable(
@@ -257,6 +259,22 @@ class EmbeddedServer:
             if _is_free(record.port):
                 break
         raise _program_failed("pg_ctl start", outcome, record.log)
+
+    def _comes_up(self, record: Record) -> bool:
+        """Wait for the server that `pg_ctl` says is there.
+
+        It says so too early where a server that died less than two seconds ago had the pid of the new one, as
+        in a container that is killed and started again: it takes the dead one's pid file for the new one's.
+        """
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        seen = time.monotonic()
+        while (now := time.monotonic()) < deadline and now < seen + _UNSEEN_TIMEOUT_S:
+            if self._answers(record):
+                return True
+            if postmaster.alive(record.data) is not None:
+                seen = now
+            time.sleep(_POLL_S)
+        return False
 
     def _options(self, record: Record) -> str:
         """Command-line settings, so that nothing is written as root where another user can write."""

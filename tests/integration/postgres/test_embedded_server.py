@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -347,3 +348,24 @@ async def test_long_path_has_no_socket(make_server: MakeServer, tmp_path: Path) 
         await server.remove()
     finally:
         shutil.rmtree(deep)
+
+
+def hasty_programs(folder: Path) -> Path:
+    """Programs of which `pg_ctl start` says that the server is there a while before it is."""
+    for name in programs.NEEDED:
+        real = shlex.quote(str(bin_dir() / name))
+        run = f'(sleep 0.5; exec {real} "$@") >/dev/null 2>&1 &' if name == "pg_ctl" else f'exec {real} "$@"'
+        (folder / name).write_text(f"#!/bin/sh\n{run}\n")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+async def test_a_server_that_is_told_to_be_up_too_early_is_waited_for(make_server: MakeServer) -> None:
+    """`pg_ctl` takes the pid file of a server that died a moment ago for that of one of the same pid."""
+    folder = open_folder("hasty-")
+    try:
+        dsn = await make_server(bin_dir=hasty_programs(folder)).ensure_running()
+        async with await connect(dsn, role="test") as connection:
+            assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
+    finally:
+        shutil.rmtree(folder)
