@@ -7,8 +7,16 @@ from enum import StrEnum
 from reconciler.catalog.model import CatalogObject
 from reconciler.catalog.standing import Standing
 from reconciler.changes.script import Script
+from reconciler.errors import Problem
 from reconciler.frozen import frozen
-from reconciler.state.desired import DesiredChange, DesiredDatabase, DesiredModule, DesiredRole
+from reconciler.objects.generation import Generation
+from reconciler.state.desired import (
+    DesiredChange,
+    DesiredDatabase,
+    DesiredModule,
+    DesiredObjects,
+    DesiredRole,
+)
 from reconciler.state.tracked import TrackedChange
 
 
@@ -269,6 +277,43 @@ class Reverts:
 
 
 @frozen
+class OpenGeneration:
+    """A generation of a component that is recorded and was never live; `state` is how far it is.
+
+    `state` is staging, staged or ready, as `tracking.generations` has it.
+    """
+
+    key: str
+    state: str
+    commit: str
+    operation: str
+
+
+@frozen
+class ObjectsDiff:
+    """One `Objects` component: what a rollout will do with its objects, and the rows that say so.
+
+    `begun` is this very generation where an attempt before staged it already; `discard` are others that were
+    staged and whose turn never came. `blocked` says why nothing can be done; `warnings` are said and hinder
+    nothing.
+    """
+
+    desired: DesiredObjects
+    generation: Generation
+    begun: OpenGeneration | None = None
+    discard: tuple[OpenGeneration, ...] = ()
+    pending: tuple[PendingChange, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    diverged: tuple[Divergence, ...] = ()
+    blocked: tuple[str, ...] = ()
+
+    @property
+    def works(self) -> bool:
+        """Whether anything is pending."""
+        return self.generation.works or bool(self.discard)
+
+
+@frozen
 class Diff:
     """What differs for one deployment, each part in the order of the spec.
 
@@ -277,13 +322,14 @@ class Diff:
 
     databases: tuple[DatabaseDiff, ...]
     modules: tuple[ModuleDiff, ...]
+    objects: tuple[ObjectsDiff, ...] = ()
     reverts: tuple[Reverts, ...] = ()
     left_behind: tuple[Divergence, ...] = ()
 
     @property
-    def parts(self) -> tuple[DatabaseDiff | ModuleDiff, ...]:
-        """Databases, then modules."""
-        return (*self.databases, *self.modules)
+    def parts(self) -> tuple[DatabaseDiff | ModuleDiff | ObjectsDiff, ...]:
+        """Databases, then modules, then SQL objects."""
+        return (*self.databases, *self.modules, *self.objects)
 
     @property
     def pending(self) -> tuple[PendingChange, ...]:

@@ -3,18 +3,17 @@
 What differs between live objects and what we built is drift, which the comparison of catalogs finds.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.catalog.identifier import quote_identifier
 from reconciler.catalog.model import Catalog, CatalogObject, ObjectKind
-from reconciler.diff.model import Action, PendingChange
-from reconciler.errors import Problem
-from reconciler.frozen import frozen
+from reconciler.diff.model import Action, ObjectsDiff, OpenGeneration, PendingChange
 from reconciler.objects.dirty import Dirty, by_name, dirty
 from reconciler.objects.generation import Generation, SchemaAction, plan
 from reconciler.objects.model import ObjectName, Production, Project
 from reconciler.objects.name_text import name_at
+from reconciler.state.desired import DesiredObjects
 
 NAMED_MAX = 20
 """Objects in the way that one message names."""
@@ -36,38 +35,21 @@ _OF_THEIR_OWN = frozenset(
 """Kinds of what stands in a schema by itself and not on something else there."""
 
 
-@frozen
-class ObjectsDiff:
-    """One component of objects: what a rollout will do with them, and the rows that say so.
-
-    `blocked` says why nothing can be done; `warnings` are said and hinder nothing.
-    """
-
-    component: str
-    generation: Generation
-    pending: tuple[PendingChange, ...] = ()
-    warnings: tuple[Problem, ...] = ()
-    blocked: tuple[str, ...] = ()
-
-    @property
-    def works(self) -> bool:
-        """Whether anything is pending."""
-        return self.generation.works
-
-
 def compare(
-    component: str,
-    project: Project,
+    desired: DesiredObjects,
     production: Production,
     *,
     catalog: Catalog | None,
     key: str,
     forced: Collection[str] = (),
+    staged: Sequence[OpenGeneration] = (),
 ) -> ObjectsDiff:
     """Compare a project with what is recorded as built of it, and with the catalog where that was read.
 
-    A live schema that is empty is taken over: there is nothing in it that could be lost.
+    A live schema that is empty is taken over: there is nothing in it that could be lost. `staged` are
+    generations of the component that are recorded and not live yet.
     """
+    project = desired.project
     there = _schemas(catalog.objects if catalog is not None else {})
     empty = {
         name: False for name in project.schemas if name not in production.schemas and there.get(name) == []
@@ -77,10 +59,12 @@ def compare(
     generation = plan(project, live, found, key=key, taken=there)
     rows = (*_of_schemas(generation), *_of_objects(generation, project, live, found))
     return ObjectsDiff(
-        component=component,
+        desired=desired,
         generation=generation,
+        begun=next((one for one in staged if one.key == key and generation.works), None),
+        discard=tuple(one for one in staged if one.key != key or not generation.works),
         pending=tuple(
-            PendingChange(component=component, identity=identity, action=action, reason=reason)
+            PendingChange(component=desired.component, identity=identity, action=action, reason=reason)
             for identity, action, reason in rows
         ),
         warnings=generation.warnings,

@@ -21,6 +21,12 @@ class StepKind(StrEnum):
     RECORD_CHANGE = "record-change"
     REVERT_CHANGE = "revert-change"
     VERIFY_REMAINING = "verify-remaining"
+    DISCARD_OBJECTS = "discard-objects"
+    STAGE_OBJECTS = "stage-objects"
+    READY_OBJECTS = "ready-objects"
+    PROMOTE_OBJECTS = "promote-objects"
+    ALTER_OBJECTS = "alter-objects"
+    RUN_DEFERRED = "run-deferred"
     CHECK_GATE = "check-gate"
 
 
@@ -166,6 +172,71 @@ class VerifyRemaining(Step):
 
 
 @frozen
+class DiscardObjects(Step):
+    """Drop a generation that was staged and whose turn never came; nothing of it was ever live."""
+
+    generation: str
+
+
+@frozen
+class StageObjects(Step):
+    """Build a generation of SQL objects in schemas beside those that are live.
+
+    `schemas` are (schema, what becomes of it, schema beside it or empty), `objects` (object, what becomes of
+    it), both as people read them; the digest of the plan covers them. `hash` is of the texts that are sent.
+    """
+
+    generation: str
+    schemas: tuple[tuple[str, str, str], ...]
+    objects: tuple[tuple[str, str], ...]
+    hash: str
+
+
+@frozen
+class ReadyObjects(Step):
+    """Fill what was staged, gather statistics, and check it: unit tests, assertions, age of the data."""
+
+    generation: str
+    views: tuple[str, ...] = ()
+    """Materialized views that are filled."""
+    assertions: tuple[str, ...] = ()
+    tests: int = 0
+    within_s: float
+
+
+@frozen
+class PromoteObjects(Step):
+    """Make a generation live in one transaction; what it displaces is kept for `retain_s` seconds.
+
+    The operation may have to wait before it, until somebody lets it go on or its turn comes.
+    """
+
+    generation: str
+    schemas: tuple[str, ...]
+    retain_s: float
+    dependents: str
+    hand_made: str
+    altered: str
+
+
+@frozen
+class AlterObjects(Step):
+    """Bring grants, comments and options of live objects and schemas to what their files say, in place."""
+
+    objects: tuple[str, ...]
+    hash: str
+
+
+@frozen
+class RunDeferred(Step):
+    """Do once what waits for a switch: inside of the database with its record, else until it is answered."""
+
+    generation: str
+    action: str
+    outside: bool = False
+
+
+@frozen
 class CheckGate(Step):
     """Ask a database whether the next wave may start; anything but true fails it. It reads only."""
 
@@ -187,5 +258,11 @@ AnyStep = (
     | RecordChange
     | RevertChange
     | VerifyRemaining
+    | DiscardObjects
+    | StageObjects
+    | ReadyObjects
+    | PromoteObjects
+    | AlterObjects
+    | RunDeferred
     | CheckGate
 )

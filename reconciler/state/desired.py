@@ -8,7 +8,9 @@ from dataclasses import field
 from enum import StrEnum
 
 from reconciler.changes.script import Script
+from reconciler.errors import Problem
 from reconciler.frozen import frozen
+from reconciler.objects.model import ObjectName, Project
 from reconciler.spec.values import SecretReference
 
 
@@ -98,6 +100,62 @@ class DesiredDatabase:
 
 
 @frozen
+class DesiredAssertion:
+    """A query over what is staged that must give no row before it goes live."""
+
+    name: str
+    sql: str
+
+
+@frozen
+class DesiredRefresh:
+    """A group of materialized views that are refreshed together; `schedule` is five fields of cron, in UTC."""
+
+    name: str
+    schedule: str
+    views: tuple[ObjectName, ...]
+
+
+@frozen
+class DesiredDeferred:
+    """What is done once, behind the switch; inside of the database, in one transaction with its record.
+
+    `url`: it is outside instead, a POST of that address, which is repeated until it is answered.
+    """
+
+    name: str
+    sql: str | None = None
+    url: str | None = None
+
+
+@frozen
+class DesiredObjects:
+    """An `Objects` component: SQL objects that are built beside what is live, and take its place.
+
+    `dependents` (refuse, adopt), `hand_made` (refuse, carry, leave) and `altered` (refuse, replace) say what
+    a switch does about what it finds. `data_age_s`: how old what materialized views hold may be at the switch.
+    """
+
+    component: str
+    stage: str
+    database_component: str
+    database: str
+    path: str
+    project: Project
+    after: tuple[str, ...] = ()
+    retain_s: float = 3600.0
+    ready_within_s: float = 1800.0
+    data_age_s: float | None = None
+    dependents: str = "refuse"
+    hand_made: str = "refuse"
+    altered: str = "refuse"
+    assertions: tuple[DesiredAssertion, ...] = ()
+    refresh: tuple[DesiredRefresh, ...] = ()
+    deferred: tuple[DesiredDeferred, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+@frozen
 class DesiredGate:
     """What a deployment is asked at the end of its work, for others come after its wave."""
 
@@ -123,6 +181,7 @@ class DesiredState:
     stages: tuple[str, ...]
     databases: tuple[DesiredDatabase, ...]
     modules: tuple[DesiredModule, ...]
+    objects: tuple[DesiredObjects, ...] = ()
     skipped_stages: dict[str, str] = field(default_factory=dict)
     gate: DesiredGate | None = None
     wave: int = 0
