@@ -109,7 +109,7 @@ class DesiredAssertion:
 
 @frozen
 class DesiredRefresh:
-    """A group of materialized views that are refreshed together; `schedule` is five fields of cron, in UTC."""
+    """A group of materialized views that are refreshed together; `schedule`: the five fields of cron, UTC."""
 
     name: str
     schedule: str
@@ -133,7 +133,7 @@ class DesiredObjects:
     """An `Objects` component: SQL objects that are built beside what is live, and take its place.
 
     `dependents` (refuse, adopt), `hand_made` (refuse, carry, leave) and `altered` (refuse, replace) say what
-    a switch does about what it finds. `data_age_s`: how old what materialized views hold may be at the switch.
+    a switch does about what it finds. `data_age_s`: how old what views hold may be when it is made.
     """
 
     component: str
