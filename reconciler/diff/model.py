@@ -313,6 +313,9 @@ class ObjectsDiff:
         return self.generation.works or bool(self.discard)
 
 
+AnyPart = DatabaseDiff | ModuleDiff | ObjectsDiff
+
+
 @frozen
 class Diff:
     """What differs for one deployment, each part in the order of the spec.
@@ -327,7 +330,7 @@ class Diff:
     left_behind: tuple[Divergence, ...] = ()
 
     @property
-    def parts(self) -> tuple[DatabaseDiff | ModuleDiff | ObjectsDiff, ...]:
+    def parts(self) -> tuple[AnyPart, ...]:
         """Databases, then modules, then SQL objects."""
         return (*self.databases, *self.modules, *self.objects)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from reconciler.changes import reference
 from reconciler.changes.reference import Reference
 from reconciler.diff.matching import plain_name
-from reconciler.diff.model import DatabaseDiff, ModuleDiff
+from reconciler.diff.model import AnyPart, DatabaseDiff, ModuleDiff, ObjectsDiff
 from reconciler.state.desired import DesiredModule
 from reconciler.state.line import Line, deployed_line, desired_line
 from reconciler.state.order import Cycle, topological
@@ -46,7 +46,7 @@ def check(
         )
 
 
-def awaited(part: DatabaseDiff | ModuleDiff) -> tuple[str, ...]:
+def awaited(part: AnyPart) -> tuple[str, ...]:
     """Return the components that come before one: what it is declared after, and what it requires.
 
     One that is blocked will do nothing, and waits for nothing.
@@ -55,6 +55,8 @@ def awaited(part: DatabaseDiff | ModuleDiff) -> tuple[str, ...]:
         return ()
     if isinstance(part, DatabaseDiff):
         return part.desired.after
+    if isinstance(part, ObjectsDiff):
+        return (*part.desired.after, part.desired.database_component)
     return (*part.desired.after, part.desired.database_component, *part.awaits)
 
 

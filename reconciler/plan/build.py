@@ -5,7 +5,16 @@ from dataclasses import asdict
 from typing import Any
 
 from reconciler.diff import requirements
-from reconciler.diff.model import Action, DatabaseDiff, DatabaseNeed, Diff, ModuleDiff, PendingChange, Reverts
+from reconciler.diff.model import (
+    Action,
+    AnyPart,
+    DatabaseDiff,
+    DatabaseNeed,
+    Diff,
+    ModuleDiff,
+    PendingChange,
+    Reverts,
+)
 from reconciler.frozen import frozen
 from reconciler.plan import digest
 from reconciler.plan.encode import step_to_json
@@ -223,7 +232,7 @@ def _stages(
     return tuple(stages), waiting
 
 
-def _is_unfinished(part: DatabaseDiff | ModuleDiff) -> bool:
+def _is_unfinished(part: AnyPart) -> bool:
     """A module that diverged and has all of its plan deployed leaves nothing that later stages could need."""
     return bool(part.blocked) and (isinstance(part, DatabaseDiff) or part.works)
 
@@ -244,7 +253,7 @@ def _once(steps: Iterable[AnyStep], extended: set[tuple[str, str]]) -> list[AnyS
     return own
 
 
-def _component_order(parts: Sequence[DatabaseDiff | ModuleDiff]) -> tuple[str, ...]:
+def _component_order(parts: Sequence[AnyPart]) -> tuple[str, ...]:
     """Inside a stage: after `after` edges, and a module after the modules it requires."""
     requires = {part.desired.component: requirements.awaited(part) for part in parts}
     return order.topological(list(requires), requires)

@@ -10,17 +10,23 @@ from reconciler.plan.hazards import Hazard, HazardCode
 from reconciler.plan.model import DeploymentPlan, LeftDeployment, Plan, PlanStage
 from reconciler.plan.steps import (
     AdoptDatabase,
+    AlterObjects,
     AnyStep,
     CheckGate,
     CreateDatabase,
     CreateExtension,
     CreateRole,
     DeployChange,
+    DiscardObjects,
     InstallTracking,
+    PromoteObjects,
+    ReadyObjects,
     RecordChange,
     RecordTag,
     RenameChange,
     RevertChange,
+    RunDeferred,
+    StageObjects,
     Step,
     StepKind,
     TakeBaseLine,
@@ -42,6 +48,12 @@ _STEP_CLASSES: Mapping[StepKind, type[Step]] = {
     StepKind.RECORD_CHANGE: RecordChange,
     StepKind.REVERT_CHANGE: RevertChange,
     StepKind.VERIFY_REMAINING: VerifyRemaining,
+    StepKind.DISCARD_OBJECTS: DiscardObjects,
+    StepKind.STAGE_OBJECTS: StageObjects,
+    StepKind.READY_OBJECTS: ReadyObjects,
+    StepKind.PROMOTE_OBJECTS: PromoteObjects,
+    StepKind.ALTER_OBJECTS: AlterObjects,
+    StepKind.RUN_DEFERRED: RunDeferred,
     StepKind.CHECK_GATE: CheckGate,
 }
 
@@ -69,12 +81,14 @@ def step_from_json(value: Mapping[str, Any]) -> AnyStep:
     """The step of which `step_to_json` made `value`."""
     kind = StepKind(value["kind"])
     hazards = tuple(_hazard(hazard["code"], hazard["message"]) for hazard in value["hazards"])
-    # JSON knows no tuples.
-    plain: dict[str, Any] = {
-        key: tuple(each) if isinstance(each, list) else each for key, each in value.items()
-    }
+    plain: dict[str, Any] = {key: _tuples(each) for key, each in value.items()}
     step: AnyStep = _STEP_CLASSES[kind](**(plain | {"kind": kind, "hazards": hazards}))  # type: ignore[assignment]
     return step
+
+
+def _tuples(value: Any) -> Any:
+    """JSON knows no tuples, and steps have no lists."""
+    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
 
 
 def task_from_json(value: Mapping[str, Any] | None) -> ModuleTask | None:

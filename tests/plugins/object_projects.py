@@ -14,6 +14,7 @@ from reconciler.objects.model import (
     SqlSchema,
     SqlStatement,
 )
+from reconciler.state.desired import DesiredObjects
 
 
 def named(text: str) -> ObjectName:
@@ -95,6 +96,18 @@ def production(of: Project, *, schemas: Mapping[str, bool] | None = None) -> Pro
         },
         schemas={name: one.stable for name, one in of.schemas.items()} if schemas is None else schemas,
         schema_hashes={name: one.metadata_hash for name, one in of.schemas.items()},
+    )
+
+
+def desired(of: Project, *, component: str = "analytics") -> DesiredObjects:
+    """A component that wants a project."""
+    return DesiredObjects(
+        component=component,
+        stage="objects",
+        database_component="shop-db",
+        database="shop",
+        path="objects",
+        project=of,
     )
 
 

@@ -4,11 +4,11 @@ import pytest
 
 from reconciler.catalog.fingerprint import fingerprint
 from reconciler.catalog.model import Catalog, CatalogObject, ObjectKind
-from reconciler.diff.model import Action
-from reconciler.diff.objects import NAMED_MAX, ObjectsDiff, compare
+from reconciler.diff.model import Action, ObjectsDiff
+from reconciler.diff.objects import NAMED_MAX, compare
 from reconciler.objects.generation import SchemaAction
 from reconciler.objects.model import ObjectSort, Production, Project, SqlSchema
-from tests.plugins.object_projects import NOTHING_BUILT, production, project, sql_object
+from tests.plugins.object_projects import NOTHING_BUILT, desired, production, project, sql_object
 
 CORE = sql_object("core.open")
 OTHER = sql_object("core.other")
@@ -20,7 +20,7 @@ def diff(
     wanted: Project, live: Production, *rows: CatalogObject, forced: tuple[str, ...] = ()
 ) -> ObjectsDiff:
     catalog = Catalog(objects={row.identity: row for row in rows})
-    return compare("analytics", wanted, live, catalog=catalog, key="k", forced=forced)
+    return compare(desired(wanted), live, catalog=catalog, key="k", forced=forced)
 
 
 def row(kind: ObjectKind, name: str) -> CatalogObject:
@@ -34,7 +34,7 @@ def told(of: ObjectsDiff) -> list[tuple[str, str, str]]:
 def test_nothing_is_pending_of_what_was_built() -> None:
     """A project that is live as it is has no rows and blocks nothing, whether or not the catalog was read."""
     assert not diff(ALL, production(ALL)).works
-    again = compare("analytics", ALL, production(ALL), catalog=None, key="k")
+    again = compare(desired(ALL), production(ALL), catalog=None, key="k")
     assert (again.pending, again.blocked, again.warnings) == ((), (), ())
 
 
