@@ -2,10 +2,19 @@
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from reconciler.execution.interference import Interference
-from reconciler.plan.steps import AnyStep
+from reconciler.plan.steps import AnyStep, DiscardObjects, PromoteObjects, StageObjects
+
+
+class Parked(Exception):
+    """The operation waits before a promotion, and holds no worker meanwhile; nothing is wrong."""
+
+    def __init__(self, step: PromoteObjects) -> None:
+        super().__init__(f"waits before the promotion of generation {step.generation} of '{step.component}'")
+        self.step = step
 
 
 class Journal(Protocol):
@@ -22,6 +31,21 @@ class Journal(Protocol):
 
     async def safe_point(self) -> None:
         """Nothing is under way."""
+
+    async def progressed(self, step: AnyStep, text: str) -> None:
+        """A step that takes long got on; `text` says how far it is."""
+
+    async def staging(self, step: StageObjects) -> None:
+        """A generation is about to be made: from now on something of it may be there."""
+
+    async def discarded(self, step: DiscardObjects) -> None:
+        """Nothing of a generation is there any more."""
+
+    async def may_promote(self, step: PromoteObjects) -> None:
+        """Return once the promotion may be made at once; raises Parked where it has to wait."""
+
+    async def promoted(self, step: PromoteObjects, retained_until: datetime | None) -> None:
+        """The switch is made; until then what it displaced is kept."""
 
 
 class Course:

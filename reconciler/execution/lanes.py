@@ -7,6 +7,7 @@ them is an edge from an earlier component to a later one of the plan, so that no
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
+from reconciler.execution.objects_steps import OBJECTS_STEPS
 from reconciler.plan.hazards import HazardCode
 from reconciler.plan.steps import (
     AnyStep,
@@ -37,14 +38,16 @@ def lanes(steps: Sequence[AnyStep], desired: DesiredState) -> tuple[tuple[AnySte
 def _split(steps: Sequence[AnyStep], modules: set[str]) -> Iterable[tuple[AnyStep, ...]]:
     """The steps of one database, a row for each module where they may be apart.
 
-    What cannot run in a transaction waits for all transactions of the database, and is left alone in it;
-    reverts have one order over all modules.
+    SQL objects may read what any module makes, and make side by side by themselves what they can. What cannot
+    run in a transaction waits for all transactions of the database, and is left alone in it; reverts have one
+    order over all modules.
     """
     runs = [(component, tuple(group)) for component, group in groupby(steps, key=lambda step: step.component)]
     of_modules = [(component, group) for component, group in runs if component in modules]
     names = [component for component, _group in of_modules]
     apart = (
         len(names) > 1
+        and not any(isinstance(step, OBJECTS_STEPS) for step in steps)
         and len(set(names)) == len(names)
         and all(
             isinstance(step, MODULE_STEPS)
@@ -77,6 +80,7 @@ def edges(steps: Sequence[AnyStep], desired: DesiredState) -> Mapping[str, tuple
     after = {
         **{part.component: tuple(part.after) for part in desired.databases},
         **{part.component: tuple(part.after) for part in desired.modules},
+        **{part.component: (*part.after, part.database_component) for part in desired.objects},
     }
     found = {component: after.get(component, ()) for component in order}
     for component, needs in roles.items():

@@ -8,7 +8,7 @@ from functools import partial
 
 from reconciler.catalog.standing import Standing
 from reconciler.changes.script import Script
-from reconciler.diff.model import ToRevert
+from reconciler.diff.model import ObjectsDiff, ToRevert
 from reconciler.errors import StateMoved
 from reconciler.execution.interference import Interference
 from reconciler.execution.said import said_before, said_by
@@ -36,10 +36,12 @@ class Resources:
     `unprepared` are the databases whose tracking schema has to be installed before the fence can be taken;
     `secret` gives what a reference of the spec leads to;
     `standing`, by database, drift that stood when this was planned; `planned_from`, by database, what the
-    plan takes for deployed; `reverts`, by change id, how changes are taken back. `repeats`: somebody agreed
-    that what may have run already of an interrupted script is run again. `say` is told what the scripts of a
-    step said. `remarks` gains what people are told of an operation that was done. `spare` gives a connection
-    to a database that was used to read it and that nobody needs any more, where there is one.
+    plan takes for deployed; `reverts`, by change id, how changes are taken back; `objects`, by component,
+    what is to be done about SQL objects. `keep_failed`: what was made of a generation stays where staging it
+    fails. `repeats`: somebody agreed that what may have run already of an interrupted script is run again.
+    `say` is told what the scripts of a step said. `remarks` gains what people are told of an operation that
+    was done. `spare` gives a connection to a database that was used to read it and that nobody needs any
+    more, where there is one.
     """
 
     dsn: Dsn
@@ -51,6 +53,8 @@ class Resources:
     standing: Mapping[str, Mapping[str, Standing]]
     planned_from: Mapping[str, TrackedDatabase]
     reverts: Mapping[str, ToRevert] = field(default_factory=dict)
+    objects: Mapping[str, ObjectsDiff] = field(default_factory=dict)
+    keep_failed: bool = False
     repeats: bool = False
     remarks: list[str] = field(default_factory=list)
     intend: Callable[[str], Awaitable[None]]
@@ -65,6 +69,8 @@ class Resources:
     interference: Interference = field(default_factory=Interference)
     sessions: dict[str, DatabaseSession] = field(default_factory=dict)
     opening: dict[str, asyncio.Lock] = field(default_factory=dict)
+    promoting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held from when a switch may be made until it is recorded that it was."""
 
     def tell(
         self,

@@ -13,9 +13,10 @@ from dataclasses import replace
 from reconciler.changes.script import Script
 from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused
 from reconciler.execution import after_revert, changes, gate, module_tasks, provision
-from reconciler.execution.course import Course, Journal
+from reconciler.execution.course import Course, Journal, Parked
 from reconciler.execution.lanes import edges, lanes
 from reconciler.execution.module_tasks import Stopped
+from reconciler.execution.objects_steps import OBJECTS_STEPS, ObjectsStep, carry_out
 from reconciler.execution.one_session import enough_with_one
 from reconciler.execution.resources import Resources
 from reconciler.execution.roles import NewRole, create_role
@@ -30,6 +31,7 @@ from reconciler.plan.steps import (
     CreateRole,
     DeployChange,
     InstallTracking,
+    PromoteObjects,
     RecordChange,
     RecordTag,
     RenameChange,
@@ -40,6 +42,23 @@ from reconciler.plan.steps import (
 from reconciler.state.desired import DesiredChange, DesiredModule
 from reconciler.state.program import Purpose
 from reconciler.tracking import record
+
+PlainStep = (
+    AdoptDatabase
+    | CheckGate
+    | CreateDatabase
+    | CreateExtension
+    | CreateRole
+    | DeployChange
+    | InstallTracking
+    | RecordChange
+    | RecordTag
+    | RenameChange
+    | RevertChange
+    | TakeBaseLine
+    | VerifyRemaining
+)
+"""Steps of everything but SQL objects."""
 
 PARALLEL_DATABASES_MAX = 8
 """Databases and modules written to side by side within one operation; each database needs two connections."""
@@ -69,9 +88,9 @@ async def _run_stage(stage: PlanStage, resources: Resources, journal: Journal) -
 
 def _rank(error: BaseException) -> int:
     """Which of several errors is told: what ends the operation for good, before what merely stopped it."""
-    order = (LeaseLost, PermanentError, ReconcilerError, Stopped, Exception)
-    ranks = (0, 1, 2, 4, 3)
-    return next((rank for kind, rank in zip(order, ranks, strict=True) if isinstance(error, kind)), 5)
+    order = (LeaseLost, PermanentError, ReconcilerError, Parked, Stopped, Exception)
+    ranks = (0, 1, 2, 4, 5, 3)
+    return next((rank for kind, rank in zip(order, ranks, strict=True) if isinstance(error, kind)), 6)
 
 
 class _Turns:
@@ -84,6 +103,7 @@ class _Turns:
             for component in {step.component for step in stage.steps}
         }
         self._done = {component: asyncio.Event() for component in self._left}
+        self._parked: dict[str, Parked] = {}
         self._stop = asyncio.Event()
         # Held while steps run and never while one waits for another: all could wait for who has none.
         self.slots = asyncio.Semaphore(PARALLEL_DATABASES_MAX)
@@ -107,7 +127,15 @@ class _Turns:
                 finally:
                     for task in waits:
                         task.cancel()
+                if before in self._parked:
+                    raise self._parked[before]
         self.go_on()
+
+    def park(self, component: str, parked: Parked) -> None:
+        """A component waits for a promotion, and what comes behind it with it; others go on."""
+        if self._left[component] > 0:
+            self._parked[component] = parked
+            self._done[component].set()
 
     def done(self, component: str, count: int) -> None:
         """Note `count` finished steps of a component."""
@@ -157,6 +185,10 @@ async def _run_lane(steps: Sequence[AnyStep], writers: _Writers, journal: Journa
                 await _run_group(kind, run_of_steps, resources, journal, turns)
             for step in run_of_steps:
                 turns.done(step.component, 1)
+    except Parked as parked:
+        for step in steps:
+            turns.park(step.component, parked)
+        raise
     except BaseException:
         turns.stop()
         raise
@@ -188,8 +220,21 @@ async def _run_group(
 async def _one(step: AnyStep, resources: Resources, journal: Journal) -> None:
     await journal.safe_point()
     resources.interference.at(f"before {step.id}")
-    await _timed(step, journal, lambda: _carry_out(step, resources))
+    if isinstance(step, OBJECTS_STEPS):
+        await _objects(step, resources, journal)
+    else:
+        await _timed(step, journal, lambda: _carry_out(step, resources))
     resources.interference.at(f"after {step.id}")
+
+
+async def _objects(step: ObjectsStep, resources: Resources, journal: Journal) -> None:
+    """One step of SQL objects; of the switches of an operation one at a time is let go on and made."""
+    if not isinstance(step, PromoteObjects):
+        await _timed(step, journal, lambda: carry_out(step, resources, journal))
+        return
+    async with resources.promoting:
+        await journal.may_promote(step)
+        await _timed(step, journal, lambda: carry_out(step, resources, journal))
 
 
 async def _timed(step: AnyStep, journal: Journal, action: Callable[[], Awaitable[None]]) -> None:
@@ -203,7 +248,7 @@ async def _timed(step: AnyStep, journal: Journal, action: Callable[[], Awaitable
     await journal.finished(step, time.monotonic() - began)
 
 
-async def _carry_out(step: AnyStep, resources: Resources) -> None:
+async def _carry_out(step: PlainStep, resources: Resources) -> None:
     match step:
         case CreateDatabase():
             await provision.create_database(

@@ -97,6 +97,15 @@ def live_metadata(wanted: SqlObject) -> tuple[str, ...]:
     return _metadata(wanted, _live)
 
 
+def live_options(wanted: SqlObject) -> Mapping[str, str]:
+    """Return all options that a live view or materialized view is to have, as the catalog keeps them."""
+    if wanted.sort.is_routine or not _is_checked(wanted):
+        return wanted.options
+    text = wanted.creates[0].text
+    words = [text[token.start : token.end].lower() for token in sql_lexer.tokens(text)]
+    return {**wanted.options, _CHECK: "local" if words[-3] == "local" else "cascaded"}
+
+
 def option_texts(wanted: SqlObject, live: Mapping[str, str]) -> tuple[str, ...]:
     """Return what gives a live view the options of its file; `live` are those that the catalog has."""
     if wanted.sort.is_routine:

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 
 from reconciler.control import transitions
 from reconciler.errors import LeaseLost, ReconcilerError
 from reconciler.events import BaseLineRetaken, Event, ScriptSaid, StepFinished
-from reconciler.plan.steps import AnyStep, StepKind
+from reconciler.plan.steps import AnyStep, DiscardObjects, PromoteObjects, StageObjects, StepKind
 from reconciler.postgres.redact import redact
 from reconciler.worker.lease import ControlAccess, Interrupted, Running
+from reconciler.worker.promotion import Promotions
 
 FLUSH_INTERVAL_S = 0.25
 """How often finished steps are written to the control database while an operation runs."""
@@ -22,6 +24,7 @@ class Journal:
         self._running = running
         self._control = control
         self._emit = emit
+        self._promotions = Promotions(running, control)
         self._finished: list[str] = []
         self._said: dict[str, str] = {}
         self._started: str | None = None
@@ -78,9 +81,30 @@ class Journal:
                     connection, self._running.claim, step.id, "failed", reason=str(error)
                 )
 
+    async def progressed(self, step: AnyStep, text: str) -> None:
+        """A step that takes long got on; only the newest of it is shown."""
+        self._said[step.id] = redact(text)
+
     async def safe_point(self) -> None:
         """Nothing is under way: stop here if the operation has to."""
         self._running.checkpoint()
+
+    async def staging(self, step: StageObjects) -> None:
+        """A generation is about to be made: from now on something of it may be there."""
+        await self._promotions.staging(step)
+
+    async def discarded(self, step: DiscardObjects) -> None:
+        """Nothing of a generation is there any more."""
+        await self._promotions.discarded(step)
+
+    async def may_promote(self, step: PromoteObjects) -> None:
+        """Return once the promotion may be made at once; raises Parked where it has to wait."""
+        await self.flush()
+        await self._promotions.may_promote(step)
+
+    async def promoted(self, step: PromoteObjects, retained_until: datetime | None) -> None:
+        """The switch is made; until then what it displaced is kept."""
+        await self._promotions.promoted(step, retained_until)
 
     def retaken(self, database: str, reason: str) -> None:
         """Tell that a base line is taken anew."""

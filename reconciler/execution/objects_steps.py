@@ -1,0 +1,220 @@
+"""Carries out the steps of SQL objects, each upon what the managed database has recorded of its generation.
+
+What is done is not done again: every step may be repeated whole. It decides nothing about when to switch.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from functools import partial
+
+from typing_extensions import override
+
+from reconciler.diff.model import ObjectsDiff
+from reconciler.errors import NotFound, Refused, StateMoved
+from reconciler.execution.course import Journal
+from reconciler.execution.interference import Interference
+from reconciler.execution.objects import readiness, staging, switching
+from reconciler.execution.objects.cancelling import cancel
+from reconciler.execution.objects.dropping import Surprised, listed
+from reconciler.execution.objects.metadata import Metadata, apply_metadata
+from reconciler.execution.objects.preflight import preflight
+from reconciler.execution.objects.sending import Manner
+from reconciler.execution.objects.switching import HandMade, Overtaken, Policy
+from reconciler.execution.resources import Resources
+from reconciler.execution.session import DatabaseSession
+from reconciler.objects.model import ObjectName
+from reconciler.objects.staging_text import live_metadata, live_options, live_schema_metadata
+from reconciler.objects.work import Work, work_of
+from reconciler.plan.steps import (
+    AlterObjects,
+    DiscardObjects,
+    PromoteObjects,
+    ReadyObjects,
+    RunDeferred,
+    StageObjects,
+)
+
+ObjectsStep = DiscardObjects | StageObjects | ReadyObjects | PromoteObjects | AlterObjects | RunDeferred
+OBJECTS_STEPS = (DiscardObjects, StageObjects, ReadyObjects, PromoteObjects, AlterObjects, RunDeferred)
+LOCK_TIMEOUT_S = 0.5
+"""Locks are waited for this long at most; whole transactions are tried again then."""
+WRITERS_MAX = 4
+"""Objects of one generation that are made or filled side by side; each beyond the first has a connection."""
+
+
+async def carry_out(step: ObjectsStep, resources: Resources, journal: Journal) -> None:
+    """Carry out one step; a promotion has to be let go on before."""
+    match step:
+        case DiscardObjects():
+            await _discard(step, resources, journal)
+        case StageObjects():
+            await _stage(step, resources, journal)
+        case ReadyObjects():
+            await _make_ready(step, resources, journal)
+        case PromoteObjects():
+            await _promote(step, resources, journal)
+        case AlterObjects():
+            await _alter(step, resources, journal)
+        case RunDeferred():
+            raise Refused(f"the plan does '{step.action}', which nothing here can")
+
+
+class _Inside(Interference):
+    """The points of one step, told apart from those of others: `ID: POINT`."""
+
+    def __init__(self, step: ObjectsStep, outer: Interference) -> None:
+        self._id = step.id
+        self._outer = outer
+        self.active = outer.active
+
+    @override
+    def at(self, point: str) -> None:
+        self._outer.at(f"{self._id}: {point}")
+
+
+def manner_of(step: ObjectsStep, resources: Resources, journal: Journal) -> Manner:
+    """How the transactions of a step are made."""
+    limits = resources.limits
+    return Manner(
+        lock_timeout_s=min(limits.lock_timeout_s, LOCK_TIMEOUT_S),
+        statement_timeout_s=limits.statement_timeout_s,
+        told=partial(journal.progressed, step),
+        interference=_Inside(step, resources.interference),
+    )
+
+
+async def _discard(step: DiscardObjects, resources: Resources, journal: Journal) -> None:
+    session = await resources.session(step.database)
+    try:
+        await cancel(session, step.generation, manner=manner_of(step, resources, journal))
+    except NotFound:
+        await journal.progressed(step, "nothing of it is recorded any more")
+    await journal.discarded(step)
+
+
+async def _stage(step: StageObjects, resources: Resources, journal: Journal) -> None:
+    pending = _pending(step, step.generation, resources)
+    work = _work(pending)
+    session = await resources.session(step.database)
+    await _look_ahead(step, pending, work, session)
+    # Recorded first there: what a worker leaves behind that dies now is found by it.
+    await journal.staging(step)
+    await staging.stage(
+        session,
+        work,
+        resources.actor,
+        manner=manner_of(step, resources, journal),
+        beside=await _beside(session, work, resources),
+        keep=resources.keep_failed,
+    )
+
+
+async def _look_ahead(step: StageObjects, pending: ObjectsDiff, work: Work, session: DatabaseSession) -> None:
+    """Look again at what was looked at as it was planned, now that nobody else writes."""
+    owner, project = session.fence.owner, pending.desired.project
+    found = await preflight(
+        session.writer,
+        work,
+        place=(owner.environment, owner.deployment),
+        externals=project.externals,
+    )
+    if found:
+        raise Surprised(
+            f"staging generation {step.generation} of component '{step.component}': {listed(found)}",
+            found,
+            hint="nothing was made: take it away, declare it, or grant what is missing",
+        )
+
+
+async def _make_ready(step: ReadyObjects, resources: Resources, journal: Journal) -> None:
+    work = _work(_pending(step, step.generation, resources))
+    session = await resources.session(step.database)
+    await readiness.make_ready(
+        session,
+        work,
+        deadline_s=step.within_s,
+        manner=manner_of(step, resources, journal),
+        beside=await _beside(session, work, resources),
+    )
+
+
+async def _promote(step: PromoteObjects, resources: Resources, journal: Journal) -> None:
+    session = await resources.session(step.database)
+    policy = Policy(
+        adopt=step.dependents == "adopt",
+        hand_made=HandMade(step.hand_made),
+        altered=step.altered == "replace",
+    )
+    try:
+        switched = await switching.promote(
+            session,
+            step.generation,
+            policy=policy,
+            retain=timedelta(seconds=step.retain_s),
+            manner=manner_of(step, resources, journal),
+        )
+    except Overtaken as error:
+        raise StateMoved(error.message, hint="nothing: it is planned anew upon what is live now") from error
+    for statement in switched.carried:
+        resources.remarks.append(f"carried over what was granted by hand: {statement}")
+    for identity in switched.rebound:
+        resources.remarks.append(f"bound {identity} to what took the place of what it read")
+    await journal.promoted(step, switched.generation.retained_until)
+
+
+async def _alter(step: AlterObjects, resources: Resources, journal: Journal) -> None:
+    pending = _diff(step, resources)
+    session = await resources.session(step.database)
+    await apply_metadata(session, tuple(_metadata(pending)), manner=manner_of(step, resources, journal))
+
+
+def _metadata(pending: ObjectsDiff) -> Iterable[Metadata]:
+    project, generation = pending.desired.project, pending.generation
+    for schema in generation.schema_metadata:
+        said = project.schemas[schema]
+        yield Metadata(
+            name=ObjectName(schema, ""),
+            statements=live_schema_metadata(said),
+            metadata_hash=said.metadata_hash,
+            path=said.path,
+        )
+    for name in generation.metadata:
+        wanted = project.objects[name]
+        yield Metadata(
+            name=name,
+            statements=live_metadata(wanted),
+            metadata_hash=wanted.metadata_hash,
+            options=live_options(wanted),
+            path=wanted.path,
+        )
+
+
+def _diff(step: ObjectsStep, resources: Resources) -> ObjectsDiff:
+    found = resources.objects.get(step.component)
+    if found is None:
+        raise Refused(f"component '{step.component}' is not in the commit")
+    return found
+
+
+def _pending(step: ObjectsStep, key: str, resources: Resources) -> ObjectsDiff:
+    """What is to be built; it is what the plan shows, or nothing is done."""
+    found = _diff(step, resources)
+    if found.generation.key != key:
+        raise StateMoved(
+            f"the plan is about generation {key} of component '{step.component}', and what is to be built is"
+            f" {found.generation.key}",
+            hint="nothing: it is planned anew by itself",
+        )
+    return found
+
+
+def _work(pending: ObjectsDiff) -> Work:
+    return work_of(pending.desired.project, pending.generation, component=pending.desired.component)
+
+
+async def _beside(session: DatabaseSession, work: Work, resources: Resources) -> list[DatabaseSession]:
+    """Writers for what is made side by side; those that steps before this one used are used again."""
+    wanted = min(WRITERS_MAX, max((len(wave) for wave in work.waves), default=1)) - 1
+    while len(session.beside) < wanted:
+        await session.with_writer(resources.dsn)
+    return session.beside[:wanted]
