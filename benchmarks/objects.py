@@ -24,10 +24,10 @@ from reconciler.execution.objects.readiness import make_ready
 from reconciler.execution.objects.sending import Manner
 from reconciler.execution.objects.staging import stage
 from reconciler.execution.objects.switching import promote
-from reconciler.execution.objects.work import ObjectToStage, SchemaToStage, Work
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.objects.model import ObjectName, ObjectSort
 from reconciler.objects.staging_text import SchemaTexts, StagedTexts
+from reconciler.objects.work import ObjectToStage, SchemaToStage, Work
 from reconciler.postgres.connection import Dsn
 from reconciler.postgres.embedded import find_binaries
 from reconciler.tracking.fence import FenceOwner

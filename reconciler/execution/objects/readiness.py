@@ -15,8 +15,8 @@ from psycopg import sql
 from reconciler.errors import Conflict, StepFailed, TemporaryError
 from reconciler.execution.objects.dropping import listed
 from reconciler.execution.objects.sending import QUERIES, Manner, repeatedly, transaction
-from reconciler.execution.objects.work import ObjectToStage, Work
 from reconciler.execution.session import DatabaseSession
+from reconciler.objects.work import ObjectToStage, Work
 from reconciler.postgres.connection import Connection
 from reconciler.tracking import generation_records, generations
 from reconciler.tracking.generations import GenerationState, Question, TrackedGeneration, translated

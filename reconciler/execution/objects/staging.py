@@ -30,8 +30,8 @@ from reconciler.execution.objects.sending import (
     settled,
     transaction,
 )
-from reconciler.execution.objects.work import ObjectToStage, SchemaToStage, Work
 from reconciler.execution.session import DatabaseSession
+from reconciler.objects.work import ObjectToStage, SchemaToStage, Work
 from reconciler.postgres.connection import Connection
 from reconciler.tracking import generation_records, generations
 from reconciler.tracking.generations import GenerationState, TrackedGeneration, translated

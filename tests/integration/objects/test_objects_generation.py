@@ -5,12 +5,12 @@ import pytest
 from reconciler.errors import PermanentError
 from reconciler.execution.objects.preflight import preflight
 from reconciler.execution.objects.switching import retire, revert
-from reconciler.execution.objects.work import work_of
 from reconciler.execution.session import DatabaseSession
 from reconciler.objects.dirty import dirty
 from reconciler.objects.generation import Generation, plan
 from reconciler.objects.model import Project
 from reconciler.objects.project import compile_project
+from reconciler.objects.work import work_of
 from reconciler.tracking.generations import read_production
 from tests.plugins.generations import Stand, live
 
