@@ -12,6 +12,7 @@ import psycopg
 
 from reconciler.objects.model import ObjectName
 from reconciler.postgres.connection import Connection
+from reconciler.tracking import deferred
 from reconciler.tracking.fence import Fence
 from reconciler.tracking.generations import Dependent, GenerationState, Parked
 from reconciler.tracking.record import Actor
@@ -24,7 +25,10 @@ RECORD_OBJECT = QUERIES["record_object"]
 async def begin(
     connection: Connection, fence: Fence, work: Mapping[str, object], by: Actor, component: str
 ) -> int:
-    """Record a generation with its schemas and objects before anything of it is made; returns its number."""
+    """Record a generation with its schemas and objects before anything of it is made; returns its number.
+
+    In a transaction of the caller's, `deferred` of the work is recorded with it.
+    """
     document = {
         **work,
         "component": component,
@@ -34,7 +38,11 @@ async def begin(
     }
     parameters = {"epoch": fence.epoch, "work": json.dumps(document, ensure_ascii=False)}
     cursor = await connection.execute(QUERIES["begin_generation"], parameters)
-    return int((await _one(cursor))[0])
+    number = int((await _one(cursor))[0])
+    actions = work.get("deferred")
+    if isinstance(actions, Sequence) and actions:
+        await deferred.record(connection, fence, number, actions)
+    return number
 
 
 async def move(

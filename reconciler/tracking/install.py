@@ -14,7 +14,7 @@ from reconciler.tracking.errors import translate
 from reconciler.tracking.sql import QUERIES
 
 SCHEMA = "reconciler"
-TRACKING_VERSION = 3
+TRACKING_VERSION = 4
 """The number of the newest migration: what `install` brings a database to."""
 
 _LOCK = (1380206158, 2)

@@ -19,7 +19,8 @@ from reconciler.execution.objects.dropping import Dropped, Surprised, drop_parke
 from reconciler.execution.objects.sending import QUERIES, Manner, repeatedly, send, transaction
 from reconciler.execution.session import DatabaseSession
 from reconciler.postgres.connection import Connection
-from reconciler.tracking import generation_records, generations
+from reconciler.tracking import deferred, generation_records, generations
+from reconciler.tracking.deferred import DeferredState
 from reconciler.tracking.generations import (
     Dependent,
     Finding,
@@ -128,11 +129,12 @@ async def retire(
 ) -> Dropped:
     """Drop what the switch to a generation displaced, or the generation itself where that was taken back.
 
-    Raises Conflict while it is kept for a revert, unless `now`.
+    Raises Conflict while it is kept for a revert, unless `now`, or while something deferred is pending.
     """
     doing = f"retiring what generation {key} displaced"
     try:
         found = await generations.find(session.writer, key=key)
+        actions = await deferred.of_generation(session.writer, found.number)
     except psycopg.Error as error:
         raise translated(error, doing) from error
     if found.state in (*generations.BEFORE_SWITCH, GenerationState.FAILED):
@@ -142,7 +144,17 @@ async def retire(
             f"{doing}: it is kept until {found.retained_until:%Y-%m-%d %H:%M:%S %Z}, to be reverted to",
             hint="wait until then, or give the right to revert up",
         )
+    waits = next((one for one in actions if one.state is DeferredState.PENDING), None)
+    if waits is not None:
+        raise Conflict(
+            f"{doing}: deferred action '{waits.name}' of it is still pending" + _because(waits.error),
+            hint="what is displaced stays until it is done: mend the cause and retry the operation",
+        )
     return await drop_parked(session, found.number, manner or Manner(lock_timeout_s=0.2))
+
+
+def _because(error: str | None) -> str:
+    return f": {error}" if error else ""
 
 
 @asynccontextmanager
