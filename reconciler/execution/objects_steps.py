@@ -15,6 +15,7 @@ from reconciler.execution.course import Journal
 from reconciler.execution.interference import Interference
 from reconciler.execution.objects import readiness, staging, switching
 from reconciler.execution.objects.cancelling import cancel
+from reconciler.execution.objects.deferred import run_deferred
 from reconciler.execution.objects.dropping import Surprised, listed
 from reconciler.execution.objects.metadata import Metadata, apply_metadata
 from reconciler.execution.objects.preflight import preflight
@@ -24,7 +25,7 @@ from reconciler.execution.resources import Resources
 from reconciler.execution.session import DatabaseSession
 from reconciler.objects.model import ObjectName
 from reconciler.objects.staging_text import live_metadata, live_options, live_schema_metadata
-from reconciler.objects.work import Work, work_of
+from reconciler.objects.work import DeferredToRecord, Work, work_of
 from reconciler.plan.steps import (
     AlterObjects,
     DiscardObjects,
@@ -56,7 +57,7 @@ async def carry_out(step: ObjectsStep, resources: Resources, journal: Journal) -
         case AlterObjects():
             await _alter(step, resources, journal)
         case RunDeferred():
-            raise Refused(f"the plan does '{step.action}', which nothing here can")
+            await _run_deferred(step, resources, journal)
 
 
 class _Inside(Interference):
@@ -162,6 +163,13 @@ async def _promote(step: PromoteObjects, resources: Resources, journal: Journal)
     await journal.promoted(step, switched.generation.retained_until)
 
 
+async def _run_deferred(step: RunDeferred, resources: Resources, journal: Journal) -> None:
+    session = await resources.session(step.database)
+    manner = manner_of(step, resources, journal)
+    if not await run_deferred(session, step.generation, step.action, manner=manner):
+        await journal.progressed(step, "it was done before")
+
+
 async def _alter(step: AlterObjects, resources: Resources, journal: Journal) -> None:
     pending = _diff(step, resources)
     session = await resources.session(step.database)
@@ -209,7 +217,16 @@ def _pending(step: ObjectsStep, key: str, resources: Resources) -> ObjectsDiff:
 
 
 def _work(pending: ObjectsDiff) -> Work:
-    return work_of(pending.desired.project, pending.generation, component=pending.desired.component)
+    desired = pending.desired
+    return work_of(
+        desired.project,
+        pending.generation,
+        component=desired.component,
+        deferred=tuple(
+            DeferredToRecord(name=one.name, body=one.url or one.sql or "", outside=one.url is not None)
+            for one in desired.deferred
+        ),
+    )
 
 
 async def _beside(session: DatabaseSession, work: Work, resources: Resources) -> list[DatabaseSession]:
