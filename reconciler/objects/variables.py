@@ -45,6 +45,11 @@ def may_use(text: str) -> bool:
     )
 
 
+def names_in(text: str) -> frozenset[str]:
+    """Return the names of the variables that a text uses."""
+    return frozenset(name for _, _, name, _ in _uses(text)) if may_use(text) else frozenset()
+
+
 def substitute(text: str, variables: Mapping[str, str]) -> tuple[Substituted, tuple[Finding, ...]]:
     """Replace `:name`, `:'name'` and `:"name"`; unknown names are findings, and stay as they are."""
     if not may_use(text):

@@ -2,7 +2,7 @@
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reconciler.changes.folders import matches, module_folders
 from reconciler.changes.module import module_places
@@ -11,9 +11,9 @@ from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.listing import ReadFile, Unread
 from reconciler.spec.parse import ParsedEnvironment
-from reconciler.spec.variables import module_globs, module_paths
+from reconciler.spec.variables import module_globs, module_paths, object_paths
 
-_MADE_BY = b"inputs 5"
+_MADE_BY = b"inputs 6"
 """To be changed with what a desired state is made from, so that no digest of before counts as equal."""
 _AFTER_SLASH = chr(ord("/") + 1)
 
@@ -81,6 +81,18 @@ class TreeInputs:
             file: self._unread[file] for place in self._module_places(path) for file in self._left_out(place)
         }
 
+    def objects(self, path: str) -> bytes:
+        """A digest of all files below a folder of SQL objects."""
+        return self._place(path)
+
+    def object_files(self, path: str) -> Mapping[str, bytes]:
+        """The files below a folder of SQL objects."""
+        return {file: self._files[file] for file in self._below(path)}
+
+    def object_unread(self, path: str) -> Mapping[str, str]:
+        """What was left out below a folder of SQL objects, itself or above it, with the reason."""
+        return {file: self._unread[file] for file in self._left_out(path)}
+
     def module_folders(self) -> Mapping[str, str]:
         """The folders with plan files, with the projects these name."""
         if self._folders is None:
@@ -97,11 +109,16 @@ class TreeInputs:
 
     def environment(self, parsed: ParsedEnvironment, declared: bytes) -> str:
         """A digest of everything an environment is made from at this commit."""
-        modules = self.named(parsed.spec) if parsed.spec is not None else ()
         digest = hashlib.sha256(_MADE_BY)
-        for part in (declared, *(self.module(path) for path in modules)):
+        digest.update(declared)
+        for part in self.parts(parsed.spec) if parsed.spec is not None else ():
             digest.update(part)
         return digest.hexdigest()
+
+    def parts(self, spec: EnvironmentSpec) -> Iterator[bytes]:
+        """Digests of all files that the components of a spec are read from."""
+        yield from map(self.module, self.named(spec))
+        yield from map(self.objects, object_paths(spec))
 
     def named(self, spec: EnvironmentSpec) -> Sequence[str]:
         """The folders of all modules of a spec, also of those that its globs find."""
@@ -185,8 +202,8 @@ class PlaceInputs:
         wave = (self._waves[deployment], self._last)
         said = f"{wave}\0{place.model_dump_json(by_alias=True)}\0"
         found.update(said.encode("utf-8", "surrogatepass"))
-        for path in self._tree.named(alone):
-            found.update(self._tree.module(path))
+        for part in self._tree.parts(alone):
+            found.update(part)
         return found.hexdigest()
 
 

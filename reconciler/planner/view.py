@@ -12,6 +12,7 @@ from threading import Lock
 from reconciler.catalog.text_cache import TextCache
 from reconciler.errors import InvalidInput, Problem, SpecError
 from reconciler.frozen import frozen
+from reconciler.objects.project import Compiled
 from reconciler.planner.inputs import PlaceInputs, TreeInputs, declared_digest, inputs_of, lists_of
 from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
@@ -19,7 +20,8 @@ from reconciler.spec.listing import ReadFile, Unread
 from reconciler.spec.parse import ParsedEnvironment, ParsedFile, parse_spec_file, put_together
 from reconciler.state.contents import Remembered, Resolved
 from reconciler.state.desired import DesiredState
-from reconciler.state.resolve import ModuleContent, read_content, resolve_with, variable_names
+from reconciler.state.objects import object_variables, read_objects
+from reconciler.state.resolve import ModuleContent, Readers, read_content, resolve_with, variable_names
 
 SPEC_SUFFIXES = (".yaml", ".yml")
 SLICE_FILES = 50
@@ -30,6 +32,8 @@ _GENERATIONS = 2
 _SPEC_WEIGHT = 20
 """A parsed spec takes about so many times its text."""
 _CHANGE_WEIGHT = 1000
+_PROJECT_WEIGHT = 4
+"""A compiled project takes about so many times its texts."""
 
 Restrict = Callable[[str, tuple[ParsedEnvironment, ...]], tuple[ParsedEnvironment, ...]]
 """Adds a problem to every environment of a source that uses what the source may not."""
@@ -174,6 +178,7 @@ class Resolving:
         self._contents = remembered.contents if remembered is not None else None
         self._modules: TextCache[ModuleContent | tuple[Problem, ...]] = TextCache(weight_max=weight_max)
         self._names: TextCache[frozenset[str]] = TextCache(weight_max=weight_max // 16)
+        self._projects: TextCache[Compiled] = TextCache(weight_max=weight_max)
         self._states: OrderedDict[tuple[str, str, str], list[_Kept]] = OrderedDict()
         self._states_max = states_max
         self._guard = Lock()
@@ -236,8 +241,12 @@ class Resolving:
         def read(path: str, target: str | None, values: Mapping[str, str]) -> ModuleContent:
             return self._module(view, path, target, values)
 
+        def read_project(path: str, externals: Sequence[str], values: Mapping[str, str]) -> Compiled:
+            return self._project(view, path, externals, values)
+
+        readers = Readers(module=read, objects=read_project, folders=view.tree.module_folders)
         try:
-            return resolve_with(spec, deployment, view.commit, read, view.tree.module_folders, target=target)
+            return resolve_with(spec, deployment, view.commit, readers, target=target)
         except SpecError as error:
             return error.problems
 
@@ -278,6 +287,30 @@ class Resolving:
             return read_content(path, target, files, values, self._verdicts, unread=unread)
         except InvalidInput as error:
             return tuple(error.problems)
+
+    def _project(
+        self, view: SourceView, path: str, externals: Sequence[str], values: Mapping[str, str]
+    ) -> Compiled:
+        """SQL objects, compiled once for all deployments that want the same of the same files."""
+        files = view.tree.objects(path)
+        names = self._names.get(files)
+        if names is None:
+            names = object_variables(view.tree.object_files(path))
+            self._names.put(files, names, weight=sum(len(name) for name in names))
+        # An unknown one is told with those that there are.
+        known = names & values.keys() if names <= values.keys() else values.keys()
+        used = {name: values[name] for name in sorted(known)}
+        digest = hashlib.sha256(files)
+        digest.update(repr((tuple(externals), used)).encode("utf-8", "surrogatepass"))
+        key = digest.digest()
+        found = self._projects.get(key)
+        if found is None:
+            texts = view.tree.object_files(path)
+            found = read_objects(path, texts, externals, used, unread=view.tree.object_unread(path))
+            slot = f"{view.source}\0{path}".encode("utf-8", "surrogatepass")
+            weight = _PROJECT_WEIGHT * sum(map(len, texts.values()))
+            self._projects.put(key, found, weight=weight, slot=slot)
+        return found
 
     def _variables(self, view: SourceView, path: str, before: Resolved | None) -> frozenset[str]:
         """The names of the variables that a module may use."""

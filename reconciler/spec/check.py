@@ -261,7 +261,7 @@ def _fault(path: Path, fault: BadVariable, outline: Outline, place: DeploymentOu
 
 
 def _same_targets(outline: Outline) -> Iterator[Finding]:
-    """No two components mean the same database, or the same module on one."""
+    """No two components mean the same database, or the same module or objects on one."""
     varies = any(path[1:2] == ("components",) for path, _text in outline.strings)
     told: set[Path] = set()
     for place in outline.deployments if varies else outline.deployments[:1]:
@@ -300,9 +300,9 @@ def _target(part: ComponentOutline, values: Mapping[str, str]) -> tuple[str, ...
     try:
         if part.database is not None:
             return ("database", variables.substitute(part.database, values))
-        if part.module_path is not None and part.reference is not None:
-            path = variables.substitute(part.module_path, values).removesuffix("/")
-            return ("module", path, part.reference)
+        if part.files is not None and part.reference is not None:
+            path = variables.substitute(part.files, values).removesuffix("/")
+            return (part.kind or "", path, part.reference)
     except BadVariable:
         return None
     return None
@@ -314,5 +314,6 @@ def _same(part: ComponentOutline, other: ComponentOutline, target: tuple[str, ..
         return Finding(
             (*part.path, "database"), f"database {shown(target[1])} is declared twice{where}", hint
         )
-    message = f"module {shown(target[1])} is deployed to '{target[2]}' twice{where}"
+    what = f"module {shown(target[1])} is" if part.kind == "Module" else f"objects {shown(target[1])} are"
+    message = f"{what} deployed to '{target[2]}' twice{where}"
     return Finding((*part.path, "path"), message, hint)

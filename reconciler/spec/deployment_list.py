@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from reconciler.errors import Problem
 from reconciler.frozen import frozen
 from reconciler.spec import text_rules, yaml_text
-from reconciler.spec.environment import DEPLOYMENTS_MAX, VARIABLES_MAX, WAVES_MAX
+from reconciler.spec.environment import DEPLOYMENTS_MAX, WAVES_MAX
+from reconciler.spec.fields import VARIABLES_MAX
 from reconciler.spec.words import did_you_mean, shown
 from reconciler.spec.yaml_text import Document, MappingNode, Mark, ScalarNode, SequenceNode
 

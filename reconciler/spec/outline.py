@@ -8,13 +8,8 @@ from dataclasses import field
 
 from reconciler.frozen import frozen
 from reconciler.spec import text_rules
-from reconciler.spec.environment import (
-    COMPONENTS_MAX,
-    DEFAULT_STAGE_OF_KIND,
-    DEFAULT_STAGES,
-    DEPLOYMENTS_MAX,
-    STAGES_MAX,
-)
+from reconciler.spec.components import DEFAULT_STAGE_OF_KIND
+from reconciler.spec.environment import COMPONENTS_MAX, DEFAULT_STAGES, DEPLOYMENTS_MAX, STAGES_MAX
 from reconciler.spec.words import Path
 
 _NAMES = frozenset({"name", "stage", "kind", "after", "from"})
@@ -22,6 +17,7 @@ _NAMES = frozenset({"name", "stage", "kind", "after", "from"})
 
 _SECRETS = frozenset({"dsn", "password"})
 _PLACES = ("path", "modules", "to")
+_MADE_IN_A_DATABASE = ("Module", "Objects")
 
 
 @frozen
@@ -36,7 +32,8 @@ class ComponentOutline:
     after: tuple[tuple[Path, str], ...] = ()
     reference: str | None = None
     database: str | None = None
-    module_path: str | None = None
+    files: str | None = None
+    """The folder that a Module or Objects component is read from."""
     places: frozenset[str] = frozenset()
     """Which of `path`, `modules` and `to` a Module has."""
 
@@ -113,9 +110,9 @@ def _component(position: int, part: Mapping[str, object]) -> ComponentOutline:
             for number, name in enumerate(after if isinstance(after, list) else ())
             if _name(name) is not None
         ),
-        reference=_name(reference) if kind == "Module" else None,
+        reference=_name(reference) if kind in _MADE_IN_A_DATABASE else None,
         database=_text(part.get("database")) if kind == "Database" else None,
-        module_path=_text(part.get("path")) if kind == "Module" else None,
+        files=_text(part.get("path")) if kind in _MADE_IN_A_DATABASE else None,
         places=frozenset(key for key in _PLACES if kind == "Module" and part.get(key) is not None),
     )
 

@@ -1,6 +1,6 @@
 """From the text of spec files to models, with every problem at its place; bad input never raises."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field, replace
 from typing import Any
 
@@ -10,7 +10,9 @@ from reconciler.errors import Problem
 from reconciler.frozen import frozen
 from reconciler.spec import text_rules, variables, yaml_text
 from reconciler.spec.check import PLACES_MAX, check
-from reconciler.spec.environment import API_VERSION, RESOLVED, DatabaseSpec, EnvironmentSpec, ModuleSpec
+from reconciler.spec.components import DatabaseSpec, ModuleSpec, ObjectsSpec
+from reconciler.spec.environment import API_VERSION, EnvironmentSpec
+from reconciler.spec.fields import RESOLVED
 from reconciler.spec.listing import Listing, ReadFile, Unread, listing
 from reconciler.spec.outline import outline
 from reconciler.spec.problems import PROBLEMS_MAX, Finding, findings_of, hidden, problems_of
@@ -165,7 +167,7 @@ def _parse(file: str, document: Document, read_file: ReadFile) -> ParsedEnvironm
 
 
 def _marks(spec: EnvironmentSpec, document: Document) -> dict[str, Mark]:
-    """Where globs, roles and the question of a gate stand in a sound document."""
+    """Where globs, roles, SQL objects and the question of a gate stand in a sound document."""
     places: list[Path] = []
     if spec.rollout.waves.gate is not None:
         places.append(("spec", "rollout", "waves", "gate", "sql"))
@@ -176,7 +178,18 @@ def _marks(spec: EnvironmentSpec, document: Document) -> dict[str, Mark]:
             places += [(*here, "modules", number) for number in range(len(part.modules))]
         elif isinstance(part, DatabaseSpec) and part.roles:
             places.append((*here, "roles"))
+        elif isinstance(part, ObjectsSpec):
+            places += _of_objects(part, here)
     return {path_text(place): document.mark(place) for place in places}
+
+
+def _of_objects(part: ObjectsSpec, here: Path) -> Iterator[Path]:
+    yield (*here, "path")
+    yield from ((*here, "externals", number) for number in range(len(part.externals)))
+    yield from ((*here, "assertions", number, "sql") for number in range(len(part.assertions)))
+    yield from ((*here, "deferred", number, "sql") for number, each in enumerate(part.deferred) if each.sql)
+    for number, group in enumerate(part.refresh):
+        yield from ((*here, "refresh", number, "views", position) for position in range(len(group.views)))
 
 
 def _name(data: Any) -> str | None:

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from reconciler.errors import Problem
 from reconciler.settings import AllowSettings, OwnSecrets
-from reconciler.spec.environment import DatabaseSpec, EnvironmentSpec
+from reconciler.spec.components import DatabaseSpec
+from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.values import SecretReference
 from reconciler.spec.variables import for_deployment

@@ -19,7 +19,9 @@ IDENTIFIER_BYTES_MAX = 63
 PATH_CHARACTERS_MAX = 1024
 TARGET_CHARACTERS_MAX = 255
 TEXT_CHARACTERS_MAX = 1024
-GATE_CHARACTERS_MAX = 4000
+RELATION_CHARACTERS_MAX = 300
+"""Schema and name of 63 bytes each, every character of them quoted."""
+SQL_CHARACTERS_MAX = 4000
 
 RESERVED_VARIABLES = frozenset({"environment", "deployment"})
 DAEMON_PREFIX = "RECONCILER_"
@@ -33,6 +35,7 @@ _DURATION = re.compile(DURATION_PATTERN.removesuffix("$") + r"\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _ENVIRONMENT_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _REFERENCE_TEMPLATE = re.compile(r"[A-Za-z0-9_/.${}-]+")
+_WEB_ADDRESS = re.compile(r"https?://(?P<place>[^/?#]+)")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f]")
 
 
@@ -173,14 +176,43 @@ def short_text(text: str) -> Broken | None:
     return None
 
 
-def gate_sql(text: str) -> Broken | None:
-    """The question of a gate; whether it is SQL that only reads is judged where SQL is."""
+def retention(text: str) -> Broken | None:
+    """How long something is kept: a duration, or not at all."""
+    if text == "0s" or duration(text) is None:
+        return None
+    return Broken("is not 0s or a duration from 10s to 30d", "write it as in 0s, 30m, 1h or 1d")
+
+
+def sql(text: str) -> Broken | None:
+    """A statement in a spec; whether it is SQL, and which, is judged where SQL is."""
     if not text.strip():
         return Broken("must not be empty", "write it as in SELECT count(*) = 0 FROM shop.failed_jobs")
-    if len(text) > GATE_CHARACTERS_MAX:
-        return Broken(f"has more than {GATE_CHARACTERS_MAX} characters", "make a function or a view of it")
+    if len(text) > SQL_CHARACTERS_MAX:
+        return Broken(f"has more than {SQL_CHARACTERS_MAX} characters", "make a function or a view of it")
     if "\x00" in text:
         return Broken("must not hold a NUL character")
+    return None
+
+
+def relation(text: str) -> Broken | None:
+    """A relation named in full; which names those are is judged where SQL is."""
+    if not text.strip():
+        return Broken("must not be empty", "write it as in public.orders")
+    if len(text) > RELATION_CHARACTERS_MAX or _UNPRINTABLE.search(text):
+        return Broken("is not the name of a relation", "write it as in public.orders")
+    return None
+
+
+def web_address(text: str) -> Broken | None:
+    """Where a call goes; what stands in a spec is no secret, so nothing may log in with it."""
+    hint = "write it as in https://hooks.example.com/published"
+    if len(text) > PATH_CHARACTERS_MAX or _UNPRINTABLE.search(text) or " " in text:
+        return Broken("is not an address", hint)
+    found = _WEB_ADDRESS.match(text)
+    if found is None:
+        return Broken("is not an address that begins with https:// or http://", hint)
+    if "@" in found["place"]:
+        return Broken("must not hold a user or password", hint)
     return None
 
 

@@ -8,7 +8,9 @@ from pydantic import ValidationError
 
 from reconciler.errors import NotFound, Problem, SpecError
 from reconciler.spec import text_rules
-from reconciler.spec.environment import RESOLVED, EnvironmentSpec
+from reconciler.spec.components import ModuleSpec, ObjectsSpec
+from reconciler.spec.environment import EnvironmentSpec
+from reconciler.spec.fields import RESOLVED
 
 TEXT_CHARACTERS_MAX = 4096
 """Of a string that uses variables, before and after they are put in."""
@@ -92,9 +94,26 @@ def for_deployment(spec: EnvironmentSpec, deployment: str) -> EnvironmentSpec:
         raise SpecError([problem]) from None
 
 
+def script_values(spec: EnvironmentSpec, part: ModuleSpec | ObjectsSpec) -> dict[str, str]:
+    """The variables of a component's files, in a spec of one deployment: the nearest wins."""
+    place = spec.deployments[0]
+    return {
+        **spec.variables,
+        **part.variables,
+        **place.variables,
+        "environment": spec.name,
+        "deployment": place.name,
+    }
+
+
 def module_paths(spec: EnvironmentSpec) -> tuple[str, ...]:
     """Return the folders of the modules of a spec in all of its deployments, each once, in order."""
     return _put_in(spec, {part.path for part in spec.modules if part.path is not None})
+
+
+def object_paths(spec: EnvironmentSpec) -> tuple[str, ...]:
+    """Return the folders of SQL objects of a spec in all of its deployments, each once, in order."""
+    return _put_in(spec, {part.path for part in spec.objects})
 
 
 def module_globs(spec: EnvironmentSpec) -> tuple[str, ...]:

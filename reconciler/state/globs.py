@@ -8,13 +8,12 @@ from reconciler.changes.folders import matches
 from reconciler.errors import Problem, SpecError
 from reconciler.spec import text_rules
 from reconciler.spec.check import PLACES_MAX
-from reconciler.spec.environment import COMPONENTS_MAX, DatabaseSpec, EnvironmentSpec, ModuleSpec
+from reconciler.spec.components import AnyComponent, ModuleSpec
+from reconciler.spec.environment import COMPONENTS_MAX, EnvironmentSpec
 
 FOLDERS_NAMED_MAX = 5
 _NAME_MAX = 63
 _BY_ITSELF = "give one of them a component of its own, with `path` and another name"
-
-_Component = DatabaseSpec | ModuleSpec
 
 
 def expanded(spec: EnvironmentSpec, folders: Mapping[str, str], *, deployments: int = 1) -> EnvironmentSpec:
@@ -31,7 +30,7 @@ def expanded(spec: EnvironmentSpec, folders: Mapping[str, str], *, deployments: 
     names: dict[str, str] = {
         part.name: f"component '{part.name}'" for part in spec.components if not _is_glob(part)
     }
-    found: list[tuple[_Component, ...]] = []
+    found: list[tuple[AnyComponent, ...]] = []
     for position, part in enumerate(spec.components):
         if isinstance(part, ModuleSpec) and part.modules:
             place = f"spec.components[{position}].modules"
@@ -58,7 +57,7 @@ def component_name(project: str) -> str:
     return plain if text_rules.name(plain) is None else ""
 
 
-def _is_glob(part: _Component) -> bool:
+def _is_glob(part: AnyComponent) -> bool:
     return isinstance(part, ModuleSpec) and part.modules is not None
 
 
@@ -114,7 +113,7 @@ def _collisions(
             yield Problem(path=place, message=message, hint=_BY_ITSELF)
 
 
-def _after(part: _Component, groups: Mapping[str, Sequence[str]]) -> _Component:
+def _after(part: AnyComponent, groups: Mapping[str, Sequence[str]]) -> AnyComponent:
     """Put all modules that globs found in the place of the component they stand in."""
     if not any(name in groups for name in part.after):
         return part

@@ -11,18 +11,21 @@ from reconciler.changes.specifier import target_index
 from reconciler.changes.unread import NOTHING
 from reconciler.errors import Conflict, InvalidInput, NotFound, PlanFileError, Problem, SpecError
 from reconciler.frozen import frozen
-from reconciler.spec.environment import EnvironmentSpec, ModuleSpec
-from reconciler.spec.variables import for_deployment
+from reconciler.spec.components import ModuleSpec
+from reconciler.spec.environment import EnvironmentSpec
+from reconciler.spec.variables import for_deployment, script_values
 from reconciler.state.cycles import find_cycle
 from reconciler.state.desired import (
     DesiredChange,
     DesiredDatabase,
     DesiredModule,
+    DesiredObjects,
     DesiredState,
     TransactionMode,
 )
 from reconciler.state.gate import desired_gate
 from reconciler.state.globs import expanded
+from reconciler.state.objects import ReadObjects, desired_objects, read_objects
 from reconciler.state.program import Purpose, judge
 from reconciler.state.roles import desired_roles
 from reconciler.state.together import not_together
@@ -57,6 +60,15 @@ Folders = Callable[[], Mapping[str, str]]
 
 
 @frozen
+class Readers:
+    """What gives the files of components: modules, SQL objects, and the folders that globs look through."""
+
+    module: ReadContent
+    objects: ReadObjects
+    folders: Folders
+
+
+@frozen
 class _Context:
     databases: Mapping[str, DesiredDatabase]
     projects: Mapping[str, str]
@@ -80,8 +92,13 @@ def resolve(
         spec,
         deployment,
         commit,
-        lambda path, target, values: read_content(path, target, files, values, unread=unread),
-        lambda: module_folders(files, unread),
+        Readers(
+            module=lambda path, target, values: read_content(path, target, files, values, unread=unread),
+            objects=lambda path, externals, values: read_objects(
+                path, files, externals, values, unread=unread
+            ),
+            folders=lambda: module_folders(files, unread),
+        ),
     )
 
 
@@ -89,15 +106,14 @@ def resolve_with(
     spec: EnvironmentSpec,
     deployment: str,
     commit: str,
-    read: ReadContent,
-    folders: Folders,
+    read: Readers,
     *,
     target: tuple[str, str] | None = None,
 ) -> DesiredState:
-    """The same, with the modules taken from elsewhere; `target` puts another one in for a component."""
+    """The same, with the files taken from elsewhere; `target` puts another one in for a component."""
     written = for_deployment(spec, deployment)
     roles = desired_roles(written)
-    own = _by_paths(written, folders, target, len(spec.deployments))
+    own = _by_paths(written, read.folders, target, len(spec.deployments))
     place = next(part for part in own.deployments if part.name == deployment)
     databases = {
         part.name: DesiredDatabase(
@@ -118,6 +134,7 @@ def resolve_with(
         wave=waves[deployment],
         last=max(waves.values()),
     )
+    modules, objects = _of_files(own, databases, read, _places(written))
     return DesiredState(
         environment=own.name,
         deployment=deployment,
@@ -125,10 +142,36 @@ def resolve_with(
         postgres=place.postgres.dsn,
         stages=tuple(stage.name for stage in own.stages),
         databases=tuple(databases.values()),
-        modules=_modules(own, databases, read),
+        modules=modules,
+        objects=objects,
         gate=gate,
         wave=waves[deployment],
     )
+
+
+def _places(written: EnvironmentSpec) -> dict[str, str]:
+    """Where the components of a spec stand in its document, by name."""
+    return {part.name: f"spec.components[{position}]" for position, part in enumerate(written.components)}
+
+
+def _of_files(
+    own: EnvironmentSpec, databases: Mapping[str, DesiredDatabase], read: Readers, places: Mapping[str, str]
+) -> tuple[tuple[DesiredModule, ...], tuple[DesiredObjects, ...]]:
+    """What components that are files want; raises SpecError with all that is wrong with any of them."""
+    problems: list[Problem] = []
+    modules: tuple[DesiredModule, ...] = ()
+    objects: tuple[DesiredObjects, ...] = ()
+    try:
+        modules = _modules(own, databases, read.module)
+    except SpecError as error:
+        problems += error.problems
+    try:
+        objects = desired_objects(own, databases, read.objects, places=places)
+    except SpecError as error:
+        problems += error.problems
+    if problems:
+        raise SpecError(problems)
+    return modules, objects
 
 
 def _by_paths(
@@ -234,18 +277,6 @@ def _modules(
 def _projects(contents: Sequence[ModuleContent]) -> dict[str, str]:
     by_control = {content.control_name: content.project for content in contents if content.control_name}
     return by_control | {content.project: content.project for content in contents}
-
-
-def script_values(spec: EnvironmentSpec, part: ModuleSpec) -> dict[str, str]:
-    """The variables of a module's scripts, in a spec of one deployment: the nearest wins."""
-    place = spec.deployments[0]
-    return {
-        **spec.variables,
-        **part.variables,
-        **place.variables,
-        "environment": spec.name,
-        "deployment": place.name,
-    }
 
 
 def _same_project_twice(

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.errors import Problem, SpecError
-from reconciler.spec.environment import DatabaseSpec, EnvironmentSpec, RoleSpec
+from reconciler.spec.components import DatabaseSpec, RoleSpec
+from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredRole
 from reconciler.state.order import Cycle, topological
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from reconciler.diff import modules
 from reconciler.diff.model import DivergencePolicy, DivergenceSort, ModuleDiff
-from reconciler.spec.environment import DivergenceSpec
+from reconciler.spec.components import DivergenceSpec
 from tests.plugins.states import change, module, tracked_of
 
 

@@ -4,7 +4,8 @@
 
 import pytest
 
-from reconciler.spec.environment import DatabaseSpec, EnvironmentSpec, ModuleSpec
+from reconciler.spec.components import DatabaseSpec, ModuleSpec
+from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment, parse_file, parse_tree
 from reconciler.spec.problems import PROBLEMS_MAX
 from reconciler.spec.values import SecretReference
@@ -160,15 +161,15 @@ COMPONENT = HEAD + PLACES + "  components:\n    - "
         (
             COMPONENT + "{name: db, kind: Databse, database: shop}\n",
             ("e.yaml:9:24: spec.components[0].kind: unknown kind 'Databse' "
-            "(did you mean 'Database'? known kinds: Database, Module)"),
+            "(did you mean 'Database'? known kinds: Database, Module, Objects)"),
         ),
         (
             COMPONENT + "{name: db, kind: Service, image: x}\n",
-            "e.yaml:9:24: spec.components[0].kind: unknown kind 'Service' (known kinds: Database, Module)",
+            "e.yaml:9:24: spec.components[0].kind: unknown kind 'Service' (known kinds: Database, Module, Objects)",
         ),
         (
             COMPONENT + "{name: db, database: shop}\n",
-            "e.yaml:9:7: spec.components[0]: key 'kind' is missing (known kinds: Database, Module)",
+            "e.yaml:9:7: spec.components[0]: key 'kind' is missing (known kinds: Database, Module, Objects)",
         ),
         (COMPONENT + "{name: db, kind: Database}\n", "e.yaml:9:7: spec.components[0]: key 'database' is missing"),
         (COMPONENT + "db\n", "e.yaml:9:7: spec.components[0]: must be a mapping, not text"),
