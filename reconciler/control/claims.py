@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
 from reconciler.control.events import NewEvent, append_all
+from reconciler.control.moves import Moved
 from reconciler.control.settle import policy_of, settle
 from reconciler.control.sql import (
     AT_WORK_NAMES,
     CLAIMABLE_NAMES,
     IN_FLIGHT_NAMES,
     PASSED_NAMES,
+    STAGED_NAMES,
+    UNSUCCESSFUL_NAMES,
     Row,
     changing,
     key,
@@ -23,13 +27,14 @@ from reconciler.control.sql import (
     telling,
 )
 from reconciler.control.wake import OPERATIONS_CHANNEL, notify
+from reconciler.control.windows import close_windows
 from reconciler.control.workers import Worker
 from reconciler.errors import LeaseLost, ReconcilerError
 from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
-from reconciler.rollout.next import SIDE_BY_SIDE, Brief, may_start, shared_out
+from reconciler.rollout.next import SIDE_BY_SIDE, Brief, may_promote, may_start, shared_out
 from reconciler.rollout.states import OperationEvent, OperationState, RolloutState, targets
-from reconciler.rollout.summary import RolloutPolicy
+from reconciler.rollout.summary import Order, Promotion, RolloutPolicy
 from reconciler.rollout.verbs import INTERRUPTING
 
 CANDIDATES_MAX = 20
@@ -40,9 +45,14 @@ SUSPECT_CRASHES = 2
 """Workers that died in a row at an operation, from when on no worker resumes it beside others like it."""
 SIDE_BY_SIDE_NAMES = sorted(order.value for order in SIDE_BY_SIDE)
 
-_ON = {before.value: after.value for before, after in targets(OperationEvent.CLAIM).items()}
+_ON = {
+    before.value: after.value
+    for event in (OperationEvent.CLAIM, OperationEvent.PROMOTE)
+    for before, after in targets(event).items()
+}
 _BACK = {before.value: after.value for before, after in targets(OperationEvent.CLAIM_REVERTING).items()}
 """Where a claim leads; one that was going back goes on going back, one in flight stays what it is."""
+_PARKED = OperationState.WAITING_FOR_PROMOTION.value
 _AT_WORK_ROLLOUT = {RolloutState.RUNNING.value, RolloutState.RUNNING_DEGRADED.value}
 
 Interruption = Literal["cancel", "stop", "superseded"]
@@ -73,6 +83,7 @@ class Claim:
     attempts: int
     first: bool
     lease_token: int
+    state: OperationState = OperationState.RUNNING
     waits: int = 0
     crashes: int = 0
     crashed_at: str | None = None
@@ -162,7 +173,11 @@ async def _candidates(
         rollout=rollout,
         at_work=AT_WORK_NAMES,
         passed=PASSED_NAMES,
+        staged=STAGED_NAMES,
+        unsuccessful=UNSUCCESSFUL_NAMES,
         side_by_side=SIDE_BY_SIDE_NAMES,
+        barrier=Order.BARRIER.value,
+        auto=Promotion.AUTO.value,
         limit=CANDIDATES_MAX,
     )
 
@@ -204,6 +219,8 @@ async def _take_locked(connection: Connection, wanted: _Wanted, *, is_open: bool
         is_open=is_open,
         at_work=AT_WORK_NAMES,
         passed=PASSED_NAMES,
+        staged=STAGED_NAMES,
+        barrier=Order.BARRIER.value,
         per_server=wanted.per_server,
         suspect=SUSPECT_CRASHES,
         limit=wanted.room,
@@ -216,10 +233,20 @@ async def _take_locked(connection: Connection, wanted: _Wanted, *, is_open: bool
             continue
         claimed = await _claim_rows(connection, wanted, ids)
         await _tell(connection, wanted.worker, claimed)
-        if _changes_rollout(row, claimed):
-            await settle(connection, wanted.candidate["environment"], rollouts=[row["id"]], quiet=True)
+        closed = await _close_windows(connection, wanted.candidate["environment"], claimed)
+        if closed or _changes_rollout(row, claimed):
+            environment = wanted.candidate["environment"]
+            await settle(connection, environment, closed, rollouts=[row["id"]], quiet=True)
         taken += [_claim(item) for item in claimed]
     return taken
+
+
+async def _close_windows(connection: Connection, environment: str, claimed: Sequence[Row]) -> list[Moved]:
+    """Close what older operations could go back to, where one begins to promote."""
+    promoting = {row["deployment"]: int(row["operation"]) for row in claimed if row["before"] == _PARKED}
+    if not promoting:
+        return []
+    return await close_windows(connection, environment, promoting, by=promoting.values())
 
 
 def _chosen(row: Row, *, is_open: bool) -> list[int]:
@@ -233,9 +260,15 @@ def _chosen(row: Row, *, is_open: bool) -> list[int]:
         first_open=(str(first[0]), OperationState(first[1])) if first is not None else None,
         pending=tuple(str(number) for number in row["pending"]),
         rests=row["rests"],
+        parked=tuple(str(number) for number in row["parked"]),
+        granted=frozenset(str(number) for number in row["granted"]),
+        unstaged=row["unstaged"],
     )
-    starting = may_start(found, policy_of(row), released=row["released"])
-    return [*row["strays"], *row["due"], *(int(number) for number in starting)]
+    promoting = may_promote(found, policy_of(row), released=row["released"])
+    # What is staged goes before what is not: it takes little time, and its place is free again.
+    left = replace(found, at_work=found.at_work + len(promoting))
+    starting = may_start(left, policy_of(row), released=row["released"])
+    return [*row["strays"], *row["due"], *(int(number) for number in (*promoting, *starting))]
 
 
 async def _claim_rows(connection: Connection, wanted: _Wanted, ids: Sequence[int]) -> list[Row]:
@@ -246,7 +279,7 @@ async def _claim_rows(connection: Connection, wanted: _Wanted, ids: Sequence[int
         ids=list(ids),
         worker=wanted.worker.id,
         in_flight=IN_FLIGHT_NAMES,
-        claimable=CLAIMABLE_NAMES,
+        claimable=[*CLAIMABLE_NAMES, _PARKED],
         on=Jsonb(_ON),
         back=Jsonb(_BACK),
         per_server=wanted.per_server,
@@ -268,10 +301,11 @@ async def _tell(connection: Connection, worker: Worker, claimed: Sequence[Row]) 
     for row in claimed:
         resumed = row["is_stray"]
         what = "resumed from a worker that is gone" if resumed else f"claimed (attempt {row['attempts']})"
+        what = "claimed to promote" if row["before"] == _PARKED else what
         what += f", for the {row['crashes']}. time in a row" if row["crashes"] > 1 else ""
         events.append(
             NewEvent(
-                kind="operation.resumed" if resumed else "operation.claimed",
+                kind=_kind(row),
                 message=f"operation {row['operation']} on '{row['deployment']}' {what} "
                 f"by worker '{worker.name}'",
                 environment=row["environment"],
@@ -281,12 +315,20 @@ async def _tell(connection: Connection, worker: Worker, claimed: Sequence[Row]) 
                 data={
                     "worker": worker.name,
                     "attempts": row["attempts"],
+                    "before": row["before"],
+                    "after": row["after"],
                     "lease_token": row["lease_token"],
                     "crashes": row["crashes"],
                 },
             )
         )
     await append_all(connection, events)
+
+
+def _kind(row: Row) -> str:
+    if row["before"] == _PARKED:
+        return "operation.promoting"
+    return "operation.resumed" if row["is_stray"] else "operation.claimed"
 
 
 def _claim(row: Row) -> Claim:
@@ -308,6 +350,7 @@ def _claim(row: Row) -> Claim:
         crashed_alone=row["crashed_alone"],
         first=row["first"],
         lease_token=row["lease_token"],
+        state=OperationState(row["after"]),
         policy=policy_of(row),
         allow_hazards=tuple(row["allow_hazards"]),
         approved=row["approved"],

@@ -28,7 +28,7 @@ class Moved:
     `whole`: its plan was of everything, and nothing of it was blocked. `hold`: why passes are to leave the
     deployment alone once it is done, where a person asked for something that they would undo. `mended`: an
     attempt before had failed. `gated`: its plan ends with the question of a gate. `pruned`: it takes back
-    what is deployed on a deployment that left.
+    what is deployed on a deployment that left. `parked`: {component, generation} that waits to go live.
     """
 
     id: int
@@ -48,6 +48,8 @@ class Moved:
     mended: bool = False
     gated: bool = False
     pruned: bool = False
+    parked: dict[str, Any] | None = None
+    revert_until: datetime | None = None
 
 
 @frozen
@@ -145,11 +147,18 @@ async def _write_holds(connection: Connection, moved: Sequence[Moved]) -> None:
         await run(connection, "set_holds", holds=Jsonb([*held, *left]))
     if left:
         await run(connection, "deployments_left", holds=Jsonb(left))
+    back = [{**_where(item), "reason": None} for item in moved if item.after is OperationState.REVERTING] + [
+        {**_where(item), "reason": f"operation {item.id} {_said(item)}"}
+        for item in moved
+        if item.after is OperationState.REVERTED
+    ]
+    if back:
+        await run(connection, "deployments_left", holds=Jsonb(back))
     freed = [
         _where(item)
         for item in moved
-        if (item.after is OperationState.COMPLETED and item.hold is None)
-        or (item.after is not OperationState.COMPLETED and item.after not in HELD and item.before in HELD)
+        if (item.after in _APPLIED and item.hold is None)
+        or (item.after not in _APPLIED and item.after not in HELD and item.before in HELD)
     ]
     if freed:
         await run(connection, "release_holds_of", holds=Jsonb(freed))
@@ -163,11 +172,18 @@ async def _write_applied(connection: Connection, moved: Sequence[Moved]) -> None
     applied = [
         _where(item)
         for item in moved
-        if item.after is OperationState.COMPLETED and item.scope == FULL_SCOPE and item.whole
+        if item.after in _APPLIED
+        # At the end of the window nothing is applied, and a newer commit may have been meanwhile.
+        and item.before is not OperationState.REVERT_WINDOW
+        and item.scope == FULL_SCOPE
+        and item.whole
     ]
     if applied:
         await run(connection, "deployments_applied", applied=Jsonb(applied))
 
+
+_APPLIED = frozenset({OperationState.COMPLETED, OperationState.REVERT_WINDOW})
+"""States in which a deployment carries the commit."""
 
 _ENDS_APPROVALS = frozenset({OperationState.CANCELLED, OperationState.SUPERSEDED})
 """States after which nobody has agreed any more to a plan that never began."""
@@ -176,6 +192,8 @@ _KINDS: Mapping[OperationState, str] = {
     OperationState.RUNNING: "operation.resumed",
     OperationState.WAITING_FOR_PROMOTION: "operation.parked",
     OperationState.REVERT_WINDOW: "operation.revert_window_opened",
+    OperationState.PROMOTING: "operation.promoting",
+    OperationState.REVERTING: "operation.reverting",
 }
 
 
@@ -193,6 +211,10 @@ def _event(item: Moved) -> NewEvent:
         data["error"] = item.error
     if item.next_attempt_at is not None:
         data["next_attempt_at"] = item.next_attempt_at.isoformat()
+    if item.parked is not None:
+        data |= item.parked
+    if item.revert_until is not None:
+        data["revert_until"] = item.revert_until.isoformat()
     return NewEvent(
         kind=kind,
         message=f"operation {item.id} of rollout {item.rollout} on '{item.deployment}' {_said(item)}",
@@ -214,6 +236,9 @@ def _said(item: Moved) -> str:
         OperationState.SUPERSEDED: "was superseded",
         OperationState.REVERTED: "was reverted",
         OperationState.WAITING_FOR_PROMOTION: "waits for its promotion",
+        OperationState.PROMOTING: "promotes",
+        OperationState.REVERTING: "goes back",
+        OperationState.RUNNING: "goes on",
     }
     said = words.get(item.after, item.after.value)
     return f"{said}: {item.reason}" if item.reason else said

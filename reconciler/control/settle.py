@@ -179,9 +179,9 @@ async def settle(
     briefs = await _move_on(connection, touched, everything)
     changed = [state for found in briefs if (state := await _derive(connection, found)) is not None]
     rests = any(state not in _UNDER_WAY for state in changed)
-    completed = any(item.after is OperationState.COMPLETED for item in everything)
+    completed = any(item.after in _APPLIED for item in everything)
     known = {state for found in briefs for state in found.states} if rests else set()
-    if OperationState.COMPLETED in known or (completed and not quiet):
+    if known & _APPLIED or (completed and not quiet):
         await note_applied(connection, environment)
     if changed or not quiet or any(_is_news(item) for item in everything):
         await refresh_conditions(connection, environment)
@@ -214,7 +214,7 @@ async def _move_on(connection: Connection, touched: Collection[int], everything:
 
 def _is_news(item: Moved) -> bool:
     """Whether conditions may have changed with this move alone, the rollout being what it was."""
-    return item.after is not OperationState.COMPLETED or item.mended
+    return item.after not in _APPLIED or item.mended
 
 
 async def note_applied(connection: Connection, environment: str) -> None:
@@ -326,6 +326,7 @@ async def resolve(connection: Connection, request: Row, *, state: str, reason: s
     await append_all(connection, [event])
 
 
+_APPLIED = {OperationState.COMPLETED, OperationState.REVERT_WINDOW}
 _TOLD = TERMINAL_ROLLOUT | {RolloutState.PAUSED, RolloutState.RUNNING_DEGRADED}
 _UNDER_WAY = {
     RolloutState.PENDING,

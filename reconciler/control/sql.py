@@ -11,9 +11,9 @@ from psycopg.rows import dict_row
 from reconciler.errors import NotFound, ReconcilerError
 from reconciler.postgres.connection import Connection, translate
 from reconciler.postgres.queries import Queries
-from reconciler.rollout.next import PASSED
+from reconciler.rollout.next import PASSED, STAGED
 from reconciler.rollout.states import CLAIMABLE, IN_FLIGHT, TERMINAL, TERMINAL_ROLLOUT
-from reconciler.rollout.summary import AT_WORK
+from reconciler.rollout.summary import AT_WORK, UNSUCCESSFUL
 
 QUERIES = Queries.load("reconciler.control")
 
@@ -21,6 +21,8 @@ IN_FLIGHT_NAMES = sorted(state.value for state in IN_FLIGHT)
 CLAIMABLE_NAMES = sorted(state.value for state in CLAIMABLE)
 AT_WORK_NAMES = sorted(state.value for state in AT_WORK)
 PASSED_NAMES = sorted(state.value for state in PASSED)
+UNSUCCESSFUL_NAMES = sorted(state.value for state in UNSUCCESSFUL)
+STAGED_NAMES = sorted(state.value for state in STAGED)
 TERMINAL_NAMES = sorted(state.value for state in TERMINAL)
 TERMINAL_ROLLOUT_NAMES = sorted(state.value for state in TERMINAL_ROLLOUT)
 """Sets of the table of states, as SQL is given them."""

@@ -1,3 +1,6 @@
+-- noqa: disable=LT01
+-- The linter takes EXISTS in a list of columns for a function call.
+
 -- name: candidates :many
 -- Environments with rollouts of which something looks as if it may be claimed, the least busy first.
 -- This only narrows the choice: rollout.next decides under the environment's lock, and claim_operations checks.
@@ -16,12 +19,68 @@ flying AS MATERIALIZED (
     FROM reconciler_control.operations AS o
     WHERE o.state IN ('running', 'promoting', 'reverting')
 ),
+-- Almost always there are none, and nothing below looks any further.
+parked AS MATERIALIZED (
+    SELECT o.id, o.rollout, o.wave, coalesce(o.parked ->> 'generation' = ANY(o.granted), FALSE) AS is_granted
+    FROM reconciler_control.operations AS o
+    WHERE
+        o.state = 'waiting_for_promotion'
+        AND NOT EXISTS (
+            SELECT FROM reconciler_control.operations AS f
+            WHERE
+                f.environment = o.environment AND f.deployment = o.deployment
+                AND f.state IN ('running', 'promoting', 'reverting')
+        )
+),
+promotable AS MATERIALIZED (
+    SELECT DISTINCT p.rollout
+    FROM parked AS p
+    INNER JOIN reconciler_control.rollouts AS r ON p.rollout = r.id
+    WHERE
+        (p.is_granted OR r.promotion = %(auto)s)
+        AND (
+            (p.is_granted AND r.ordering <> %(barrier)s)
+            OR r.on_failure = 'continue' OR (r.on_failure = 'pause' AND r.released)
+            OR NOT EXISTS (
+                SELECT FROM reconciler_control.operations AS o
+                WHERE
+                    o.rollout = r.id
+                    AND o.state = ANY(%(unsuccessful)s::reconciler_control.operation_state [])
+            )
+        )
+        AND (
+            r.ordering <> %(barrier)s
+            OR (
+                p.id = (
+                    SELECT o.id FROM reconciler_control.operations AS o
+                    WHERE
+                        o.rollout = r.id AND o.finished_at IS NULL
+                        AND NOT o.state = ANY(%(passed)s::reconciler_control.operation_state [])
+                    ORDER BY o.ordinal
+                    LIMIT 1
+                )
+                AND NOT EXISTS (
+                    SELECT FROM reconciler_control.operations AS o
+                    WHERE
+                        o.rollout = r.id AND o.wave = p.wave AND o.finished_at IS NULL
+                        AND o.promoted_at IS NULL
+                        AND NOT o.state = ANY(%(staged)s::reconciler_control.operation_state [])
+                )
+            )
+        )
+        AND (
+            SELECT count(*) FROM reconciler_control.operations AS o
+            WHERE o.rollout = r.id AND o.state = ANY(%(at_work)s::reconciler_control.operation_state [])
+        ) < greatest(r.max_parallel, 1)
+),
 found AS (
     SELECT r.id, r.environment
     FROM reconciler_control.rollouts AS r
     INNER JOIN reconciler_control.environments AS e ON r.environment = e.name
     WHERE
         r.finished_at IS NULL
+        -- It waits for nobody, and may do so for long.
+        AND r.state <> 'revert_window'
         -- Whoever works on it has to read its commit, also to end it.
         AND r.source = ANY(%(sources)s::text [])
         AND NOT r.environment = ANY(%(crowded)s::text [])
@@ -43,6 +102,7 @@ found AS (
                             o.rollout = r.id AND o.state = 'retrying'
                             AND o.next_attempt_at <= clock_timestamp()
                     )
+                    OR EXISTS (SELECT FROM promotable AS p WHERE p.rollout = r.id)
                     OR (
                         r.state <> 'paused'
                         AND EXISTS (
@@ -164,6 +224,33 @@ SELECT
     ARRAY(
         SELECT o.id FROM reconciler_control.operations AS o
         WHERE
+            o.rollout = r.id AND o.state = 'waiting_for_promotion'
+            AND NOT EXISTS (SELECT FROM held_back AS b WHERE b.deployment = o.deployment)
+            AND NOT EXISTS (SELECT FROM crowded AS c WHERE c.server = o.server)
+            -- Those that have to wait come behind those that do not, so that they do not fill the limit.
+        ORDER BY coalesce(o.parked ->> 'generation' = ANY(o.granted), FALSE) DESC, o.ordinal
+        LIMIT %(limit)s
+    ) AS parked,
+    ARRAY(
+        SELECT o.id FROM reconciler_control.operations AS o
+        WHERE
+            o.rollout = r.id AND o.state = 'waiting_for_promotion'
+            AND o.parked ->> 'generation' = ANY(o.granted)
+        ORDER BY o.ordinal
+        LIMIT %(limit)s
+    ) AS granted,
+    r.ordering = %(barrier)s AND EXISTS (
+        SELECT FROM reconciler_control.operations AS o
+        WHERE o.rollout = r.id AND o.state = 'waiting_for_promotion'
+    ) AND EXISTS (
+        SELECT FROM reconciler_control.operations AS o
+        WHERE
+            o.rollout = r.id AND o.wave = h.wave AND o.finished_at IS NULL AND o.promoted_at IS NULL
+            AND NOT o.state = ANY(%(staged)s::reconciler_control.operation_state [])
+    ) AS unstaged,
+    ARRAY(
+        SELECT o.id FROM reconciler_control.operations AS o
+        WHERE
             o.rollout = r.id AND o.state = 'pending' AND o.wave = h.wave
             AND NOT EXISTS (SELECT FROM held_back AS b WHERE b.deployment = o.deployment)
             AND NOT EXISTS (SELECT FROM crowded AS c WHERE c.server = o.server)
@@ -278,13 +365,19 @@ SET
     state = p.after,
     lease_token = nextval('reconciler_control.lease_tokens'),
     worker = %(worker)s,
-    attempts = o.attempts + p.cost,
+    -- It may have taken some to get as far as that; its promotion has all of them.
+    attempts = CASE WHEN p.before = 'waiting_for_promotion' THEN 1 ELSE o.attempts + p.cost END,
     crashes = p.deaths,
     crashed_alone = p.died_alone,
     crashed_with = least(o.crashed_with, p.steps_left),
     started_at = coalesce(o.started_at, clock_timestamp()),
     next_attempt_at = NULL,
     resumes_as = NULL,
+    granted = CASE
+        WHEN p.before <> 'waiting_for_promotion' OR o.parked ->> 'generation' = ANY(o.granted) THEN o.granted
+        ELSE o.granted || coalesce(o.parked ->> 'generation', '')
+    END,
+    parked = NULL,
     reason = NULL
 FROM placed AS p, reconciler_control.rollouts AS r
 WHERE o.id = p.id AND o.state = p.before AND o.rollout = r.id AND p.has_room AND NOT p.is_later
@@ -292,7 +385,8 @@ RETURNING
     o.id::text AS operation, o.rollout::text AS rollout, o.environment, r.source, o.deployment, r.commit,
     r.scope, o.plan::text AS plan_text, coalesce(o.plan -> 'blocked', '[]') AS blocked,
     o.plan_digest, o.attempts, o.waits, o.lease_token, r.allow_hazards, r.ordering, r.on_failure,
-    r.max_parallel, r.promotion, p.before::text AS before, p.first, p.is_stray, o.crashes, o.crashed_alone,
+    r.max_parallel, r.promotion, p.before::text AS before, o.state::text AS after, p.first, p.is_stray,
+    o.crashes, o.crashed_alone,
     CASE WHEN o.crashes > 0 THEN (
         SELECT t.component || ': ' || t.identity FROM reconciler_control.steps AS t
         WHERE t.operation = o.id AND t.state <> 'done'

@@ -43,8 +43,22 @@ SET
         WHEN m.after = 'superseded' THEN coalesce(o.superseded_at, clock_timestamp()) ELSE o.superseded_at
     END,
     superseded_by = coalesce(o.superseded_by, %(superseded_by)s),
+    parked = CASE WHEN m.after = 'waiting_for_promotion' THEN o.parked END,
+    -- What was let go and then stopped is to be let go anew.
+    granted = CASE WHEN m.after = 'stopped' THEN '{}' ELSE o.granted END,
+    revert_until = CASE
+        WHEN m.after = 'revert_window'
+            THEN
+                coalesce((
+                    SELECT min(g.retained_until) FROM reconciler_control.generations AS g
+                    WHERE g.operation = o.id AND g.state = 'promoted' AND g.retained_until > clock_timestamp()
+                ), clock_timestamp())
+        ELSE o.revert_until
+    END,
     reason = %(reason)s,
-    error = CASE WHEN m.after = 'completed' THEN NULL ELSE coalesce(%(error)s, o.error) END,
+    error = CASE
+        WHEN NOT m.after IN ('completed', 'revert_window') THEN coalesce(%(error)s, o.error)
+    END,
     finished_at = CASE
         WHEN m.after = ANY(%(terminal)s::reconciler_control.operation_state []) THEN clock_timestamp()
     END
@@ -55,7 +69,8 @@ RETURNING
     m.after::text AS after, o.reason, o.error, o.attempts, o.next_attempt_at,
     coalesce(o.plan -> 'blocked', '[]') = '[]' AND coalesce(o.plan -> 'task', 'null') = 'null' AS whole,
     o.plan -> 'task' ->> 'hold' AS hold, m.mended, coalesce(o.plan -> 'gate', 'false') = 'true' AS gated,
-    coalesce(o.plan ->> 'prune_from', '') <> '' AS pruned;
+    coalesce(o.plan ->> 'prune_from', '') <> '' AS pruned, o.parked,
+    CASE WHEN m.after = 'revert_window' THEN o.revert_until END AS revert_until;
 
 -- name: note_gates :exec
 -- Operations that ended with a gate: passed where they completed, else to be asked again, if they began at all.
@@ -198,17 +213,23 @@ SELECT
 UPDATE reconciler_control.steps AS s
 SET
     state = CASE
-        WHEN o.state = 'completed' THEN 'done'
+        WHEN o.state IN ('completed', 'revert_window') THEN 'done'
         WHEN s.state = 'running' AND o.state = 'failed' THEN 'failed'
         WHEN o.finished_at IS NULL THEN 'pending'
         ELSE 'skipped'
     END::reconciler_control.step_state,
     reason = CASE WHEN o.state <> 'completed' AND o.finished_at IS NOT NULL THEN o.reason END,
     started_at = CASE
-        WHEN o.state = 'completed' THEN coalesce(s.started_at, clock_timestamp()) ELSE s.started_at
+        WHEN o.state IN ('completed', 'revert_window') THEN coalesce(s.started_at, clock_timestamp())
+        ELSE s.started_at
     END,
-    finished_at = CASE WHEN o.finished_at IS NOT NULL THEN clock_timestamp() END
+    finished_at = CASE
+        WHEN o.finished_at IS NOT NULL OR o.state = 'revert_window' THEN clock_timestamp()
+    END
 FROM reconciler_control.operations AS o
 WHERE
     s.operation = o.id AND o.id = ANY(%(ids)s)
-    AND (s.state = 'running' OR (s.state = 'pending' AND o.finished_at IS NOT NULL));
+    AND (
+        s.state = 'running'
+        OR (s.state = 'pending' AND (o.finished_at IS NOT NULL OR o.state = 'revert_window'))
+    );

@@ -93,6 +93,15 @@ SELECT
                             END
                     )
                 )
+                OR (
+                    coalesce(e.suspended_at, e.orphaned_at) IS NULL
+                    AND EXISTS (
+                        SELECT FROM reconciler_control.operations AS o
+                        WHERE
+                            o.rollout = r.id AND o.state = 'waiting_for_promotion'
+                            AND (r.promotion = 'auto' OR o.parked ->> 'generation' = ANY(o.granted))
+                    )
+                )
             )
     ) AS work
 FROM renewed AS n;
