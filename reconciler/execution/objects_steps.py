@@ -3,6 +3,7 @@
 What is done is not done again: every step may be repeated whole. It decides nothing about when to switch.
 """
 
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import partial
@@ -14,16 +15,22 @@ from reconciler.errors import NotFound, Refused, StateMoved
 from reconciler.execution.course import Journal
 from reconciler.execution.interference import Interference
 from reconciler.execution.objects import readiness, staging, switching
+from reconciler.execution.objects.ageing import fill_what_is_old
 from reconciler.execution.objects.cancelling import cancel
+from reconciler.execution.objects.checking import check_unit_tests, tests_of
 from reconciler.execution.objects.deferred import run_deferred
 from reconciler.execution.objects.dropping import Surprised, listed
-from reconciler.execution.objects.metadata import Metadata, apply_metadata
+from reconciler.execution.objects.metadata import Metadata, apply_metadata, settle_stability
 from reconciler.execution.objects.preflight import preflight
+from reconciler.execution.objects.readiness import Assertion
 from reconciler.execution.objects.sending import Manner
 from reconciler.execution.objects.switching import HandMade, Overtaken, Policy
 from reconciler.execution.resources import Resources
 from reconciler.execution.session import DatabaseSession
+from reconciler.objects.assertions import staged_query
+from reconciler.objects.generation import Placement
 from reconciler.objects.model import ObjectName
+from reconciler.objects.preflight import needed
 from reconciler.objects.staging_text import live_metadata, live_options, live_schema_metadata
 from reconciler.objects.work import DeferredToRecord, Work, work_of
 from reconciler.plan.steps import (
@@ -112,12 +119,14 @@ async def _stage(step: StageObjects, resources: Resources, journal: Journal) -> 
 
 async def _look_ahead(step: StageObjects, pending: ObjectsDiff, work: Work, session: DatabaseSession) -> None:
     """Look again at what was looked at as it was planned, now that nobody else writes."""
-    owner, project = session.fence.owner, pending.desired.project
+    owner = session.fence.owner
+    externals, roles = needed(pending.desired.project, pending.generation)
     found = await preflight(
         session.writer,
         work,
         place=(owner.environment, owner.deployment),
-        externals=project.externals,
+        externals=externals,
+        roles=roles,
     )
     if found:
         raise Surprised(
@@ -128,14 +137,24 @@ async def _look_ahead(step: StageObjects, pending: ObjectsDiff, work: Work, sess
 
 
 async def _make_ready(step: ReadyObjects, resources: Resources, journal: Journal) -> None:
-    work = _work(_pending(step, step.generation, resources))
-    session = await resources.session(step.database)
+    pending = _pending(step, step.generation, resources)
+    desired, work = pending.desired, _work(pending)
+    session, manner = await resources.session(step.database), manner_of(step, resources, journal)
+    placement, began = Placement.of(pending.generation), time.monotonic()
+    assertions = tuple(
+        Assertion(name=one.name, query=staged_query(desired.project, placement, one.name, one.sql))
+        for one in desired.assertions
+    )
+    # First, for they need nothing of what is staged, and tell at once what would be told late.
+    tests = tests_of(desired.project, pending.generation)
+    await check_unit_tests(session, desired.project, tests, manner=manner, within_s=step.within_s)
     await readiness.make_ready(
         session,
         work,
-        deadline_s=step.within_s,
-        manner=manner_of(step, resources, journal),
+        deadline_s=max(0.0, step.within_s - (time.monotonic() - began)),
+        manner=manner,
         beside=await _beside(session, work, resources),
+        assertions=assertions,
     )
 
 
@@ -146,6 +165,15 @@ async def _promote(step: PromoteObjects, resources: Resources, journal: Journal)
         hand_made=HandMade(step.hand_made),
         altered=step.altered == "replace",
     )
+    desired = _diff(step, resources).desired
+    if desired.data_age_s is not None:
+        await fill_what_is_old(
+            session,
+            step.generation,
+            data_age_s=desired.data_age_s,
+            within_s=desired.ready_within_s,
+            manner=manner_of(step, resources, journal),
+        )
     try:
         switched = await switching.promote(
             session,
@@ -173,7 +201,9 @@ async def _run_deferred(step: RunDeferred, resources: Resources, journal: Journa
 async def _alter(step: AlterObjects, resources: Resources, journal: Journal) -> None:
     pending = _diff(step, resources)
     session = await resources.session(step.database)
-    await apply_metadata(session, tuple(_metadata(pending)), manner=manner_of(step, resources, journal))
+    manner = manner_of(step, resources, journal)
+    await apply_metadata(session, tuple(_metadata(pending)), manner=manner)
+    await settle_stability(session, pending.generation.stability, manner=manner)
 
 
 def _metadata(pending: ObjectsDiff) -> Iterable[Metadata]:

@@ -121,6 +121,11 @@ class SqlObject:
     metadata_hash: str
 
     @property
+    def statements(self) -> tuple[SqlStatement, ...]:
+        """All statements of its file, in the order in which they are run."""
+        return (*self.creates, *(one.statement for one in self.indexes), *self.grants, *self.comments)
+
+    @property
     def identity(self) -> str:
         """Sort and quoted name, as the catalog shows them too: `view analytics.daily`."""
         return f"{self.sort.value} {quote_qualified(self.name.schema, self.name.name)}"

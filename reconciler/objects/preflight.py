@@ -1,4 +1,4 @@
-"""Finds all that would stop a generation later, from what is there, before the first write; it reads nothing."""
+"""Finds all that would stop a generation later, from what is there, before any write; it reads nothing."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field

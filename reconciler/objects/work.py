@@ -1,13 +1,17 @@
 """All that is sent to build one generation, as texts in order; it sends nothing itself."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.objects.generation import Generation, Placement, SchemaAction, staging_names
-from reconciler.objects.model import ObjectName, ObjectSort, Project
+from reconciler.objects.model import ObjectName, ObjectSort, Project, SqlSchema
 from reconciler.objects.stable import ObjectAction
 from reconciler.objects.staging_text import SchemaTexts, StagedTexts, in_switch, schema_texts, staged
 
+UNSETTLED = "unsettled"
+"""Recorded in place of the hash of what is altered behind the switch: so that stays pending until it is."""
 _SORTS = {
     SchemaAction.SWAP: "swapped",
     SchemaAction.ADD: "swapped",
@@ -45,6 +49,8 @@ class ObjectToStage:
     action: ObjectAction = ObjectAction.BUILD
     in_switch: tuple[str, ...] = ()
     path: str | None = None
+    lines: tuple[int, ...] = ()
+    """Where the statements of its texts begin in the file, in their order: creates, indexes, metadata."""
 
     @property
     def identity(self) -> str:
@@ -131,11 +137,12 @@ def work_of(
             sort=wanted.sort,
             hash=wanted.hash,
             # What is altered behind the switch is recorded there, so that it is not lost in between.
-            metadata_hash="" if name in generation.metadata else wanted.metadata_hash,
+            metadata_hash=UNSETTLED if name in generation.metadata else wanted.metadata_hash,
             texts=staged(wanted, placement),
             action=planned.action,
             in_switch=in_switch(wanted, planned.action) if name in told else (),
             path=wanted.path,
+            lines=tuple(one.line for one in wanted.statements),
         )
 
     return Work(
@@ -174,9 +181,28 @@ def _schemas(project: Project, generation: Generation) -> tuple[SchemaToStage, .
                 old_name=olds[one.name],
                 texts=texts,
                 stable=said is not None and said.stable,
-                metadata_hash=""
-                if said is None or one.name in generation.schema_metadata
-                else said.metadata_hash,
+                metadata_hash=UNSETTLED if one.name in generation.schema_metadata else _hash_of(said),
             )
         )
     return (*made, *(SchemaToStage(name=name, sort="read") for name in generation.reads))
+
+
+def _hash_of(said: SqlSchema | None) -> str:
+    return said.metadata_hash if said is not None else ""
+
+
+def hash_of(work: Work) -> str:
+    """Hash all that is sent and recorded for a generation."""
+    texts = [
+        (one.texts.creates, one.texts.indexes, one.texts.metadata, one.texts.fill)
+        for wave in work.waves
+        for one in wave
+        if one.texts is not None
+    ]
+    schemas = [
+        (one.texts.creates, one.texts.settings, one.texts.owner)
+        for one in work.schemas
+        if one.texts is not None
+    ]
+    value = json.dumps([work.document(), schemas, texts], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()

@@ -14,7 +14,7 @@ from reconciler.objects.model import ObjectName
 from reconciler.postgres.connection import Connection
 from reconciler.tracking import deferred
 from reconciler.tracking.fence import Fence
-from reconciler.tracking.generations import Dependent, GenerationState, Parked
+from reconciler.tracking.generations import AgedView, Dependent, GenerationState, Parked
 from reconciler.tracking.record import Actor
 from reconciler.tracking.sql import QUERIES
 
@@ -86,6 +86,29 @@ async def record_filled(connection: Connection, number: int, name: ObjectName) -
     parameters = {"generation": number, "schema": name.schema, "name": name.name}
     await connection.execute(QUERIES["record_filled"], parameters)
     await record_details(connection, number, [name])
+
+
+async def clock(connection: Connection) -> datetime:
+    """Read the clock of the server."""
+    now: datetime = (await _one(await connection.execute(QUERIES["clock"])))[0]
+    return now
+
+
+async def record_filled_again(connection: Connection, one: AgedView, since: datetime) -> None:
+    """Record from when the rows of a materialized view are that is still the same."""
+    parameters = {
+        "generation": one.generation,
+        "schema": one.name.schema,
+        "name": one.name.name,
+        "oid": one.oid,
+        "since": since,
+    }
+    await connection.execute(QUERIES["record_filled_again"], parameters)
+
+
+async def settle_stability(connection: Connection, schema: str, *, stable: bool) -> None:
+    """Record whether a live schema is changed in place from now on; the caller has checked the fence."""
+    await connection.execute(QUERIES["settle_stability"], {"schema": schema, "stable": stable})
 
 
 async def finish_staging(connection: Connection, fence: Fence, number: int) -> None:

@@ -114,6 +114,21 @@ class Dependent:
     oid: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgedView:
+    """A materialized view whose rows are old, and the schema where it stands now.
+
+    `generation` has it recorded, and `own` says that this is the one that was asked for.
+    """
+
+    name: ObjectName
+    home: str
+    generation: int
+    oid: int
+    own: bool
+    beside_readers: bool
+
+
 def translated(error: psycopg.Error, doing: str) -> ReconcilerError:
     """Say what an error of the statements about generations means."""
     words = f"{doing}: {error.diag.message_primary}"
@@ -202,6 +217,22 @@ async def staging_names(connection: Connection, key: str) -> frozenset[str]:
     """Read the names of staging schemas that a generation of this key has made."""
     cursor = await connection.execute(QUERIES["staging_names"], {"key": key})
     return frozenset([row[0] for row in await cursor.fetchall()])
+
+
+async def aged_views(connection: Connection, number: int, seconds: float) -> tuple[AgedView, ...]:
+    """Read which materialized views are older that a generation has or reads, in the order to fill them."""
+    cursor = await connection.execute(QUERIES["aged_views"], {"generation": number, "seconds": seconds})
+    return tuple(
+        AgedView(
+            name=ObjectName(schema, name),
+            home=home,
+            generation=generation,
+            oid=oid,
+            own=own,
+            beside_readers=beside,
+        )
+        for schema, name, home, generation, oid, own, beside in await cursor.fetchall()
+    )
 
 
 async def findings(

@@ -41,6 +41,21 @@ async def apply_metadata(
         await repeatedly(attempt, manner)
 
 
+async def settle_stability(
+    session: DatabaseSession, wanted: Sequence[tuple[str, bool]], *, manner: Manner | None = None
+) -> None:
+    """Record which live schemas are changed in place from now on; again, is the same."""
+    manner = manner or Manner()
+
+    async def attempt() -> None:
+        async with transaction(session, manner, "recording what is stable", durable=True) as writer:
+            for schema, stable in wanted:
+                await generation_records.settle_stability(writer, schema, stable=stable)
+
+    if wanted:
+        await repeatedly(attempt, manner)
+
+
 async def _apply(session: DatabaseSession, manner: Manner, one: Metadata) -> None:
     shown = f"{one.name.schema}.{one.name.name}" if one.name.name else f"schema {one.name.schema}"
     doing = f"changing grants and comments of {shown}"

@@ -6,8 +6,9 @@ another call goes on behind what is recorded, or takes back exactly that.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 
 import psycopg
 
@@ -31,6 +32,7 @@ from reconciler.execution.objects.sending import (
     transaction,
 )
 from reconciler.execution.session import DatabaseSession
+from reconciler.objects.model import ObjectName
 from reconciler.objects.work import ObjectToStage, SchemaToStage, Work
 from reconciler.postgres.connection import Connection
 from reconciler.tracking import generation_records, generations
@@ -53,6 +55,12 @@ class _Builder:
     work: Work
     number: int
     manner: Manner
+    made: set[ObjectName] = field(default_factory=set)
+
+    async def told(self, *made: ObjectToStage) -> None:
+        """Tell how many objects are made by now."""
+        self.made.update(one.name for one in made)
+        await self.manner.told(f"{len(self.made)} of {len(self.work.objects)} objects made")
 
     @property
     def sessions(self) -> tuple[DatabaseSession, ...]:
@@ -132,6 +140,7 @@ async def _build(builder: _Builder) -> None:
     await _make_schemas(builder)
     manner.interference.at("schemas made")
     done = {one.name for one in await generations.objects(builder.session.writer, builder.number) if one.made}
+    builder.made.update(done & builder.work.objects.keys())
     for wave in builder.work.waves:
         await _make_wave(builder, [one for one in wave if one.name not in done])
     manner.interference.at("objects made")
@@ -195,6 +204,7 @@ async def _make_batch(builder: _Builder, session: DatabaseSession, batch: Sequen
             if session.writer.closed:
                 raise translated(error, f"making {len(batch)} objects") from error
         else:
+            await builder.told(*batch)
             return
     made = {one.name for one in await generations.objects(session.writer, builder.number) if one.made}
     for one in batch:
@@ -202,6 +212,7 @@ async def _make_batch(builder: _Builder, session: DatabaseSession, batch: Sequen
             continue
         builder.manner.interference.at(f"before {one.name.schema}.{one.name.name}")
         await repeatedly(partial(_make_object, builder, session, one), builder.manner)
+        await builder.told(one)
         builder.manner.interference.at(f"after {one.name.schema}.{one.name.name}")
 
 
@@ -210,14 +221,18 @@ async def _make_object(builder: _Builder, session: DatabaseSession, one: ObjectT
     assert one.texts is not None
     doing = f"making {one.identity} in schema '{one.texts.schema}'"
     async with transaction(session, builder.manner, doing) as writer:
-        for text in (*_settings(builder, one), *_statements(one)):
+        for text in _settings(builder, one):
             await _run(writer, text, doing, one.path)
+        for text, line in zip_longest(_statements(one), one.lines[: len(_statements(one))]):
+            await _run(writer, text, doing, one.path, line)
         builder.manner.interference.at(f"inside {one.name.schema}.{one.name.name}")
         await writer.execute(generation_records.RECORD_OBJECT, _record(builder, one))
 
 
-async def _run(writer: Connection, text: str, doing: str, path: str | None) -> None:
-    """Run one statement of an author; what it is refused for is told with the statement's own line."""
+async def _run(
+    writer: Connection, text: str, doing: str, path: str | None, first_line: int | None = None
+) -> None:
+    """Run one statement of an author that begins in a line of its file; an error is told with its place."""
     try:
         await writer.execute(text.encode())
     except psycopg.Error as error:
@@ -230,9 +245,15 @@ async def _run(writer: Connection, text: str, doing: str, path: str | None) -> N
                 hint="rename it, or give the generation another key",
             ) from error
         at = error.diag.statement_position
-        line = text[: int(at) - 1].count("\n") + 1 if at is not None else None
-        where = f" (line {line} of the statement)" if line is not None and line > 1 else ""
-        raise StepFailed(told.message + where, hint=told.hint, file=path, sqlstate=error.sqlstate) from error
+        below = text[: int(at) - 1].count("\n") if at is not None else 0
+        where = f" (line {below + 1} of the statement)" if first_line is None and below else ""
+        raise StepFailed(
+            told.message + where,
+            hint=told.hint,
+            file=path,
+            line=first_line + below if first_line is not None else None,
+            sqlstate=error.sqlstate,
+        ) from error
 
 
 def _texts(builder: _Builder, session: DatabaseSession, one: ObjectToStage) -> list[str]:

@@ -14,6 +14,14 @@ SELECT pg_catalog.set_config('transaction_read_only', 'on', TRUE);
 -- Gather statistics of a materialized view that was just filled.
 ANALYZE {schema}.{relation}; -- noqa: PRS
 
+-- name: refresh_again :exec
+-- Fill a materialized view again that nobody reads, or that nobody can read meanwhile.
+REFRESH MATERIALIZED VIEW {schema}.{relation}; -- noqa: PRS
+
+-- name: refresh_beside_readers :exec
+-- Fill a materialized view again that goes on being read.
+REFRESH MATERIALIZED VIEW CONCURRENTLY {schema}.{relation}; -- noqa: PRS
+
 -- name: rename_schema :exec
 -- Give a schema another name; locks nothing that is in it.
 ALTER SCHEMA {schema} RENAME TO {target}; -- noqa: PRS

@@ -26,6 +26,77 @@ WHERE
     AND o.schema OPERATOR(pg_catalog.=) %(schema)s
     AND o.name OPERATOR(pg_catalog.=) %(name)s;
 
+-- name: aged_views :many
+-- Reads the materialized views that a generation has or reads, and whose rows are older than some seconds, in an
+-- order in which they can be refreshed: where each stands now, and whether it may be refreshed beside readers.
+SELECT
+    o.schema, o.name, n.nspname, o.generation, c.oid::pg_catalog.int8 AS oid,
+    o.generation OPERATOR(pg_catalog.=) %(generation)s AS own, x.unique_key IS NOT NULL AS beside_readers
+FROM reconciler.generation_schemas AS s
+LEFT JOIN reconciler.live_schemas AS l
+    ON s.schema OPERATOR(pg_catalog.=) l.schema AND s.sort OPERATOR(pg_catalog.=) ANY ('{read,stable}')
+INNER JOIN reconciler.generation_objects AS o
+    ON
+        s.schema OPERATOR(pg_catalog.=) o.schema
+        AND (
+            o.generation OPERATOR(pg_catalog.=) s.generation
+            OR o.generation OPERATOR(pg_catalog.=) l.generation
+        )
+INNER JOIN pg_catalog.pg_class AS c ON o.oids[1] OPERATOR(pg_catalog.=) c.oid
+INNER JOIN pg_catalog.pg_namespace AS n ON c.relnamespace OPERATOR(pg_catalog.=) n.oid
+LEFT JOIN LATERAL (
+    SELECT pg_catalog.min(i.indexrelid::pg_catalog.int8) AS unique_key
+    FROM pg_catalog.pg_index AS i
+    WHERE
+        i.indrelid OPERATOR(pg_catalog.=) c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+        AND i.indpred IS NULL AND i.indexprs IS NULL
+) AS x ON TRUE
+WHERE
+    s.generation OPERATOR(pg_catalog.=) %(generation)s
+    AND o.sort OPERATOR(pg_catalog.=) 'materialized view'
+    AND o.filled_at OPERATOR(pg_catalog.<)
+    (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => %(seconds)s))
+    -- What a generation only keeps is refreshed as the one has it that is live.
+    AND (o.action OPERATOR(pg_catalog.<>) 'keep' OR o.generation OPERATOR(pg_catalog.=) l.generation)
+    AND o.action OPERATOR(pg_catalog.<>) 'retire'
+    AND NOT EXISTS (
+        SELECT FROM reconciler.generation_objects AS w
+        WHERE
+            o.generation OPERATOR(pg_catalog.<>) s.generation
+            AND w.generation OPERATOR(pg_catalog.=) s.generation
+            AND w.schema OPERATOR(pg_catalog.=) o.schema AND w.name OPERATOR(pg_catalog.=) o.name
+            AND w.action OPERATOR(pg_catalog.<>) 'keep'
+    )
+ORDER BY own, o.generation, o.wave, o.schema, o.name;
+
+-- name: clock :one
+-- Reads the clock of the server.
+SELECT pg_catalog.clock_timestamp() AS now;
+
+-- name: record_filled_again :exec
+-- Records from when the rows of a materialized view are.
+UPDATE reconciler.generation_objects AS o
+SET filled_at = %(since)s
+WHERE
+    o.generation OPERATOR(pg_catalog.=) %(generation)s
+    AND o.schema OPERATOR(pg_catalog.=) %(schema)s
+    AND o.name OPERATOR(pg_catalog.=) %(name)s
+    AND o.oids[1] OPERATOR(pg_catalog.=) %(oid)s::pg_catalog.int8::pg_catalog.oid;
+
+-- name: settle_stability :exec
+-- Records whether a live schema is changed in place from now on, and that what is live says so.
+WITH declared AS (
+    UPDATE reconciler.generation_schemas AS s
+    SET declared_stable = %(stable)s
+    FROM reconciler.live_schemas AS l
+    WHERE
+        l.schema OPERATOR(pg_catalog.=) %(schema)s AND s.schema OPERATOR(pg_catalog.=) l.schema
+        AND s.generation OPERATOR(pg_catalog.=) l.generation
+)
+UPDATE reconciler.live_schemas AS l
+SET stable = %(stable)s
+WHERE l.schema OPERATOR(pg_catalog.=) %(schema)s;
+
 -- name: finish_staging :one
 -- Checks the fence and records how everything that was made stands, and that all is made.
 SELECT reconciler.finish_staging(%(epoch)s, %(generation)s);
