@@ -280,7 +280,8 @@ class Reverts:
 class OpenGeneration:
     """A generation of a component that is recorded and was never live; `state` is how far it is.
 
-    `state` is staging, staged or ready, as `tracking.generations` has it.
+    `state` is staging, staged or ready, as `tracking.generations` has it, or failed where what was made of it
+    is still there.
     """
 
     key: str
@@ -290,18 +291,30 @@ class OpenGeneration:
 
 
 @frozen
+class LeftDeferred:
+    """What is still to be done behind the switch to a generation that is live; `outside` of the database."""
+
+    key: str
+    name: str
+    outside: bool = False
+
+
+@frozen
 class ObjectsDiff:
     """One `Objects` component: what a rollout will do with its objects, and the rows that say so.
 
     `begun` is this very generation where an attempt before staged it already; `discard` are others that were
-    staged and whose turn never came. `blocked` says why nothing can be done; `warnings` are said and hinder
-    nothing.
+    staged and whose turn never came. `deferred` is left of switches before, where nothing is built now.
+    `changed_results` are objects whose columns or results change for readers, with how. `blocked` says why
+    nothing can be done; `warnings` are said and hinder nothing.
     """
 
     desired: DesiredObjects
     generation: Generation
     begun: OpenGeneration | None = None
     discard: tuple[OpenGeneration, ...] = ()
+    deferred: tuple[LeftDeferred, ...] = ()
+    changed_results: tuple[tuple[str, str], ...] = ()
     pending: tuple[PendingChange, ...] = ()
     warnings: tuple[Problem, ...] = ()
     diverged: tuple[Divergence, ...] = ()
@@ -310,7 +323,7 @@ class ObjectsDiff:
     @property
     def works(self) -> bool:
         """Whether anything is pending."""
-        return self.generation.works or bool(self.discard)
+        return self.generation.works or bool(self.discard or self.deferred)
 
 
 AnyPart = DatabaseDiff | ModuleDiff | ObjectsDiff

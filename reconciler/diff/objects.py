@@ -3,73 +3,156 @@
 What differs between live objects and what we built is drift, which the comparison of catalogs finds.
 """
 
+import hashlib
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 
 from reconciler.catalog.identifier import quote_identifier
-from reconciler.catalog.model import Catalog, CatalogObject, ObjectKind
-from reconciler.diff.model import Action, ObjectsDiff, OpenGeneration, PendingChange
+from reconciler.diff.model import (
+    Action,
+    DatabaseDiff,
+    Drift,
+    LeftDeferred,
+    ObjectsDiff,
+    OpenGeneration,
+    PendingChange,
+)
+from reconciler.errors import Problem
+from reconciler.frozen import frozen
 from reconciler.objects.dirty import Dirty, by_name, dirty
 from reconciler.objects.generation import Generation, SchemaAction, plan
-from reconciler.objects.model import ObjectName, Production, Project
-from reconciler.objects.name_text import name_at
+from reconciler.objects.model import Production, Project
 from reconciler.state.desired import DesiredObjects
 
-NAMED_MAX = 20
-"""Objects in the way that one message names."""
+FAILED = "failed"
+"""The state of a generation that was kept as it was when its staging failed, to be looked at."""
+KEY_LENGTH = 16
+"""Hexadecimal digits of the key of a generation."""
 
-_OF_THEIR_OWN = frozenset(
-    {
-        ObjectKind.TABLE,
-        ObjectKind.FOREIGN_TABLE,
-        ObjectKind.VIEW,
-        ObjectKind.MATERIALIZED_VIEW,
-        ObjectKind.SEQUENCE,
-        ObjectKind.FUNCTION,
-        ObjectKind.PROCEDURE,
-        ObjectKind.AGGREGATE,
-        ObjectKind.TYPE,
-        ObjectKind.DOMAIN,
-    }
-)
-"""Kinds of what stands in a schema by itself and not on something else there."""
+
+@frozen
+class BuiltState:
+    """What a database has of one component.
+
+    `generations` say which one is live in each schema, `operations` which operation made it so. `unfinished`
+    are recorded and not live yet, or failed and kept, `staging` the schemas that these have made. `schemas`
+    are all of the database, whoever's, `empty` those of the project that hold nothing. `deferred` is what is
+    still to be done behind switches.
+    """
+
+    production: Production
+    generations: Mapping[str, int] = field(default_factory=dict)
+    operations: Mapping[str, str] = field(default_factory=dict)
+    unfinished: tuple[OpenGeneration, ...] = ()
+    staging: frozenset[str] = frozenset()
+    schemas: frozenset[str] = frozenset()
+    empty: frozenset[str] = frozenset()
+    deferred: tuple[LeftDeferred, ...] = ()
+
+
+NOTHING_BUILT = BuiltState(production=Production(objects={}, schemas={}))
 
 
 def compare(
     desired: DesiredObjects,
-    production: Production,
+    built: BuiltState,
     *,
-    catalog: Catalog | None,
-    key: str,
+    place: tuple[str, str],
     forced: Collection[str] = (),
-    staged: Sequence[OpenGeneration] = (),
+    operation: str | None = None,
 ) -> ObjectsDiff:
-    """Compare a project with what is recorded as built of it, and with the catalog where that was read.
+    """Compare a project with what is recorded as built of it; `place` is environment and deployment.
 
-    A live schema that is empty is taken over: there is nothing in it that could be lost. `staged` are
-    generations of the component that are recorded and not live yet.
+    A live schema that is empty is taken over: there is nothing in it that could be lost. Of `forced` schemas,
+    those are left out that `operation` has exchanged already.
     """
     project = desired.project
-    there = _schemas(catalog.objects if catalog is not None else {})
-    empty = {
-        name: False for name in project.schemas if name not in production.schemas and there.get(name) == []
-    }
-    live = replace(production, schemas={**production.schemas, **empty})
+    live = _with_empty(project, built)
+    forced = frozenset(
+        name for name in forced if operation is None or built.operations.get(name) != operation
+    )
+    key = key_of(desired, built, place=place, forced=forced)
     found = dirty(project, live, forced=forced)
-    generation = plan(project, live, found, key=key, taken=there)
-    rows = (*_of_schemas(generation), *_of_objects(generation, project, live, found))
+    # What is discarded is gone before anything is staged.
+    generation = plan(project, live, found, key=key, taken=built.schemas - built.staging)
+    open_ones = (one for one in built.unfinished if one.key == key and one.state != FAILED)
+    begun = next(open_ones, None) if generation.schemas else None
+    discard = tuple(one for one in built.unfinished if one is not begun)
+    left = () if generation.schemas else built.deferred
+    rows = (
+        *_of_schemas(generation),
+        *_of_objects(generation, project, live, found),
+        *((f"generation {one.key}", Action.REMOVE, _UNUSED) for one in discard),
+        *((f"deferred action {one.name}", Action.CHANGE, _STILL_TO_DO) for one in left),
+    )
     return ObjectsDiff(
         desired=desired,
         generation=generation,
-        begun=next((one for one in staged if one.key == key and generation.works), None),
-        discard=tuple(one for one in staged if one.key != key or not generation.works),
+        begun=begun,
+        discard=discard,
+        deferred=left,
         pending=tuple(
             PendingChange(component=desired.component, identity=identity, action=action, reason=reason)
             for identity, action, reason in rows
         ),
-        warnings=generation.warnings,
-        blocked=(*(str(problem) for problem in generation.refused), *_in_the_way(generation, live, there)),
+        warnings=(*desired.warnings, *generation.warnings),
+        blocked=tuple(str(problem) for problem in generation.refused),
     )
+
+
+_UNUSED = "it was staged, and its turn never came"
+_STILL_TO_DO = "its generation is live, and it is not done yet"
+
+
+def key_of(
+    desired: DesiredObjects, built: BuiltState, *, place: tuple[str, str], forced: Collection[str] = ()
+) -> str:
+    """Name a generation by all that it follows from; the commit is not among that.
+
+    So a commit that changes nothing of it goes on with what was staged for the one before.
+    """
+    project, live = desired.project, built.production
+    value = {
+        "place": [*place, desired.component],
+        "objects": {one.identity: [one.hash, one.metadata_hash] for one in project.objects.values()},
+        "schemas": {
+            name: [one.stable, one.metadata_hash, one.settings] for name, one in project.schemas.items()
+        },
+        "forced": sorted(forced),
+        "live": {one.identity: [one.hash, one.metadata_hash] for one in live.objects.values()},
+        "generations": {
+            name: [stable, built.generations.get(name), live.schema_hashes.get(name, "")]
+            for name, stable in live.schemas.items()
+        },
+    }
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
+
+
+def stopped(part: ObjectsDiff, why: Sequence[str], warnings: Sequence[Problem] = ()) -> ObjectsDiff:
+    """Add why nothing can be done, and what is only said."""
+    return replace(part, blocked=(*part.blocked, *why), warnings=(*part.warnings, *warnings))
+
+
+def named_drift(database: DatabaseDiff, built: Mapping[str, Project | Production]) -> DatabaseDiff:
+    """Give drift of SQL objects to the components whose they are, by what is built or wanted of each."""
+    if not database.drift or not built:
+        return database
+    whose = {one.identity: component for component, of in built.items() for one in of.objects.values()}
+    return replace(database, drift=tuple(_named(row, whose) for row in database.drift))
+
+
+def _named(row: Drift, whose: Mapping[str, str]) -> Drift:
+    # Routines are told with their arguments, which their files may have several of.
+    component = whose.get(row.identity) or whose.get(row.identity.partition("(")[0])
+    return row if component is None else replace(row, component=component)
+
+
+def _with_empty(project: Project, built: BuiltState) -> Production:
+    live = built.production
+    empty = {name: False for name in project.schemas if name in built.empty and name not in live.schemas}
+    return replace(live, schemas={**live.schemas, **empty}) if empty else live
 
 
 def _of_schemas(generation: Generation) -> Iterator[tuple[str, Action, str]]:
@@ -102,39 +185,3 @@ def _of_objects(
             yield wanted.identity, action, found.because(name)
         elif name in generation.metadata:
             yield wanted.identity, Action.CHANGE, "its grants, comments or options changed"
-
-
-def _schemas(objects: Mapping[str, CatalogObject]) -> dict[str, list[CatalogObject]]:
-    """Return the schemas of a catalog with what stands in them by itself, in the order of identities."""
-    there: dict[str, list[CatalogObject]] = {}
-    for identity in sorted(objects):
-        row = objects[identity]
-        name = name_at(row.name, 0)
-        if name is not None and row.kind is ObjectKind.SCHEMA:
-            there.setdefault(name.parts[0], [])
-        elif name is not None and row.kind in _OF_THEIR_OWN:
-            there.setdefault(name.parts[0], []).append(row)
-    return there
-
-
-def _in_the_way(
-    generation: Generation, live: Production, there: Mapping[str, list[CatalogObject]]
-) -> Iterator[str]:
-    """Find what would go away with a schema and was not built from objects."""
-    for work in generation.schemas:
-        if work.action is SchemaAction.IN_PLACE:
-            continue
-        unknown = [row.identity for row in there.get(work.name, ()) if not _is_built(row, live)]
-        if not unknown:
-            continue
-        more = f" and {len(unknown) - NAMED_MAX} more" if len(unknown) > NAMED_MAX else ""
-        what = "retired" if work.action is SchemaAction.RETIRE else "swapped"
-        yield (
-            f"schema {quote_identifier(work.name)} would be {what}, and holds what was not built from "
-            f"objects: {', '.join(unknown[:NAMED_MAX])}{more}; move it to another schema first, or drop it"
-        )
-
-
-def _is_built(row: CatalogObject, live: Production) -> bool:
-    name = name_at(row.name, 0)
-    return name is not None and len(name.parts) == 2 and ObjectName(*name.parts) in live.objects

@@ -96,6 +96,11 @@ def _object(work: ObjectWork) -> str:
     return f"{_MARKS[work.action]} {work.sort.value} {_shown(work.name)} because {work.reason}"
 
 
+def because(work: ObjectWork) -> str:
+    """Say what becomes of an object, and why: `build because its definition changed`."""
+    return f"{_MARKS[work.action]} because {work.reason}"
+
+
 def _metadata(generation: Generation) -> Iterator[str]:
     yield from (f"schema {quote_identifier(name)}" for name in generation.schema_metadata)
     yield from (_shown(name) for name in generation.metadata)

@@ -20,6 +20,7 @@ from reconciler.plan import digest
 from reconciler.plan.encode import step_to_json
 from reconciler.plan.hazards import NEEDS_CONSENT, Hazard, HazardCode
 from reconciler.plan.model import DeploymentPlan, LeftDeployment, Plan, PlanStage, Scope
+from reconciler.plan.objects import objects_steps
 from reconciler.plan.steps import (
     AdoptDatabase,
     AnyStep,
@@ -269,6 +270,9 @@ def _steps(diff: Diff, tracked: TrackedState, *, log_only: bool = False) -> dict
             steps[module.desired.component] = tuple(
                 _module_steps(module, tracked.databases.get(module.desired.database), log_only=log_only)
             )
+    for objects in diff.objects:
+        if not objects.blocked:
+            steps[objects.desired.component] = tuple(objects_steps(objects))
     return steps
 
 
@@ -460,6 +464,14 @@ def _base(desired: DesiredState, diff: Diff, tracked: TrackedState, live: LiveSt
         }
         if roles:
             base[name]["roles"] = sorted(roles)
+        # What is live of objects is in the keys of their generations.
+        objects = {
+            part.desired.component: [part.generation.key, [one.key for one in part.discard]]
+            for part in diff.objects
+            if part.desired.database == name and part.works
+        }
+        if objects:
+            base[name]["objects"] = objects
         if name in reverting:
             base[name]["modules"] = {
                 project: [change.change_id for change in module.changes]

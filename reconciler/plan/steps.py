@@ -189,6 +189,8 @@ class StageObjects(Step):
     generation: str
     schemas: tuple[tuple[str, str, str], ...]
     objects: tuple[tuple[str, str], ...]
+    waves: int = 0
+    """How many times something has to be there before the rest can be made."""
     hash: str
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from reconciler.catalog.identifier import quote_qualified
+from reconciler.diff.model import ObjectsDiff
+from reconciler.diff.objects import BuiltState, compare
 from reconciler.objects.model import (
     BuiltObject,
     Mention,
@@ -112,3 +114,8 @@ def desired(of: Project, *, component: str = "analytics") -> DesiredObjects:
 
 
 NOTHING_BUILT = Production(objects={}, schemas={})
+
+
+def compared(of: Project, live: Production, *, forced: Collection[str] = ()) -> ObjectsDiff:
+    """What is pending of a project where that is live and nothing else is there."""
+    return compare(desired(of), BuiltState(production=live), place=("production", "eu"), forced=forced)

@@ -6,11 +6,10 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.diff.objects import compare
 from reconciler.objects.dirty import Why, dirty, in_place
 from reconciler.objects.generation import plan
 from reconciler.objects.model import ObjectName, ObjectSort, Production, Project
-from tests.plugins.object_projects import desired, production, project, sql_object
+from tests.plugins.object_projects import compared, production, project, sql_object
 
 SCHEMAS = ["a", "b", "c", "d"]
 few = settings(max_examples=60)
@@ -171,6 +170,6 @@ def test_rows_are_told_if_and_only_if_something_is_done(
     wanted: Project, before: Project, named: frozenset[str]
 ) -> None:
     """Whatever a rollout would do has a row, and a row is never told of nothing."""
-    found = compare(desired(wanted), production(before), catalog=None, key="k", forced=named)
+    found = compared(wanted, production(before), forced=named)
     assert found.works is bool(found.pending)
     assert len({row.identity for row in found.pending}) == len(found.pending)

@@ -1,30 +1,24 @@
 """What is pending of a component's objects, and what is in the way."""
 
-import pytest
+from dataclasses import replace
 
-from reconciler.catalog.fingerprint import fingerprint
-from reconciler.catalog.model import Catalog, CatalogObject, ObjectKind
-from reconciler.diff.model import Action, ObjectsDiff
-from reconciler.diff.objects import NAMED_MAX, compare
+from reconciler.diff.model import Action, DatabaseDiff, Drift, LeftDeferred, ObjectsDiff, OpenGeneration
+from reconciler.diff.objects import KEY_LENGTH, BuiltState, compare, key_of, named_drift
+from reconciler.diff.objects import NOTHING_BUILT as NOTHING_THERE
 from reconciler.objects.generation import SchemaAction
 from reconciler.objects.model import ObjectSort, Production, Project, SqlSchema
-from tests.plugins.object_projects import NOTHING_BUILT, desired, production, project, sql_object
+from reconciler.state.desired import DesiredDatabase
+from tests.plugins.object_projects import NOTHING_BUILT, compared, desired, production, project, sql_object
 
 CORE = sql_object("core.open")
 OTHER = sql_object("core.other")
 LATE = sql_object("ops.late", "core.open")
+PLACE = ("production", "eu")
 ALL = project(CORE, OTHER, LATE)
 
 
-def diff(
-    wanted: Project, live: Production, *rows: CatalogObject, forced: tuple[str, ...] = ()
-) -> ObjectsDiff:
-    catalog = Catalog(objects={row.identity: row for row in rows})
-    return compare(desired(wanted), live, catalog=catalog, key="k", forced=forced)
-
-
-def row(kind: ObjectKind, name: str) -> CatalogObject:
-    return CatalogObject(kind, name, "{}", fingerprint("{}"))
+def diff(wanted: Project, live: Production, *, forced: tuple[str, ...] = ()) -> ObjectsDiff:
+    return compared(wanted, live, forced=forced)
 
 
 def told(of: ObjectsDiff) -> list[tuple[str, str, str]]:
@@ -32,9 +26,9 @@ def told(of: ObjectsDiff) -> list[tuple[str, str, str]]:
 
 
 def test_nothing_is_pending_of_what_was_built() -> None:
-    """A project that is live as it is has no rows and blocks nothing, whether or not the catalog was read."""
+    """A project that is live as it is has no rows and blocks nothing."""
     assert not diff(ALL, production(ALL)).works
-    again = compare(desired(ALL), production(ALL), catalog=None, key="k")
+    again = diff(ALL, production(ALL))
     assert (again.pending, again.blocked, again.warnings) == ((), (), ())
 
 
@@ -118,62 +112,113 @@ def test_refusals_block_and_warnings_do_not() -> None:
     assert why.startswith("objects/api/sum.sql: materialized view api.sum is in a stable schema")
 
 
-@pytest.mark.parametrize("kind", [ObjectKind.TABLE, ObjectKind.SEQUENCE, ObjectKind.TYPE, ObjectKind.VIEW])
-def test_what_was_not_built_from_objects_is_in_the_way(kind: ObjectKind) -> None:
-    """A schema is never exchanged with something in it that a person or a module made."""
-    wanted = project(sql_object("core.open", hash_="2"), OTHER, LATE)
-    found = diff(wanted, production(ALL), row(ObjectKind.SCHEMA, "core"), row(kind, "core.extra"))
-    (why,) = found.blocked
-    assert why == (
-        "schema core would be swapped, and holds what was not built from objects: "
-        f"{kind.value} core.extra; move it to another schema first, or drop it"
+def built(
+    of: Project, *, generation: int = 1, operation: str = "op-1", unfinished: tuple[OpenGeneration, ...] = ()
+) -> BuiltState:
+    live = production(of)
+    return BuiltState(
+        production=live,
+        generations=dict.fromkeys(live.schemas, generation),
+        operations=dict.fromkeys(live.schemas, operation),
+        unfinished=unfinished,
     )
 
 
-def test_what_belongs_to_built_objects_is_not_in_the_way() -> None:
-    """Built objects with their indexes, and what stands elsewhere, hinder nothing."""
-    routine = sql_object("core.rate", sort=ObjectSort.FUNCTION)
-    wanted = project(CORE, sql_object("core.rate", sort=ObjectSort.FUNCTION, hash_="2"))
-    rows = (
-        row(ObjectKind.SCHEMA, "core"),
-        row(ObjectKind.VIEW, "core.open"),
-        row(ObjectKind.FUNCTION, "core.rate(integer)"),
-        row(ObjectKind.INDEX, "core.by_hand"),
-        row(ObjectKind.TABLE, "shop.orders"),
+def begun(key: str, state: str = "staged") -> OpenGeneration:
+    return OpenGeneration(key=key, state=state, commit="c" * 40, operation="op-0")
+
+
+def test_empty_schema_is_taken_over() -> None:
+    """A live schema without anything in it is exchanged, for there is nothing in it that could be lost."""
+    state = BuiltState(
+        production=Production(objects={}, schemas={}),
+        schemas=frozenset({"core", "public"}),
+        empty=frozenset({"core"}),
     )
-    assert diff(wanted, production(project(CORE, routine)), *rows).blocked == ()
-
-
-def test_retired_schema_with_something_in_it_stays() -> None:
-    """A schema that is left out of the project is not retired over what others made in it."""
-    (why,) = diff(project(CORE, OTHER), production(ALL), row(ObjectKind.TABLE, "ops.notes")).blocked
-    assert why.startswith(
-        "schema ops would be retired, and holds what was not built from objects: table ops.notes"
-    )
-
-
-def test_empty_schema_is_taken_over_and_a_full_one_is_not() -> None:
-    """A live schema without anything in it is exchanged; one of somebody else's blocks."""
-    empty = diff(project(CORE), NOTHING_BUILT, row(ObjectKind.SCHEMA, "core"))
+    empty = compare(desired(project(CORE)), state, place=PLACE)
     assert [work.action for work in empty.generation.schemas] == [SchemaAction.SWAP]
-    assert empty.blocked == ()
     assert {one.action for one in empty.pending} == {Action.ADD}
-    full = diff(
-        project(CORE), NOTHING_BUILT, row(ObjectKind.SCHEMA, "core"), row(ObjectKind.TABLE, "core.orders")
-    )
-    assert "table core.orders" in full.blocked[0]
-
-
-def test_list_of_what_is_in_the_way_is_bounded() -> None:
-    """Of many objects in the way as many are named as a person reads."""
-    rows = [row(ObjectKind.TABLE, f"ops.t{number:03}") for number in range(100)]
-    (why,) = diff(project(CORE, OTHER), production(ALL), *rows).blocked
-    assert f"and {100 - NAMED_MAX} more" in why
 
 
 def test_staging_name_that_is_taken_is_not_used() -> None:
     """A schema of somebody else's that is named like a staging schema is left alone."""
-    wanted = project(CORE)
-    (first,) = diff(wanted, NOTHING_BUILT).generation.staging.values()
-    (second,) = diff(wanted, NOTHING_BUILT, row(ObjectKind.SCHEMA, first)).generation.staging.values()
-    assert first != second
+    wanted = desired(project(CORE))
+    first = compare(wanted, NOTHING_THERE, place=PLACE).generation
+    (name,) = first.staging.values()
+    taken = replace(NOTHING_THERE, schemas=frozenset({name}))
+    assert compare(wanted, taken, place=PLACE).generation.staging["core"] != name
+    ours = replace(taken, staging=frozenset({name}))
+    assert compare(wanted, ours, place=PLACE).generation == first
+
+
+def test_key_follows_from_what_is_built_and_over_what() -> None:
+    """The same objects over the same generations have one key; any of these, and the place, gives another."""
+    wanted = desired(ALL)
+    key = key_of(wanted, built(project(CORE)), place=PLACE)
+    assert (len(key), key) == (KEY_LENGTH, key_of(wanted, built(project(CORE)), place=PLACE))
+    edited = desired(project(CORE, OTHER, sql_object("ops.late", "core.open", hash_="2")))
+    granted = desired(project(CORE, OTHER, sql_object("ops.late", "core.open", metadata_hash="2")))
+    others = {
+        key_of(edited, built(project(CORE)), place=PLACE),
+        key_of(granted, built(project(CORE)), place=PLACE),
+        key_of(desired(project(CORE, OTHER, LATE, stable=["ops"])), built(project(CORE)), place=PLACE),
+        key_of(wanted, built(project(CORE), generation=2), place=PLACE),
+        key_of(wanted, built(project(CORE, OTHER)), place=PLACE),
+        key_of(wanted, built(project(CORE)), place=("production", "us")),
+        key_of(wanted, built(project(CORE)), place=PLACE, forced=["ops"]),
+        key_of(desired(ALL, component="more"), built(project(CORE)), place=PLACE),
+    }
+    assert len(others | {key}) == 9
+
+
+def test_what_was_staged_is_gone_on_with_and_others_are_discarded() -> None:
+    """A generation of the same key is begun already; any other that waits is discarded, and told."""
+    wanted = desired(project(sql_object("core.open", hash_="2"), OTHER, LATE))
+    key = compare(wanted, built(ALL), place=PLACE).generation.key
+    found = compare(wanted, built(ALL, unfinished=(begun(key), begun("old"))), place=PLACE)
+    assert found.begun == begun(key)
+    assert found.discard == (begun("old"),)
+    assert told(found)[-1] == ("generation old", "remove", "it was staged, and its turn never came")
+    failed = compare(wanted, built(ALL, unfinished=(begun(key, "failed"),)), place=PLACE)
+    assert (failed.begun, failed.discard) == (None, (begun(key, "failed"),))
+
+
+def test_what_was_staged_for_nothing_is_discarded() -> None:
+    """Where the project is live as it is, what waits beside it is of no use."""
+    found = compare(desired(ALL), built(ALL, unfinished=(begun("old", "ready"),)), place=PLACE)
+    assert found.works
+    assert (found.begun, found.discard) == (None, (begun("old", "ready"),))
+
+
+def test_forced_schema_is_exchanged_once_by_one_operation() -> None:
+    """What an operation has switched to already, another attempt of it does not build once more."""
+    wanted = desired(ALL)
+    again = compare(wanted, built(ALL), place=PLACE, forced=["ops"], operation="op-1")
+    assert not again.works
+    other = compare(wanted, built(ALL), place=PLACE, forced=["ops"], operation="op-2")
+    assert [work.name for work in other.generation.schemas] == ["ops"]
+
+
+def test_deferred_actions_of_what_is_live_are_pending() -> None:
+    """What a switch before left to do is still to be done, until the next one takes its place."""
+    left = (LeftDeferred(key="k", name="publish"),)
+    found = compare(desired(ALL), replace(built(ALL), deferred=left), place=PLACE)
+    assert told(found) == [
+        ("deferred action publish", "change", "its generation is live, and it is not done yet")
+    ]
+    edited = desired(project(sql_object("core.open", hash_="2"), OTHER, LATE))
+    assert compare(edited, replace(built(ALL), deferred=left), place=PLACE).deferred == ()
+
+
+def test_drift_of_an_object_names_its_component() -> None:
+    """What somebody altered by hand is told with the component whose it is; what else drifted stays."""
+    rate = sql_object("core.rate", sort=ObjectSort.FUNCTION)
+    rows = ("view core.open", "function core.rate(integer)", "table shop.orders")
+    part = DatabaseDiff(
+        desired=DesiredDatabase(component="shop-db", stage="databases", database="shop"),
+        drift=tuple(
+            Drift(component="shop-db", identity=row, action=Action.CHANGED, detail="") for row in rows
+        ),
+    )
+    found = named_drift(part, {"analytics": production(project(CORE, rate))})
+    assert [row.component for row in found.drift] == ["analytics", "analytics", "shop-db"]

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 import pytest
 
 from reconciler.diff.model import ObjectsDiff
-from reconciler.diff.objects import compare
 from reconciler.objects.generation import Placement, SchemaAction
 from reconciler.objects.model import Project
 from reconciler.objects.project import compile_project
 from reconciler.objects.stable import Question
 from reconciler.objects.staging_text import staged
-from tests.plugins.object_projects import desired, named, production
+from tests.plugins.object_projects import compared, named, production
 
 OPEN = "CREATE VIEW open AS SELECT id, total FROM orders WHERE open;"
 SUMS = (
@@ -40,7 +39,7 @@ def project(changes: Mapping[str, str | None] | None = None) -> Project:
 
 
 def diff(changes: Mapping[str, str | None] | None = None, *, forced: tuple[str, ...] = ()) -> ObjectsDiff:
-    return compare(desired(project(changes)), production(project()), catalog=None, key="k", forced=forced)
+    return compared(project(changes), production(project()), forced=forced)
 
 
 def rows(of: ObjectsDiff) -> dict[str, str]:
@@ -120,7 +119,7 @@ def test_last_view_takes_the_schema_along_once() -> None:
     found = diff({"alone/x.sql": None})
     assert schemas(found) == {"alone": SchemaAction.RETIRE}
     after = project({"alone/x.sql": None})
-    assert not compare(desired(after), production(after), catalog=None, key="k").works
+    assert not compared(after, production(after)).works
 
 
 def test_renamed_view_is_deleted_and_added() -> None:
@@ -144,13 +143,13 @@ def test_forced_schema_goes_downstream_only() -> None:
 def test_texts_name_what_is_staged_where_it_is_staged() -> None:
     """Staged objects are read in staging, others and externals where they live, also in bodies."""
     of = project({"ops/rate.sql": RATE.replace("max", "min")})
-    found = compare(desired(of), production(project()), catalog=None, key="k")
+    found = compared(of, production(project()))
     placement = Placement.of(found.generation)
     (rate,) = staged(of.objects[named("ops.rate")], placement).creates
     assert "FROM core.open" in rate
     assert rate.startswith(f"CREATE FUNCTION {found.generation.staging['ops']}.rate()")
     of = project({"core/open.sql": OPEN.replace("id,", "id, 1 AS one,")})
-    found = compare(desired(of), production(project()), catalog=None, key="k")
+    found = compared(of, production(project()))
     placement, staging = Placement.of(found.generation), found.generation.staging
     (rate,) = staged(of.objects[named("ops.rate")], placement).creates
     assert f"FROM {staging['core']}.open $$" in rate
