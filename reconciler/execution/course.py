@@ -35,7 +35,7 @@ class Journal(Protocol):
     async def progressed(self, step: AnyStep, text: str) -> None:
         """A step that takes long got on; `text` says how far it is."""
 
-    async def staging(self, step: StageObjects) -> None:
+    async def staging(self, step: StageObjects, server: str) -> None:
         """A generation is about to be made: from now on something of it may be there."""
 
     async def discarded(self, step: DiscardObjects) -> None:

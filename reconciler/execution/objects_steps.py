@@ -106,7 +106,7 @@ async def _stage(step: StageObjects, resources: Resources, journal: Journal) -> 
     session = await resources.session(step.database)
     await _look_ahead(step, pending, work, session)
     # Recorded first there: what a worker leaves behind that dies now is found by it.
-    await journal.staging(step)
+    await journal.staging(step, resources.dsn.server)
     await staging.stage(
         session,
         work,

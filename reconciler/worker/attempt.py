@@ -11,7 +11,6 @@ from typing import Any
 
 from reconciler.control import approvals, claims, environments, intents, transitions
 from reconciler.control.approvals import Approval
-from reconciler.control.claims import Claim
 from reconciler.errors import (
     FenceTaken,
     LeaseLost,
@@ -23,15 +22,16 @@ from reconciler.errors import (
 )
 from reconciler.events import Event, OperationMoved, TaskFailed
 from reconciler.events import LeaseLost as LeaseLostEvent
+from reconciler.execution.course import Parked
 from reconciler.execution.interference import Interference
 from reconciler.execution.resources import Resources
 from reconciler.execution.run import run
 from reconciler.frozen import frozen
 from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
-from reconciler.plan.hazards import NEEDS_CONSENT, HazardCode
+from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, Scope
-from reconciler.plan.steps import InstallTracking, RevertChange
+from reconciler.plan.steps import InstallTracking
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
 from reconciler.planner.steps import steps_of
 from reconciler.planner.view import SourceView
@@ -40,9 +40,10 @@ from reconciler.rollout.retry import decide, wait_again
 from reconciler.rollout.states import OperationEvent, OperationState
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredState
-from reconciler.state.task import ModuleTask, TaskVerb
+from reconciler.state.task import ModuleTask
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.record import Actor
+from reconciler.worker.agreeing import approved_hazards, done_before, how_to_consent, shown_reverts
 from reconciler.worker.describe import describe
 from reconciler.worker.journal import Journal
 from reconciler.worker.lease import ControlAccess, Interrupted, Running
@@ -148,11 +149,17 @@ class Attempt:
 
     async def _outcome(self) -> _Outcome:
         try:
+            if self._claim.state is OperationState.REVERTING:
+                await self._go_back()
+                return _Outcome(event=OperationEvent.DONE, reason="what was before is live again")
             plan = await self._carry_out_planned_anew()
+            until = await self._journal.promotions.window()
         except LeaseLost:
             raise
         except Interrupted as asked:
             return _INTERRUPTIONS[asked.why]
+        except Parked as parked:
+            return _Outcome(event=OperationEvent.PARK, reason=str(parked))
         except _NotApproved as moved:
             return _Outcome(event=OperationEvent.SUPERSEDE, reason=str(moved))
         except _CommitAway as away:
@@ -163,7 +170,8 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - the boundary of an operation
             return self._judge(error)
         done = f"done as far as may be: {'; '.join(plan.blocked)}" if plan.blocked else "all stages done"
-        return _Outcome(event=OperationEvent.DONE, reason="; ".join([done, *self._remarks]))
+        event = OperationEvent.OPEN_REVERT_WINDOW if until is not None else OperationEvent.DONE
+        return _Outcome(event=event, reason="; ".join([done, *self._remarks]))
 
     def _judge(self, error: Exception) -> _Outcome:
         """Whether a failed attempt is made again, and what people are told."""
@@ -231,15 +239,22 @@ class Attempt:
         assessment = await self._assess_at_rest()
         plan = await self._agree(assessment)
         if not claim.first:
-            await self._journal.done_before(_done_before(deployment_from_json(claim.plan()), plan))
+            await self._journal.done_before(done_before(deployment_from_json(claim.plan()), plan))
         self._running.checkpoint()
         resources = await self._resources(assessment)
         try:
             await self._reopen(assessment, resources)
+            if not claim.first:
+                recorded = deployment_from_json(claim.plan())
+                await self._journal.promotions.catch_up(recorded, plan, resources)
             await run(plan, resources, self._journal)
             await resources.finish()
             self._remarks = resources.remarks
         except (LeaseLost, asyncio.CancelledError):
+            raise
+        except Parked:
+            # What is staged is ours, and no drift for whoever looks while it waits.
+            await resources.finish()
             raise
         except Exception:
             with suppress(Exception):
@@ -249,6 +264,24 @@ class Attempt:
         finally:
             await resources.abandon()
         return plan
+
+    async def _go_back(self) -> None:
+        """Make what was before live again; nothing is planned for it, and drift hinders nothing."""
+        self._check_crashes()
+        assessment = await self._assess_at_rest()
+        resources = await self._resources(assessment)
+        try:
+            await self._reopen(assessment, resources)
+            await self._journal.promotions.go_back(resources)
+            await resources.finish()
+        except (LeaseLost, asyncio.CancelledError):
+            raise
+        except Exception:
+            with suppress(Exception):
+                await resources.finish()
+            raise
+        finally:
+            await resources.abandon()
 
     def _check_crashes(self) -> None:
         """Refuse what workers died of again and again: nobody is left to record any other end of it."""
@@ -301,9 +334,9 @@ class Attempt:
         request = PlanRequest(
             scope=Scope(claim.scope),
             resuming=not claim.first,
-            allow_hazards=frozenset(claim.allow_hazards) | _approved_hazards(claim, recorded),
+            allow_hazards=frozenset(claim.allow_hazards) | approved_hazards(claim, recorded),
             task=recorded.task,
-            only=_shown_reverts(recorded),
+            only=shown_reverts(recorded),
             gate_due=recorded.gated,
         )
         return request, recorded.prune_from
@@ -352,7 +385,7 @@ class Attempt:
             raise Refused(
                 "the state moved since the plan was made, and it now needs consent: "
                 + "; ".join(fresh.refused),
-                hint=_how_to_consent(claim, fresh, assessment.allowed),
+                hint=how_to_consent(claim, fresh, assessment.allowed),
             )
         if not fresh.steps and fresh.blocked:
             raise Refused("; ".join(fresh.blocked), hint="look at the diff again")
@@ -442,6 +475,10 @@ class Attempt:
                 for part in (assessment.diff.reverts if assessment.diff is not None else ())
                 for one in part.changes
             },
+            objects={
+                part.desired.component: part
+                for part in (assessment.diff.objects if assessment.diff is not None else ())
+            },
             repeats=HazardCode.REPEATS_STATEMENT.value in assessment.allowed,
             intend=intend,
             forget=forget,
@@ -504,47 +541,10 @@ class Attempt:
                 deployment=claim.deployment,
                 rollout=claim.rollout,
                 operation=claim.operation,
-                before=OperationState.RUNNING.value,
+                before=self._journal.promotions.state.value,
                 after=state.value,
                 worker=self._tools.name,
                 attempts=claim.attempts,
                 reason=outcome.reason,
             )
         )
-
-
-def _how_to_consent(claim: Claim, plan: DeploymentPlan, allowed: frozenset[str]) -> str:
-    """How a person agrees to what the plan needs by now: nobody is asked to approve what fails."""
-    codes = {hazard.code for hazard in plan.hazards} & NEEDS_CONSENT
-    named = " ".join(
-        f"--allow-hazard {code}" for code in sorted(code.value for code in codes) if code not in allowed
-    )
-    if plan.task is not None:
-        return f"look at its --dry-run again, then ask for the same with {named}"
-    # What left the spec is no deployment of it to be named.
-    one = f" --deployment {claim.deployment}" if plan.prune_from is None else ""
-    return (
-        f"look at it: reconciler diff {claim.environment}{one}; then consent for this once: reconciler apply "
-        f"{claim.environment}{one} {named}, or in policy.allowHazards of the spec"
-    )
-
-
-def _approved_hazards(claim: Claim, plan: DeploymentPlan) -> frozenset[str]:
-    """The hazards that a person agreed to with the plan; that it is that plan is seen to before it begins."""
-    if claim.approved is None:
-        return frozenset()
-    return frozenset(hazard.code.value for hazard in plan.hazards)
-
-
-def _done_before(recorded: DeploymentPlan, plan: DeploymentPlan) -> tuple[str, ...]:
-    """The steps of the recorded plan that are done already; none where another plan took its place."""
-    known, left = [step.id for step in recorded.steps], [step.id for step in plan.steps]
-    before = len(known) - len(left)
-    return tuple(known[:before]) if before > 0 and known[before:] == left else ()
-
-
-def _shown_reverts(plan: DeploymentPlan) -> frozenset[str] | None:
-    """The changes that a revert by hand was shown to take back; nothing else may go with it."""
-    if plan.task is None or plan.task.verb is not TaskVerb.REVERT:
-        return None
-    return frozenset(step.change_id for step in plan.steps if isinstance(step, RevertChange))

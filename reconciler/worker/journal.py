@@ -24,7 +24,7 @@ class Journal:
         self._running = running
         self._control = control
         self._emit = emit
-        self._promotions = Promotions(running, control)
+        self.promotions = Promotions(running, control)
         self._finished: list[str] = []
         self._said: dict[str, str] = {}
         self._started: str | None = None
@@ -89,22 +89,22 @@ class Journal:
         """Nothing is under way: stop here if the operation has to."""
         self._running.checkpoint()
 
-    async def staging(self, step: StageObjects) -> None:
+    async def staging(self, step: StageObjects, server: str) -> None:
         """A generation is about to be made: from now on something of it may be there."""
-        await self._promotions.staging(step)
+        await self.promotions.staging(step, server)
 
     async def discarded(self, step: DiscardObjects) -> None:
         """Nothing of a generation is there any more."""
-        await self._promotions.discarded(step)
+        await self.promotions.discarded(step)
 
     async def may_promote(self, step: PromoteObjects) -> None:
         """Return once the promotion may be made at once; raises Parked where it has to wait."""
         await self.flush()
-        await self._promotions.may_promote(step)
+        await self.promotions.may_promote(step)
 
     async def promoted(self, step: PromoteObjects, retained_until: datetime | None) -> None:
         """The switch is made; until then what it displaced is kept."""
-        await self._promotions.promoted(step, retained_until)
+        await self.promotions.promoted(step, retained_until)
 
     def retaken(self, database: str, reason: str) -> None:
         """Tell that a base line is taken anew."""

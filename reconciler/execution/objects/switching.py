@@ -105,9 +105,17 @@ async def promote(
 
 
 async def revert(
-    session: DatabaseSession, key: str, *, policy: Policy | None = None, manner: Manner | None = None
+    session: DatabaseSession,
+    key: str,
+    *,
+    policy: Policy | None = None,
+    in_window: bool = True,
+    manner: Manner | None = None,
 ) -> Switched:
-    """Take the switch to a generation back, while what it displaced is kept; again, does nothing."""
+    """Take the switch to a generation back, while what it displaced is kept; again, does nothing.
+
+    Without `in_window` also later, where what it displaced is still there.
+    """
     policy, manner = policy or Policy(), manner or Manner()
 
     async def attempt() -> Switched:
@@ -115,7 +123,7 @@ async def revert(
             found = await generations.find(writer, key=key)
             if found.state is GenerationState.REVERTED:
                 return Switched(generation=found, already=True)
-            _must_be_revertible(found)
+            _must_be_revertible(found, in_window=in_window)
             switch = _Switch(session=session, found=found, back=True, policy=policy, manner=manner)
             done = await switch.run(writer)
         manner.interference.at("switched")
@@ -324,11 +332,11 @@ def _must_be_ready(found: TrackedGeneration, policy: Policy) -> None:
         )
 
 
-def _must_be_revertible(found: TrackedGeneration) -> None:
+def _must_be_revertible(found: TrackedGeneration, *, in_window: bool) -> None:
     doing = f"reverting generation {found.key}"
     if found.state is not GenerationState.LIVE:
         raise Conflict(f"{doing}: it is {found.state.value}", hint="what is live can be reverted")
-    if not found.in_window:
+    if in_window and not found.in_window:
         raise Conflict(
             f"{doing}: what it displaced was kept until {found.retained_until:%Y-%m-%d %H:%M:%S %Z}",
             hint="revert the commit instead",
