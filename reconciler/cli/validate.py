@@ -1,4 +1,4 @@
-"""`reconciler validate`: check specs and modules in a work tree, offline, and name all that is wrong."""
+"""`reconciler validate`: check specs, modules and SQL objects offline, and name all that is wrong."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,7 +34,7 @@ def validate(
         str, typer.Option("--path", metavar="FOLDER", help="Where the specs are, from the top of the source.")
     ] = "environments",
 ) -> ExitCode:
-    """Check specs and modules offline; names every bad file."""
+    """Check specs, modules and SQL objects offline; names every bad file."""
     found = check(top_of(path), environments)
     if common.output == "json":
         common.screen.json(
@@ -42,17 +42,30 @@ def validate(
                 "valid": not found.problems,
                 "environments": list(found.environments),
                 "modules": list(found.modules),
+                "objects": list(found.objects),
                 "problems": [row_of(problem) for problem in found.problems],
+                "warnings": [row_of(problem) for problem in found.warnings],
             }
         )
     elif found.problems:
+        _warn(common, found)
         raise InvalidInput(found.problems)
     else:
+        _warn(common, found)
         names = ", ".join(found.environments) or "none"
         common.screen.line(f"environments: {names}")
         common.screen.line(f"modules: {', '.join(found.modules) or 'none'}")
+        if found.objects:
+            common.screen.line(f"objects: {', '.join(found.objects)}")
         common.screen.line("no problems found")
     return ExitCode.ERROR if found.problems else ExitCode.OK
+
+
+def _warn(common: Common, found: "Findings") -> None:
+    from reconciler.cli.output import printable_lines
+
+    for problem in found.warnings:
+        common.screen.note(printable_lines(f"warning: {problem.drawn()}"))
 
 
 def top_of(path: Path) -> Path:
@@ -68,11 +81,13 @@ def top_of(path: Path) -> Path:
 
 @frozen
 class Findings:
-    """What was looked at, and everything wrong with it."""
+    """What was looked at, everything wrong with it, and what only looks wrong."""
 
     environments: tuple[str, ...]
     modules: tuple[str, ...]
     problems: tuple[Problem, ...]
+    objects: tuple[str, ...] = ()
+    warnings: tuple[Problem, ...] = ()
 
 
 def check(root: Path, environments: str) -> Findings:
@@ -80,6 +95,7 @@ def check(root: Path, environments: str) -> Findings:
     from reconciler.changes.folders import module_folders
     from reconciler.changes.unread import HINT
     from reconciler.spec.parse import parse_tree
+    from reconciler.spec.variables import object_paths
 
     tree = read_tree(root)
     prefix = environments.strip("/")
@@ -100,12 +116,17 @@ def check(root: Path, environments: str) -> Findings:
     )
     parsed = parse_tree(specs, tree.read)
     modules: set[str] = set()
+    objects: set[str] = set()
+    warnings: list[Problem] = []
     folders = module_folders(tree.files, tree.unread)
     for item in parsed:
         problems += item.problems
         if item.spec is not None:
             modules |= _declared(item.spec, folders)
-            problems += item.placed(_resolved(item.spec, tree))
+            objects |= set(object_paths(item.spec))
+            wrong, suspect = _resolved(item.spec, tree)
+            problems += item.placed(wrong)
+            warnings += item.placed(suspect)
     beside = [path for path in _module_folders((*tree.files, *tree.unread)) if path not in modules]
     for path in beside:
         problems += _module(path, tree)
@@ -113,6 +134,8 @@ def check(root: Path, environments: str) -> Findings:
         environments=tuple(sorted(item.name for item in parsed if item.name is not None)),
         modules=tuple(sorted(modules | set(beside))),
         problems=_once(problems),
+        objects=tuple(sorted(objects)),
+        warnings=_once(warnings),
     )
 
 
@@ -126,15 +149,20 @@ def _declared(spec: Any, folders: Iterable[str]) -> set[str]:
     return found | {path.strip("/") for path in module_paths(spec)}
 
 
-def _resolved(spec: Any, tree: "Tree") -> Iterator[Problem]:
-    """Problems of the modules that a spec names, on any of its deployments."""
-    from reconciler.state.resolve import resolve
+def _resolved(spec: Any, tree: "Tree") -> tuple[list[Problem], list[Problem]]:
+    """What is wrong with modules and objects that a spec names, on any of its deployments; and warnings."""
+    from reconciler.state.resolve import readers_of, resolve_with
 
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    readers = readers_of(tree.files, tree.unread)
     for deployment in spec.deployments:
         try:
-            resolve(spec, deployment.name, NO_COMMIT, tree.files, unread=tree.unread)
+            desired = resolve_with(spec, deployment.name, NO_COMMIT, readers)
+            warnings += (warning for part in desired.objects for warning in part.warnings)
         except InvalidInput as error:
-            yield from error.problems
+            problems += error.problems
+    return problems, warnings
 
 
 def _module_folders(files: Iterable[str]) -> list[str]:
@@ -246,5 +274,6 @@ def row_of(problem: Problem) -> dict[str, str | int]:
         "column": problem.column,
         "path": problem.path,
         "hint": problem.hint,
+        "excerpt": problem.excerpt,
     }
     return {key: value for key, value in parts.items() if value is not None}

@@ -20,7 +20,7 @@ from reconciler.spec.listing import ReadFile, Unread
 from reconciler.spec.parse import ParsedEnvironment, ParsedFile, parse_spec_file, put_together
 from reconciler.state.contents import Remembered, Resolved
 from reconciler.state.desired import DesiredState
-from reconciler.state.objects import object_variables, read_objects
+from reconciler.state.objects import object_variables, read_objects, used_values
 from reconciler.state.resolve import ModuleContent, Readers, read_content, resolve_with, variable_names
 
 SPEC_SUFFIXES = (".yaml", ".yml")
@@ -297,9 +297,7 @@ class Resolving:
         if names is None:
             names = object_variables(view.tree.object_files(path))
             self._names.put(files, names, weight=sum(len(name) for name in names))
-        # An unknown one is told with those that there are.
-        known = names & values.keys() if names <= values.keys() else values.keys()
-        used = {name: values[name] for name in sorted(known)}
+        used = used_values(values, names)
         digest = hashlib.sha256(files)
         digest.update(repr((tuple(externals), used)).encode("utf-8", "surrogatepass"))
         key = digest.digest()

@@ -3,7 +3,7 @@
 Everything wrong is told at once: in files with its line, in the spec by its path.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from reconciler.catalog import sql_text
@@ -66,6 +66,33 @@ def read_objects(
         return Compiled(project=None, problems=tuple(own.values()))
     others = (problem for problem in compiled.problems if problem.file not in own)
     return Compiled(project=None, problems=(*own.values(), *others))
+
+
+class Projects:
+    """The projects among some files, each compiled once for all who want the same of it."""
+
+    def __init__(self, files: Mapping[str, bytes], unread: Mapping[str, str] = NOTHING) -> None:
+        self._files = files
+        self._unread = unread
+        self._names: dict[str, frozenset[str]] = {}
+        self._known: dict[tuple[object, ...], Compiled] = {}
+
+    def read(self, path: str, externals: Sequence[str], values: Mapping[str, str]) -> Compiled:
+        """As `ReadObjects`."""
+        if path not in self._names:
+            prefix = f"{path}/"
+            below = {file: self._files[file] for file in self._files if file.startswith(prefix)}
+            self._names[path] = object_variables(below)
+        used = used_values(values, self._names[path])
+        key = (path, tuple(externals), tuple(used.items()))
+        if key not in self._known:
+            self._known[key] = read_objects(path, self._files, externals, used, unread=self._unread)
+        return self._known[key]
+
+
+def used_values(values: Mapping[str, str], names: Set[str]) -> dict[str, str]:
+    """The values of the variables that files use by these names; all, where an unknown one is to be told."""
+    return {name: values[name] for name in sorted(values) if name in names or names - values.keys()}
 
 
 def object_variables(files: Mapping[str, bytes]) -> frozenset[str]:

@@ -25,7 +25,7 @@ from reconciler.state.desired import (
 )
 from reconciler.state.gate import desired_gate
 from reconciler.state.globs import expanded
-from reconciler.state.objects import ReadObjects, desired_objects, read_objects
+from reconciler.state.objects import Projects, ReadObjects, desired_objects
 from reconciler.state.program import Purpose, judge
 from reconciler.state.roles import desired_roles
 from reconciler.state.together import not_together
@@ -88,17 +88,15 @@ def resolve(
     `files` are the files of the source by path, `unread` those left out, with the reason. Raises SpecError
     with all problems of all modules.
     """
-    return resolve_with(
-        spec,
-        deployment,
-        commit,
-        Readers(
-            module=lambda path, target, values: read_content(path, target, files, values, unread=unread),
-            objects=lambda path, externals, values: read_objects(
-                path, files, externals, values, unread=unread
-            ),
-            folders=lambda: module_folders(files, unread),
-        ),
+    return resolve_with(spec, deployment, commit, readers_of(files, unread))
+
+
+def readers_of(files: Mapping[str, bytes], unread: Mapping[str, str] = NOTHING) -> Readers:
+    """What gives components their files from those of a source, by path."""
+    return Readers(
+        module=lambda path, target, values: read_content(path, target, files, values, unread=unread),
+        objects=Projects(files, unread).read,
+        folders=lambda: module_folders(files, unread),
     )
 
 

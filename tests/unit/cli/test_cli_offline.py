@@ -1,6 +1,7 @@
 """Commands that need no daemon: init, validate and schema, each in a folder of its own."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -119,6 +120,50 @@ def test_validate_as_json(repository: Path) -> None:
     assert found["environments"] == ["production"]
     assert {row["file"] for row in found["problems"]} == {"environments/broken.yaml"}
     assert all(row["line"] >= 1 for row in found["problems"] if "line" in row)
+
+
+def with_objects(repository: Path, **files: str) -> None:
+    """Add a component of SQL objects with some files, a schema's name before `__`."""
+    spec = repository / "environments/production.yaml"
+    database = re.findall(r"from: ([a-z-]+)", spec.read_text())[0]
+    spec.write_text(
+        spec.read_text().rstrip("\n")
+        + "\n    - name: reports\n      kind: Objects\n"
+        + f"      database: {{from: {database}}}\n"
+        + "      path: objects/reports\n      externals: [shop.orders]\n"
+    )
+    for name, text in files.items():
+        file = repository / "objects/reports" / f"{name.replace('__', '/')}.sql"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def test_validate_looks_at_objects(repository: Path) -> None:
+    """All that is wrong in their files is drawn with its line; what only looks wrong is no error."""
+    with_objects(
+        repository,
+        reports__daily="CREATE VIEW daily AS\nSELECT * FROM shop.ordres",
+        reports__late="CREATE VIEW late AS SELECT FROM WHERE",
+    )
+    result = run("validate", str(repository))
+    assert result.exit_code == 1
+    told = result.stderr.splitlines()
+    first = next(number for number, line in enumerate(told) if "daily.sql:2:15: undeclared" in line)
+    assert [line.strip() for line in told[first + 1 : first + 3]] == ["SELECT * FROM shop.ordres", "^" * 11]
+    assert any("objects/reports/reports/late.sql:1:" in line for line in told)
+    with_files = {
+        "daily": "CREATE VIEW daily AS SELECT 1 AS one",
+        "late": "CREATE VIEW late AS SELECT 2 AS two",
+    }
+    for name, text in with_files.items():
+        (repository / f"objects/reports/reports/{name}.sql").write_text(text)
+    result = run("validate", str(repository))
+    assert result.exit_code == 0
+    assert "objects: objects/reports" in result.stdout
+    assert "warning: environments/production.yaml:" in result.stderr
+    found = json.loads(run("validate", str(repository), "--output", "json").stdout)
+    assert (found["valid"], found["objects"], found["problems"]) == (True, ["objects/reports"], [])
+    assert [row["path"][-12:] for row in found["warnings"]] == ["externals[0]"]
 
 
 def test_validate_reads_the_work_tree(repository: Path) -> None:
