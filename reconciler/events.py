@@ -184,6 +184,47 @@ class VerifyFailed:
 
 
 @frozen
+class GroupRefreshed:
+    """A group of materialized views was refreshed, or could not be; `is_news`: before it was otherwise."""
+
+    environment: str
+    deployment: str
+    component: str
+    group: str
+    ok: bool
+    duration_s: float
+    error: str | None = None
+    is_news: bool = False
+
+
+@frozen
+class GenerationRemoved:
+    """What was left of a generation of SQL objects is gone: all of it, or what it displaced."""
+
+    environment: str
+    deployment: str
+    component: str
+    generation: str
+    state: str
+    objects: int
+    schemas: int
+
+
+@frozen
+class GenerationKept:
+    """What is left of a generation could not be removed now; it is tried again after `retry_s`."""
+
+    environment: str
+    deployment: str
+    component: str
+    generation: str
+    state: str
+    error: str
+    retry_s: float
+    is_news: bool = False
+
+
+@frozen
 class LeaseLost:
     """A worker lost the operation it was on; it wrote nothing more."""
 
@@ -321,6 +362,9 @@ Event = (
     | CommitApplied
     | DriftFound
     | VerifyFailed
+    | GroupRefreshed
+    | GenerationRemoved
+    | GenerationKept
     | LeaseLost
     | BaseLineRetaken
     | DiffServed

@@ -43,6 +43,9 @@ NAMES: dict[type[Event], str] = {
     events.CommitApplied: "commit.applied",
     events.DriftFound: "drift.found",
     events.VerifyFailed: "module.verify_failed",
+    events.GroupRefreshed: "objects.refreshed",
+    events.GenerationRemoved: "generation.removed",
+    events.GenerationKept: "generation.kept",
     events.LeaseLost: "lease.lost",
     events.BaseLineRetaken: "base_line.retaken",
     events.DiffServed: "diff.served",
@@ -242,6 +245,8 @@ class EventLog:
                 | events.DiffServed(ok=False)
                 | events.DriftFound()
                 | events.VerifyFailed()
+                | events.GroupRefreshed(ok=False)
+                | events.GenerationKept(is_news=True)
                 | events.LeaseLost()
                 | events.HistoryRewritten()
                 | events.BaseLineRetaken()
@@ -259,6 +264,7 @@ class EventLog:
                 | events.SnapshotRead()
                 | events.WorkerBeat()
                 | events.SourceFetched(changed=False)
+                | events.GenerationKept()
             ):
                 return logging.DEBUG
             case _:

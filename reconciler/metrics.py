@@ -140,6 +140,20 @@ class Metrics:
         )
         for what in ("rollout", "operation", "request", "steps", "hold"):
             self._repairs.labels(what)
+        self._refreshes = self._counter(
+            "refreshes", "Refreshes of groups of materialized views, by how they ended.", "result"
+        )
+        for result in ("ok", "error"):
+            self._refreshes.labels(result)
+        self._refresh_duration = self._histogram(
+            "refresh_duration_seconds", "Duration of refreshes of a group, in seconds.", SLOW
+        )
+        self._generations_removed = self._counter(
+            "generations_removed", "Generations of SQL objects of which what was left is gone."
+        )
+        self._generation_failures = self._counter(
+            "generation_upkeep_failures", "Times what is left of a generation could not be removed."
+        )
         self._base_lines = self._counter(
             "base_lines_retaken", "Base lines taken anew; drift before that moment is not known."
         )
@@ -171,6 +185,13 @@ class Metrics:
                 self._observe_step(event)
             case events.CommitApplied():
                 self._commit_to_applied.observe(max(0.0, event.seconds))
+            case events.GroupRefreshed():
+                self._refreshes.labels("ok" if event.ok else "error").inc()
+                self._refresh_duration.observe(event.duration_s)
+            case events.GenerationRemoved():
+                self._generations_removed.inc()
+            case events.GenerationKept():
+                self._generation_failures.inc()
             case events.LeaseLost():
                 self._lease_losses.inc()
             case events.Repaired():
@@ -272,6 +293,7 @@ class _Tables(Collector):
         yield from _operations(self.gauges)
         yield from _environments(environments)
         yield from _deployments(environments)
+        yield from _objects(self.gauges)
 
 
 def _operations(gauges: Gauges | None) -> Iterator[Metric]:
@@ -280,6 +302,11 @@ def _operations(gauges: Gauges | None) -> Iterator[Metric]:
         "oldest_waiting_operation_timestamp_seconds",
         "Since when the operation that waits longest for a worker has been waiting, in seconds since 1970.",
     )
+    parked = _family(
+        "oldest_waiting_promotion_timestamp_seconds",
+        "Since when the operation that waits longest for its promotion has been waiting, "
+        "in seconds since 1970.",
+    )
     workers = _family("workers", "Workers that are alive, of all daemons on this control database.")
     if gauges is not None:
         for state, count in gauges.operations.items():
@@ -287,7 +314,43 @@ def _operations(gauges: Gauges | None) -> Iterator[Metric]:
         workers.add_metric([], gauges.workers)
         if gauges.oldest_waiting_at is not None:
             waiting.add_metric([], gauges.oldest_waiting_at.timestamp())
-    yield from (by_state, waiting, workers)
+        if gauges.oldest_parked_at is not None:
+            parked.add_metric([], gauges.oldest_parked_at.timestamp())
+    yield from (by_state, waiting, parked, workers)
+
+
+def _objects(gauges: Gauges | None) -> Iterator[Metric]:
+    labels = ("environment", "deployment", "component", "group")
+    refreshed = _family(
+        "refresh_last_success_timestamp_seconds",
+        "When a group of materialized views was last refreshed, in seconds since 1970.",
+        *labels,
+    )
+    failing = _family("refresh_failures", "Refreshes of a group in a row that failed.", *labels)
+    age = _family(
+        "objects_data_age_seconds", "How old the oldest rows of a group's views are, in seconds.", *labels
+    )
+    generations = _family(
+        "generations",
+        "Generations of SQL objects of which something is to be removed later.",
+        *("environment", "state"),
+    )
+    kept = _family(
+        "generations_kept",
+        "Those of which something could not be removed so far.",
+        *("environment", "state"),
+    )
+    for group in gauges.groups if gauges is not None else ():
+        values = [group.environment, group.deployment, group.component, group.name]
+        failing.add_metric(values, group.failures)
+        if group.succeeded_at is not None:
+            refreshed.add_metric(values, group.succeeded_at.timestamp())
+        if group.data_age_s is not None:
+            age.add_metric(values, max(0.0, group.data_age_s))
+    for found in gauges.generations if gauges is not None else ():
+        generations.add_metric([found.environment, found.state], found.count)
+        kept.add_metric([found.environment, found.state], found.kept)
+    yield from (refreshed, failing, age, generations, kept)
 
 
 def _environments(environments: Sequence[EnvironmentGauges]) -> Iterator[Metric]:

@@ -41,16 +41,43 @@ class EnvironmentGauges:
 
 
 @frozen
+class GroupGauges:
+    """The numbers of one group of materialized views that is refreshed by a schedule."""
+
+    environment: str
+    deployment: str
+    component: str
+    name: str
+    succeeded_at: datetime | None
+    failures: int
+    data_age_s: float | None
+
+
+@frozen
+class GenerationGauges:
+    """Generations of SQL objects of one environment that are `state`; `kept` could not be removed so far."""
+
+    environment: str
+    state: str
+    count: int
+    kept: int
+
+
+@frozen
 class Gauges:
     """All numbers at one moment; `operations` has every state that is not terminal, also those at 0.
 
     `oldest_waiting_at`: since when the operation that could be claimed, and waits longest, has been waiting.
+    `oldest_parked_at`: the same of what waits for its promotion, which may have to be let go by somebody.
     """
 
     operations: Mapping[OperationState, int]
     oldest_waiting_at: datetime | None
     workers: int
     environments: tuple[EnvironmentGauges, ...]
+    groups: tuple[GroupGauges, ...] = ()
+    generations: tuple[GenerationGauges, ...] = ()
+    oldest_parked_at: datetime | None = None
 
 
 async def read_gauges(connection: Connection) -> Gauges:
@@ -58,17 +85,23 @@ async def read_gauges(connection: Connection) -> Gauges:
     with telling("reading gauges"):
         counted = {row["state"]: row["count"] for row in await many(connection, "count_operations")}
         oldest = await one(connection, "oldest_waiting", claimable=CLAIMABLE_NAMES)
+        parked = await one(connection, "oldest_parked")
         workers = await one(connection, "count_workers")
         environments = await many(connection, "environment_gauges")
         deployments: dict[str, list[DeploymentGauges]] = {}
         for row in await many(connection, "deployment_gauges"):
             deployments.setdefault(row.pop("environment"), []).append(DeploymentGauges(**row))
+        groups = await many(connection, "refresh_gauges")
+        generations = await many(connection, "generation_gauges")
     return Gauges(
         operations={state: counted.get(state.value, 0) for state in OperationState if state not in TERMINAL},
         oldest_waiting_at=oldest["min"] if oldest is not None else None,
+        oldest_parked_at=parked["since"] if parked is not None else None,
         workers=workers["count"] if workers is not None else 0,
         environments=tuple(
             EnvironmentGauges(**row, deployments=tuple(deployments.get(row["name"], ())))
             for row in environments
         ),
+        groups=tuple(GroupGauges(**row) for row in groups),
+        generations=tuple(GenerationGauges(**row) for row in generations),
     )

@@ -11,6 +11,7 @@ from reconciler.postgres.connection import Connections, Dsn
 from reconciler.reconcile.facade import Reconciler
 from reconciler.reconcile.passes import Passes
 from reconciler.reconcile.record import Recorder
+from reconciler.reconcile.refreshing import Refreshing
 from reconciler.reconcile.verifying import Verifier
 from reconciler.settings import Settings
 from reconciler.source.repository import Repository
@@ -25,6 +26,7 @@ class Parts:
     repositories: Mapping[str, Repository]
     planner: Planner
     passes: Passes
+    refreshing: Refreshing
     reconciler: Reconciler
 
     async def close(self) -> None:
@@ -67,6 +69,9 @@ def build_around(
         deployments_in_parallel=settings.limits.deployments_in_parallel,
         emit=hooks.emit,
     )
+    refreshing = Refreshing(
+        assessor=recorder, planner=readers.planner, connections=readers.connections, emit=hooks.emit
+    )
     passes = Passes(
         heads=readers.heads,
         planner=readers.planner,
@@ -77,6 +82,8 @@ def build_around(
         emit=hooks.emit,
         ask_work=hooks.ask_work,
     )
+    if not only_look:
+        passes.refresh_with(refreshing)
     verifier = Verifier(planner=readers.planner, connections=readers.connections, limits=VerifyLimits())
     passes.verify_with(verifier)
     return Parts(
@@ -85,6 +92,7 @@ def build_around(
         repositories=readers.repositories,
         planner=readers.planner,
         passes=passes,
+        refreshing=refreshing,
         reconciler=Reconciler(
             heads=readers.heads,
             planner=readers.planner,

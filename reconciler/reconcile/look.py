@@ -25,6 +25,7 @@ from reconciler.reconcile.heads import Head
 from reconciler.reconcile.known import Known
 from reconciler.reconcile.leaving import Ground, Leavers, ready, whys
 from reconciler.reconcile.record import Recorder, RolloutRequest
+from reconciler.reconcile.refreshing import Refreshing
 from reconciler.reconcile.sparing import Sparing
 from reconciler.spec.environment import EnvironmentSpec
 
@@ -67,6 +68,7 @@ class Looks:
         self._recorder = recorder
         self._only_look = only_look
         self._verifications = verifications
+        self.refreshing: Refreshing | None = None
         self._leavers = Leavers(planner=planner, assessor=recorder)
         self._emit = emit
         self._ask_work = ask_work
@@ -79,6 +81,8 @@ class Looks:
     def forget(self, name: str) -> None:
         """An environment is another daemon's, or left its source."""
         self._sparing.forget(name)
+        if self.refreshing is not None:
+            self.refreshing.forget(name)
         self._applied.pop(name, None)
         for key in [key for key in self._drift if key[0] == name]:
             del self._drift[key]
@@ -190,6 +194,8 @@ class Looks:
             await self._observe(facts, findings.looked_at(view, head, name), round_)
             return Outcome(result=PassResult.SUSPENDED)
         spec, states = await self._planner.desired(view, name)
+        if self.refreshing is not None:
+            self.refreshing.declare(name, states, round_.owner)
         under_way = findings.under_way(facts, view.commit)
         active = under_way.deployments.get(view.commit, frozenset())
         held: Mapping[str, str] = facts.row["held"] if facts is not None else {}

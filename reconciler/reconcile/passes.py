@@ -29,6 +29,7 @@ from reconciler.reconcile.known import Known
 from reconciler.reconcile.lanes import Lanes
 from reconciler.reconcile.look import Looks, Round
 from reconciler.reconcile.record import Recorder
+from reconciler.reconcile.refreshing import Refreshing
 from reconciler.reconcile.shares import share
 from reconciler.reconcile.verifying import Verifier
 
@@ -108,6 +109,10 @@ class Passes:
     def verify_with(self, verifier: Verifier) -> None:
         """Have verify scripts run where specs ask for it; before this is called, nobody runs any."""
         self._verifications.verifier = verifier
+
+    def refresh_with(self, refreshing: Refreshing) -> None:
+        """Tell somebody which groups of views specs ask to refresh; before this is called, nobody knows."""
+        self._looks.refreshing = refreshing
 
     def set_peers(self, me: str | None, peers: Collection[Peer]) -> None:
         """Who is alive, by what this process' worker heard; None while it is not registered."""

@@ -10,6 +10,12 @@ WHERE
     o.finished_at IS NULL AND o.state = ANY(%(claimable)s::reconciler_control.operation_state [])
     AND coalesce(o.next_attempt_at <= clock_timestamp(), TRUE);
 
+-- name: oldest_parked :one
+-- Since when the operation that waits longest for its promotion has been waiting.
+SELECT min((o.parked ->> 'since')::timestamptz) AS since
+FROM reconciler_control.operations AS o
+WHERE o.state = 'waiting_for_promotion';
+
 -- name: count_workers :one
 -- Workers that are alive.
 SELECT count(*) FROM reconciler_control.workers WHERE reconciler_control.is_alive(id);
@@ -45,3 +51,20 @@ LEFT JOIN reconciler_control.holds AS h
 LEFT JOIN reconciler_control.verifications AS v ON d.environment = v.environment AND d.name = v.deployment
 WHERE e.orphaned_at IS NULL
 ORDER BY d.environment, d.ordinal, d.name;
+
+-- name: refresh_gauges :many
+-- Groups of materialized views: when they were last refreshed, and how old what they show is.
+SELECT
+    r.environment, r.deployment, r.component, r.name, r.succeeded_at, r.failures,
+    extract(EPOCH FROM clock_timestamp() - r.data_at)::float8 AS data_age_s
+FROM reconciler_control.refreshes AS r
+INNER JOIN reconciler_control.environments AS e ON r.environment = e.name
+WHERE e.orphaned_at IS NULL
+ORDER BY r.environment, r.deployment, r.component, r.name;
+
+-- name: generation_gauges :many
+-- Generations of which something is to be removed later, and of how many that did not work so far.
+SELECT environment, state::text, count(*) AS count, count(*) FILTER (WHERE failures > 0) AS kept
+FROM reconciler_control.generations
+GROUP BY environment, state
+ORDER BY environment, state;

@@ -8,12 +8,19 @@ from typing import Any
 import pytest
 
 from reconciler import events
-from reconciler.control.gauges import DeploymentGauges, EnvironmentGauges, Gauges
+from reconciler.control.gauges import (
+    DeploymentGauges,
+    EnvironmentGauges,
+    Gauges,
+    GenerationGauges,
+    GroupGauges,
+)
 from reconciler.metrics import Metrics
 from reconciler.rollout.states import TERMINAL, OperationState
 
 ROOT = Path(__file__).resolve().parents[3]
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+GROUP: dict[str, Any] = {"environment": "production", "deployment": "eu", "component": "reports"}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -53,6 +60,11 @@ def gauges(*environments: EnvironmentGauges, oldest: datetime | None = AT) -> Ga
         oldest_waiting_at=oldest,
         workers=2,
         environments=environments,
+        groups=(
+            GroupGauges(**GROUP, name="hourly", succeeded_at=AT, failures=0, data_age_s=90.5),
+            GroupGauges(**GROUP, name="never", succeeded_at=None, failures=3, data_age_s=None),
+        ),
+        generations=(GenerationGauges(environment="production", state="promoted", count=2, kept=1),),
     )
 
 
@@ -246,3 +258,25 @@ def test_a_refused_head_is_shown_until_a_good_one_comes() -> None:
         metrics.observe(event)
         seen.append(samples(metrics.render(None))[name])
     assert seen == [0, 1, 1, 0]
+
+
+def test_groups_and_generations_are_told() -> None:
+    """A group that was never refreshed counts its failures and has neither a time nor an age."""
+    metrics = Metrics(sources=())
+    refreshed = events.GroupRefreshed(**GROUP, group="hourly", ok=False, duration_s=1, error="why")
+    removed = events.GenerationRemoved(**GROUP, generation="k1", state="promoted", objects=3, schemas=1)
+    kept = events.GenerationKept(**GROUP, generation="k2", state="staged", error="why", retry_s=60)
+    for event in (refreshed, removed, kept, kept):
+        metrics.observe(event)
+    found = samples(metrics.render(gauges()))
+    hourly = 'component="reports",deployment="eu",environment="production",group="hourly"'
+    never = hourly.replace("hourly", "never")
+    assert found[f"reconciler_objects_data_age_seconds{{{hourly}}}"] == 90.5
+    assert found[f"reconciler_refresh_last_success_timestamp_seconds{{{hourly}}}"] == AT.timestamp()
+    assert found[f"reconciler_refresh_failures{{{never}}}"] == 3
+    assert f"reconciler_objects_data_age_seconds{{{never}}}" not in found
+    assert found['reconciler_refreshes_total{result="error"}'] == 1
+    assert found['reconciler_generations{environment="production",state="promoted"}'] == 2
+    assert found['reconciler_generations_kept{environment="production",state="promoted"}'] == 1
+    assert found["reconciler_generations_removed_total"] == 1
+    assert found["reconciler_generation_upkeep_failures_total"] == 2
