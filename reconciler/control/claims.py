@@ -260,7 +260,8 @@ def _chosen(row: Row, *, is_open: bool) -> list[int]:
         first_open=(str(first[0]), OperationState(first[1])) if first is not None else None,
         pending=tuple(str(number) for number in row["pending"]),
         rests=row["rests"],
-        parked=tuple(str(number) for number in row["parked"]),
+        # Numbers go up in rollout order; those that somebody let go may stand behind many that wait.
+        parked=tuple(str(number) for number in sorted({*row["parked"], *row["granted"]})),
         granted=frozenset(str(number) for number in row["granted"]),
         unstaged=row["unstaged"],
     )

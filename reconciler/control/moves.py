@@ -28,7 +28,8 @@ class Moved:
     `whole`: its plan was of everything, and nothing of it was blocked. `hold`: why passes are to leave the
     deployment alone once it is done, where a person asked for something that they would undo. `mended`: an
     attempt before had failed. `gated`: its plan ends with the question of a gate. `pruned`: it takes back
-    what is deployed on a deployment that left. `parked`: {component, generation} that waits to go live.
+    what is deployed on a deployment that left. `parked`: {component, generation, since} that waits to go
+    live.
     """
 
     id: int

@@ -10,7 +10,7 @@ ADD CONSTRAINT operations_parked_before_a_promotion CHECK (
 ),
 ADD CONSTRAINT operations_window_has_an_end CHECK (revert_until IS NOT NULL OR state <> 'revert_window');
 COMMENT ON COLUMN reconciler_control.operations.parked IS
-'What waits to go live: {component, generation}; noted just before it parks, gone once it goes on.';
+'What waits to go live: {component, generation, since}; noted just before it parks, gone once it goes on.';
 COMMENT ON COLUMN reconciler_control.operations.granted IS
 'Generations that policy or somebody let go live; emptied when it is stopped.';
 COMMENT ON COLUMN reconciler_control.operations.promoted_at IS 'When it first made something live.';
@@ -19,7 +19,7 @@ COMMENT ON COLUMN reconciler_control.operations.revert_until IS
 CREATE INDEX operations_parked ON reconciler_control.operations (rollout, ordinal)
 WHERE state = 'waiting_for_promotion';
 COMMENT ON INDEX reconciler_control.operations_parked IS
-'Serves candidates, claimable and oldest_parked; empty where nothing waits for promotion.';
+'Serves candidates, claimable and oldest_parked, and is empty where nothing waits for promotion.';
 CREATE INDEX operations_in_window ON reconciler_control.operations (revert_until)
 WHERE state = 'revert_window';
 COMMENT ON INDEX reconciler_control.operations_in_window IS 'Serves windows_over and windows_of.';

@@ -227,8 +227,7 @@ SELECT
             o.rollout = r.id AND o.state = 'waiting_for_promotion'
             AND NOT EXISTS (SELECT FROM held_back AS b WHERE b.deployment = o.deployment)
             AND NOT EXISTS (SELECT FROM crowded AS c WHERE c.server = o.server)
-            -- Those that have to wait come behind those that do not, so that they do not fill the limit.
-        ORDER BY coalesce(o.parked ->> 'generation' = ANY(o.granted), FALSE) DESC, o.ordinal
+        ORDER BY o.ordinal
         LIMIT %(limit)s
     ) AS parked,
     ARRAY(
@@ -236,6 +235,8 @@ SELECT
         WHERE
             o.rollout = r.id AND o.state = 'waiting_for_promotion'
             AND o.parked ->> 'generation' = ANY(o.granted)
+            AND NOT EXISTS (SELECT FROM held_back AS b WHERE b.deployment = o.deployment)
+            AND NOT EXISTS (SELECT FROM crowded AS c WHERE c.server = o.server)
         ORDER BY o.ordinal
         LIMIT %(limit)s
     ) AS granted,

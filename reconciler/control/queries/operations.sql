@@ -43,7 +43,10 @@ SET
         WHEN m.after = 'superseded' THEN coalesce(o.superseded_at, clock_timestamp()) ELSE o.superseded_at
     END,
     superseded_by = coalesce(o.superseded_by, %(superseded_by)s),
-    parked = CASE WHEN m.after = 'waiting_for_promotion' THEN o.parked END,
+    parked = CASE
+        WHEN m.after = 'waiting_for_promotion'
+            THEN coalesce(o.parked, '{}') || jsonb_build_object('since', clock_timestamp())
+    END,
     -- What was let go and then stopped is to be let go anew.
     granted = CASE WHEN m.after = 'stopped' THEN '{}' ELSE o.granted END,
     revert_until = CASE

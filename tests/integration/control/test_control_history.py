@@ -12,6 +12,8 @@ from reconciler.control.sql import (
     IN_FLIGHT_NAMES,
     PASSED_NAMES,
     QUERIES,
+    STAGED_NAMES,
+    UNSUCCESSFUL_NAMES,
 )
 from reconciler.rollout.summary import RolloutPolicy
 from tests.plugins.control import Control
@@ -46,6 +48,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "is_open": True,
         "at_work": AT_WORK_NAMES,
         "passed": PASSED_NAMES,
+        "staged": STAGED_NAMES,
+        "barrier": "barrier",
         "per_server": 16,
         "worker": None,
         "suspect": 3,
@@ -57,6 +61,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "rollout": None,
         "at_work": AT_WORK_NAMES,
         "passed": PASSED_NAMES,
+        "staged": STAGED_NAMES,
+        "unsuccessful": UNSUCCESSFUL_NAMES,
+        "barrier": "barrier",
+        "auto": "auto",
         "side_by_side": ["barrier", "parallel"],
         "limit": 20,
     },

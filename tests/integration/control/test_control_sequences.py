@@ -12,7 +12,7 @@ from reconciler.control.claims import Claim
 from reconciler.control.environments import DeploymentObservation
 from reconciler.control.rollouts import supersede
 from reconciler.control.settle import Whole, read_wholes
-from reconciler.control.sql import AT_WORK_NAMES, PASSED_NAMES, many
+from reconciler.control.sql import AT_WORK_NAMES, PASSED_NAMES, STAGED_NAMES, many
 from reconciler.control.transitions import transition
 from reconciler.errors import Conflict, IllegalTransition, LeaseLost
 from reconciler.postgres.connection import Dsn
@@ -183,6 +183,8 @@ class World:
             is_open=True,
             at_work=AT_WORK_NAMES,
             passed=PASSED_NAMES,
+            staged=STAGED_NAMES,
+            barrier="barrier",
             per_server=100,
             worker=None,
             suspect=100,

@@ -107,7 +107,8 @@ async def test_sql_moves_exactly_as_the_table_says(control: Control, state: Oper
                 superseded_at = clock_timestamp(),
                 error = CASE WHEN n.state <> 'completed' THEN '{}'::jsonb END,
                 started_at = coalesce(started_at, clock_timestamp()), attempts = 1,
-                finished_at = CASE WHEN %(over)s THEN clock_timestamp() END
+                finished_at = CASE WHEN %(over)s THEN clock_timestamp() END,
+                revert_until = CASE WHEN n.state = 'revert_window' THEN clock_timestamp() END
             FROM (SELECT %(state)s::reconciler_control.operation_state AS state) AS n
             """,
             {"state": state.value, "flying": flying, "over": over},
