@@ -363,6 +363,11 @@ class Diff:
         return (*(row for part in self.parts for row in part.diverged), *self.left_behind)
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What hinders nothing and is said, each naming its component."""
+        return tuple(f"{part.desired.component}: {one}" for part in self.objects for one in part.warnings)
+
+    @property
     def blocked(self) -> tuple[str, ...]:
         """Why components cannot go on, each naming its component."""
         return (

@@ -135,11 +135,11 @@ def stopped(part: ObjectsDiff, why: Sequence[str], warnings: Sequence[Problem] =
     return replace(part, blocked=(*part.blocked, *why), warnings=(*part.warnings, *warnings))
 
 
-def named_drift(database: DatabaseDiff, built: Mapping[str, Project | Production]) -> DatabaseDiff:
-    """Give drift of SQL objects to the components whose they are, by what is built or wanted of each."""
-    if not database.drift or not built:
+def named_drift(database: DatabaseDiff, owned: Sequence[tuple[str, Project | Production]]) -> DatabaseDiff:
+    """Give drift of SQL objects to the components whose they are, by what is built and wanted of each."""
+    if not database.drift or not owned:
         return database
-    whose = {one.identity: component for component, of in built.items() for one in of.objects.values()}
+    whose = {one.identity: component for component, of in owned for one in of.objects.values()}
     return replace(database, drift=tuple(_named(row, whose) for row in database.drift))
 
 

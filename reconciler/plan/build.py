@@ -125,6 +125,7 @@ def build(
         task=task,
         wave=desired.wave,
         prune_from=desired.prune_from,
+        warnings=diff.warnings,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from reconciler.diff.model import Action, Divergence, DivergencePolicy, DivergenceSort, Drift, PendingChange
 from reconciler.plan.hazards import Hazard, HazardCode
-from reconciler.plan.model import DeploymentPlan, LeftDeployment, Plan, PlanStage
+from reconciler.plan.model import DeploymentPlan, LeftDeployment, ObjectsAsked, Plan, PlanStage
 from reconciler.plan.steps import (
     AdoptDatabase,
     AlterObjects,
@@ -112,6 +112,9 @@ def deployment_to_json(plan: DeploymentPlan) -> dict[str, Any]:
         **({"gate": True} if plan.gated else {}),
         **({"wave": plan.wave} if plan.wave else {}),
         "prune_from": plan.prune_from,
+        **({"redeploy_schemas": sorted(plan.asked.redeploy)} if plan.asked.redeploy else {}),
+        **({"keep_failed": True} if plan.asked.keep_failed else {}),
+        **({"warnings": list(plan.warnings)} if plan.warnings else {}),
         "blocked": list(plan.blocked),
         "refused": list(plan.refused),
         "diverged": [_plain(row) for row in plan.diverged],
@@ -141,6 +144,10 @@ def deployment_from_json(value: Mapping[str, Any]) -> DeploymentPlan:
         task=task_from_json(value.get("task")),
         wave=value.get("wave", 0),
         prune_from=value.get("prune_from"),
+        warnings=tuple(value.get("warnings", ())),
+        asked=ObjectsAsked(
+            redeploy=frozenset(value.get("redeploy_schemas", ())), keep_failed=value.get("keep_failed", False)
+        ),
         blocked=tuple(value["blocked"]),
         refused=tuple(value["refused"]),
         diverged=tuple(

@@ -26,6 +26,17 @@ class PlanStage:
 
 
 @frozen
+class ObjectsAsked:
+    """What a person asked of SQL objects: schemas to be built anew, and to leave what fails as it is."""
+
+    redeploy: frozenset[str] = frozenset()
+    keep_failed: bool = False
+
+
+NOTHING_ASKED = ObjectsAsked()
+
+
+@frozen
 class DeploymentPlan:
     """What one operation will do.
 
@@ -35,7 +46,7 @@ class DeploymentPlan:
     `unavailable` says why the deployment could not be read (then nothing else is known); `task` is what a
     person asked of modules in place of everything; `wave` says when its turn is, and nothing of what is done.
     `prune_from`: the deployment left the spec, that commit is the last one with it, and what it deployed
-    there is taken back.
+    there is taken back. `warnings` hinder nothing; `asked` is what a person wanted of SQL objects beside.
     """
 
     name: str
@@ -52,6 +63,8 @@ class DeploymentPlan:
     task: ModuleTask | None = None
     wave: int = 0
     prune_from: str | None = None
+    warnings: tuple[str, ...] = ()
+    asked: ObjectsAsked = NOTHING_ASKED
 
     @property
     def told_diverged(self) -> tuple[Divergence, ...]:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -29,9 +30,10 @@ from reconciler.events import Event, SnapshotRead
 from reconciler.frozen import frozen
 from reconciler.plan.build import Consent
 from reconciler.plan.hazards import HazardCode
-from reconciler.plan.model import DeploymentPlan, Scope
+from reconciler.plan.model import NOTHING_ASKED, DeploymentPlan, ObjectsAsked, Scope
 from reconciler.planner import tasks
 from reconciler.planner.left import Namesake, claiming, namesakes, sound_spec
+from reconciler.planner.objects import ObjectsLook, with_objects
 from reconciler.planner.reads import StateReader
 from reconciler.planner.shared import Shared
 from reconciler.planner.view import Parsing, Resolving, Restrict, SourceView
@@ -85,8 +87,10 @@ class PlanRequest:
     or adopted before; `resuming` is true for the operation that left base lines moving; `allow_hazards` is
     consent beyond the spec's policy. What was read of a server or a database since `not_before` (monotonic)
     may serve; None reads anew. `task` is asked of modules in place of everything, `only` the ids of the
-    changes that were shown to be reverted. Not `due_reads`: catalogs that are only to be read in full because
-    it was long ago are left to a look for drift.
+    changes that were shown to be reverted. `forced` are schemas of SQL objects that are built anew in any
+    case, which `operation` does once; with `keep_failed`, what was made stays where staging fails. Not
+    `due_reads`: catalogs that are only to be read in full because it was long ago are left to a look for
+    drift.
     """
 
     scope: Scope = Scope.FULL
@@ -100,6 +104,9 @@ class PlanRequest:
     only: frozenset[str] | None = None
     gate_due: bool = False
     due_reads: bool = True
+    forced: frozenset[str] = frozenset()
+    operation: str | None = None
+    keep_failed: bool = False
 
 
 @frozen
@@ -426,6 +433,10 @@ class Planner:
         diff = compare(desired, tracked, live, contexts)
         try:
             diff = await self._with_reverts(spec, (desired, tracked), diff, (request, allowed))
+            if desired.objects and request.task is None:
+                diff = await with_objects(
+                    desired, (tracked, live), diff, self._objects_look(desired, request)
+                )
         except ReconcilerError as error:
             return unread(desired, str(error))
         plan = plan_build.build(
@@ -438,7 +449,17 @@ class Planner:
             task=request.task,
             gate_due=request.gate_due,
         )
+        asked = ObjectsAsked(redeploy=request.forced, keep_failed=request.keep_failed)
+        plan = replace(plan, asked=asked) if asked != NOTHING_ASKED else plan
         return Assessment(desired=desired, plan=plan, tracked=tracked, diff=diff, allowed=allowed)
+
+    def _objects_look(self, desired: DesiredState, request: PlanRequest) -> ObjectsLook:
+        return ObjectsLook(
+            forced=request.forced,
+            operation=request.operation,
+            borrow=partial(self._reader.borrowing, self.dsn(desired)),
+            compute=self._in_thread,
+        )
 
     async def _with_reverts(
         self,

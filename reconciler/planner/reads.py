@@ -5,6 +5,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
 
@@ -116,6 +117,10 @@ class StateReader:
                 for name in there[: self._databases_in_parallel]
             )
         )
+
+    def borrowing(self, dsn: Dsn, database: str) -> AbstractAsyncContextManager[Connection]:
+        """Lend a connection to a database, for who reads more of it than is read of all."""
+        return self._connections.borrow(dsn, database=database, self_contained=True)
 
     async def revertible(self, dsn: Dsn, database: str) -> Mapping[str, Revertible]:
         """What is stored in a database for taking changes back; read anew every time."""

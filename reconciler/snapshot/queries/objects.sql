@@ -68,3 +68,58 @@ FROM pg_catalog.unnest(%(names)s::pg_catalog.text []) AS w (name)
 LEFT JOIN pg_catalog.pg_roles AS r ON w.name OPERATOR(pg_catalog.=) r.rolname
 WHERE r.oid IS NULL AND w.name OPERATOR(pg_catalog.<>) 'public'
 ORDER BY w.name;
+
+-- name: all_schemas :many
+-- Names all schemas of the database, and says which of them hold nothing.
+SELECT
+    n.nspname::pg_catalog.text AS name,
+    NOT EXISTS (
+        SELECT FROM pg_catalog.pg_depend AS d
+        WHERE
+            d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
+            AND d.refobjid OPERATOR(pg_catalog.=) n.oid
+            AND d.classid OPERATOR(pg_catalog.<>) 'pg_catalog.pg_default_acl'::pg_catalog.regclass
+    ) AS is_empty
+FROM pg_catalog.pg_namespace AS n
+ORDER BY n.nspname;
+
+-- name: columns_for_objects :many
+-- Reads the columns of relations of a list, with their types as people write them.
+SELECT
+    n.nspname::pg_catalog.text AS schema,
+    c.relname::pg_catalog.text AS relation,
+    a.attname::pg_catalog.text AS name,
+    pg_catalog.format_type(a.atttypid, a.atttypmod) AS type
+FROM (
+    SELECT
+        pg_catalog.unnest(%(schemas)s::pg_catalog.text []) AS schema,
+        pg_catalog.unnest(%(names)s::pg_catalog.text []) AS name
+) AS w
+INNER JOIN pg_catalog.pg_namespace AS n ON w.schema OPERATOR(pg_catalog.=) n.nspname
+INNER JOIN pg_catalog.pg_class AS c
+    ON
+        n.oid OPERATOR(pg_catalog.=) c.relnamespace
+        AND w.name OPERATOR(pg_catalog.=) c.relname
+        AND c.relkind OPERATOR(pg_catalog.=) ANY ('{v,m}'::pg_catalog."char" [])
+INNER JOIN pg_catalog.pg_attribute AS a
+    ON c.oid OPERATOR(pg_catalog.=) a.attrelid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
+ORDER BY n.nspname, c.relname, a.attnum;
+
+-- name: signatures_for_objects :many
+-- Reads the overloads of routines of a list: types, parameters and results as people write them.
+SELECT
+    n.nspname::pg_catalog.text AS schema,
+    p.proname::pg_catalog.text AS name,
+    pg_catalog.oidvectortypes(p.proargtypes) AS types,
+    pg_catalog.pg_get_function_identity_arguments(p.oid) AS parameters,
+    COALESCE(pg_catalog.pg_get_function_result(p.oid), '') AS result,
+    p.pronargdefaults::pg_catalog.int4 AS defaults
+FROM (
+    SELECT
+        pg_catalog.unnest(%(schemas)s::pg_catalog.text []) AS schema,
+        pg_catalog.unnest(%(names)s::pg_catalog.text []) AS name
+) AS w
+INNER JOIN pg_catalog.pg_namespace AS n ON w.schema OPERATOR(pg_catalog.=) n.nspname
+INNER JOIN pg_catalog.pg_proc AS p
+    ON n.oid OPERATOR(pg_catalog.=) p.pronamespace AND w.name OPERATOR(pg_catalog.=) p.proname
+ORDER BY n.nspname, p.proname, types;

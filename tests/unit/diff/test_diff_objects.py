@@ -220,5 +220,5 @@ def test_drift_of_an_object_names_its_component() -> None:
             Drift(component="shop-db", identity=row, action=Action.CHANGED, detail="") for row in rows
         ),
     )
-    found = named_drift(part, {"analytics": production(project(CORE, rate))})
+    found = named_drift(part, [("analytics", production(project(CORE, rate)))])
     assert [row.component for row in found.drift] == ["analytics", "analytics", "shop-db"]
