@@ -338,6 +338,9 @@ class Attempt:
             task=recorded.task,
             only=shown_reverts(recorded),
             gate_due=recorded.gated,
+            forced=recorded.asked.redeploy,
+            operation=claim.operation,
+            keep_failed=recorded.asked.keep_failed,
         )
         return request, recorded.prune_from
 
@@ -479,6 +482,7 @@ class Attempt:
                 part.desired.component: part
                 for part in (assessment.diff.objects if assessment.diff is not None else ())
             },
+            keep_failed=assessment.plan.asked.keep_failed,
             repeats=HazardCode.REPEATS_STATEMENT.value in assessment.allowed,
             intend=intend,
             forget=forget,
