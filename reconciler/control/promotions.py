@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from reconciler.control.claims import Claim, lease_lost
 from reconciler.control.moves import Moved, Why, lock_environment, move
 from reconciler.control.settle import policy_of, settle
-from reconciler.control.sql import PASSED_NAMES, STAGED_NAMES, Row, changing, many, one, telling
+from reconciler.control.sql import PASSED_NAMES, STAGED_NAMES, Row, changing, many, one, run, telling
 from reconciler.control.windows import close_windows
 from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
@@ -52,7 +52,7 @@ async def begin_promotion(connection: Connection, claim: Claim, *, component: st
                 await _note(connection, claim, component, generation)
                 return False
             return True
-        await one(
+        await run(
             connection,
             "own_generation",
             operation=row["id"],

@@ -100,6 +100,7 @@ class Journal:
     async def may_promote(self, step: PromoteObjects) -> None:
         """Return once the promotion may be made at once; raises Parked where it has to wait."""
         await self.flush()
+        self.current = step
         await self.promotions.may_promote(step)
 
     async def promoted(self, step: PromoteObjects, retained_until: datetime | None) -> None:
