@@ -46,6 +46,7 @@ class Process:
         *,
         more_sources: Sequence[Mapping[str, str]] = (),
         shared: bool = False,
+        interference: Interference | None = None,
         **limits: Any,
     ) -> None:
         self.events: list[Event] = []
@@ -60,7 +61,7 @@ class Process:
             emit=self.events.append,
             ask_pass=lambda _source: None,
             ask_work=lambda: None,
-            interference=Interference(),
+            interference=interference or Interference(),
         )
         secrets = Secrets(site.environ, lambda _secret: None)
         self.parts: Parts = build(settings, secrets, site.control, hooks, fetch_first=False, shared=shared)

@@ -1,0 +1,114 @@
+"""What waits for its promotion, goes live by another worker and goes back; and what others do meanwhile."""
+
+import pytest
+
+from tests.plugins.objects_site import ORDERS, ask, beside, calm, files, rolled, schemas, spec
+from tests.plugins.site import Process, Site
+
+MANUAL = "promotion: manual"
+TOTALS = "CREATE VIEW totals AS SELECT sum(amount) AS total FROM public.orders;"
+CHANGED = "CREATE VIEW totals AS SELECT sum(amount) + 1 AS total FROM public.orders;"
+OTHER = "CREATE VIEW other AS SELECT 1 AS one;"
+
+
+async def parked(site: Site, *, objects: str = "") -> Process:
+    """A worker that made the first generation live, and staged the second, which waits."""
+    process = site.process()
+    process.work()
+    texts = files({"reports/totals": TOTALS, "reports/other": OTHER})
+    site.commit(ORDERS, {**spec(site, objects=objects), **texts})
+    await rolled(process)
+    site.commit(ORDERS, {**spec(site, objects=objects, rollout=MANUAL), **files({"reports/totals": CHANGED})})
+    await rolled(process, state="waiting_for_promotion")
+    return process
+
+
+def total(site: Site) -> int:
+    ((found,),) = site.rows("SELECT total FROM reports.totals")
+    return int(found)
+
+
+async def test_parked_it_is_no_drift_and_another_worker_goes_on_and_back(site: Site) -> None:
+    """What waits holds no worker and looks like no drift; promoted and reverted, live and records agree."""
+    process = await parked(site)
+    await calm(process)
+    assert total(site) == 60
+    assert len(beside(site)) == 1
+    await process.stop()
+
+    other = site.process("two")
+    other.work()
+    assert (await ask(other, "promote")).state.value == "revert_window"
+    assert total(site) == 61
+    await calm(other)
+
+    assert (await ask(other, "revert")).state.value == "reverted"
+    assert total(site) == 60
+    assert sorted(set(schemas(site)) - set(beside(site))) == ["public", "reports"]
+    await calm(other)
+
+
+async def test_a_newer_commit_takes_away_what_waits(site: Site) -> None:
+    """What was staged for a commit that another superseded is dropped, but where the other has the same."""
+    process = await parked(site)
+    (before,) = beside(site)
+    site.commit(ORDERS, {"notes.md": "nothing of the objects\n"})
+    await process.look()
+    assert before in beside(site)
+    third = "CREATE VIEW totals AS SELECT sum(amount) + 2 AS total FROM public.orders;"
+    site.commit(ORDERS, files({"reports/totals": third}))
+    await rolled(process, state="waiting_for_promotion")
+
+    assert before not in beside(site)
+    assert (await ask(process, "promote")).state.value == "revert_window"
+    assert total(site) == 62
+
+
+IN_THE_WAY = {
+    "made-in-live": ("CREATE TABLE reports.mine ()", "mine"),
+    "granted-by-hand": ("GRANT SELECT ON reports.totals TO pg_monitor", "pg_monitor"),
+    "altered-by-hand": ("CREATE OR REPLACE VIEW reports.totals AS SELECT 7::bigint AS total", "totals"),
+    "depends-on-it": ("CREATE VIEW public.outside AS SELECT * FROM reports.totals", "outside"),
+}
+
+
+@pytest.mark.parametrize("case", IN_THE_WAY)
+async def test_what_somebody_made_meanwhile_is_not_displaced(site: Site, case: str) -> None:
+    """What is in the way of a switch fails it, is named, and stays; nothing of the switch is done."""
+    process = await parked(site)
+    statement, named = IN_THE_WAY[case]
+    site.rows(f"{statement}; SELECT 1")
+    operation = await ask(process, "promote")
+
+    assert operation.state.value == "failed"
+    assert operation.error is not None
+    assert named in operation.error["why"]
+    assert "nothing was changed" in operation.error["next"]
+    assert total(site) in (60, 7)
+
+
+async def test_what_was_staged_and_dropped_by_hand_is_made_again(site: Site) -> None:
+    """Somebody drops a staged view while it waits: the switch is not made without it."""
+    process = await parked(site)
+    (staged,) = beside(site)
+    site.rows(f'DROP VIEW "{staged}".totals; SELECT 1')
+    operation = await ask(process, "promote")
+
+    assert operation.error is not None
+    assert "totals" in operation.error["why"]
+    assert total(site) == 60
+
+
+async def test_policy_of_the_component_lets_a_switch_take_others_along(site: Site) -> None:
+    """With `carry`, `adopt` and `replace` the same switch is made, and says what it took along."""
+    more = ", handMadeGrants: carry, dependents: adopt, altered: replace"
+    process = await parked(site, objects=more)
+    for statement, _named in [IN_THE_WAY["granted-by-hand"], IN_THE_WAY["depends-on-it"]]:
+        site.rows(f"{statement}; SELECT 1")
+    operation = await ask(process, "promote")
+
+    assert operation.state.value == "revert_window", operation.error
+    assert operation.reason is not None
+    assert "pg_monitor" in operation.reason
+    assert site.rows("SELECT total FROM public.outside") == [(61,)]
+    assert site.rows("SELECT has_table_privilege('pg_monitor', 'reports.totals', 'SELECT')") == [(True,)]

@@ -1,0 +1,102 @@
+"""Workers that die at any point of a generation: the next attempt ends where one without a fault does."""
+
+import pytest
+
+from tests.plugins.objects_site import (
+    ORDERS,
+    StrikeOnce,
+    ask,
+    beside,
+    calm,
+    files,
+    generation_states,
+    rolled,
+    spec,
+)
+from tests.plugins.site import Process, Site
+
+POINTS = {
+    "build": [
+        "before reports/stage-objects",
+        "reports/stage-objects: begun",
+        "reports/stage-objects: schemas made",
+        "reports/stage-objects: inside reports.daily",
+        "reports/stage-objects: objects made",
+        "reports/stage-objects: staged",
+        "after reports/stage-objects",
+    ],
+    "ready-and-switch": [
+        "before reports/ready-objects",
+        "reports/ready-objects: filling reports.daily",
+        "after reports/ready-objects",
+        "reports/promote-objects: before switch",
+        "reports/promote-objects: inside switch",
+        "reports/promote-objects: switched",
+        "after reports/promote-objects",
+        "settle",
+    ],
+    "behind": [
+        "before reports/run-deferred/note",
+        "reports/run-deferred/note: inside deferred",
+        "reports/run-deferred/note: deferred done",
+        "after reports/run-deferred/note",
+    ],
+}
+NOTE = ", retain: 0s, deferred: [{name: note, sql: 'INSERT INTO public.notes VALUES (1)'}]"
+
+
+def texts(number: int) -> dict[str, str]:
+    return files(
+        {
+            "reports/daily": f"CREATE MATERIALIZED VIEW daily AS SELECT {number} AS n FROM public.orders;",
+            "reports/top": "CREATE VIEW top AS SELECT max(n) AS n FROM reports.daily;",
+        }
+    )
+
+
+async def begun(site: Site, strikes: StrikeOnce, objects: str) -> Process:
+    """A worker that made the first generation live."""
+    process = site.process(interference=strikes, retry_base=0.01)
+    process.work()
+    tables = {**ORDERS, "notes": "create table notes (n int);"}
+    site.commit(tables, {**spec(site, objects=objects), **texts(0)})
+    await rolled(process, state="completed")
+    return process
+
+
+@pytest.mark.parametrize("phase", POINTS)
+async def test_a_death_at_any_point_changes_nothing_of_the_end(site: Site, phase: str) -> None:
+    """Struck before, inside and after each phase, all goes live once, and no staging schema is left."""
+    strikes = StrikeOnce()
+    process = await begun(site, strikes, NOTE if phase == "behind" else ", retain: 0s")
+    for number, point in enumerate(POINTS[phase], start=1):
+        strikes.point = point
+        site.commit({**ORDERS, "notes": "create table notes (n int);"}, texts(number))
+        operation = await rolled(process, state="completed")
+
+        assert strikes.point is None, f"{point} was never reached: {strikes.seen}"
+        assert operation.error is None, point
+        assert site.rows("SELECT n FROM reports.top") == [(number,)], point
+        assert {state for state, _ in generation_states(site)} <= {"live", "retained", "retired"}, point
+        if phase == "behind":
+            assert site.rows("SELECT count(*) FROM notes") == [(number + 1,)], point
+        strikes.seen.clear()
+    await calm(process)
+
+
+async def test_a_death_while_going_back_changes_nothing_of_the_end(site: Site) -> None:
+    """A revert that is struck before, inside and after its switch ends with what was before live again."""
+    strikes = StrikeOnce()
+    process = await begun(site, strikes, ", retain: 0s")
+    for number, point in enumerate(
+        ["revert reports: before switch", "revert reports: switched", "reverted reports"], start=1
+    ):
+        site.commit({**ORDERS, "notes": "create table notes (n int);"}, {**spec(site), **texts(number)})
+        await rolled(process)
+        strikes.point = point
+
+        assert (await ask(process, "revert")).state.value == "reverted", point
+        assert strikes.point is None, f"{point} was never reached: {strikes.seen}"
+        assert site.rows("SELECT n FROM reports.top") == [(0,)], point
+    await calm(process)
+    assert beside(site) != []  # kept until upkeep drops it
