@@ -78,6 +78,19 @@ async def take_due(connection: Connection, worker: str, *, lease_s: float) -> Ch
     return Chore(**{**row, "state": Remains(row["state"])}) if row is not None else None
 
 
+async def is_due(connection: Connection, chore: Chore) -> bool:
+    """Whether what was taken is still to be removed, and nobody works on the deployment by now."""
+    with telling(f"asking whether {_named(chore)} is still to be removed"):
+        row = await one(
+            connection,
+            "is_generation_due",
+            id=chore.id,
+            operation=int(chore.operation),
+            state=chore.state.value,
+        )
+    return row is not None
+
+
 async def settle_chore(connection: Connection, chore: Chore) -> bool:
     """Forget a generation of which nothing is left to be removed; False where it is another's by now."""
     async with changing(connection, f"noting that {_named(chore)} is removed"):

@@ -29,7 +29,7 @@ from reconciler.daemon.secrets import Secrets
 from reconciler.daemon.service_manager import ServiceManager
 from reconciler.daemon.timers import Timers
 from reconciler.daemon.upkeep import upkeep
-from reconciler.daemon.workers import build_worker
+from reconciler.daemon.workers import build_leftovers, build_worker
 from reconciler.errors import DatabaseUnavailable, PermanentError, ReconcilerError, TemporaryError
 from reconciler.events import ControlAwaited, DaemonStarted, DaemonStopped, Event, TaskFailed, WakeCause
 from reconciler.execution.interference import asked_for
@@ -41,6 +41,7 @@ from reconciler.settings import Settings
 from reconciler.source.watch import watch
 from reconciler.web.app import create_app
 from reconciler.worker import Worker
+from reconciler.worker.leftovers import Leftovers
 from reconciler.worker.loop import CANCEL_WAIT_S
 
 CONTROL_WAIT_S = 60.0
@@ -67,6 +68,7 @@ class Daemon:
         self._was_registered = False
         self._bursts = Bursts(partial(self._ask_pass, cause=WakeCause.WEBHOOK))
         self._worker: Worker | None = None
+        self._leftovers: Leftovers | None = None
         self._manager = ServiceManager(environ)
 
     def stop(self) -> None:
@@ -96,6 +98,7 @@ class Daemon:
         self._worker = build_worker(
             self._settings, parts, control, self._name(), hooks, passes=True, on_peers=self._on_peers
         )
+        self._leftovers = build_leftovers(self._settings, parts, control, hooks)
         try:
             await self._serve(parts, control, opened)
         finally:
@@ -139,6 +142,8 @@ class Daemon:
         """Daemons came or went: settle anew whose environments are whose."""
         if self._passes is not None:
             self._passes.set_peers(me, peers)
+        if self._leftovers is not None:
+            self._leftovers.tell_worker(me)
         if me is None:
             return
         for source in self._loops:
@@ -204,6 +209,7 @@ class Daemon:
         self._environments = EnvironmentLoop(passes.pass_environments, self._look_at_all, self._emit)
         server = self._web(parts, opened)
         assert self._worker is not None
+        assert self._leftovers is not None
         async with AsyncExitStack() as stack:
             tasks = [
                 asyncio.create_task(server.serve(), name="api"),
@@ -223,6 +229,7 @@ class Daemon:
                 asyncio.create_task(self._environments.run(), name="environments"),
                 asyncio.create_task(Timers(self._settings.sources, self._ask_pass).run(), name="timers"),
                 asyncio.create_task(parts.refreshing.run(), name="refreshes"),
+                asyncio.create_task(self._leftovers.run(), name="leftovers"),
                 asyncio.create_task(upkeep(control, parts.control_connections, self._emit), name="upkeep"),
                 asyncio.create_task(self._watchdog(), name="watchdog"),
             ]

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -54,12 +54,29 @@ class Local:
         """Work on one rollout until its operations settle or wait for somebody, and say how it stands."""
         if self.control is None:
             raise PermanentError("there is no control database")
-        from reconciler.daemon.workers import build_worker
+        from reconciler.daemon.workers import build_leftovers, build_worker
 
         name = f"{socket.gethostname()}/{os.getpid()}"
-        worker = build_worker(self.settings, self.parts, self.control, name, self.hooks, passes=False)
+        leftovers = build_leftovers(self.settings, self.parts, self.control, self.hooks)
+        worker = build_worker(
+            self.settings,
+            self.parts,
+            self.control,
+            name,
+            self.hooks,
+            passes=False,
+            on_peers=lambda me, _peers: leftovers.tell_worker(me),
+        )
+        removing = asyncio.create_task(leftovers.run())
+        try:
+            return await self._work(lambda number: worker.run(only_rollout=number), rollout)
+        finally:
+            removing.cancel()
+            await asyncio.wait({removing})
+
+    async def _work(self, run: Callable[[str], Awaitable[None]], rollout: str) -> RolloutStatus:
         while True:
-            await worker.run(only_rollout=rollout)
+            await run(rollout)
             status = await self.reconciler.rollout(rollout, steps=False)
             # What another worker has under way, or is to end first, is waited for like our own.
             if not any(one.state in MOVES_BY_ITSELF for one in status.operations):
@@ -69,7 +86,7 @@ class Local:
             if (await self.reconciler.environment(status.environment)).suspended:
                 return status
             for other in await self._to_be_ended(status):
-                await worker.run(only_rollout=other)
+                await run(other)
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _to_be_ended(self, status: RolloutStatus) -> list[str]:

@@ -1,4 +1,4 @@
-"""Build a worker around what was built; shared by the daemon and by commands without one."""
+"""Build a worker, and what clears up behind it; shared by the daemon and by commands without one."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,8 @@ from reconciler.execution.session import Limits
 from reconciler.postgres.connection import Dsn
 from reconciler.settings import Settings
 from reconciler.worker import Worker, WorkerHooks, WorkerLimits
+from reconciler.worker.lease import ControlAccess
+from reconciler.worker.leftovers import Leftovers
 
 SLOW_PLACES = 3
 """Places for operations that take long, for each of those for all, so that they keep nobody waiting."""
@@ -42,11 +44,7 @@ def build_worker(
             retry_base_s=limits.retry_base_s,
             retry_ceiling_s=limits.retry_ceiling_s,
             stop_grace_s=limits.stop_grace_s,
-            writes=Limits(
-                lock_timeout_s=limits.lock_timeout_s,
-                statement_timeout_s=limits.statement_timeout_s,
-                connect_timeout_s=limits.connect_timeout_s,
-            ),
+            writes=_writes(settings),
         ),
         sources=frozenset(source.name for source in settings.sources),
         passes=passes,
@@ -55,4 +53,24 @@ def build_worker(
             on_peers=on_peers,
             interference=hooks.interference,
         ),
+    )
+
+
+def build_leftovers(settings: Settings, parts: Parts, control: Dsn, hooks: Hooks) -> Leftovers:
+    """Build what removes the leftovers of generations; it waits to be told of a worker of this process."""
+    return Leftovers(
+        control=ControlAccess(control, parts.control_connections, timeout_s=settings.limits.lease_s),
+        planner=parts.planner,
+        limits=_writes(settings),
+        emit=hooks.emit,
+        interference=hooks.interference,
+    )
+
+
+def _writes(settings: Settings) -> Limits:
+    limits = settings.limits
+    return Limits(
+        lock_timeout_s=limits.lock_timeout_s,
+        statement_timeout_s=limits.statement_timeout_s,
+        connect_timeout_s=limits.connect_timeout_s,
     )

@@ -47,6 +47,21 @@ RETURNING
     g.state::text AS state, g.operation::text AS operation, r.commit, g.made_at, g.retained_until, g.failures,
     g.error;
 
+-- name: is_generation_due :one
+-- A row where a generation that was taken to be removed is still to be, and nobody works on its deployment.
+SELECT g.id
+FROM reconciler_control.generations AS g
+INNER JOIN reconciler_control.operations AS o ON g.operation = o.id
+WHERE
+    g.id = %(id)s AND g.operation = %(operation)s AND g.state = %(state)s
+    AND o.state NOT IN ('revert_window', 'waiting_for_promotion')
+    AND NOT EXISTS (
+        SELECT FROM reconciler_control.operations AS f
+        WHERE
+            f.environment = g.environment AND f.deployment = g.deployment AND f.finished_at IS NULL
+            AND f.state IN ('running', 'promoting', 'reverting')
+    );
+
 -- name: remove_generation :one
 -- Nothing of a generation is left; it stays where it is another operation's by now, or in another state.
 DELETE FROM reconciler_control.generations
