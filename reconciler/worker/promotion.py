@@ -7,23 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-import psycopg
 from typing_extensions import override
 
 from reconciler.control import promotions
 from reconciler.control.promotions import Promoted
-from reconciler.errors import NotFound
 from reconciler.execution.course import Parked
 from reconciler.execution.interference import Interference
 from reconciler.execution.objects.sending import Manner
-from reconciler.execution.objects.switching import HandMade, Policy, revert
+from reconciler.execution.objects.switching import HandMade, Policy, live_until, revert
 from reconciler.execution.resources import Resources
 from reconciler.plan.model import DeploymentPlan
 from reconciler.plan.steps import DiscardObjects, PromoteObjects, StageObjects
 from reconciler.rollout.states import OperationState
 from reconciler.state.desired import DesiredObjects
-from reconciler.tracking import generations
-from reconciler.tracking.generations import GenerationState, translated
 from reconciler.worker.lease import ControlAccess, Running
 
 
@@ -87,7 +83,8 @@ class Promotions:
         left = {step.id for step in plan.steps}
         for step in recorded.steps:
             if isinstance(step, PromoteObjects) and step.id not in left:
-                until = await _live_until(step, resources)
+                session = await resources.session(step.database)
+                until = await live_until(session, step.generation)
                 if until is not None:
                     await self.promoted(step, until)
 
@@ -112,18 +109,6 @@ class Promotions:
                     database=one.database,
                 )
             resources.interference.at(f"reverted {one.component}")
-
-
-async def _live_until(step: PromoteObjects, resources: Resources) -> datetime | None:
-    """Until when what a generation displaced is kept; None where it is not live."""
-    session = await resources.session(step.database)
-    try:
-        found = await generations.find(session.writer, key=step.generation)
-    except NotFound:
-        return None
-    except psycopg.Error as error:
-        raise translated(error, f"looking at generation {step.generation}") from error
-    return found.retained_until if found.state is GenerationState.LIVE else None
 
 
 async def _take_back(one: Promoted, wanted: Mapping[str, DesiredObjects], resources: Resources) -> None:

@@ -8,13 +8,13 @@ somebody made. No relation is locked but what stands outside and is bound anew.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import psycopg
 
 from reconciler.catalog.identifier import quote_identifier
-from reconciler.errors import Conflict, LockNotAcquired, ReconcilerError
+from reconciler.errors import Conflict, LockNotAcquired, NotFound, ReconcilerError
 from reconciler.execution.objects.dropping import Dropped, Surprised, drop_parked, listed
 from reconciler.execution.objects.sending import QUERIES, Manner, repeatedly, send, transaction
 from reconciler.execution.session import DatabaseSession
@@ -130,6 +130,17 @@ async def revert(
         return done
 
     return await _ended(session, await repeatedly(attempt, manner))
+
+
+async def live_until(session: DatabaseSession, key: str) -> datetime | None:
+    """Tell until when what a generation displaced is kept; None where it is not live."""
+    try:
+        found = await generations.find(session.writer, key=key)
+    except NotFound:
+        return None
+    except psycopg.Error as error:
+        raise translated(error, f"looking at generation {key}") from error
+    return found.retained_until if found.state is GenerationState.LIVE else None
 
 
 async def retire(
