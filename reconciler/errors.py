@@ -11,7 +11,7 @@ ReconcilerError            message (what was being done, to what, where, why) an
     StepFailed             a step of a plan failed for good
     IllegalTransition      an operation state does not take this event
   TemporaryError           trying again may help
-    SourceUnavailable | DatabaseUnavailable | LockNotAcquired | FenceBusy | LeaseLost
+    SourceUnavailable | DatabaseUnavailable | RuntimeUnavailable | LockNotAcquired | FenceBusy | LeaseLost
 
 Messages are lower case, without a full stop, identifiers quoted, and never hold a secret.
 """
@@ -147,6 +147,10 @@ class SourceUnavailable(TemporaryError):
 
 class DatabaseUnavailable(TemporaryError):
     """A PostgreSQL server cannot be reached now, or ended the connection."""
+
+
+class RuntimeUnavailable(TemporaryError):
+    """What runs services cannot be reached now, or cannot do what it was asked for now."""
 
 
 class LockNotAcquired(TemporaryError):

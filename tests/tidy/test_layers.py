@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 BREACHES = {
     "layers": ("reconciler/state/order.py", "import reconciler.worker"),
+    "runtimes": ("reconciler/runtimes/runtime.py", "import reconciler.runtimes.process"),
+    "supervisor": ("reconciler/runtimes/launch.py", "import reconciler.errors"),
     "pure-core": ("reconciler/diff/compare.py", "import os"),
     "acyclic": ("reconciler/plan/digest.py", "import reconciler.plan.build"),
     "git-door": ("reconciler/worker/loop.py", "import git"),
