@@ -31,6 +31,16 @@ def apply(  # noqa: PLR0917 - the options of the command
     allow_hazard: Annotated[
         list[str] | None, typer.Option(metavar="CODE", help="Consent to a hazard; may be repeated.")
     ] = None,
+    redeploy_schema: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCHEMA", help="Build this schema of SQL objects anew in any case; may be repeated."
+        ),
+    ] = None,
+    no_rollback: Annotated[
+        bool,
+        typer.Option("--no-rollback", help="Where staging SQL objects fails, leave what was made of them."),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the operations have settled.")] = False,
     timeout: Annotated[
         float | None,
@@ -52,6 +62,8 @@ def apply(  # noqa: PLR0917 - the options of the command
             scope="provision-only" if provision_only else None,
             reason=reason,
             allow_hazards=allow_hazard or [],
+            redeploy=redeploy_schema or [],
+            keep_failed=no_rollback,
         )
         if recorded is None:
             return _nothing(common, environment)

@@ -1,6 +1,6 @@
 """What commands ask of a reconciler, in a daemon or in this process: the same JSON values from both."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from reconciler.state.module_requests import LogRequest, VerifyRequest
@@ -25,6 +25,7 @@ class Looks(Protocol):
         deployment: str | None,
         scope: str | None,
         spec: bytes | None = None,
+        redeploy: Sequence[str] = (),
     ) -> Json:
         """The dry run, of a commit or of a spec in its place."""
         ...
@@ -66,6 +67,8 @@ class Backend(Looks, Protocol):
         scope: str | None,
         reason: str,
         allow_hazards: list[str],
+        redeploy: Sequence[str] = (),
+        keep_failed: bool = False,
     ) -> Json | None:
         """Record a rollout; None where there is nothing to do."""
         ...

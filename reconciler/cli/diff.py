@@ -32,6 +32,12 @@ def diff(
     provision_only: Annotated[
         bool, typer.Option("--provision-only", help="Resources without what merely uses them.")
     ] = False,
+    redeploy_schema: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCHEMA", help="Build this schema of SQL objects anew in any case; may be repeated."
+        ),
+    ] = None,
     exit_code: Annotated[
         bool,
         typer.Option("--exit-code", help="Exit with 3 where changes are pending, 4 where there is drift."),
@@ -43,7 +49,14 @@ def diff(
     scope = "provision-only" if provision_only else None
     spec = _read(file) if file is not None else None
     with look(common) as backend:
-        plan = backend.diff(environment, ref=ref, deployment=deployment, scope=scope, spec=spec)
+        plan = backend.diff(
+            environment,
+            ref=ref,
+            deployment=deployment,
+            scope=scope,
+            spec=spec,
+            redeploy=redeploy_schema or [],
+        )
     match common.output:
         case "json":
             common.screen.json(plan)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -75,9 +75,16 @@ class HttpBackend:
         deployment: str | None,
         scope: str | None,
         spec: bytes | None = None,
+        redeploy: Sequence[str] = (),
     ) -> Json:
         """The dry run."""
-        path = _path(f"{_environment(name)}/diff", ref=ref, deployment=deployment, scope=scope)
+        path = _path(
+            f"{_environment(name)}/diff",
+            ref=ref,
+            deployment=deployment,
+            scope=scope,
+            redeploy_schemas=list(redeploy) or None,
+        )
         if spec is None:
             return self._request("GET", path)
         return self._request("POST", path, spec, "application/yaml")
@@ -91,6 +98,8 @@ class HttpBackend:
         scope: str | None,
         reason: str,
         allow_hazards: list[str],
+        redeploy: Sequence[str] = (),
+        keep_failed: bool = False,
     ) -> Json | None:
         """Record a rollout; None where there is nothing to do."""
         body = {
@@ -99,6 +108,9 @@ class HttpBackend:
             "scope": scope,
             "reason": reason,
             "allow_hazards": allow_hazards,
+            # What an older daemon does not know is only sent where it is asked for.
+            **({"redeploy_schemas": list(redeploy)} if redeploy else {}),
+            **({"keep_failed": True} if keep_failed else {}),
         }
         found: Json | None = self._post(f"{_environment(name)}/rollouts", body)["rollout"]
         return found
@@ -297,7 +309,7 @@ def _untrusted(address: Address, error: OSError) -> PermanentError:
 
 def _path(path: str, **query: Any) -> str:
     given = {key: value for key, value in query.items() if value is not None}
-    return f"{path}?{urlencode(given)}" if given else path
+    return f"{path}?{urlencode(given, doseq=True)}" if given else path
 
 
 def _environment(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +11,7 @@ from reconciler.cli.local_looks import LocalLooks, as_object
 from reconciler.control.views import StepsSeen
 from reconciler.daemon.local import Local, open_local
 from reconciler.plan.encode import to_json as plan_to_json
+from reconciler.plan.model import ObjectsAsked
 from reconciler.settings import Settings
 from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
@@ -54,6 +55,8 @@ class LocalBackend(LocalLooks[Local]):
         scope: str | None,
         reason: str,
         allow_hazards: list[str],
+        redeploy: Sequence[str] = (),
+        keep_failed: bool = False,
     ) -> Json | None:
         """Record a rollout; None where there is nothing to do."""
         recorded = self._run(
@@ -65,6 +68,7 @@ class LocalBackend(LocalLooks[Local]):
                 reason=reason or "applied on the command line",
                 requested_by=REQUESTED_BY,
                 allow_hazards=frozenset(allow_hazards),
+                objects=ObjectsAsked(redeploy=frozenset(redeploy), keep_failed=keep_failed),
             )
         )
         return as_object(recorded) if recorded is not None else None

@@ -4,7 +4,7 @@ Coroutines run on one loop that lives as long as the command; between calls it s
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 
@@ -60,10 +60,13 @@ class LocalLooks(Generic[What]):
         deployment: str | None,
         scope: str | None,
         spec: bytes | None = None,
+        redeploy: Sequence[str] = (),
     ) -> Json:
         """The dry run."""
         plan = self._run(
-            self._looking.preview(name, ref=ref, deployment=deployment, scope=scope, posted=spec)
+            self._looking.preview(
+                name, ref=ref, deployment=deployment, scope=scope, posted=spec, redeploy=frozenset(redeploy)
+            )
         )
         return plan_to_json(plan)
 

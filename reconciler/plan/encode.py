@@ -114,7 +114,7 @@ def deployment_to_json(plan: DeploymentPlan) -> dict[str, Any]:
         "prune_from": plan.prune_from,
         **({"redeploy_schemas": sorted(plan.asked.redeploy)} if plan.asked.redeploy else {}),
         **({"keep_failed": True} if plan.asked.keep_failed else {}),
-        **({"warnings": list(plan.warnings)} if plan.warnings else {}),
+        "warnings": list(plan.warnings),
         "blocked": list(plan.blocked),
         "refused": list(plan.refused),
         "diverged": [_plain(row) for row in plan.diverged],

@@ -4,7 +4,7 @@ It asks with small queries of its own and never needs the whole catalog, so that
 worker see the same. It writes nowhere.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
@@ -43,11 +43,13 @@ class ObjectsLook:
     compute: Callable[..., Awaitable[Any]]
 
 
-def forced_of(states: Sequence[DesiredState], words: Sequence[str]) -> frozenset[str]:
+def forced_of(states: Sequence[DesiredState], words: Collection[str]) -> frozenset[str]:
     """Read the schemas that people name, of all components; raises InvalidInput with those there are."""
+    if not words:
+        return frozenset()
     projects = [part.project for state in states for part in state.objects]
     schemas = {name: schema for project in projects for name, schema in project.schemas.items()}
-    return forced_schemas(words, Project(path="", schemas=schemas, objects={}))
+    return forced_schemas(sorted(words), Project(path="", schemas=schemas, objects={}))
 
 
 async def with_objects(

@@ -114,6 +114,8 @@ class Assessor:
                 task=base.task if tasks is None else tasks[desired.deployment],
                 gate_due=desired.deployment in gates_due,
                 due_reads=base.due_reads,
+                forced=base.forced,
+                keep_failed=base.keep_failed,
             )
             return await self._planner.assess(spec, desired, own)
 

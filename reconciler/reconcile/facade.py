@@ -8,7 +8,8 @@ from reconciler.control import events as control_events
 from reconciler.control.wake import wake, wake_source
 from reconciler.diff.modules import DIVERGES
 from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
-from reconciler.plan.model import DeploymentPlan, Plan, Scope
+from reconciler.plan.model import NOTHING_ASKED, DeploymentPlan, ObjectsAsked, Plan, Scope
+from reconciler.planner.objects import forced_of
 from reconciler.planner.planner import Planner, PlanRequest
 from reconciler.postgres.connection import Connections
 from reconciler.reconcile.heads import Heads, no_environment
@@ -67,8 +68,11 @@ class Reconciler(Looking):
         reason: str,
         requested_by: str,
         allow_hazards: frozenset[str] = frozenset(),
+        objects: ObjectsAsked = NOTHING_ASKED,
     ) -> RolloutStatus | None:
         """Record one rollout now, held or not; None where there is nothing to do.
+
+        `objects` names schemas as people write them.
 
         Raises Refused where nothing may be done, with every reason.
         """
@@ -79,7 +83,12 @@ class Reconciler(Looking):
             known = await environments.read_environments(connection, [name])
         _refuse_suspended(name, known)
         chosen = Scope(scope) if scope is not None else Scope(where.spec.policy.scope)
-        request = PlanRequest(scope=chosen, allow_hazards=allow_hazards)
+        request = PlanRequest(
+            scope=chosen,
+            allow_hazards=allow_hazards,
+            forced=forced_of(where.states, objects.redeploy),
+            keep_failed=objects.keep_failed,
+        )
         found = await self._recorder.assess(where.spec, where.states, {}, request=request)
         plans = [item.plan for item in found]
         _refuse(name, plans)

@@ -7,6 +7,7 @@ from typing import Any
 
 import reconciler.plan.build as plan_build
 from reconciler.plan.model import Plan, Scope
+from reconciler.planner.objects import forced_of
 from reconciler.planner.planner import Planner, PlanRequest
 from reconciler.postgres.connection import Connections
 from reconciler.reconcile.assess import Assessor
@@ -35,15 +36,18 @@ class Looking:
         deployment: str | None = None,
         scope: str | None = None,
         posted: bytes | None = None,
+        redeploy: frozenset[str] = frozenset(),
     ) -> Plan:
         """The dry run: the plan of a commit, made and shown, nothing written anywhere.
 
         A posted spec stands in for the one of the commit; no pass would apply it, so nothing holds it either.
+        `redeploy` are schemas of SQL objects to be built anew, as people write them.
         """
         where = await self._heads.look_up(name, ref=ref, deployment=deployment, posted=posted, to_plan=True)
         held = await self._assessor.held(name, where.view.commit) if posted is None else {}
         chosen = Scope(scope) if scope is not None else Scope(where.spec.policy.scope)
-        request = PlanRequest(scope=chosen, not_before=where.read_since)
+        forced = forced_of(where.states, redeploy)
+        request = PlanRequest(scope=chosen, not_before=where.read_since, forced=forced)
         found = await self._assessor.assess(where.spec, where.states, held, request=request)
         ground = Ground(view=where.view, spec=where.spec, held=held, request=request, head=where.head)
         leavers = await self._leavers.known(name, where.spec) if deployment is None else ()

@@ -4,6 +4,7 @@ import time
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
+from pydantic import StringConstraints
 from starlette.responses import JSONResponse
 
 from reconciler.events import DiffServed
@@ -33,6 +34,10 @@ Ref = Annotated[
         pattern=models.PRINTABLE,
         description="branch, tag or commit; else the head",
     ),
+]
+Redeploy = Annotated[
+    list[Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=models.PRINTABLE)]] | None,
+    Query(max_length=models.SCHEMAS_MAX, description="schemas of SQL objects to be built anew in any case"),
 ]
 OneScope = Annotated[Literal["full", "provision-only"] | None, Query()]
 SPEC_BODY = {
@@ -82,9 +87,11 @@ async def diff(
     ref: Ref = None,
     deployment: OneDeployment = None,
     scope: OneScope = None,
+    redeploy_schemas: Redeploy = None,
 ) -> JSONResponse:
     """Say what applying a commit would do, and write nothing."""
-    asked = _Asked(name=env, ref=ref, deployment=deployment, scope=scope)
+    named = frozenset(redeploy_schemas or ())
+    asked = _Asked(name=env, ref=ref, deployment=deployment, scope=scope, redeploy=named)
     return await _preview(request, reconciler, asked)
 
 
@@ -115,6 +122,7 @@ class _Asked:
     deployment: str | None
     scope: str | None
     spec: bytes | None = None
+    redeploy: frozenset[str] = frozenset()
 
 
 async def _preview(request: Request, reconciler: Service, asked: _Asked) -> JSONResponse:
@@ -129,6 +137,7 @@ async def _preview(request: Request, reconciler: Service, asked: _Asked) -> JSON
                 deployment=asked.deployment,
                 scope=asked.scope,
                 posted=asked.spec,
+                redeploy=asked.redeploy,
             )
         ok = True
     finally:

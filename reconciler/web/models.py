@@ -25,6 +25,10 @@ DeploymentName = Annotated[
 ]
 
 
+SCHEMAS_MAX = 200
+"""Schemas of SQL objects that one request names."""
+
+
 class RolloutBody(Body):
     """What to apply."""
 
@@ -35,6 +39,13 @@ class RolloutBody(Body):
     scope: Literal["full", "provision-only"] | None = None
     reason: Reason = ""
     allow_hazards: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=32)] = []
+    redeploy_schemas: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=255, pattern=PRINTABLE)]],
+        Field(max_length=SCHEMAS_MAX, description="schemas of SQL objects to be built anew in any case"),
+    ] = []
+    keep_failed: bool = Field(
+        False, description="what was made of SQL objects stays as it is where staging them fails"
+    )
 
 
 class VerbBody(Body):
@@ -224,6 +235,7 @@ class DeploymentDiff(Answer):
     pending: list[PendingRow]
     drift: list[DriftRow]
     plan: Stages
+    warnings: list[str] = []
     prune_from: str | None = Field(
         None, description="it left the spec, and what it deployed is taken back: the last commit with it"
     )

@@ -6,6 +6,7 @@ from fastapi import APIRouter, HTTPException, Path
 from starlette.responses import JSONResponse
 
 from reconciler.errors import NotFound
+from reconciler.plan.model import ObjectsAsked
 from reconciler.rollout.status import RequestStatus, RolloutStatus
 from reconciler.rollout.verbs import RequestVerb
 from reconciler.web import models
@@ -52,6 +53,7 @@ async def apply(
         reason=asked.reason or f"applied by {who.name}",
         requested_by=who.name,
         allow_hazards=frozenset(asked.allow_hazards),
+        objects=ObjectsAsked(redeploy=frozenset(asked.redeploy_schemas), keep_failed=asked.keep_failed),
     )
     if recorded is None:
         return answer({"rollout": None})

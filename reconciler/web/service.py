@@ -5,7 +5,7 @@
 
 from typing import Any, Protocol
 
-from reconciler.plan.model import Plan
+from reconciler.plan.model import NOTHING_ASKED, ObjectsAsked, Plan
 from reconciler.rollout.status import EnvironmentStatus, EventRecord, RequestStatus, RolloutStatus
 from reconciler.state.module_requests import LogRequest, VerifyRequest
 from reconciler.state.task import ModuleTask
@@ -30,6 +30,7 @@ class Service(Protocol):
         deployment: str | None = None,
         scope: str | None = None,
         posted: bytes | None = None,
+        redeploy: frozenset[str] = frozenset(),
     ) -> Plan:
         """The dry run, of a commit or of the posted spec in its place."""
         ...
@@ -44,6 +45,7 @@ class Service(Protocol):
         reason: str,
         requested_by: str,
         allow_hazards: frozenset[str] = frozenset(),
+        objects: ObjectsAsked = NOTHING_ASKED,
     ) -> RolloutStatus | None:
         """Record one rollout now; None where there is nothing to do."""
         ...

@@ -14,7 +14,7 @@ from reconciler.daemon.edge import server as make_server
 from reconciler.daemon.tls import Certificates
 from reconciler.diff.model import Action, Drift, PendingChange
 from reconciler.errors import Conflict, NotFound, ReconcilerError
-from reconciler.plan.model import DeploymentPlan, Plan, PlanStage, Scope
+from reconciler.plan.model import NOTHING_ASKED, DeploymentPlan, ObjectsAsked, Plan, PlanStage, Scope
 from reconciler.plan.steps import DeployChange, StepKind
 from reconciler.rollout.states import OperationState, RolloutState
 from reconciler.rollout.status import (
@@ -214,9 +214,11 @@ class MemoryService:
         deployment: str | None = None,
         scope: str | None = None,
         posted: bytes | None = None,
+        redeploy: frozenset[str] = frozenset(),
     ) -> Plan:
         asked = {"name": name, "ref": ref, "deployment": deployment, "scope": scope}
-        await self._called("preview", **asked, **({} if posted is None else {"posted": posted}))
+        beside = {"posted": posted, "redeploy": redeploy}
+        await self._called("preview", **asked, **{name: value for name, value in beside.items() if value})
         await self.environment(name)
         return self.next_plan
 
@@ -230,6 +232,7 @@ class MemoryService:
         reason: str,
         requested_by: str,
         allow_hazards: frozenset[str] = frozenset(),
+        objects: ObjectsAsked = NOTHING_ASKED,
     ) -> RolloutStatus | None:
         await self._called(
             "apply",
@@ -240,6 +243,7 @@ class MemoryService:
             reason=reason,
             requested_by=requested_by,
             allow_hazards=allow_hazards,
+            **({"objects": objects} if objects != NOTHING_ASKED else {}),
         )
         await self.environment(name)
         if self.next_apply is not None:

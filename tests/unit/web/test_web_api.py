@@ -20,7 +20,7 @@ from reconciler.errors import (
 )
 from reconciler.events import DiffServed, Event, TaskFailed
 from reconciler.plan.encode import to_json as plan_to_json
-from reconciler.plan.model import LeftDeployment
+from reconciler.plan.model import LeftDeployment, ObjectsAsked
 from reconciler.rollout.status import LeftStatus
 from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
@@ -130,6 +130,22 @@ async def test_apply_records_a_rollout(client: httpx.AsyncClient, service: Memor
     assert asked["reason"] == "hot fix"
     assert asked["requested_by"] == "local"
     assert asked["allow_hazards"] == frozenset({"DELETES_DATA"})
+
+
+async def test_schemas_to_be_built_anew_are_passed_on(
+    client: httpx.AsyncClient, service: MemoryService
+) -> None:
+    """What is asked of SQL objects goes to dry run and rollout; more schemas than fit are refused."""
+    body = {"redeploy_schemas": ["reports"], "keep_failed": True}
+    assert (await client.post("/v1/environments/production/rollouts", json=body)).status_code == 201
+    assert service.calls[0][1]["objects"] == ObjectsAsked(redeploy=frozenset({"reports"}), keep_failed=True)
+    query = [("redeploy_schemas", "reports"), ("redeploy_schemas", "ops")]
+    assert (await client.get("/v1/environments/production/diff", params=query)).status_code == 200
+    assert ("preview", frozenset({"reports", "ops"})) in [
+        (name, asked.get("redeploy")) for name, asked in service.calls
+    ]
+    many = {"redeploy_schemas": ["reports"] * (models.SCHEMAS_MAX + 1)}
+    assert (await client.post("/v1/environments/production/rollouts", json=many)).status_code == 422
 
 
 async def test_apply_with_nothing_to_do(client: httpx.AsyncClient, service: MemoryService) -> None:
@@ -536,7 +552,13 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
     schemas = document["components"]["schemas"]
     assert {"Diff", "EnvironmentStatus", "RolloutStatus", "OperationState"} <= set(schemas)
     parameters = document["paths"]["/v1/environments/{env}/diff"]["get"]["parameters"]
-    assert {parameter["name"] for parameter in parameters} == {"env", "ref", "deployment", "scope"}
+    assert {parameter["name"] for parameter in parameters} == {
+        "env",
+        "ref",
+        "deployment",
+        "scope",
+        "redeploy_schemas",
+    }
     assert "HTTPValidationError" not in schemas
 
 
