@@ -36,6 +36,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "operate": ("suspend", "resume", "reconcile", "forget"),
     "control": ("control",),
     "module": ("module",),
+    "objects": ("objects",),
     "schema": ("schema",),
 }
 """The modules of the commands, in the order of the help, and which commands each adds."""

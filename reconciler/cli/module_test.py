@@ -78,10 +78,10 @@ def try_out(
         wanted = _folders(root, [_below(root, path) for path in paths] if paths else None, tree.files)
     known = {DEFAULT_FOLDER, *(_around(folder) for folder in wanted)}
     beside = (name for folder in known for name in _modules_in(folder, tree.files))
-    folders, values = sorted({*wanted, *beside} - {TOP}), _values(set_ or [])
+    folders, values = sorted({*wanted, *beside} - {TOP}), values_of(set_ or [])
     desired = read_workspace(folders, tree.files, values, unread=tree.unread)
     groups = covering(desired, wanted)
-    dsn = Dsn(_from_environment(dsn_env)) if dsn_env is not None else None
+    dsn = Dsn(from_environment(dsn_env)) if dsn_env is not None else None
     if common.output != "json":
         common.screen.note(
             f"testing {count(len(groups), 'module')}, which with what they require cover "
@@ -142,7 +142,8 @@ def _around(folder: str) -> str:
     return folder.rpartition("/")[0] or TOP
 
 
-def _values(given: Iterable[str]) -> dict[str, str]:
+def values_of(given: Iterable[str]) -> dict[str, str]:
+    """Values of variables, as `--set NAME=VALUE` gives them."""
     found = {}
     for each in given:
         name, equals, value = each.partition("=")
@@ -152,7 +153,8 @@ def _values(given: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _from_environment(name: str) -> str:
+def from_environment(name: str) -> str:
+    """The connection string that an environment variable holds."""
     value = os.environ.get(name)
     if not value:
         raise NotFound(

@@ -13,6 +13,7 @@ from reconciler.errors import Problem, ScriptError, SpecError
 from reconciler.objects.model import ObjectName, ObjectSort, Project
 from reconciler.objects.name_text import name_at
 from reconciler.objects.project import Compiled, compile_project
+from reconciler.objects.unit_test_sql import check
 from reconciler.objects.variables import names_in
 from reconciler.objects.words import meant
 from reconciler.spec.components import AssertionSpec, DeferredSpec, ObjectsSpec, RefreshSpec
@@ -43,8 +44,12 @@ def read_objects(
     values: Mapping[str, str],
     *,
     unread: Mapping[str, str] = NOTHING,
+    judges_tests: bool = True,
 ) -> Compiled:
-    """Compile the files below a folder; `unread` are the paths that were left out, with the reason."""
+    """Compile the files below a folder; `unread` are the paths that were left out, with the reason.
+
+    With `judges_tests`, unit tests that cannot run are problems too.
+    """
     prefix = f"{path}/"
     below = {file.removeprefix(prefix): file for file in files if file.startswith(prefix)}
     own = dict(_left_out(path, unread))
@@ -60,7 +65,7 @@ def read_objects(
                 own[file] = _not_text(file, files[file], error)
     compiled = compile_project(path, texts, externals=externals, variables=values)
     if not own:
-        return compiled
+        return _with_tests(compiled) if judges_tests else compiled
     if any(not file.endswith(SUFFIX) for file in own):
         # It may be a folder of objects, and these would be missed everywhere.
         return Compiled(project=None, problems=tuple(own.values()))
@@ -71,7 +76,10 @@ def read_objects(
 class Projects:
     """The projects among some files, each compiled once for all who want the same of it."""
 
-    def __init__(self, files: Mapping[str, bytes], unread: Mapping[str, str] = NOTHING) -> None:
+    def __init__(
+        self, files: Mapping[str, bytes], unread: Mapping[str, str] = NOTHING, *, judges_tests: bool = True
+    ) -> None:
+        self._judges_tests = judges_tests
         self._files = files
         self._unread = unread
         self._names: dict[str, frozenset[str]] = {}
@@ -86,7 +94,9 @@ class Projects:
         used = used_values(values, self._names[path])
         key = (path, tuple(externals), tuple(used.items()))
         if key not in self._known:
-            self._known[key] = read_objects(path, self._files, externals, used, unread=self._unread)
+            self._known[key] = read_objects(
+                path, self._files, externals, used, unread=self._unread, judges_tests=self._judges_tests
+            )
         return self._known[key]
 
 
@@ -109,6 +119,13 @@ def _nothing_there(path: str, unread: Mapping[str, str]) -> Problem:
     hint = "it has SCHEMA/OBJECT.sql below it; paths begin at the root of the source"
     message = why or f"there is no file below '{path}'"
     return Problem(path="path", message=message, hint=hint if why is None else HINT)
+
+
+def _with_tests(compiled: Compiled) -> Compiled:
+    if compiled.project is None:
+        return compiled
+    problems = check(compiled.project)
+    return replace(compiled, project=None, problems=problems) if problems else compiled
 
 
 def _left_out(path: str, unread: Mapping[str, str]) -> Iterator[tuple[str, Problem]]:

@@ -63,7 +63,8 @@ Folders = Callable[[], Mapping[str, str]]
 class Readers:
     """What gives the files of components: modules, SQL objects, and the folders that globs look through."""
 
-    module: ReadContent
+    module: ReadContent | None
+    """None: modules are left out."""
     objects: ReadObjects
     folders: Folders
 
@@ -111,7 +112,9 @@ def resolve_with(
     """The same, with the files taken from elsewhere; `target` puts another one in for a component."""
     written = for_deployment(spec, deployment)
     roles = desired_roles(written)
-    own = _by_paths(written, read.folders, target, len(spec.deployments))
+    own = written
+    if read.module is not None:
+        own = _by_paths(written, read.folders, target, len(spec.deployments))
     place = next(part for part in own.deployments if part.name == deployment)
     databases = {
         part.name: DesiredDatabase(
@@ -160,7 +163,7 @@ def _of_files(
     modules: tuple[DesiredModule, ...] = ()
     objects: tuple[DesiredObjects, ...] = ()
     try:
-        modules = _modules(own, databases, read.module)
+        modules = _modules(own, databases, read.module) if read.module is not None else ()
     except SpecError as error:
         problems += error.problems
     try:
