@@ -6,7 +6,6 @@ What is done is not done again: every step may be repeated whole. It decides not
 import time
 from collections.abc import Iterable
 from datetime import timedelta
-from functools import partial
 
 from typing_extensions import override
 
@@ -16,6 +15,7 @@ from reconciler.execution.course import Journal
 from reconciler.execution.interference import Interference
 from reconciler.execution.objects import readiness, staging, switching
 from reconciler.execution.objects.ageing import fill_what_is_old
+from reconciler.execution.objects.breaking import breakable
 from reconciler.execution.objects.cancelling import cancel
 from reconciler.execution.objects.checking import check_unit_tests, tests_of
 from reconciler.execution.objects.deferred import run_deferred
@@ -56,9 +56,9 @@ async def carry_out(step: ObjectsStep, resources: Resources, journal: Journal) -
         case DiscardObjects():
             await _discard(step, resources, journal)
         case StageObjects():
-            await _stage(step, resources, journal)
+            await breakable(_stage(step, resources, journal), resources.urgent)
         case ReadyObjects():
-            await _make_ready(step, resources, journal)
+            await breakable(_make_ready(step, resources, journal), resources.urgent)
         case PromoteObjects():
             await _promote(step, resources, journal)
         case AlterObjects():
@@ -83,10 +83,17 @@ class _Inside(Interference):
 def manner_of(step: ObjectsStep, resources: Resources, journal: Journal) -> Manner:
     """How the transactions of a step are made."""
     limits = resources.limits
+
+    async def told(text: str) -> None:
+        await journal.progressed(step, text)
+        if isinstance(step, StageObjects | ReadyObjects):
+            # What is made so far is recorded, and found again by whoever goes on.
+            await journal.safe_point()
+
     return Manner(
         lock_timeout_s=min(limits.lock_timeout_s, LOCK_TIMEOUT_S),
         statement_timeout_s=limits.statement_timeout_s,
-        told=partial(journal.progressed, step),
+        told=told,
         interference=_Inside(step, resources.interference),
     )
 

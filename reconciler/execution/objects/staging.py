@@ -82,7 +82,7 @@ async def stage(
     pass leaves it for another call.
     """
     manner = manner or Manner()
-    number = await _begun(session, work, by)
+    number = await _begun(session, work, by, manner)
     builder = _Builder(session=session, beside=tuple(beside), work=work, number=number, manner=manner)
     try:
         found = await generations.find(session.writer, number=number)
@@ -95,8 +95,8 @@ async def stage(
     return await generations.find(session.writer, number=number)
 
 
-async def _begun(session: DatabaseSession, work: Work, by: Actor) -> int:
-    """Record the generation, or find the one that was begun."""
+async def _begun(session: DatabaseSession, work: Work, by: Actor, manner: Manner) -> int:
+    """Record the generation, or find the one that was begun; what one of the same key left goes first."""
     doing = f"beginning generation {work.key} of component '{work.component}'"
     try:
         found = await generations.find(session.writer, key=work.key)
@@ -107,6 +107,9 @@ async def _begun(session: DatabaseSession, work: Work, by: Actor) -> int:
     if found is not None and found.state in (*generations.BEFORE_SWITCH, GenerationState.LIVE):
         await _same(session, work, found, doing)
         return found.number
+    if found is not None and found.state in (GenerationState.REVERTED, GenerationState.FAILED):
+        # Nobody would find it behind this one, which has its key from now on.
+        await drop_parked(session, found.number, manner)
     try:
         async with session.writer.transaction():
             return await generation_records.begin(

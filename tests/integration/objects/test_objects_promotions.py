@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.plugins.objects_site import ORDERS, ask, beside, calm, files, rolled, schemas, spec
-from tests.plugins.site import Process, Site
+from tests.plugins.objects_site import ORDERS, ask, beside, calm, ended, files, rolled, schemas, spec
+from tests.plugins.site import Process, Site, holds
 
 MANUAL = "promotion: manual"
 TOTALS = "CREATE VIEW totals AS SELECT sum(amount) AS total FROM public.orders;"
@@ -46,6 +46,20 @@ async def test_parked_it_is_no_drift_and_another_worker_goes_on_and_back(site: S
     assert total(site) == 60
     assert sorted(set(schemas(site)) - set(beside(site))) == ["public", "reports"]
     await calm(other)
+
+
+async def test_what_was_taken_back_can_be_wanted_again(site: Site) -> None:
+    """A newer commit with the same objects makes them live once more, and what was taken back is gone."""
+    process = await parked(site)
+    await ask(process, "promote")
+    assert (await ask(process, "revert")).state.value == "reverted"
+    (taken_back,) = beside(site)
+    site.commit(ORDERS, {**spec(site, objects=", retain: 0s"), "notes.md": "nothing of the objects"})
+    await rolled(process, state="completed")
+
+    assert total(site) == 61
+    assert taken_back not in beside(site)
+    await calm(process)
 
 
 async def test_a_newer_commit_takes_away_what_waits(site: Site) -> None:
@@ -97,6 +111,49 @@ async def test_what_was_staged_and_dropped_by_hand_is_made_again(site: Site) -> 
     assert operation.error is not None
     assert "totals" in operation.error["why"]
     assert total(site) == 60
+
+
+async def test_a_view_that_is_filled_for_long_is_broken_off_by_a_cancel(site: Site) -> None:
+    """A cancel does not wait for a materialized view that takes for ever; nothing of it goes live."""
+    process = await parked(site)
+    slow = "CREATE MATERIALIZED VIEW slow AS SELECT pg_sleep(3600)::text AS slept;"
+    site.commit(ORDERS, files({"reports/slow": slow}))
+    await process.look()
+    process.worker.wake()
+
+    async def fills() -> bool:
+        query = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query ~ 'REFRESH'"
+        return bool(site.rows(f"{query} AND state = 'active' AND pid <> pg_backend_pid()"))
+
+    await holds(fills, "the view to be filled")
+    assert (await ask(process, "cancel")).state.value == "cancelled"
+    assert not await fills()
+    assert total(site) == 60
+
+
+async def test_a_switch_in_place_waits_for_who_reads_for_long(site: Site) -> None:
+    """What changes a stable schema tries again while somebody's transaction is open, and says so."""
+    process = site.process()
+    process.work()
+    site.commit(ORDERS, {**spec(site), **files({"reports": "SET api = stable;", "reports/totals": TOTALS})})
+    await rolled(process)
+    reader = await site.connect()
+    await reader.execute("BEGIN")
+    await reader.execute("SELECT * FROM reports.totals")
+    site.commit(ORDERS, files({"reports/totals": CHANGED}))
+    await process.look()
+    process.worker.wake()
+
+    async def waits() -> bool:
+        rollout = (await process.rollouts())[0].id
+        steps = (await process.parts.reconciler.rollout(rollout)).operations[0].steps
+        return any("trying again" in (step.said or "") for step in steps)
+
+    await holds(waits, "the switch to be tried again")
+    assert total(site) == 60
+    await reader.execute("COMMIT")
+    assert (await ended(process)).state.value == "revert_window"
+    assert total(site) == 61
 
 
 async def test_policy_of_the_component_lets_a_switch_take_others_along(site: Site) -> None:
