@@ -1,0 +1,1 @@
+COMMENT ON SCHEMA reports IS 'what people look at every morning';

@@ -1,0 +1,1 @@
+CREATE VIEW week AS SELECT * FROM daily WHERE day > current_date - 7;
