@@ -1,6 +1,5 @@
 """Edit a module on this machine: its plan file and its scripts, all or nothing as far as files allow."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from reconciler.changes import plan_file, plan_writer, scaffold, sqitch_config
 from reconciler.changes.plan_model import Flavor, PlanFile
 from reconciler.changes.plan_writer import NewChange, Planned
 from reconciler.changes.sqitch_config import ScriptPlaces
+from reconciler.cli import whole_files
 from reconciler.errors import Conflict, InvalidInput, NotFound, PermanentError, Problem
 from reconciler.frozen import frozen
 
@@ -174,19 +174,7 @@ def _write(folder: Folder, files: Mapping[str, str], plan: PlanFile) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Put a file in the place of another at once: a crash leaves the one or the other."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        with beside.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, beside)
-        beside.replace(path.resolve())
-    finally:
-        with suppress(FileNotFoundError):
-            beside.unlink()
+    whole_files.replace(path, text.encode())
 
 
 def _identity(folder: Path) -> str:

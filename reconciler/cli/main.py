@@ -37,6 +37,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "control": ("control",),
     "module": ("module",),
     "objects": ("objects",),
+    "stage": ("stage",),
     "schema": ("schema",),
 }
 """The modules of the commands, in the order of the help, and which commands each adds."""

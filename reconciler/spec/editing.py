@@ -88,9 +88,10 @@ class SpecFile:
     read_file: ReadFile | None = None
 
 
-def declares(file: SpecFile, environment: str) -> bool:
-    """Whether a file declares an environment, however broken."""
-    return any(parsed.name == environment for parsed in parse_file(file.name, file.content, file.read_file))
+def declared(file: SpecFile) -> tuple[str, ...]:
+    """The names of the environments that a file declares, however broken these are."""
+    parsed = parse_file(file.name, file.content, file.read_file)
+    return tuple(each.name for each in parsed if each.name is not None)
 
 
 def spec_of(file: SpecFile, environment: str) -> EnvironmentSpec:

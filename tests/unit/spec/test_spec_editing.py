@@ -11,7 +11,7 @@ from reconciler.spec.editing import (
     EditStage,
     MoveComponents,
     SpecFile,
-    declares,
+    declared,
     edited,
     listed,
     spec_of,
@@ -239,8 +239,7 @@ def test_one_document_of_several_is_edited() -> None:
     content = b"\xef\xbb\xbf" + text.encode()
     file = SpecFile(name="f.yaml", content=content)
     assert edited(file, "shop", CreateStage(name="late")) == b"\xef\xbb\xbf" + new.encode()
-    assert declares(file, "third")
-    assert not declares(file, "fourth")
+    assert declared(file) == ("other", "shop", "third")
 
 
 def test_what_anchors_would_change_too_is_refused() -> None:
