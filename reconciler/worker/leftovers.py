@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from reconciler.catalog.standing import Standing, standing
 from reconciler.control import generations as noted
-from reconciler.control import intents
+from reconciler.control import intents, windows
 from reconciler.control.generations import Chore, Remains
 from reconciler.errors import (
     Conflict,
@@ -49,6 +49,8 @@ RETRY_MOST_S = 3600.0
 """How long what could not be removed waits for another try; it doubles."""
 LOCK_TIMEOUT_S = 0.2
 """Nobody who reads what is to go waits behind us for longer."""
+ATTEMPTS = 3
+"""Tries of each drop in one go."""
 ERROR_MAX = 2_000
 """Characters of a reason that are recorded."""
 _GONE = (GenerationState.CANCELLED, GenerationState.RETIRED, GenerationState.FAILED)
@@ -81,6 +83,7 @@ class Leftovers:
         """Remove until cancelled; a control database that is away is asked the next time."""
         while True:
             try:
+                await self._end_windows()
                 while await self.remove_one():
                     pass
             except TemporaryError:
@@ -88,6 +91,12 @@ class Leftovers:
             except Exception as error:  # noqa: BLE001 - a loop of the daemon goes on
                 self._emit(TaskFailed(task="leftovers", error=f"{error!r}"))
             await asyncio.sleep(EVERY_S * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
+
+    async def _end_windows(self) -> None:
+        """End revert windows whose time is over: what is kept for them may go from then on."""
+        if self._worker is not None:
+            async with self._control.connection() as connection:
+                await windows.expire_windows(connection)
 
     async def remove_one(self) -> bool:
         """Remove what is left of one generation, if that is due; false where nothing is."""
@@ -186,7 +195,7 @@ class Leftovers:
         return dropped
 
     async def _drop_in(self, chore: Chore, session: DatabaseSession) -> Dropped:
-        manner = Manner(lock_timeout_s=LOCK_TIMEOUT_S, interference=self._interference)
+        manner = Manner(lock_timeout_s=LOCK_TIMEOUT_S, attempts=ATTEMPTS, interference=self._interference)
         try:
             found = await generations.find(session.writer, key=chore.generation)
         except NotFound:
