@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from reconciler.diff.model import Action, DivergencePolicy
 from reconciler.plan.encode import to_json
 from reconciler.plan.model import DeploymentPlan, LeftDeployment, Plan, Scope
-from reconciler.plan.steps import AnyStep, DeployChange, RevertChange
+from reconciler.plan.objects_text import details
+from reconciler.plan.steps import AnyStep, DeployChange, DiscardObjects, RevertChange
 
 __all__ = ["to_json", "to_markdown", "to_text"]
 
@@ -22,7 +23,7 @@ MARKDOWN_ROWS_MAX = 200
 
 
 def to_text(plan: Plan) -> str:
-    """The plan as plain text, nothing left out."""
+    """The plan as plain text; of SQL objects what there is much of is counted."""
     lines = [f"environment {plan.environment} at commit {plan.commit[:12]}{_scope(plan)}: {_verdict(plan)}"]
     for deployment in plan.deployments:
         lines += ["", *_deployment_text(deployment)]
@@ -90,6 +91,8 @@ def _notices(deployment: DeploymentPlan) -> Iterable[tuple[str, str]]:
         yield "blocked", why
     for why in deployment.refused:
         yield "needs consent", why
+    for why in deployment.warnings:
+        yield "warning", why
     for row in deployment.diverged:
         yield (
             "allowed" if row.policy is DivergencePolicy.ALLOW else "diverged",
@@ -103,7 +106,9 @@ def _deployment_text(deployment: DeploymentPlan) -> list[str]:
     for stage in deployment.stages:
         if stage.steps:
             lines.append(f"  stage {stage.name}")
-            lines += [f"    {_step_text(step)}" for step in stage.steps]
+            for step in stage.steps:
+                lines.append(f"    {_step_text(step)}")
+                lines += [f"        {_line(row)}" for row in details(step)]
     if not deployment.steps and deployment.unavailable is None:
         lines.append(f"  {_no_steps(deployment)}")
     if deployment.drift:
@@ -128,7 +133,7 @@ def _no_steps(deployment: DeploymentPlan) -> str:
 
 def _step_text(step: AnyStep) -> str:
     hazards = "".join(f"  ! {hazard.code.value}: {hazard.message}" for hazard in step.hazards)
-    mark = "-" if isinstance(step, RevertChange) else "+"
+    mark = "-" if isinstance(step, RevertChange | DiscardObjects) else "+"
     return f"{mark} {step.kind.value:<16} {step.component}  {_line(step.identity)}{_late(step)}{hazards}"
 
 
@@ -153,6 +158,8 @@ def _deployment_markdown(deployment: DeploymentPlan) -> list[str]:
     else:
         table = ["| stage | step | component | what | hazards |", "| --- | --- | --- | --- | --- |"]
         lines += ["", *_folded(f"{len(steps)} steps", table, steps)]
+        for step in deployment.steps:
+            lines += _details_markdown(step)
     if deployment.drift:
         rows = [
             f"| {row.action.value} | {_cell(row.identity)} | {_cell(row.detail)} |"
@@ -161,6 +168,21 @@ def _deployment_markdown(deployment: DeploymentPlan) -> list[str]:
         table = ["| drift | object | what differs |", "| --- | --- | --- |"]
         lines += ["", *_folded(f"{len(rows)} drifted objects", table, rows)]
     return lines
+
+
+def _details_markdown(step: AnyStep) -> list[str]:
+    """What a step of SQL objects does, folded beneath the table; nothing for other steps."""
+    rows = details(step)
+    if not rows:
+        return []
+    title = f"{step.kind.value} {_cell(step.component)}: {_cell(step.identity)}"
+    items = []
+    for row in rows[:MARKDOWN_ROWS_MAX]:
+        text = row.lstrip()
+        items.append(f"{' ' * (len(row) - len(text))}- {_cell(text)}")
+    if len(rows) > MARKDOWN_ROWS_MAX:
+        items.append(f"- … and {len(rows) - MARKDOWN_ROWS_MAX} more; `--output text` shows all")
+    return ["", f"<details><summary>{title}</summary>", "", *items, "", "</details>"]
 
 
 def _folded(title: str, head: Sequence[str], rows: Sequence[str]) -> list[str]:
