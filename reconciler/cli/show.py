@@ -1,5 +1,6 @@
 """`reconciler show`: one rollout as it stands, what waits for what, what was asked, and what to do next."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -69,6 +70,8 @@ def _about(screen: Screen, rollout: Json) -> None:
     if rollout.get("order"):
         released = ", released" if rollout["released"] else ""
         policy = f"{rollout['order']}, {rollout['max_parallel']} at once, onFailure {rollout['on_failure']}"
+        if rollout.get("promotion") == "manual":
+            policy += ", promotion manual"
         screen.line(f"  policy   {printable(policy)}{released}")
     waves = sorted({one.get("wave", 0) for one in rollout["operations"]})
     if len(waves) > 1:
@@ -143,6 +146,8 @@ def _operation(screen: Screen, operation: Json) -> None:
     screen.line(printable(told))
     if operation.get("waits_for"):
         screen.line(printable(f"  waits for {operation['waits_for']}"))
+    for line in _kept(operation):
+        screen.line(printable(line))
     if operation.get("superseded_by"):
         screen.line(f"  then rollout {operation['superseded_by']} took its place")
     error = operation["error"] or {}
@@ -154,6 +159,19 @@ def _operation(screen: Screen, operation: Json) -> None:
         if error.get(part):
             _block(screen, part, str(error[part]))
     _steps(screen, operation)
+
+
+def _kept(operation: Json) -> Iterator[str]:
+    """What of it waits to go live, and until when what is live may be taken back."""
+    parked = operation.get("parked")
+    if parked:
+        granted = ", let go" if operation.get("granted") else ""
+        since = clock(parked["since"])
+        yield f"  staged {parked['component']} ({parked['generation']}), since {since}{granted}"
+    if operation.get("revert_until"):
+        yield f"  live since {clock(operation['promoted_at'])}, kept to go back until " + clock(
+            operation["revert_until"]
+        )
 
 
 def _steps(screen: Screen, operation: Json) -> None:

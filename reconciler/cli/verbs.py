@@ -16,7 +16,7 @@ from reconciler.frozen import frozen
 PASS_WITHIN_S = 60.0
 """How long the pass after a retry is waited for."""
 LOOK_EVERY_S = 0.2
-WORKED_OFF = frozenset({"start", "release", "approve"})
+WORKED_OFF = frozenset({"start", "release", "approve", "promote", "revert"})
 """Verbs after which a rollout goes on; without a daemon this process is its worker."""
 
 Rollout = Annotated[str, typer.Argument(metavar="ROLLOUT", help="The rollout; `history` lists them.")]
@@ -51,7 +51,7 @@ _MEANINGS = {
     "start": "Let a stopped rollout go on.",
     "cancel": "Give a rollout up at the next safe point, for good; what is applied stays.",
     "release": "Let a rollout that paused after a failure start what is left of it.",
-    "promote": "Let what is staged go live, where it waits for that.",
+    "promote": "Let what is staged and ready go live; under `barrier`, the one whose turn it is.",
     "revert": "Go back to what was before a promotion, while it is kept.",
     "skip-revert": "Keep what was promoted, and stop keeping what was before.",
 }

@@ -14,7 +14,7 @@ SETTLED = frozenset(
 )
 """States in which an operation stays until somebody or something new acts."""
 WAITING = frozenset({"waiting_for_approval", "waiting_for_promotion"})
-"""States in which a person is waited for."""
+"""States in which a person is waited for; before a promotion only where policy does not let it go."""
 CODES = {
     "completed": ExitCode.OK,
     "revert_window": ExitCode.OK,
@@ -80,7 +80,9 @@ def settled(rollout: Json) -> bool:
         return False
     # Under `pause`, those not yet started stay so until somebody lets the rollout go on.
     return rollout["state"] == "paused" or all(
-        operation["state"] in SETTLED | WAITING for operation in rollout["operations"]
+        operation["state"] in SETTLED
+        or (operation["state"] in WAITING and operation.get("waits_for_person", True))
+        for operation in rollout["operations"]
     )
 
 

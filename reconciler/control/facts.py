@@ -11,7 +11,13 @@ from reconciler.control.sql import Row, many, run, telling
 from reconciler.errors import NotFound
 from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
-from reconciler.rollout.conditions import Asking, DeploymentFacts, EnvironmentFacts, conditions
+from reconciler.rollout.conditions import (
+    Asking,
+    DeploymentFacts,
+    EnvironmentFacts,
+    Parking,
+    conditions,
+)
 from reconciler.rollout.states import OperationState, RolloutState
 from reconciler.rollout.status import Condition
 
@@ -118,6 +124,7 @@ def _environment_facts(facts: Facts) -> EnvironmentFacts:
         ),
         rollouts=tuple(RolloutState(state) for state in row["rollouts"]),
         asking=_asking(row["under_way"]),
+        parking=_parking(row["under_way"]),
     )
 
 
@@ -129,6 +136,21 @@ def _asking(under_way: Collection[Row]) -> tuple[Asking, ...]:
     return tuple(
         Asking(rollout=rollout, reason=reason, deployments=tuple(names))
         for rollout, (reason, names) in sorted(found.items())
+    )
+
+
+def _parking(under_way: Collection[Row]) -> tuple[Parking, ...]:
+    parked = [item for item in under_way if item["state"] == OperationState.WAITING_FOR_PROMOTION.value]
+    found: dict[int, list[Row]] = {}
+    for item in parked:
+        found.setdefault(item["rollout"], []).append(item)
+    return tuple(
+        Parking(
+            rollout=rollout,
+            deployments=tuple(item["deployment"] for item in items),
+            needs_word=any(item["needs_word"] for item in items),
+        )
+        for rollout, items in sorted(found.items())
     )
 
 

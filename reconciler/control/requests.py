@@ -10,6 +10,7 @@ from reconciler.control.moves import Why, lock_environment, move
 from reconciler.control.settle import Member, Whole, read_wholes, resolve, settle
 from reconciler.control.sql import Row, changing, key, many, one, run
 from reconciler.control.wake import wake
+from reconciler.control.windows import begin_reverting
 from reconciler.errors import InvalidInput, NotFound, Problem
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.status import RequestStatus
@@ -159,6 +160,10 @@ async def _seen(connection: Connection, whole: Whole, chosen: Sequence[Member]) 
             task=member.task,
             taken=_taken(others.get(member.deployment)),
             newer=_newer(others.get(member.deployment), whole, head),
+            busy=_busy(others.get(member.deployment)),
+            granted=member.granted,
+            promoted=member.promoted,
+            wave=member.wave,
         )
         for member in whole.members
     ]
@@ -176,6 +181,11 @@ def _taken(row: Row | None) -> str | None:
         by = f"rollout {row['superseded_by']}" if row["superseded_by"] is not None else "a newer commit"
         return f"{by} took its place"
     return None
+
+
+def _busy(row: Row | None) -> str | None:
+    """What is at work on the deployment of an operation that is to go back."""
+    return f"rollout {row['flying']} is at work there" if row is not None and row["flying"] else None
 
 
 def _newer(row: Row | None, whole: Whole, head: str | None) -> str | None:
@@ -201,6 +211,12 @@ async def _go_on(connection: Connection, request: Row, whole: Whole, found: Answ
             return await _start(connection, request, whole, found)
         case RequestVerb.RETRY:
             return await _retry(connection, request, whole, found)
+        case RequestVerb.PROMOTE:
+            return await _promote(connection, request, whole, found)
+        case RequestVerb.REVERT:
+            return await _revert(connection, request, whole, found)
+        case RequestVerb.SKIP_REVERT:
+            return await _skip_revert(connection, request, whole, found)
         case _:
             await run(connection, "release_rollout", id=whole.id)
             await resolve(connection, request, state="completed", reason="the rollout goes on")
@@ -256,6 +272,58 @@ async def _retry(connection: Connection, request: Row, whole: Whole, found: Answ
     await resolve(connection, request, state="completed", reason="; ".join([*done, *found.notes]))
     await settle(connection, whole.environment, rollouts=[whole.id])
     await wake(connection, whole.environment, moved=True)
+    return None
+
+
+async def _promote(connection: Connection, request: Row, whole: Whole, found: Answer) -> str | None:
+    """Note that what waits may go live; a worker claims it for that."""
+    ids = [member.id for member in whole.members if member.deployment in found.grant]
+    rows = await many(connection, "grant_promotions", ids=ids)
+    if not rows:
+        return "what waited there is not known any more: stop it and start it, and it is looked at anew"
+    named = ", ".join(f"{row['deployment']} ({row['component']})" for row in rows)
+    events = [
+        NewEvent(
+            kind="operation.granted",
+            message=f"operation {row['id']} on '{row['deployment']}' may make '{row['component']}' live: "
+            f"{_asked_for(request)}",
+            environment=whole.environment,
+            deployment=row["deployment"],
+            rollout=whole.id,
+            operation=row["id"],
+            data={"component": row["component"], "generation": row["generation"]},
+        )
+        for row in rows
+    ]
+    await append_all(connection, events)
+    await resolve(
+        connection, request, state="completed", reason="; ".join([f"promote: {named}", *found.notes])
+    )
+    await settle(connection, whole.environment, rollouts=[whole.id])
+    return None
+
+
+async def _revert(connection: Connection, request: Row, whole: Whole, found: Answer) -> str | None:
+    """Begin to go back; a worker claims it as one that was handed back."""
+    ids = [member.id for member in whole.members if member.deployment in found.back]
+    moved = await begin_reverting(connection, ids, _asked_for(request))
+    if not moved:
+        return "its revert window is over just now, and what was kept is being removed"
+    reached = ", ".join(item.deployment for item in moved)
+    reason = "; ".join([f"revert: {reached}", *found.notes])
+    await resolve(connection, request, state="completed", reason=reason)
+    await settle(connection, whole.environment, moved, rollouts=[whole.id])
+    return None
+
+
+async def _skip_revert(connection: Connection, request: Row, whole: Whole, found: Answer) -> str | None:
+    """End the window; what is kept may be removed from now on."""
+    ids = [member.id for member in whole.members if member.deployment in found.move]
+    why = Why(reason=_asked_for(request))
+    moved = await move(connection, ids, EVENTS[RequestVerb.SKIP_REVERT], why)
+    reason = f"skip-revert: {', '.join(item.deployment for item in moved)}"
+    await resolve(connection, request, state="completed", reason=reason)
+    await settle(connection, whole.environment, moved, rollouts=[whole.id])
     return None
 
 

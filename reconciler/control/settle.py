@@ -41,6 +41,7 @@ class Member:
     """One operation as its rollout sees it.
 
     `task`: it is of modules by hand, and not of everything. `replaced`: something newer takes its place.
+    `granted`: what it waits to promote was let go. `promoted`: it made something live already.
     """
 
     id: int
@@ -48,6 +49,9 @@ class Member:
     state: OperationState
     task: bool = False
     replaced: bool = False
+    wave: int = 0
+    promoted: bool = False
+    granted: bool = False
 
 
 @frozen
@@ -100,9 +104,8 @@ def policy_of(row: Row) -> RolloutPolicy:
 
 
 def _whole(row: Row) -> Whole:
-    members = zip(
-        row["operations"], row["deployments"], row["states"], row["tasks"], row["replaced"], strict=True
-    )
+    columns = ("operations", "deployments", "states", "tasks", "replaced", "waves", "promoted", "granted")
+    members = zip(*(row[column] for column in columns), strict=True)
     return Whole(
         id=row["id"],
         environment=row["environment"],
@@ -113,9 +116,16 @@ def _whole(row: Row) -> Whole:
         released=row["released"],
         members=tuple(
             Member(
-                id=number, deployment=deployment, state=OperationState(state), task=task, replaced=replaced
+                id=number,
+                deployment=deployment,
+                state=OperationState(state),
+                task=task,
+                replaced=replaced,
+                wave=wave,
+                promoted=promoted,
+                granted=granted,
             )
-            for number, deployment, state, task, replaced in members
+            for number, deployment, state, task, replaced, wave, promoted, granted in members
         ),
     )
 

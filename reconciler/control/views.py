@@ -14,6 +14,7 @@ from reconciler.rollout.states import OperationState, RolloutState
 from reconciler.rollout.status import (
     ApprovalStatus,
     OperationStatus,
+    ParkedStatus,
     RequestStatus,
     RolloutStatus,
     StepStatus,
@@ -254,5 +255,17 @@ def _operation(row: Row, progress: Row | None = None, steps: Sequence[StepStatus
         "id": str(row["id"]),
         "state": OperationState(row["state"]),
         "blocked": tuple(row["blocked"]),
+        "parked": _parked(row["state"], row["parked"]),
     }
     return OperationStatus(**own, **told, steps=tuple(steps))
+
+
+def _parked(state: str, row: Row | None) -> ParkedStatus | None:
+    """What waits to go live; what only may have to is not told yet."""
+    if row is None or state != OperationState.WAITING_FOR_PROMOTION.value:
+        return None
+    return ParkedStatus(
+        component=row.get("component"),
+        generation=row.get("generation"),
+        since=datetime.fromisoformat(row["since"]),
+    )

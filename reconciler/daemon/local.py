@@ -14,7 +14,7 @@ from reconciler.errors import PermanentError, TemporaryError
 from reconciler.postgres.connection import Dsn
 from reconciler.reconcile.facade import Reconciler
 from reconciler.rollout.states import OperationState, RolloutState
-from reconciler.rollout.status import RolloutStatus
+from reconciler.rollout.status import OperationStatus, RolloutStatus
 from reconciler.settings import Settings
 
 LOOK_EVERY_S = 0.5
@@ -79,7 +79,7 @@ class Local:
             await run(rollout)
             status = await self.reconciler.rollout(rollout, steps=False)
             # What another worker has under way, or is to end first, is waited for like our own.
-            if not any(one.state in MOVES_BY_ITSELF for one in status.operations):
+            if not any(_moves_by_itself(one) for one in status.operations):
                 return status
             if status.state is RolloutState.PAUSED:
                 return status
@@ -106,6 +106,12 @@ class Local:
                     open_.append(number)
                     left += found.replaces
         return sorted(open_, key=int)
+
+
+def _moves_by_itself(operation: OperationStatus) -> bool:
+    if operation.state is OperationState.WAITING_FOR_PROMOTION:
+        return not operation.waits_for_person
+    return operation.state in MOVES_BY_ITSELF
 
 
 @asynccontextmanager

@@ -50,8 +50,12 @@ class UnderWay:
 
 
 def under_way(facts: Facts | None, commit: str) -> UnderWay:
-    """What is not over of an environment, as seen from a commit."""
-    rows = facts.row["under_way"] if facts is not None else []
+    """What is not over of an environment, as seen from a commit.
+
+    What is all applied, and may still be taken back, counts as over: its deployment is looked at like any.
+    """
+    window = OperationState.REVERT_WINDOW.value
+    rows = [row for row in facts.row["under_way"] if row["state"] != window] if facts is not None else []
     deployments: dict[str, set[str]] = {}
     for row in rows:
         deployments.setdefault(row["commit"], set()).add(row["deployment"])

@@ -14,6 +14,9 @@ from reconciler.frozen import frozen
 from reconciler.reconcile.findings import UnderWay
 from reconciler.rollout.states import OperationState
 
+APPLIED = frozenset({OperationState.COMPLETED, OperationState.REVERT_WINDOW})
+"""States of an operation whose deployment carries its commit."""
+
 
 @frozen
 class Ground:
@@ -75,6 +78,6 @@ def _still_holds(name: str, row: Mapping[str, Any], ground: Ground) -> bool:
     newest, read_at = ground.newest.get(name), ground.read_at.get(name)
     if newest is None:
         return read_at is not None
-    if newest.state is OperationState.COMPLETED and ground.is_of(newest.commit, name):
+    if newest.state in APPLIED and ground.is_of(newest.commit, name):
         return True
     return read_at is not None and newest.finished_at is not None and newest.finished_at < read_at

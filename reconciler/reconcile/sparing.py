@@ -9,8 +9,7 @@ from reconciler.planner.planner import Planner
 from reconciler.planner.view import SourceView
 from reconciler.reconcile.assess import Assessor
 from reconciler.reconcile.findings import UnderWay
-from reconciler.reconcile.left_out import Ground, left_out
-from reconciler.rollout.states import OperationState
+from reconciler.reconcile.left_out import APPLIED, Ground, left_out
 from reconciler.spec.environment import EnvironmentSpec
 
 
@@ -53,7 +52,7 @@ class Sparing:
         if view.commit in commits or any(alike.values()):
             async with self._assessor.connection() as connection:
                 newest = await read_newest(connection, spec.name)
-            done = {each.commit for each in newest.values() if each.state is OperationState.COMPLETED}
+            done = {each.commit for each in newest.values() if each.state in APPLIED}
             alike |= self._alike(spec.name, view, done - alike.keys())
         ground = Ground(
             commit=view.commit,

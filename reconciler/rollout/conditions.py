@@ -37,10 +37,20 @@ class Asking:
 
 
 @frozen
+class Parking:
+    """One rollout of which something waits to go live. `needs_word`: that somebody lets it."""
+
+    rollout: int
+    deployments: tuple[str, ...]
+    needs_word: bool
+
+
+@frozen
 class EnvironmentFacts:
     """What the conditions need to know of an environment.
 
-    `rollouts` are those that are not over, `asking` those of them that wait for approval.
+    `rollouts` are those that are not over, `asking` those of them that wait for approval, `parking` those
+    that wait for promotion.
     """
 
     observed: bool
@@ -51,6 +61,7 @@ class EnvironmentFacts:
     deployments: tuple[DeploymentFacts, ...] = ()
     rollouts: tuple[RolloutState, ...] = ()
     asking: tuple[Asking, ...] = ()
+    parking: tuple[Parking, ...] = ()
 
 
 def conditions(
@@ -98,27 +109,45 @@ def _not_ready(facts: EnvironmentFacts) -> tuple[_What, ...]:
         (bool(unavailable), "Unavailable", unavailable),
         (not facts.observed, "NotObserved", "no pass has looked at it yet"),
         (bool(facts.asking), "WaitsForApproval", "; ".join(map(_asked, facts.asking))),
-        (bool(facts.rollouts), "RolloutUnderWay", "a rollout is under way"),
+        (bool(facts.parking), "WaitsForPromotion", "; ".join(map(_waits, facts.parking))),
+        (bool(_under_way(facts)), "RolloutUnderWay", "a rollout is under way"),
         (pending > 0, "Pending", f"{pending} pending change{'' if pending == 1 else 's'}"),
     )
 
 
 def _asked(asking: Asking) -> str:
-    where = ", ".join(asking.deployments[:10])
-    more = f" and {len(asking.deployments) - 10} more" if len(asking.deployments) > 10 else ""
     return (
-        f"rollout {asking.rollout} ({asking.reason}) waits on {where}{more} until somebody agrees to it: "
-        f"reconciler approve {asking.rollout}"
+        f"rollout {asking.rollout} ({asking.reason}) waits on {_some(asking.deployments)} until somebody "
+        f"agrees to it: reconciler approve {asking.rollout}"
     )
 
 
+def _waits(parking: Parking) -> str:
+    told = f"rollout {parking.rollout} waits for promotion on {_some(parking.deployments)}"
+    if not parking.needs_word:
+        return f"{told}, until it is its turn"
+    return f"{told}, until somebody lets it go live: reconciler promote {parking.rollout}"
+
+
+def _some(deployments: Sequence[str]) -> str:
+    more = f" and {len(deployments) - 10} more" if len(deployments) > 10 else ""
+    return ", ".join(deployments[:10]) + more
+
+
+def _under_way(facts: EnvironmentFacts) -> list[RolloutState]:
+    """Rollouts that are not over; one that is applied, and may still be taken back, is as good as that."""
+    return [state for state in facts.rollouts if state not in TERMINAL_ROLLOUT | {RolloutState.REVERT_WINDOW}]
+
+
 def _reconciling(facts: EnvironmentFacts) -> tuple[str, _What]:
-    under_way = [state for state in facts.rollouts if state not in TERMINAL_ROLLOUT]
+    under_way = _under_way(facts)
     if not under_way:
         return "Reconciling", (False, "Idle", "no rollout is under way")
     names = ", ".join(sorted({state.value for state in under_way}))
     failed = _named((d.name, d.failed) for d in facts.deployments)
     told = f"; the last attempt failed on {failed}" if failed else ""
+    if facts.parking and set(under_way) == {RolloutState.WAITING_FOR_PROMOTION}:
+        return "Reconciling", (True, "WaitsForPromotion", "; ".join(map(_waits, facts.parking)))
     return "Reconciling", (True, "RolloutUnderWay", f"a rollout is under way: {names}{told}")
 
 

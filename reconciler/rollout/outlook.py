@@ -6,12 +6,21 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from reconciler.frozen import frozen
-from reconciler.rollout.next import PASSED, SIDE_BY_SIDE, startable
+from reconciler.rollout.next import PASSED, SIDE_BY_SIDE, STAGED, Brief, brief, may_promote, startable
 from reconciler.rollout.states import IN_FLIGHT, TERMINAL, OperationState
 from reconciler.rollout.status import OperationStatus, RolloutStatus
-from reconciler.rollout.summary import AT_WORK, UNSUCCESSFUL, OnFailure, RolloutPolicy, halted
+from reconciler.rollout.summary import (
+    AT_WORK,
+    UNSUCCESSFUL,
+    OnFailure,
+    Order,
+    Promotion,
+    RolloutPolicy,
+    halted,
+)
 
 _S = OperationState
+_FOR_PERSON = frozenset({_S.WAITING_FOR_APPROVAL, _S.STOPPED})
 _NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
@@ -36,11 +45,15 @@ def outlook(rollout: RolloutStatus, around: Around) -> RolloutStatus:
         order=rollout.order or "",
         on_failure=rollout.on_failure or "",
         max_parallel=rollout.max_parallel or 1,
+        promotion=rollout.promotion or "",
     )
     held = _Held(rollout, policy, around)
-    operations = tuple(replace(one, waits_for=held.why(one)) for one in rollout.operations)
+    operations = tuple(
+        replace(one, waits_for=held.why(one), waits_for_person=held.is_for_person(one))
+        for one in rollout.operations
+    )
     whole = replace(rollout, operations=operations, replaced_by=replaced_by(operations))
-    return replace(whole, next=tuple(_next(whole, policy, around)))
+    return replace(whole, next=tuple(_next(whole, policy, around, held.to_promote)))
 
 
 def replaced_by(operations: Iterable[OperationStatus]) -> tuple[str, ...]:
@@ -67,6 +80,16 @@ class _Held:
         self._failed = next((name for name, state in named if state in UNSUCCESSFUL), None)
         self._halted = halted(states, policy, released=rollout.released)
         self._at_work = sum(state in AT_WORK for state in states)
+        self._brief = _brief(rollout)
+        self._promotable = frozenset(may_promote(self._brief, policy, released=rollout.released))
+        self._unstaged = next(
+            (
+                one
+                for one in rollout.operations
+                if one.wave == self._wave and one.state not in STAGED and one.promoted_at is None
+            ),
+            None,
+        )
         mine = [(name, state) for name, state in named if self._waves[name] == self._wave]
         self._left = sum(state not in PASSED for _, state in mine)
         self._first_open = next(((name, state) for name, state in mine if state not in PASSED), None)
@@ -77,9 +100,8 @@ class _Held:
             return None
         asked = self._asked(one)
         if one.state in IN_FLIGHT:
-            if asked is not None:
-                return asked
-            return None if one.worker is not None else "a worker: the one that had it is gone"
+            gone = None if one.worker is not None else "a worker: the one that had it is gone"
+            return asked or gone
         match one.state:
             case _S.WAITING_FOR_APPROVAL:
                 return f"somebody to agree to {one.plan_digest}"
@@ -89,8 +111,10 @@ class _Held:
                 return self._environment() or f"its next attempt, since: {one.reason or 'it failed'}"
             case _S.PENDING:
                 return self._pending(one)
+            case _S.WAITING_FOR_PROMOTION:
+                return self._parked(one)
             case _:
-                return None
+                return f"the end of its revert window{_until(one)}"
 
     def _asked(self, one: OperationStatus) -> str | None:
         for request in self._requests:
@@ -107,6 +131,59 @@ class _Held:
             return f"its environment, which is suspended: {self._around.suspended}"
         if self._around.orphaned:
             return "its environment, which its source no longer declares"
+        return None
+
+    def is_for_person(self, one: OperationStatus) -> bool:
+        """Whether nothing happens to an operation before somebody decides."""
+        if one.state is not _S.WAITING_FOR_PROMOTION:
+            return one.state in _FOR_PERSON
+        manual = self._policy.promotion != Promotion.AUTO and not one.granted
+        if manual or self._policy.order != Order.BARRIER:
+            return manual or (self._halted and not one.granted)
+        others = [self._unstaged.state] if self._unstaged is not None else []
+        others += [self._first_open[1]] if self._first_open is not None else []
+        return self._halted or any(state in _FOR_PERSON for state in others)
+
+    @property
+    def to_promote(self) -> tuple[str, ...]:
+        """The deployments that go live once somebody says so, in rollout order."""
+        if self._policy.order == Order.BARRIER:
+            found = replace(self._brief, at_work=0)
+            manual = replace(self._policy, promotion=Promotion.AUTO.value)
+            ready: Sequence[str] = may_promote(found, manual)
+        else:
+            ready = self._brief.parked
+        by_itself = self._policy.promotion == Promotion.AUTO and not self._halted
+        return tuple(name for name in ready if not by_itself and name not in self._brief.granted)
+
+    def _parked(self, one: OperationStatus) -> str:
+        """What keeps it from going live, the stronger first."""
+        why = self._environment() or self._not_yet(one)
+        if why is not None:
+            return why
+        other = self._around.others.get(one.deployment)
+        if other is not None:
+            return f"rollout {other}, which is at work there"
+        if one.deployment not in self._promotable:
+            return f"a place: {self._at_work} of {max(self._policy.max_parallel, 1)} are at work"
+        if not self._around.workers:
+            return "a daemon: none is alive that can read its source"
+        return "a worker"
+
+    def _not_yet(self, one: OperationStatus) -> str | None:
+        """Whom it waits for; None where it only has to be taken."""
+        barrier = self._policy.order == Order.BARRIER
+        if self._halted and (barrier or not one.granted):
+            end = "to be cancelled, or the rollout to be released" if barrier else "somebody to decide"
+            return f"{end}, since '{self._failed}' failed"
+        if barrier and self._unstaged is not None:
+            name, state = self._unstaged.deployment, self._unstaged.state
+            return f"all to be staged and ready, of which '{name}' is {state.value}"
+        if barrier and self._first_open is not None and self._first_open[0] != one.deployment:
+            name, state = self._first_open
+            return f"its turn: first is '{name}', which is {state.value}"
+        if self._policy.promotion != Promotion.AUTO and not one.granted:
+            return "somebody to let it go live"
         return None
 
     def _pending(self, one: OperationStatus) -> str:
@@ -136,6 +213,19 @@ class _Held:
         return f"a place: {self._at_work} of {max(self._policy.max_parallel, 1)} are at work"
 
 
+def _brief(rollout: RolloutStatus) -> Brief:
+    return brief(
+        [(one.deployment, one.state) for one in rollout.operations],
+        {one.deployment: one.wave for one in rollout.operations},
+        granted=[one.deployment for one in rollout.operations if one.granted],
+        promoted=[one.deployment for one in rollout.operations if one.promoted_at is not None],
+    )
+
+
+def _until(one: OperationStatus) -> str:
+    return f", at {one.revert_until.isoformat(timespec='seconds')}" if one.revert_until is not None else ""
+
+
 def _opens(rollout: RolloutStatus, wave: int, now: datetime | None) -> datetime | None:
     """When the pause before a wave ends; None where there is none, or where it is over."""
     ends = [
@@ -149,7 +239,9 @@ def _opens(rollout: RolloutStatus, wave: int, now: datetime | None) -> datetime 
     return opens if opens > now else None
 
 
-def _next(rollout: RolloutStatus, policy: RolloutPolicy, around: Around) -> Iterator[str]:
+def _next(
+    rollout: RolloutStatus, policy: RolloutPolicy, around: Around, to_promote: Sequence[str]
+) -> Iterator[str]:
     states = [one.state for one in rollout.operations]
     number, environment = rollout.id, rollout.environment
     if any(state not in TERMINAL for state in states) and around.suspended is not None:
@@ -160,6 +252,15 @@ def _next(rollout: RolloutStatus, policy: RolloutPolicy, around: Around) -> Iter
         left = [state for state in states if state not in TERMINAL]
         if left and not any(state in AT_WORK for state in left):
             yield f"let the rest start with: reconciler release {number}"
+    if to_promote:
+        some = "" if len(to_promote) == len(states) else f" --deployment {to_promote[0]}"
+        yield f"let it go live with: reconciler promote {number}{some}"
+        yield f"give up what is staged with: reconciler cancel {number}{some}"
+    if _S.REVERT_WINDOW in states:
+        yield (
+            f"take what is live back with: reconciler revert {number}; "
+            f"end the revert window with: reconciler skip-revert {number}"
+        )
     if _S.STOPPED in states:
         yield f"go on with: reconciler start {number}; give it up with: reconciler cancel {number}"
     yield from _after(rollout, states)

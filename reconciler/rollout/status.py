@@ -121,12 +121,24 @@ class StepStatus:
 
 
 @frozen
+class ParkedStatus:
+    """What waits for its promotion: a generation of a component, and since when."""
+
+    component: str | None
+    generation: str | None
+    since: datetime
+
+
+@frozen
 class OperationStatus:
     """One operation: one rollout on one deployment.
 
     `error` is {"what", "where", "why", "next", "sqlstate"} of the last failure. `current` is the step that
     runs, `waits_for` why nothing does; `superseded_by` is the rollout that took its place. `blocked` is what
     it left out, done as far as might be. `by_hand`: it failed or was cancelled, and was of modules by hand.
+    `parked` is what waits to go live, `granted` whether that was let go already, `promoted_at` when it first
+    made something live, and `revert_until` how long that may be taken back. `waits_for_person`: nothing
+    happens to it before somebody decides.
     """
 
     id: str
@@ -150,6 +162,11 @@ class OperationStatus:
     blocked: tuple[str, ...] = ()
     wave: int = 0
     by_hand: bool = False
+    parked: ParkedStatus | None = None
+    granted: bool = False
+    promoted_at: datetime | None = None
+    revert_until: datetime | None = None
+    waits_for_person: bool = False
 
 
 @frozen
@@ -214,6 +231,7 @@ class RolloutStatus:
     order: str | None = None
     on_failure: str | None = None
     max_parallel: int | None = None
+    promotion: str | None = None
     released: bool = False
     wave_pause_s: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)

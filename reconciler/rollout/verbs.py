@@ -9,8 +9,9 @@ from types import MappingProxyType
 
 from reconciler.frozen import frozen
 from reconciler.plan.digest import digest
+from reconciler.rollout.next import STAGED, Brief, brief, may_take_turn
 from reconciler.rollout.states import HELD, IN_FLIGHT, TERMINAL, OperationEvent, OperationState, targets
-from reconciler.rollout.summary import AT_WORK, OnFailure, RolloutPolicy, halted
+from reconciler.rollout.summary import AT_WORK, UNSUCCESSFUL, OnFailure, Order, RolloutPolicy, halted
 
 
 class RequestVerb(StrEnum):
@@ -36,9 +37,10 @@ EVENTS: Mapping[RequestVerb, OperationEvent] = MappingProxyType(
         _V.START: OperationEvent.START,
         _V.CANCEL: OperationEvent.CANCEL,
         _V.APPROVE: OperationEvent.APPROVE,
+        _V.SKIP_REVERT: OperationEvent.SKIP_REVERT,
     }
 )
-"""Verbs that move operations."""
+"""Verbs that move operations; a promotion and a revert begin with a claim."""
 
 INTERRUPTING: tuple[RequestVerb, ...] = (_V.STOP, _V.CANCEL)
 """Verbs that a worker carries out at the next safe point of an operation in flight, the stronger first."""
@@ -57,7 +59,8 @@ class Seen:
     """One operation as a verb sees it.
 
     `task`: it is of modules by hand. `taken` says why its deployment is another operation's now, `newer` what
-    was recorded there after it.
+    was recorded there after it, `busy` what is at work there. `granted`: what it waits to promote was let go
+    already. `promoted`: it made something live. `wave`: it comes after those of lower ones.
     """
 
     name: str
@@ -65,6 +68,10 @@ class Seen:
     task: bool = False
     taken: str | None = None
     newer: str | None = None
+    busy: str | None = None
+    granted: bool = False
+    promoted: bool = False
+    wave: int = 0
 
 
 @frozen
@@ -72,11 +79,14 @@ class Answer:
     """What to do about a request.
 
     `move`: operations that take the verb's event now. `await_worker`: a worker has to do the rest. `due`:
-    operations whose next attempt begins now; `free`: those whose commit passes try again. `notes` are told
-    beside what was done. `refusal`: why nothing at all is done.
+    operations whose next attempt begins now; `free`: those whose commit passes try again. `grant`: those that
+    may go live; `back`: those that go back. `notes` are told beside what was done. `refusal`: why nothing at
+    all is done.
     """
 
     move: tuple[str, ...] = ()
+    grant: tuple[str, ...] = ()
+    back: tuple[str, ...] = ()
     await_worker: bool = False
     due: tuple[str, ...] = ()
     free: tuple[str, ...] = ()
@@ -117,8 +127,13 @@ def answer(
             return _retry(mine)
         case _V.RELEASE:
             return _release(operations, policy, released=released, whole=len(mine) == len(operations))
-        case _V.PROMOTE | _V.REVERT | _V.SKIP_REVERT:
-            return Answer(refusal=not_possible(verb, mine))
+        case _V.PROMOTE:
+            return _promote(operations, mine, policy, released=released)
+        case _V.REVERT:
+            return _revert(mine)
+        case _V.SKIP_REVERT:
+            open_ = tuple(one.name for one in mine if one.state is _S.REVERT_WINDOW)
+            return Answer(move=open_) if open_ else Answer(refusal=not_possible(verb, mine))
 
 
 def stopped_first(verb: RequestVerb, deployment: str | None, waiting: Iterable[Waiting]) -> str | None:
@@ -203,6 +218,71 @@ def _release(operations: Sequence[Seen], policy: RolloutPolicy, *, released: boo
     return Answer(release=True)
 
 
+def _promote(
+    operations: Sequence[Seen], mine: Sequence[Seen], policy: RolloutPolicy, *, released: bool
+) -> Answer:
+    """Let what waits go live: all that is chosen, but under `barrier` only the one whose turn it is."""
+    parked = [one for one in mine if one.state is _S.WAITING_FOR_PROMOTION]
+    if not parked:
+        return Answer(refusal=not_possible(_V.PROMOTE, mine))
+    if policy.order == Order.BARRIER:
+        whose, why = _turn(operations, policy, released=released)
+        parked = [one for one in parked if one.name == whose]
+        if not parked:
+            return Answer(refusal=why)
+    fresh = tuple(one.name for one in parked if not one.granted)
+    before = tuple(
+        f"'{one.name}' was let go before, and a worker takes it next" for one in parked if one.granted
+    )
+    return Answer(grant=fresh, notes=before) if fresh else Answer(refusal="; ".join(before))
+
+
+def _turn(operations: Sequence[Seen], policy: RolloutPolicy, *, released: bool) -> tuple[str | None, str]:
+    """Whose turn it is under `barrier`, if anybody's, and why it is not somebody else's."""
+    failed = next((one for one in operations if one.state in UNSUCCESSFUL), None)
+    if failed is not None and halted([one.state for one in operations], policy, released=released):
+        end = (
+            "release it, or cancel it" if policy.on_failure == OnFailure.PAUSE else "cancel it, or push a fix"
+        )
+        return None, f"'{failed.name}' is {failed.state.value}, and none goes live without the others: {end}"
+    found = brief_of(operations)
+    whose = may_take_turn(found)
+    if whose is not None:
+        return whose, f"it is the turn of '{whose}'; the others follow in order"
+    if found.first_open is None:
+        return None, "nothing of this rollout waits to be promoted"
+    name, state = found.first_open
+    if not found.unstaged:
+        return None, f"it is the turn of '{name}', which is {state.value}"
+    wave = next(one.wave for one in operations if one.name == name)
+    last = next(
+        one
+        for one in sorted(operations, key=lambda one: one.wave)
+        if one.wave == wave and one.state not in STAGED and not one.promoted
+    )
+    return None, f"none goes live before all are staged and ready, and '{last.name}' is {last.state.value}"
+
+
+def brief_of(operations: Sequence[Seen]) -> Brief:
+    """The rollout in brief, as far as promotions go by it."""
+    return brief(
+        [(one.name, one.state) for one in operations],
+        {one.name: one.wave for one in operations},
+        granted=[one.name for one in operations if one.granted],
+        promoted=[one.name for one in operations if one.promoted],
+    )
+
+
+def _revert(mine: Sequence[Seen]) -> Answer:
+    """What is in its window goes back, unless another operation is at work there."""
+    open_ = [one for one in mine if one.state is _S.REVERT_WINDOW]
+    if not open_:
+        return Answer(refusal=not_possible(_V.REVERT, mine))
+    busy = tuple(f"'{one.name}' stays as it is: {one.busy}; stop it first" for one in open_ if one.busy)
+    back = tuple(one.name for one in open_ if one.busy is None)
+    return Answer(back=back, notes=busy) if back else Answer(refusal="; ".join(busy))
+
+
 def why_halted(operations: Sequence[OperationState], policy: RolloutPolicy, *, released: bool) -> str | None:
     """Why nothing more of a rollout starts, and what could be done about it; None where it may."""
     if not halted(operations, policy, released=released):
@@ -219,8 +299,8 @@ _TOLD_MAX = 20
 _REASONS: Mapping[RequestVerb, str] = MappingProxyType(
     {
         _V.PROMOTE: "nothing of this rollout waits to be promoted",
-        _V.REVERT: "nothing of this rollout is promoted, so nothing can be taken back",
-        _V.SKIP_REVERT: "nothing of this rollout is promoted, so nothing is kept to go back to",
+        _V.REVERT: "nothing of this rollout is in its revert window, so nothing can be taken back",
+        _V.SKIP_REVERT: "nothing of this rollout is in its revert window, so nothing is kept to go back to",
         _V.RELEASE: "only a rollout that paused can be released",
         _V.APPROVE: "nothing of it waits for approval",
     }
@@ -232,6 +312,24 @@ _HINTS: Mapping[tuple[RequestVerb, OperationState], str] = MappingProxyType(
         (_V.STOP, _S.STOPPED): "it is stopped already",
         (_V.STOP, _S.REVERTING): "it is going back, and comes to its end",
         (_V.CANCEL, _S.REVERTING): "it is going back, and comes to its end",
+        (_V.STOP, _S.REVERT_WINDOW): "it is live, and nothing of it is under way",
+        (_V.CANCEL, _S.REVERT_WINDOW): "it is live: revert takes it back while its window lasts",
+        (_V.START, _S.WAITING_FOR_PROMOTION): "it goes on with promote",
+        (_V.RETRY, _S.WAITING_FOR_PROMOTION): "it goes on with promote",
+        (_V.PROMOTE, _S.WAITING_FOR_APPROVAL): "it is not staged before it is approved",
+        (_V.PROMOTE, _S.PENDING): "it is not staged and ready yet",
+        (_V.PROMOTE, _S.RUNNING): "it is not staged and ready yet, or all of it is live already",
+        (_V.PROMOTE, _S.RETRYING): "it is not staged and ready yet, or all of it is live already",
+        (_V.PROMOTE, _S.STOPPED): "what is stopped goes on with start",
+        (_V.PROMOTE, _S.PROMOTING): "its promotion is under way already",
+        (_V.PROMOTE, _S.REVERT_WINDOW): "it is live already",
+        (_V.PROMOTE, _S.REVERTING): "it is going back",
+        (_V.REVERT, _S.WAITING_FOR_PROMOTION): "nothing of it is live yet; cancel gives it up",
+        (_V.REVERT, _S.PROMOTING): "its promotion is under way; it can be taken back once that is done",
+        (_V.REVERT, _S.RUNNING): "what it makes live can be taken back once all of it is done",
+        (_V.REVERT, _S.REVERTING): "it is going back already",
+        (_V.REVERT, _S.COMPLETED): "its window is over, or it had none; push a commit that goes back",
+        (_V.SKIP_REVERT, _S.REVERTING): "it is going back, and comes to its end",
         (_V.RETRY, _S.STOPPED): "what is stopped goes on with start",
         (_V.START, _S.FAILED): "what failed is tried again with retry",
         (_V.START, _S.CANCELLED): "what was cancelled is tried again with retry",

@@ -4,6 +4,7 @@ ALTER TABLE reconciler_control.operations
 ADD COLUMN parked jsonb CHECK (jsonb_typeof(parked) = 'object'),
 ADD COLUMN granted text [] NOT NULL DEFAULT '{}',
 ADD COLUMN promoted_at timestamptz,
+ADD COLUMN applied_at timestamptz,
 ADD COLUMN revert_until timestamptz,
 ADD CONSTRAINT operations_parked_before_a_promotion CHECK (
     parked IS NULL OR state IN ('running', 'waiting_for_promotion')
@@ -14,6 +15,8 @@ COMMENT ON COLUMN reconciler_control.operations.parked IS
 COMMENT ON COLUMN reconciler_control.operations.granted IS
 'Generations that policy or somebody let go live; emptied when it is stopped.';
 COMMENT ON COLUMN reconciler_control.operations.promoted_at IS 'When it first made something live.';
+COMMENT ON COLUMN reconciler_control.operations.applied_at IS
+'When its revert window opened: from then on the deployment carries the commit, though it is not over.';
 COMMENT ON COLUMN reconciler_control.operations.revert_until IS
 'Until when it may be reverted, where it made something live that can be taken back.';
 CREATE INDEX operations_parked ON reconciler_control.operations (rollout, ordinal)

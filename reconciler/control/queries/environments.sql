@@ -107,6 +107,13 @@ SELECT
                                 jsonb_build_object(
                                     'digest', o.plan_digest, 'rollout', o.rollout, 'reason', r.reason
                                 )
+                        WHEN o.state = 'waiting_for_promotion'
+                            THEN
+                                jsonb_build_object(
+                                    'rollout', o.rollout,
+                                    'needs_word', r.promotion <> 'auto'
+                                    AND NOT coalesce(o.parked ->> 'generation' = ANY(o.granted), FALSE)
+                                )
                         ELSE '{}'
                     END
                     ORDER BY o.id

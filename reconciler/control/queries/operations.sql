@@ -49,6 +49,7 @@ SET
     END,
     -- What was let go and then stopped is to be let go anew.
     granted = CASE WHEN m.after = 'stopped' THEN '{}' ELSE o.granted END,
+    applied_at = CASE WHEN m.after = 'revert_window' THEN clock_timestamp() ELSE o.applied_at END,
     revert_until = CASE
         WHEN m.after = 'revert_window'
             THEN

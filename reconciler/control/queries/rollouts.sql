@@ -44,13 +44,13 @@ WHERE o.environment = %(environment)s AND o.finished_at IS NULL
 ORDER BY o.id;
 
 -- name: operation_ended_since :one
--- An operation for the same commit that ended on one of these deployments since a moment.
+-- An operation for the same commit that ended, or applied all of it, on one of these deployments since a moment.
 SELECT o.id
 FROM reconciler_control.operations AS o
 INNER JOIN reconciler_control.rollouts AS r ON o.rollout = r.id
 WHERE
     o.environment = %(environment)s AND o.deployment = ANY(%(deployments)s)
-    AND r.commit = %(commit)s AND o.finished_at >= %(since)s
+    AND r.commit = %(commit)s AND greatest(o.finished_at, o.applied_at) >= %(since)s
 ORDER BY o.id DESC
 LIMIT 1;
 
@@ -90,7 +90,10 @@ SELECT
     array_agg(o.deployment ORDER BY o.ordinal) AS deployments,
     array_agg(o.state::text ORDER BY o.ordinal) AS states,
     array_agg(coalesce(o.plan -> 'task', 'null') <> 'null' ORDER BY o.ordinal) AS tasks,
-    array_agg(o.superseded_at IS NOT NULL ORDER BY o.ordinal) AS replaced
+    array_agg(o.superseded_at IS NOT NULL ORDER BY o.ordinal) AS replaced,
+    array_agg(o.wave ORDER BY o.ordinal) AS waves,
+    array_agg(o.promoted_at IS NOT NULL ORDER BY o.ordinal) AS promoted,
+    array_agg(coalesce(o.parked ->> 'generation' = ANY(o.granted), FALSE) ORDER BY o.ordinal) AS granted
 FROM reconciler_control.rollouts AS r
 INNER JOIN reconciler_control.operations AS o ON r.id = o.rollout
 WHERE r.id = ANY(%(ids)s)

@@ -2,7 +2,7 @@
 -- The newest rollouts of an environment, or one by its number.
 SELECT
     id, environment, commit, scope, state::text AS state, reason, requested_by, created_at, finished_at,
-    ordering AS "order", on_failure, max_parallel, released, wave_pause_s
+    ordering AS "order", on_failure, max_parallel, promotion, released, wave_pause_s
 FROM reconciler_control.rollouts
 WHERE
     (%(environment)s::text IS NULL OR environment = %(environment)s)
@@ -24,8 +24,12 @@ ORDER BY rollout, state;
 SELECT
     o.rollout, o.id, o.deployment, o.state::text AS state, o.attempts, o.plan_digest, o.reason, o.error,
     o.next_attempt_at, o.started_at, o.finished_at, o.superseded_by::text AS superseded_by, o.wave,
-    w.name AS worker,
-    CASE WHEN o.state = 'completed' THEN coalesce(o.plan -> 'blocked', '[]') ELSE '[]' END AS blocked,
+    w.name AS worker, o.parked, coalesce(o.parked ->> 'generation' = ANY(o.granted), FALSE) AS granted,
+    o.promoted_at,
+    CASE WHEN o.state IN ('revert_window', 'reverting') THEN o.revert_until END AS revert_until,
+    CASE
+        WHEN o.state IN ('completed', 'revert_window') THEN coalesce(o.plan -> 'blocked', '[]') ELSE '[]'
+    END AS blocked,
     CASE
         WHEN o.state IN ('failed', 'cancelled') THEN coalesce(o.plan -> 'task', 'null') <> 'null' ELSE FALSE
     END AS by_hand
@@ -33,6 +37,7 @@ FROM (
     SELECT
         p.rollout, p.id, p.deployment, p.state, p.attempts, p.plan_digest, p.reason, p.error,
         p.next_attempt_at, p.started_at, p.finished_at, p.superseded_by, p.worker, p.ordinal, p.wave, p.plan,
+        p.parked, p.granted, p.promoted_at, p.revert_until,
         row_number() OVER (
             PARTITION BY p.rollout
             ORDER BY p.state <> 'failed', p.finished_at IS NOT NULL, p.state = 'pending', p.ordinal

@@ -422,11 +422,18 @@ async def test_release_frees_what_was_stopped_while_paused(control: Control) -> 
 @pytest.mark.parametrize(
     ("verb", "reason"),
     [
-        ("promote", "nothing of this rollout waits to be promoted: 'eu' is pending"),
-        ("revert", "nothing of this rollout is promoted, so nothing can be taken back: 'eu' is pending"),
+        (
+            "promote",
+            "nothing of this rollout waits to be promoted: 'eu' is pending; it is not staged and ready yet",
+        ),
+        (
+            "revert",
+            "nothing of this rollout is in its revert window, so nothing can be taken back: 'eu' is pending",
+        ),
         (
             "skip-revert",
-            "nothing of this rollout is promoted, so nothing is kept to go back to: 'eu' is pending",
+            "nothing of this rollout is in its revert window, so nothing is kept to go back to: "
+            "'eu' is pending",
         ),
         ("start", "\"start\" is not possible in this state: 'eu' is pending"),
         ("approve", "nothing of it waits for approval: 'eu' is pending"),

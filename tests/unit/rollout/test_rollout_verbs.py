@@ -31,6 +31,7 @@ AT_ONCE = {
     V.CANCEL: {S.WAITING_FOR_APPROVAL, S.PENDING, S.WAITING_FOR_PROMOTION, S.RETRYING, S.STOPPED},
     V.START: {S.STOPPED},
     V.APPROVE: {S.WAITING_FOR_APPROVAL},
+    V.SKIP_REVERT: {S.REVERT_WINDOW},
 }
 """Where a verb moves an operation before it is acknowledged."""
 AT_A_SAFE_POINT = {V.STOP: {S.RUNNING, S.PROMOTING}, V.CANCEL: {S.RUNNING, S.PROMOTING}}
@@ -60,6 +61,11 @@ def test_each_verb_in_each_state(verb: RequestVerb, state: OperationState, polic
     assert found.due == (("eu",) if due else ())
     assert found.free == (("eu",) if free else ())
     assert found.release is False
+    goes_live = verb is V.PROMOTE and state is S.WAITING_FOR_PROMOTION
+    goes_back = verb is V.REVERT and state is S.REVERT_WINDOW
+    assert found.grant == (("eu",) if goes_live else ())
+    assert found.back == (("eu",) if goes_back else ())
+    at_once = at_once or goes_live or goes_back
     if at_once or later or due or free:
         assert found.refusal is None
     else:
@@ -75,6 +81,7 @@ def test_every_pair_of_states_has_an_answer(verb: RequestVerb) -> None:
         for policy, released in itertools.product(POLICIES.values(), (False, True)):
             found = ask(verb, seen("a", first), seen("b", second), policy=policy, released=released)
             acts = bool(found.move or found.await_worker or found.due or found.free or found.release)
+            acts = acts or bool(found.grant or found.back)
             assert acts is (found.refusal is None), (first, second, policy, released)
 
 
