@@ -203,24 +203,20 @@ class WebhookSettings(SettingsModel):
     )
 
 
+Globs = Annotated[tuple[str, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)]
+
+
 class AllowSettings(SettingsModel):
     """What the specs of a source may use; globs, in which `*` also matches `/`.
 
     Whatever stands here, a spec never reaches `RECONCILER_*` or a secret of these settings.
     """
 
-    environments: Annotated[tuple[str, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
-        default=("*",), description="Names of environments the source may declare."
-    )
-    secrets: Annotated[tuple[str, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
-        default=("*",), description="Environment variables that {env: …} may refer to."
-    )
-    paths: Annotated[tuple[str, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
-        default=("*",), description="Files that {file: …} may refer to."
-    )
-    kinds: Annotated[tuple[str, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
-        default=("*",), description="Kinds of component the source may declare."
-    )
+    environments: Globs = Field(default=("*",), description="Names of environments the source may declare.")
+    secrets: Globs = Field(default=("*",), description="Environment variables that {env: …} may refer to.")
+    paths: Globs = Field(default=("*",), description="Files that {file: …} may refer to.")
+    kinds: Globs = Field(default=("*",), description="Kinds of component the source may declare.")
+    addresses: Globs = Field(default=("*",), description="Addresses that deferred actions may call.")
 
     @staticmethod
     def permits(globs: tuple[str, ...], text: str) -> bool:

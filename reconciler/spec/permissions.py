@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from reconciler.errors import Problem
 from reconciler.settings import AllowSettings, OwnSecrets
-from reconciler.spec.components import DatabaseSpec
+from reconciler.spec.components import DatabaseSpec, ObjectsSpec
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.values import SecretReference
@@ -27,7 +27,12 @@ def _restricted(environment: ParsedEnvironment, allow: AllowSettings, own: OwnSe
         return environment
     problems = tuple(
         Problem(file=environment.file, path=path, message=message, hint=_HINT)
-        for path, message in (*_names(spec, allow), *_kinds(spec, allow), *_secrets(spec, allow, own))
+        for path, message in (
+            *_names(spec, allow),
+            *_kinds(spec, allow),
+            *_addresses(spec, allow),
+            *_secrets(spec, allow, own),
+        )
     )
     return replace(environment, spec=None, problems=problems) if problems else environment
 
@@ -66,6 +71,21 @@ def _passwords(spec: EnvironmentSpec, allow: AllowSettings, own: OwnSecrets) -> 
                     continue
                 told.add(path)
                 yield path, f"this source may not refer to the password of role '{role.name}'"
+
+
+def _addresses(spec: EnvironmentSpec, allow: AllowSettings) -> Iterator[tuple[str, str]]:
+    """Addresses of deferred actions, in any deployment."""
+    if not any(action.url is not None for part in spec.objects for action in part.deferred):
+        return
+    told: set[str] = set()
+    for place in spec.deployments:
+        for position, part in enumerate(for_deployment(spec, place.name).components):
+            for number, action in enumerate(part.deferred if isinstance(part, ObjectsSpec) else ()):
+                path = f"spec.components[{position}].deferred[{number}].url"
+                if action.url is None or path in told or allow.permits(allow.addresses, action.url):
+                    continue
+                told.add(path)
+                yield path, f"this source may not call the address of deferred action '{action.name}'"
 
 
 def _permitted(reference: SecretReference, allow: AllowSettings, own: OwnSecrets) -> bool:

@@ -66,3 +66,20 @@ def test_broken_environments_stay_as_they_are() -> None:
     """Permissions add nothing to what could not be read."""
     broken = parse_file("e.yaml", b"kind: Environment\n")
     assert restrict(broken, AllowSettings(), NONE) == broken
+
+
+def test_addresses_of_deferred_actions_are_limited() -> None:
+    """Each is judged as every deployment has it; SQL that is deferred calls nobody."""
+    actions = '[{name: tell, url: "https://${deployment}.example.com/x"}, {name: sql, sql: SELECT 1}]'
+    text = TEXT.replace("kind: Module,", "kind: Objects,").replace(
+        "modules/m}", f"objects, deferred: {actions}}}"
+    )
+    for addresses, expected in (
+        (["*"], []),
+        (["https://*.example.com/*"], []),
+        (["https://eu.example.com/*"], ["spec.components[1].deferred[0].url"]),
+        ([], ["spec.components[1].deferred[0].url"]),
+    ):
+        allow = AllowSettings.model_validate({"addresses": addresses})
+        (parsed,) = restrict(parse_file("e.yaml", text.encode()), allow, NONE)
+        assert [problem.path for problem in parsed.problems] == expected
