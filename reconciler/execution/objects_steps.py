@@ -31,6 +31,7 @@ from reconciler.objects.assertions import staged_query
 from reconciler.objects.generation import Placement
 from reconciler.objects.model import ObjectName
 from reconciler.objects.preflight import needed
+from reconciler.objects.results import answers, asked_names
 from reconciler.objects.staging_text import live_metadata, live_options, live_schema_metadata
 from reconciler.objects.work import DeferredToRecord, Work, work_of
 from reconciler.plan.steps import (
@@ -41,6 +42,7 @@ from reconciler.plan.steps import (
     RunDeferred,
     StageObjects,
 )
+from reconciler.snapshot.objects import read_results
 
 ObjectsStep = DiscardObjects | StageObjects | ReadyObjects | PromoteObjects | AlterObjects | RunDeferred
 OBJECTS_STEPS = (DiscardObjects, StageObjects, ReadyObjects, PromoteObjects, AlterObjects, RunDeferred)
@@ -147,6 +149,7 @@ async def _make_ready(step: ReadyObjects, resources: Resources, journal: Journal
     pending = _pending(step, step.generation, resources)
     desired, work = pending.desired, _work(pending)
     session, manner = await resources.session(step.database), manner_of(step, resources, journal)
+    await _compare_results(step, pending, session, resources)
     placement, began = Placement.of(pending.generation), time.monotonic()
     assertions = tuple(
         Assertion(name=one.name, query=staged_query(desired.project, placement, one.name, one.sql))
@@ -163,6 +166,24 @@ async def _make_ready(step: ReadyObjects, resources: Resources, journal: Journal
         beside=await _beside(session, work, resources),
         assertions=assertions,
     )
+
+
+async def _compare_results(
+    step: ReadyObjects, pending: ObjectsDiff, session: DatabaseSession, resources: Resources
+) -> None:
+    """Refuse what cannot be changed in place, and say what readers will hear, now that it can be seen."""
+    names = asked_names(pending.generation)
+    if not names:
+        return
+    live = await read_results(session.writer, names)
+    built = await read_results(session.writer, names, staging=pending.generation.staging)
+    problems, warnings = answers(pending.desired.project, pending.generation, live, built)
+    if problems:
+        raise Refused(
+            f"making generation {step.generation} of component '{step.component}' ready: "
+            + "; ".join(str(one) for one in problems)
+        )
+    resources.remarks.extend(str(one) for one in warnings)
 
 
 async def _promote(step: PromoteObjects, resources: Resources, journal: Journal) -> None:
