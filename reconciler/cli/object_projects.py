@@ -130,7 +130,7 @@ def _environments(tree: Tree, asked: Asked) -> list[Any]:
 def _of_spec(spec: Any, readers: Any, asked: Asked) -> Iterator[Chosen]:
     from reconciler.state.resolve import resolve_with
 
-    if not spec.objects:
+    if not spec.objects or not spec.deployments:
         return
     name = asked.deployment or spec.deployments[0].name
     if spec.deployment(name) is None:

@@ -236,6 +236,19 @@ def test_a_file_that_cannot_be_read_is_told_and_has_no_other_fault() -> None:
     ]
 
 
+def test_a_unit_test_that_cannot_run_is_told() -> None:
+    """What it reads and does not mock is known before anything is built."""
+    test = "EXECUTE UNIT TEST t EXPECTED (one int) AS (VALUES (1))"
+    files = {
+        "objects/a/a/v.sql": "CREATE VIEW v AS SELECT 1 AS one",
+        "objects/a/a/w.sql": f"CREATE VIEW w AS SELECT * FROM v;\n{test}",
+    }
+    (problem,) = told(PLAIN, files)
+    assert problem.startswith(
+        "objects/a/a/w.sql:2: unit test 't' of view a.w: nothing stands for a.v, which it reads"
+    )
+
+
 def test_unknown_variables_of_files_are_told_with_those_there_are() -> None:
     """A variable is the environment's, the component's, the deployment's, or built in."""
     files = {"objects/a/a/v.sql": "CREATE VIEW v AS SELECT :'regoin', :'environment', :'deployment' AS d"}
