@@ -263,7 +263,7 @@ class _Component:
             self._wrong(at, f"must be one statement, and has {len(statements)}", hint)
         for each in statements[:1]:
             if each.node != "SelectStmt" or each.facts.makes:
-                kind = "SELECT INTO" if each.facts.makes else each.kind
+                kind = "one that makes a table" if each.facts.makes else each.kind
                 self._wrong(at, f"must be a SELECT, not {kind}", hint)
         return statements[0].text if statements else ""
 

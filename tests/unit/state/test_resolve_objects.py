@@ -149,7 +149,7 @@ def test_a_declared_external_that_nothing_reads_is_a_warning_at_its_place() -> N
         ("{name: tell", "{name: publish", ["env.yaml:28:9: spec.components[1].deferred: 'publish' is the name of two of them (give each its own name)"]),
         ("SELECT 1 FROM a.daily WHERE tier <> '${tier}'; -- any", "DELETE FROM a.daily", ["env.yaml:24:32: spec.components[1].assertions[0].sql: must be a SELECT, not DELETE (write one SELECT of the rows that there must not be)"]),
         ("SELECT 1 FROM a.daily WHERE tier <> '${tier}'; -- any", "SELECT 1; SELECT 2", ["env.yaml:24:32: spec.components[1].assertions[0].sql: must be one statement, and has 2 (write one SELECT of the rows that there must not be)"]),
-        ("SELECT 1 FROM a.daily WHERE tier <> '${tier}'; -- any", "SELECT 1 INTO t", ["env.yaml:24:32: spec.components[1].assertions[0].sql: must be a SELECT, not SELECT INTO (write one SELECT of the rows that there must not be)"]),
+        ("SELECT 1 FROM a.daily WHERE tier <> '${tier}'; -- any", "SELECT 1 INTO t", ["env.yaml:24:32: spec.components[1].assertions[0].sql: must be a SELECT, not one that makes a table (write one SELECT of the rows that there must not be)"]),
         ("SELECT 1 FROM a.daily WHERE tier <> '${tier}'; -- any", "SELEC 1", ["env.yaml:24:32: spec.components[1].assertions[0].sql: is no SQL: syntax error at or near \"SELEC\""]),
         ("CREATE PUBLICATION p FOR TABLE public.orders", "BEGIN; COMMIT", [
             "env.yaml:28:32: spec.components[1].deferred[0].sql: BEGIN cannot be deferred: it and its record are one transaction, which nothing in it begins or ends (put it into a change of a module)",
