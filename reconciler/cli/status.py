@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from reconciler.cli import objects_status
 from reconciler.cli.backend import Backend, Json
 from reconciler.cli.command import Common, register
 from reconciler.cli.exit_codes import ExitCode, worst
@@ -158,6 +159,7 @@ def _one(screen: Screen, environment: Json, told: tuple[list[Json], datetime], *
     screen.line()
     _conditions(screen, environment, now)
     _deployments(screen, environment, now, every=every)
+    objects_status.refreshes(screen, environment, now, every=every)
     _rollouts(screen, rollouts, now)
     lines = [*causes(environment), *waits(rollouts), *advice(environment, rollouts)]
     if lines:
@@ -277,6 +279,7 @@ def causes(environment: Json) -> Iterator[str]:
         stalled = next(row for row in environment["conditions"] if row["type"] == "Stalled")
         yield from _lines("stalled", stalled["message"])
     yield from _differences(environment["deployments"])
+    yield from objects_status.troubles(environment)
 
 
 def _left(environment: Json) -> Iterator[str]:

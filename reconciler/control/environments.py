@@ -6,6 +6,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from reconciler.control import generations, refreshes
 from reconciler.control.events import NewEvent, append_all
 from reconciler.control.facts import Facts, conditions_from_json, read_facts, refresh_conditions
 from reconciler.control.leaving import LEFT_MAX, note_leaving
@@ -18,7 +19,7 @@ from reconciler.errors import Conflict, NotFound
 from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
 from reconciler.rollout.states import OperationState
-from reconciler.rollout.status import DeploymentStatus, EnvironmentStatus, LeftStatus
+from reconciler.rollout.status import DeploymentStatus, EnvironmentStatus, KeptStatus, LeftStatus
 
 
 @frozen
@@ -300,13 +301,33 @@ async def read_environments(
             environment = row.pop("environment")
             told = LeftStatus(**{**row, "databases": tuple(row["databases"])})
             left.setdefault(environment, []).append(told)
+        groups = await refreshes.read(connection, wanted)
+        kept: dict[str, list[KeptStatus]] = {}
+        for each in await generations.read_kept(connection, wanted):
+            kept.setdefault(each.environment, []).append(_kept(each))
     return tuple(
         EnvironmentStatus(
             **{**row, "conditions": conditions_from_json(row["conditions"], row["observed_commit"])},
             deployments=tuple(deployments.get(row["name"], ())),
             left=tuple(left.get(row["name"], ())),
+            refreshes=tuple(groups.get(row["name"], ())),
+            kept=tuple(kept.get(row["name"], ())),
         )
         for row in rows
+    )
+
+
+def _kept(found: generations.Kept) -> KeptStatus:
+    return KeptStatus(
+        deployment=found.deployment,
+        database=found.database,
+        component=found.component,
+        generation=found.generation,
+        state=found.state.value,
+        made_at=found.made_at,
+        failures=found.failures,
+        error=found.error,
+        next_try_at=found.next_try_at,
     )
 
 

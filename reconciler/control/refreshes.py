@@ -12,6 +12,10 @@ from reconciler.control.sql import changing, many, run, telling
 from reconciler.errors import LeaseLost
 from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
+from reconciler.rollout.status import RefreshStatus
+
+SHOWN_MAX = 5_000
+"""Groups that people are shown at once."""
 
 
 @frozen
@@ -41,24 +45,6 @@ class DueGroup:
     schedule: str
     failures: int
     now: datetime
-
-
-@frozen
-class GroupStatus:
-    """A group and what came of its last run; field names are those of the JSON that people get."""
-
-    deployment: str
-    component: str
-    name: str
-    schedule: str
-    due_at: datetime
-    running: bool
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    succeeded_at: datetime | None = None
-    data_at: datetime | None = None
-    failures: int = 0
-    error: str | None = None
 
 
 @frozen
@@ -170,15 +156,13 @@ async def release(connection: Connection, worker: str, key: GroupKey) -> None:
         await run(connection, "release_refresh", **_values(key), worker=worker)
 
 
-async def read(
-    connection: Connection, names: Sequence[str] | None = None
-) -> dict[str, tuple[GroupStatus, ...]]:
+async def read(connection: Connection, names: Sequence[str] | None = None) -> dict[str, list[RefreshStatus]]:
     """Groups by environment, of all or of some."""
-    found: dict[str, tuple[GroupStatus, ...]] = {}
+    wanted = None if names is None else list(names)
+    found: dict[str, list[RefreshStatus]] = {}
     with telling("reading groups to refresh"):
-        for row in await many(connection, "read_refreshes", names=None if names is None else list(names)):
-            environment = row.pop("environment")
-            found[environment] = (*found.get(environment, ()), GroupStatus(**row))
+        for row in await many(connection, "read_refreshes", names=wanted, limit=SHOWN_MAX):
+            found.setdefault(row.pop("environment"), []).append(RefreshStatus(**row))
     return found
 
 

@@ -70,11 +70,51 @@ class LeftStatus:
 
 
 @frozen
+class RefreshStatus:
+    """A group of materialized views that is refreshed by a schedule, and what came of its last run.
+
+    `data_at` is from when the oldest rows of its views are, `failures` counts the last runs that failed.
+    """
+
+    deployment: str
+    component: str
+    name: str
+    schedule: str
+    due_at: datetime
+    running: bool
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    succeeded_at: datetime | None = None
+    data_at: datetime | None = None
+    failures: int = 0
+    error: str | None = None
+
+
+@frozen
+class KeptStatus:
+    """What is left of a generation of SQL objects and could not be removed so far; it is tried again.
+
+    `state`: `staged` in vain, displaced by what was `promoted`, or `reverted`.
+    """
+
+    deployment: str
+    database: str
+    component: str
+    generation: str
+    state: str
+    made_at: datetime
+    failures: int
+    error: str
+    next_try_at: datetime
+
+
+@frozen
 class EnvironmentStatus:
     """One environment: what is desired, applied, live and running.
 
     `attempted_commit` is that of the last rollout, whatever came of it; `applied_commit` is carried by every
     deployment. `owner` is the daemon that passes over it. `left` are deployments that it had before.
+    `refreshes` are groups of views that are refreshed, `kept` what could not be removed of SQL objects.
     """
 
     name: str
@@ -96,6 +136,8 @@ class EnvironmentStatus:
     deployments: tuple[DeploymentStatus, ...] = ()
     conditions: tuple[Condition, ...] = ()
     left: tuple[LeftStatus, ...] = ()
+    refreshes: tuple[RefreshStatus, ...] = ()
+    kept: tuple[KeptStatus, ...] = ()
 
 
 @frozen

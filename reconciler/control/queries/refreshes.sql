@@ -100,4 +100,5 @@ SELECT
 FROM reconciler_control.refreshes AS r
 INNER JOIN reconciler_control.environments AS e ON r.environment = e.name
 WHERE e.orphaned_at IS NULL AND (%(names)s::text [] IS NULL OR r.environment = ANY(%(names)s))
-ORDER BY r.environment, r.deployment, r.component, r.name;
+ORDER BY r.environment, r.deployment, r.component, r.name
+LIMIT %(limit)s;

@@ -131,6 +131,8 @@ async def test_what_somebody_made_there_is_kept_and_told_once(site: Site) -> Non
     ]
     kinds = [row.kind for row in await process.parts.reconciler.events(environment="production")]
     assert kinds.count("generation.kept") == 1
+    (kept,) = (await process.environment()).kept
+    assert (kept.component, kept.state, kept.failures) == ("reports", "promoted", 2)
     site.rows(f'ALTER TABLE "{old}".mine SET SCHEMA public; SELECT 1')
     await removed(site, made)
     assert beside(site) == []

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-from reconciler.control import refreshes
 from reconciler.control.gauges import read_gauges
 from reconciler.events import GroupRefreshed
 from reconciler.metrics import Metrics
@@ -78,10 +77,10 @@ async def test_a_missed_run_is_made_up_once(site: Site) -> None:
     assert (told.group, told.ok, told.is_news) == ("hourly", True, False)
     connection = await connect(site.control, role="test")
     gauges = await read_gauges(connection)
-    found = (await refreshes.read(connection))["production"]
     await connection.close()
-    assert found[0].data_at is not None
-    assert found[0].data_at > datetime.now(UTC) - timedelta(minutes=30)
+    found = (await process.environment()).refreshes[0]
+    assert found.data_at is not None
+    assert found.data_at > datetime.now(UTC) - timedelta(minutes=30)
     scraped = Metrics().render(gauges).decode()
     labels = 'component="reports",deployment="eu",environment="production",group="hourly"'
     assert f"reconciler_objects_data_age_seconds{{{labels}}}" in scraped
@@ -98,6 +97,8 @@ async def test_a_failure_is_told_once_and_tried_again_soon(site: Site) -> None:
     assert (failures, succeeded, free, later) == (2, False, True, True)
     assert "refreshing reports.stored" in str(error)
     assert "division by zero" in str(error)
+    (told_of,) = [row for row in (await process.environment()).refreshes if row.failures]
+    assert (told_of.name, told_of.component, told_of.running) == ("hourly", "reports", False)
     site.rows("DELETE FROM public.orders WHERE id = 0; SELECT 1")
     await site.control_rows(DUE)
     await ran(process)
