@@ -161,7 +161,7 @@ class Attempt:
         except Parked as parked:
             return _Outcome(event=OperationEvent.PARK, reason=str(parked))
         except _NotApproved as moved:
-            return _Outcome(event=OperationEvent.SUPERSEDE, reason=str(moved))
+            return self._not_approved(moved)
         except _CommitAway as away:
             # Our trouble, not the operation's: whoever has the commit goes on, and no attempt is spent.
             if not self._tools.leave_to_others(self._claim.source):
@@ -172,6 +172,12 @@ class Attempt:
         done = f"done as far as may be: {'; '.join(plan.blocked)}" if plan.blocked else "all stages done"
         event = OperationEvent.OPEN_REVERT_WINDOW if until is not None else OperationEvent.DONE
         return _Outcome(event=event, reason="; ".join([done, *self._remarks]))
+
+    def _not_approved(self, moved: _NotApproved) -> _Outcome:
+        """It makes place for what is to be agreed to; once it was let go live, it ends and says why."""
+        if self._journal.promotions.state is OperationState.PROMOTING:
+            return self._judge(Refused(str(moved), hint="apply the newest commit, and approve its plan"))
+        return _Outcome(event=OperationEvent.SUPERSEDE, reason=str(moved))
 
     def _judge(self, error: Exception) -> _Outcome:
         """Whether a failed attempt is made again, and what people are told."""

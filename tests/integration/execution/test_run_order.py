@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from reconciler.errors import LeaseLost, Refused, StepFailed, TemporaryError
 from reconciler.execution import run as running
+from reconciler.execution.course import Parked
 from reconciler.plan.model import DeploymentPlan, PlanStage
-from reconciler.plan.steps import AnyStep, DeployChange, StepKind, TakeBaseLine
+from reconciler.plan.steps import AnyStep, DeployChange, PromoteObjects, StepKind, TakeBaseLine
 from tests.plugins.states import change, database, desired, module
 
 
@@ -33,6 +35,19 @@ class Notes:
 
     async def safe_point(self) -> None: ...
 
+    async def progressed(self, step: AnyStep, text: str) -> None: ...
+
+    async def staging(self, step: AnyStep, server: str) -> None: ...
+
+    async def discarded(self, step: AnyStep) -> None: ...
+
+    async def may_promote(self, step: PromoteObjects) -> None:
+        self.seen.append(step.component)
+        await asyncio.sleep(0)
+        raise Parked(step)
+
+    async def promoted(self, step: AnyStep, retained_until: datetime | None) -> None: ...
+
 
 class Nothing:
     """Resources of steps that need none."""
@@ -45,7 +60,26 @@ class Nothing:
         )
         self.interference = running.Resources.__dataclass_fields__["interference"].default_factory()  # type: ignore[misc]
 
+        self.promoting = asyncio.Lock()
+
     async def session(self, _database: str) -> None: ...
+
+
+def promotion(component: str, place: str) -> PromoteObjects:
+    """A switch of one component."""
+    return PromoteObjects(
+        id=f"{component}/promote-objects",
+        kind=StepKind.PROMOTE_OBJECTS,
+        component=component,
+        identity=component,
+        database=place,
+        generation="g",
+        schemas=(),
+        retain_s=0.0,
+        dependents="refuse",
+        hand_made="refuse",
+        altered="refuse",
+    )
 
 
 def plan(places: Mapping[str, str]) -> DeploymentPlan:
@@ -94,6 +128,31 @@ async def test_of_several_errors_the_gravest_is_told(
     """What ends the operation for good is not hidden by what merely stops it."""
     with pytest.raises(told):
         await carry_out({"a": "one", "b": "two"}, {}, a=one, b=two)
+
+
+async def test_what_waits_for_its_promotion_holds_back_only_what_comes_behind_it() -> None:
+    """Other databases of the stage go on; what comes after the component waits, and so do later stages."""
+    notes = Notes({})
+    first = plan({"b": "two", "c": "three"}).stages[0]
+    first = PlanStage(name="objects", steps=(promotion("a", "one"), *first.steps))
+    both = DeploymentPlan(name="eu", base="", digest="", stages=(first, plan({"d": "four"}).stages[0]))
+    resources: Any = Nothing({"a": (), "b": ["a"], "c": (), "d": ()})
+    with pytest.raises(Parked) as waits:
+        await running.run(both, resources, notes)
+    assert waits.value.step.component == "a"
+    assert sorted(notes.seen) == ["a", "c"]
+
+
+@pytest.mark.parametrize("error", [StepFailed("s"), TemporaryError("t"), LeaseLost("l")], ids=repr)
+async def test_an_operation_does_not_wait_with_a_failure_in_hand(error: Exception) -> None:
+    """Where another database failed meanwhile, that is told, and the operation is not parked."""
+    steps = (promotion("a", "one"), *plan({"b": "two"}).stages[0].steps)
+    stage = PlanStage(name="objects", steps=steps)
+    resources: Any = Nothing({"a": (), "b": ()})
+    with pytest.raises(type(error)):
+        await running.run(
+            DeploymentPlan(name="eu", base="", digest="", stages=(stage,)), resources, Notes({"b": error})
+        )
 
 
 async def test_failure_stops_what_waits_for_it() -> None:
