@@ -102,3 +102,11 @@ def test_a_broken_project_is_told_anew_with_its_place() -> None:
     empty = view({"environments/shop.yaml": f"# moved\n{SPEC}"})
     with pytest.raises(SpecError, match=r"environments/shop\.yaml:11:66: .* no file below 'objects/reports'"):
         resolving.states(empty, spec_of(empty))
+
+
+def test_a_spec_that_stands_in_no_commit_finds_its_objects_in_one() -> None:
+    """Its folder need not be that of any environment of the commit."""
+    plain = view(FILES)
+    other = view({**FILES, "environments/shop.yaml": SPEC.replace("objects/reports", "objects/other")})
+    for state in Resolving().unkept(plain, spec_of(other)):
+        assert list(state.objects[0].project.schemas) == ["other"]
