@@ -24,6 +24,7 @@ NAMES = (
     "rollout",
     "claims",
     "objects",
+    "cycles",
 )
 
 
