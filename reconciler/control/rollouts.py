@@ -17,8 +17,12 @@ from reconciler.control.sql import Row, changing, many, one, run
 from reconciler.errors import Conflict
 from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
-from reconciler.rollout.states import IN_FLIGHT, OperationEvent, OperationState
+from reconciler.rollout.states import OperationEvent, OperationState
 from reconciler.rollout.summary import RolloutPolicy, derive
+from reconciler.rollout.verbs import INTERRUPTIBLE
+
+_STAYS = (OperationState.REVERT_WINDOW.value, OperationState.REVERTING.value)
+"""States that nothing newer ends: one is over but for its window, the other comes to its end."""
 
 STEPS_AT_ONCE = 10_000
 """Steps of operations that are recorded by one statement: a plan has about half a kilobyte for each."""
@@ -170,7 +174,11 @@ async def supersede(
     async with changing(connection, f"superseding older rollouts of environment '{environment}'"):
         await lock_owned(connection, environment, owner)
         rows = await many(connection, "unfinished_operations", environment=environment)
-        older = [row for row in rows if row["commit"] != commit and not row["superseded"]]
+        older = [
+            row
+            for row in rows
+            if row["commit"] != commit and not row["superseded"] and row["state"] not in _STAYS
+        ]
         if not older:
             return 0
         moved = await _supersede(connection, older, None, f"commit {commit[:12]} is newer: {reason}")
@@ -225,7 +233,7 @@ async def _supersede(
     connection: Connection, rows: Sequence[Row], rollout: int | None, reason: str
 ) -> list[Moved]:
     """Supersede what waits at once, and flag what is in flight for its worker."""
-    flying = {row["id"] for row in rows if OperationState(row["state"]) in IN_FLIGHT}
+    flying = {row["id"] for row in rows if OperationState(row["state"]) in INTERRUPTIBLE}
     waiting = [row["id"] for row in rows if row["id"] not in flying]
     if flying:
         await run(connection, "flag_superseded", ids=sorted(flying), rollout=rollout)

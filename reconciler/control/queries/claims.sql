@@ -407,15 +407,16 @@ WHERE id = %(id)s AND lease_token = %(lease_token)s
 RETURNING id;
 
 -- name: interruptions :many
--- What is asked of operations in flight; no row for one whose lease is another's.
+-- What is asked of operations in flight; no row for one whose lease is another's. One that promotes or goes
+-- back comes to the end of that first.
 SELECT
     o.id::text AS operation,
-    o.superseded_at IS NOT NULL AS superseded,
+    o.superseded_at IS NOT NULL AND o.state = 'running' AS superseded,
     (
         SELECT array_agg(DISTINCT q.verb::text)
         FROM reconciler_control.requests AS q
         WHERE
-            q.rollout = o.rollout AND q.state = 'pending'
+            q.rollout = o.rollout AND q.state = 'pending' AND o.state = 'running'
             AND (q.deployment IS NULL OR q.deployment = o.deployment)
     ) AS verbs
 FROM unnest(%(ids)s::bigint [], %(lease_tokens)s::bigint []) AS c (id, lease_token)

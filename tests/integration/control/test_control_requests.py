@@ -432,8 +432,10 @@ async def test_release_frees_what_was_stopped_while_paused(control: Control) -> 
         ),
         (
             "skip-revert",
-            "nothing of this rollout is in its revert window, so nothing is kept to go back to: "
-            "'eu' is pending",
+            (
+                "nothing of this rollout is in its revert window, so nothing is kept to go back to: "
+                "'eu' is pending"
+            ),
         ),
         ("start", "\"start\" is not possible in this state: 'eu' is pending"),
         ("approve", "nothing of it waits for approval: 'eu' is pending"),
