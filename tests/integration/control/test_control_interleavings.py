@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.control import claims, environments, install, requests, workers
+from reconciler.control import claims, environments, install, promotions, requests, windows, workers
 from reconciler.control.claims import Claim
 from reconciler.control.repair import Repaired, repair
 from reconciler.control.rollouts import supersede
@@ -20,6 +20,7 @@ from reconciler.control.sql import many
 from reconciler.control.transitions import finish_many, replace_plan, step_started, transition
 from reconciler.errors import Conflict, IllegalTransition, LeaseLost, NotFound
 from reconciler.postgres.connection import Connection, Dsn
+from reconciler.rollout.next import PASSED, STAGED
 from reconciler.rollout.states import IN_FLIGHT, TERMINAL, TERMINAL_ROLLOUT, OperationEvent, OperationState
 from reconciler.rollout.summary import AT_WORK, RolloutPolicy, derive, halted
 from reconciler.rollout.verbs import RequestVerb
@@ -32,7 +33,7 @@ STEPS = 70
 LEASE_S = 3600.0
 DEPLOYMENTS = ("eu", "us", "asia")
 S, E = OperationState, OperationEvent
-ENDS = (E.DONE, E.DONE, E.DONE, E.FAIL, E.RETRY, E.RETRY, E.STOP, E.CANCEL, E.SUPERSEDE)
+ENDS = (E.DONE, E.DONE, E.DONE, E.FAIL, E.RETRY, E.RETRY, E.STOP, E.CANCEL, E.SUPERSEDE, E.OPEN_REVERT_WINDOW)
 ACTIONS = {
     "record": 4,
     "claim": 12,
@@ -50,11 +51,16 @@ ACTIONS = {
     "resume": 2,
     "supersede": 1,
     "due": 4,
+    "promote": 8,
+    "switch": 4,
+    "expire": 1,
 }
 SNAPSHOT = """
 SELECT
     o.id, o.rollout, o.deployment, o.ordinal, o.state::text AS state, o.lease_token, o.started_at,
-    o.finished_at, o.attempts, o.worker::text AS worker, o.reason, r.state::text AS rollout_state,
+    o.finished_at, o.attempts, o.worker::text AS worker, o.reason, r.state::text AS rollout_state, o.wave,
+    o.promoted_at, o.parked ->> 'generation' = ANY(o.granted) AS granted,
+    o.state = 'reverting' OR o.resumes_as = 'reverting' AS goes_back,
     r.finished_at AS over_at, r.released, r.ordering, r.on_failure, r.max_parallel, r.promotion
 FROM reconciler_control.operations AS o JOIN reconciler_control.rollouts AS r ON r.id = o.rollout
 ORDER BY o.id
@@ -104,6 +110,7 @@ class Machine:
             order=self.chance.choice(["rolling", "parallel", "barrier"]),
             on_failure=self.chance.choice(["halt", "continue", "pause"]),
             max_parallel=self.chance.randint(1, 3),
+            promotion=self.chance.choice(["auto", "manual"]),
         )
         initial = S.WAITING_FOR_APPROVAL if self.chance.random() < 0.2 else S.PENDING
         try:
@@ -252,6 +259,35 @@ class Machine:
             "WHERE state = 'retrying'"
         )
 
+    async def do_promote(self) -> None:
+        """A worker comes to a promotion: it may go on, or parks."""
+        claim = self.some_claim()
+        if claim is None or S(self.before[int(claim.operation)]["state"]) is S.REVERTING:
+            return
+        connection, key = self.control.connection, self.chance.choice(["g1", "g2"])
+        if await promotions.begin_promotion(connection, claim, component="analytics", generation=key):
+            self.check_promotion(int(claim.operation))
+        else:
+            await transition(connection, claim, E.PARK, reason="test")
+
+    async def do_switch(self) -> None:
+        claim = self.some_claim()
+        if claim is None or S(self.before[int(claim.operation)]["state"]) is not S.PROMOTING:
+            return
+        (until,) = (await self.control.rows("SELECT clock_timestamp() + interval '1 hour'"))[0]
+        await promotions.promoted(
+            self.control.connection,
+            claim,
+            component="analytics",
+            generation="g1",
+            database="shop",
+            retained_until=until,
+        )
+
+    async def do_expire(self) -> None:
+        await self.control.rows("UPDATE reconciler_control.operations SET revert_until = '-infinity'")
+        await windows.expire_windows(self.control.connection)
+
     # -- what steps use -----------------------------------------------------------------------------------
 
     async def replace(self, hand: Hand) -> None:
@@ -289,12 +325,32 @@ class Machine:
     def check_claim(self, claim: Claim) -> None:
         """What was only recorded starts where nothing forbids it; nothing living is taken."""
         row = self.before[int(claim.operation)]
+        if row["state"] == S.WAITING_FOR_PROMOTION.value:
+            assert not self.suspended
+            assert claim.state is S.PROMOTING
+            assert row["granted"] or row["promotion"] == "auto"
+            self.check_promotion(row["id"])
         assert claim.lease_token > (row["lease_token"] or 0)
         assert not any(claim.lease_token <= other.lease_token for other in self.every_claim())
         if row["state"] != S.PENDING.value:
             return
         assert not self.suspended
         assert not halted(self.states(row["rollout"]), policy(row), released=row["released"])
+
+    def check_promotion(self, number: int) -> None:
+        """Under `barrier` nobody goes before all of its wave are staged, out of turn, or after a failure."""
+        row = self.before[number]
+        if row["ordering"] != "barrier" or row["state"] == S.PROMOTING.value:
+            return
+        assert not halted(self.states(row["rollout"]), policy(row), released=row["released"])
+        for other in self.before.values():
+            if other["rollout"] != row["rollout"] or other["id"] == number:
+                continue
+            state = S(other["state"])
+            if other["ordinal"] < row["ordinal"]:
+                assert state in PASSED, "out of turn"
+            if other["wave"] == row["wave"]:
+                assert state in STAGED or other["promoted_at"] is not None, "not all are staged"
 
     def states(self, rollout: int) -> list[OperationState]:
         return [S(row["state"]) for row in self.before.values() if row["rollout"] == rollout]
@@ -323,7 +379,9 @@ class Machine:
             states = self.states(rollout)
             assert row["rollout_state"] == derive(states, policy(row), released=row["released"]).value
             assert (row["over_at"] is not None) == (set(states) <= TERMINAL)
-            at_work = sum(state in AT_WORK for state in states)
+            # What goes back waits for no place.
+            own = [row for row in self.before.values() if row["rollout"] == rollout]
+            at_work = sum(S(row["state"]) in AT_WORK and not row["goes_back"] for row in own)
             was = sum(S(old["state"]) in AT_WORK for old in before.values() if old["rollout"] == rollout)
             assert at_work <= max(row["max_parallel"], 1, was)
 
@@ -339,15 +397,18 @@ class Machine:
         open_ = {row["rollout"] for row in self.before.values() if row["over_at"] is None}
         for rollout in sorted(open_):
             states = set(self.states(rollout))
-            waits = {S.STOPPED, S.WAITING_FOR_APPROVAL} & states
+            waits = {S.STOPPED, S.WAITING_FOR_APPROVAL, S.REVERT_WINDOW} & states
+            if self.row_of(rollout)["promotion"] == "manual":
+                waits |= {S.WAITING_FOR_PROMOTION} & states
             assert waits or halted(states, policy(self.row_of(rollout)), released=False), states
-            await requests.submit(
-                self.control.connection,
-                rollout=str(rollout),
-                verb="cancel",
-                deployment=None,
-                requested_by="ada",
-            )
+            for verb in ("cancel", "skip-revert"):
+                await requests.submit(
+                    self.control.connection,
+                    rollout=str(rollout),
+                    verb=verb,
+                    deployment=None,
+                    requested_by="ada",
+                )
         await self.work_off()
         assert all(row["over_at"] is not None for row in self.before.values())
         asked = await self.control.rows(

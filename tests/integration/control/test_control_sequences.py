@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.control import claims, environments, install, requests, workers
+from reconciler.control import claims, environments, install, promotions, requests, workers
 from reconciler.control.claims import Claim
 from reconciler.control.environments import DeploymentObservation
 from reconciler.control.rollouts import supersede
@@ -38,6 +38,7 @@ POLICIES = st.builds(
     order=st.sampled_from(["rolling", "parallel", "barrier"]),
     on_failure=st.sampled_from(["halt", "continue", "pause"]),
     max_parallel=st.integers(1, 3),
+    promotion=st.sampled_from(["auto", "manual"]),
 )
 ACTIONS = st.one_of(
     st.tuples(
@@ -52,6 +53,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("claim"), st.integers(0, 1)),
     st.tuples(st.just("move"), st.integers(0, 5), st.sampled_from(WORKER_EVENTS)),
     st.tuples(st.just("move"), st.integers(0, 5), st.sampled_from(WORKER_EVENTS)),
+    st.tuples(st.just("promote"), st.integers(0, 5)),
     st.tuples(st.just("hand back"), st.integers(0, 5)),
     st.tuples(
         st.just("ask"),
@@ -74,6 +76,7 @@ class World:
     workers: list[workers.Worker]
     held: list[Claim] = field(default_factory=list)
     ended: dict[int, str] = field(default_factory=dict)
+    went_back: bool = False
 
     async def act(self, action: tuple[object, ...]) -> None:  # noqa: C901 - one arm per action
         connection = self.control.connection
@@ -99,6 +102,8 @@ class World:
                 self.held += [claim] if claim is not None else []
             case ("move", int(index), OperationEvent() as event) if self.held:
                 await self.move(self.held[index % len(self.held)], event)
+            case ("promote", int(index)) if self.held:
+                await self.promote(self.held[index % len(self.held)])
             case ("hand back", int(index)) if self.held:
                 await self.hand_back(self.held[index % len(self.held)])
             case ("ask", int(number), RequestVerb() as verb, deployment):
@@ -126,6 +131,16 @@ class World:
     async def move(self, claim: Claim, event: OperationEvent) -> None:
         try:
             await transition(self.control.connection, claim, event, reason="test", delay_s=0)
+        except (LeaseLost, IllegalTransition):
+            return
+
+    async def promote(self, claim: Claim) -> None:
+        connection = self.control.connection
+        try:
+            if not await promotions.begin_promotion(
+                connection, claim, component="analytics", generation="g1"
+            ):
+                await transition(connection, claim, OperationEvent.PARK, reason="test")
         except (LeaseLost, IllegalTransition):
             return
 
@@ -158,7 +173,12 @@ class World:
         wholes = await read_wholes(self.control.connection, [row[0] for row in rows])
         for whole in wholes:
             assert whole.state is derive(whole.states, whole.policy, released=whole.released)
-            assert sum(state in AT_WORK for state in whole.states) <= whole.policy.max_parallel
+            # What goes back waits for no place.
+            back = sum(state is OperationState.REVERTING for state in whole.states)
+            retrying = sum(state is OperationState.RETRYING for state in whole.states)
+            self.went_back = self.went_back or back > 0
+            at_work = sum(state in AT_WORK for state in whole.states)
+            assert at_work - back - (retrying if self.went_back else 0) <= whole.policy.max_parallel
             await self.check_brief(whole)
             assert (whole.state in TERMINAL_ROLLOUT) == (set(whole.states) <= TERMINAL)
             assert self.ended.get(whole.id, whole.state.value) == whole.state.value
@@ -193,7 +213,17 @@ class World:
         if not rows:
             assert whole.state in TERMINAL_ROLLOUT
             return
-        wanted = brief(named)
+        wanted = brief(
+            named,
+            {str(member.id): member.wave for member in whole.members},
+            granted=[str(member.id) for member in whole.members if member.granted],
+            promoted=[str(member.id) for member in whole.members if member.promoted],
+        )
+        parked = sorted({*map(str, rows[0]["parked"]), *map(str, rows[0]["granted"])}, key=int)
+        assert set(parked) <= set(wanted.parked)
+        assert set(map(str, rows[0]["granted"])) <= wanted.granted
+        if whole.policy.order == "barrier" and wanted.parked:
+            assert rows[0]["unstaged"] is wanted.unstaged
         first = rows[0]["first_open"]
         assert (first and (str(first[0]), first[1])) == wanted.first_open
         assert rows[0]["at_work"] == wanted.at_work
