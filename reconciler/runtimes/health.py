@@ -78,8 +78,14 @@ async def _tcp(at: Endpoint | str) -> str | None:
     opened = await _open(at)
     if isinstance(opened, str):
         return opened
-    opened[1].transport.abort()
+    await _let_go(opened[1])
     return None
+
+
+async def _let_go(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _http(at: Endpoint | str, path: str) -> str | None:
@@ -99,7 +105,7 @@ async def _http(at: Endpoint | str, path: str) -> str | None:
     except (OSError, ValueError):
         return f"{where}: the connection ended without an answer"
     finally:
-        writer.transport.abort()
+        await _let_go(writer)
     words = line.split(None, 2)
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
         return f"{where}: what answers is no HTTP server"

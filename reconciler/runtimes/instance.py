@@ -49,8 +49,8 @@ class State(NamedTuple):
 
     `run` counts starts. `pid` and `started` are of the service while it runs and of its last run after that;
     `since` is the time of the clock on the wall, for people. `exit_status` is a number of the service, or
-    minus the signal that ended it; None where it never ran to an end. `lost` counts bytes of output that
-    could not be written.
+    minus the signal that ended it; None where it never ran to an end. `reason` is of the last end too. `lost`
+    counts bytes of output that could not be written.
     """
 
     phase: str = PREPARED

@@ -27,10 +27,10 @@ class LogFile:
         try:
             if self._handle is None:
                 self._open()
-            if self._size and self._size + len(view) > self._bytes_max:
-                self._rotate()
             while view and self._handle is not None:
-                written = os.write(self._handle, view)
+                if self._size and self._size + len(view) > self._bytes_max:
+                    self._rotate()
+                written = os.write(self._handle, view[: self._bytes_max])
                 self._size += written
                 view = view[written:]
         except OSError:

@@ -8,12 +8,10 @@ services it never touches, but for those whose supervisor is gone.
 import asyncio
 import errno
 import os
-import pwd
 import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +26,7 @@ import reconciler
 from reconciler.errors import Conflict, PermanentError, RuntimeUnavailable
 from reconciler.runtimes import instance as files
 from reconciler.runtimes import processes, sight, supervisor, transient
+from reconciler.runtimes.definition import definition_of, faults_here, is_free
 from reconciler.runtimes.runtime import (
     Identity,
     Observed,
@@ -35,7 +34,6 @@ from reconciler.runtimes.runtime import (
     Runtime,
     ServiceSpec,
     check_instance,
-    environment_of,
     faults,
     without_hidden,
 )
@@ -50,6 +48,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ROOM_BYTES_MIN = 1024 * 1024
 _LOG_END_BYTES = 8192
 _RENAMES_MAX = 5
+_OF_THE_BUS = ("PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 _PORTS = range(20000, 32000)
 """Below those that the system gives to outgoing connections."""
 _PORTS_TRIED_MAX = 100
@@ -83,7 +82,7 @@ class ProcessRuntime(Runtime):
 
     @override
     async def prepare(self, spec: ServiceSpec) -> None:
-        found = faults(spec) or await asyncio.to_thread(self._faults, spec)
+        found = faults(spec) or await asyncio.to_thread(faults_here, spec)
         if found:
             raise PermanentError(f"preparing service '{spec.identity}': {'; '.join(found)}")
         with self._translated("preparing", spec.identity):
@@ -124,11 +123,13 @@ class ProcessRuntime(Runtime):
     def _why_not(self) -> str | None:
         if not sys.platform.startswith("linux") or processes.look(os.getpid()) is None:
             return "services as processes need Linux and its /proc"
+        there = next(place for place in (self._root, *self._root.parents) if place.exists())
+        if not os.access(there, os.W_OK | os.X_OK):
+            return f"services as processes are kept in '{self._root}', where this user may not write"
         try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.pidfd_open(os.getpid()))
         except OSError as error:
-            return f"services as processes are kept in '{self._root}': {(error.strerror or '').lower()}"
+            return f"services as processes need pidfd_open: {(error.strerror or '').lower()}"
         unit = transient.here()
         return None if unit is None else transient.why_no_unit(unit)
 
@@ -146,31 +147,21 @@ class ProcessRuntime(Runtime):
                     found.append(observed)
         return tuple(found)
 
-    def _faults(self, spec: ServiceSpec) -> list[str]:
-        found = []
-        if spec.image is not None:
-            found.append("a process has no image")
-        if any((spec.limits.memory_bytes, spec.limits.cpus, spec.limits.processes)):
-            found.append(
-                "the runtime 'process' limits only open files; 'systemd' and 'container' limit the rest"
-            )
-        if spec.user is not None:
-            found += _faults_of_user(spec.user)
-        if spec.cwd is not None and not Path(spec.cwd).is_absolute():
-            found.append(f"its working directory '{spec.cwd}' is not absolute")
-        elif spec.cwd is not None and not Path(spec.cwd).is_dir():
-            found.append(f"its working directory '{spec.cwd}' is no directory that is there")
-        found += _faults_of_program(spec)
-        return found
+    def _make_folder(self, folder: Path) -> None:
+        """Make it and those above it, up to our root, for nobody else to read."""
+        self._root.parent.mkdir(parents=True, exist_ok=True)
+        for each in (*reversed(folder.parents), folder):
+            if each.is_relative_to(self._root):
+                each.mkdir(mode=0o700, exist_ok=True)
 
     def _check_room(self) -> None:
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder(self._root)
         facts = os.statvfs(self._root)
         if facts.f_bavail * facts.f_frsize < _ROOM_BYTES_MIN or (facts.f_files and not facts.f_favail):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._root))
 
     def _apply(self, spec: ServiceSpec, instance: str, folder: Path) -> Observed:
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder(self._root)
         self._sweep()
         if not (folder / files.DEFINITION).exists():
             self._make(spec, folder)
@@ -180,6 +171,7 @@ class ProcessRuntime(Runtime):
                 f"starting service '{spec.identity}': its instance '{instance}' has another definition",
                 hint="name another instance, or remove this one first",
             )
+        self._await_last_word(spec, folder)
         if files.holder(folder) is None:
             self._launch(spec, folder, definition)
         observed = sight.look(folder, spec.identity, instance)
@@ -189,14 +181,17 @@ class ProcessRuntime(Runtime):
 
     def _make(self, spec: ServiceSpec, folder: Path) -> None:
         """Write the instance whole beside its place, and move it there: half of one is never found."""
+        if folder.exists() and not (folder / files.DEFINITION).exists():
+            # It came whole: what lacks its definition was being removed when that was cut short.
+            shutil.rmtree(folder)
         fresh = self._root / _MAKING / secrets.token_hex(8)
-        fresh.mkdir(mode=0o700, parents=True)
+        self._make_folder(fresh)
         try:
             ports = {port.name: self._number_of(spec, port) for port in spec.ports}
-            files.write_definition(fresh, _definition(spec, ports))
+            files.write_definition(fresh, definition_of(spec, ports))
             for attempt in range(1, _RENAMES_MAX + 1):
-                folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 try:
+                    self._make_folder(folder.parent)
                     fresh.rename(folder)
                 except FileNotFoundError:
                     # The last other instance was removed a moment ago, and the folder above with it.
@@ -213,14 +208,14 @@ class ProcessRuntime(Runtime):
 
     def _number_of(self, spec: ServiceSpec, port: Port) -> int:
         if port.number is not None:
-            if not _is_free(port.number):
+            if not is_free(port.number):
                 raise PermanentError(
                     f"starting service '{spec.identity}': its port {port.number} is taken",
                     hint="end what listens there, or give the service another port",
                 )
             return port.number
         for number in random.sample(_PORTS, _PORTS_TRIED_MAX):
-            if number not in self._given and _is_free(number):
+            if number not in self._given and is_free(number):
                 if len(self._given) > len(_PORTS) // 2:
                     self._given.clear()
                 self._given.add(number)
@@ -242,7 +237,7 @@ class ProcessRuntime(Runtime):
                 environment=environment,
                 stop_s=spec.grace_s + _STOP_S,
             )  # fmt: skip
-            environment = dict(os.environ)
+            environment = {name: os.environ[name] for name in _OF_THE_BUS if name in os.environ}
         else:
             argv = [*program, str(folder)]
         answer = _run(argv, environment, folder, spec.grace_s + _START_S)
@@ -259,6 +254,20 @@ class ProcessRuntime(Runtime):
                 f"starting service '{spec.identity}': its supervisor did not start:"
                 f" {_end_of(folder / files.COMPLAINTS) or f'it exited with {status}'}"
             )
+
+    def _await_last_word(self, spec: ServiceSpec, folder: Path) -> None:
+        """A supervisor that is done has the lock for a moment longer, and is not taken for one at work."""
+        deadline = time.monotonic() + _STOP_S
+        while (pid := files.holder(folder)) is not None:
+            state = sight.state_of(folder)
+            if state.phase != files.ENDED or state.supervisor != pid:
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeUnavailable(
+                    f"starting service '{spec.identity}': the supervisor of its last run, process {pid},"
+                    " does not end"
+                )
+            time.sleep(_LOCK_AGAIN_S)
 
     def _retire(self, folder: Path) -> bool:
         if not folder.exists():
@@ -311,10 +320,9 @@ class ProcessRuntime(Runtime):
                     raise RuntimeUnavailable(
                         f"removing service '{identity}': {left} of its processes do not end"
                     )
-            gone = self._root / _GONE
-            gone.mkdir(mode=0o700, exist_ok=True)
-            place = gone / secrets.token_hex(8)
-            folder.rename(place)
+            place = self._set_aside(folder)
+            if place == folder:
+                shutil.rmtree(folder)
         finally:
             os.close(lock)
         shutil.rmtree(place, ignore_errors=True)
@@ -323,6 +331,18 @@ class ProcessRuntime(Runtime):
                 break
             with suppress(OSError):
                 above.rmdir()
+
+    def _set_aside(self, folder: Path) -> Path:
+        """Take it from its place in one move; on a disk too full for that it stays, and goes bit by bit."""
+        gone = self._root / _GONE
+        try:
+            self._make_folder(gone)
+            return folder.rename(gone / secrets.token_hex(8))
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+        (folder / files.DEFINITION).unlink(missing_ok=True)
+        return folder
 
     def _sweep(self) -> None:
         """Remove what a crash left of making and removing folders: there are hidden values in them."""
@@ -347,64 +367,6 @@ class ProcessRuntime(Runtime):
             raise RuntimeUnavailable(f"{doing} service '{identity}' in '{self._root}': {why}") from error
 
 
-def _definition(spec: ServiceSpec, ports: dict[str, int]) -> dict[str, Any]:
-    return {
-        "hash": spec.definition_hash,
-        "token": secrets.token_hex(16),
-        "argv": list(spec.argv),
-        "env": environment_of(spec, ports),
-        "cwd": spec.cwd or "/",
-        "user": None if spec.user is None else _account(spec.user),
-        "ports": ports,
-        "grace_s": spec.grace_s,
-        "open_files": spec.limits.open_files,
-        "log_bytes": spec.logs.bytes_max,
-        "log_files": spec.logs.files,
-        "restart": {
-            "when": spec.restart.when.value,
-            "delay_s": spec.restart.delay_s,
-            "delay_max_s": spec.restart.delay_max_s,
-            "steady_s": spec.restart.steady_s,
-            "limit": spec.restart.limit,
-        },
-    }
-
-
-def _account(user: str) -> tuple[int, int, list[int]]:
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise PermanentError(f"looking for the user '{user}': there is none of that name") from None
-    return entry.pw_uid, entry.pw_gid, os.getgrouplist(user, entry.pw_gid)
-
-
-def _faults_of_user(user: str) -> list[str]:
-    try:
-        uid, _, _ = _account(user)
-    except PermanentError:
-        return [f"there is no user '{user}'"]
-    if os.geteuid() not in (0, uid):
-        return [f"it cannot run as '{user}': only root can choose"]
-    return []
-
-
-def _faults_of_program(spec: ServiceSpec) -> list[str]:
-    if not spec.argv:
-        return ["it has no command"]
-    program = spec.argv[0]
-    if "/" in program:
-        place = Path(spec.cwd or "/") / program
-        if not place.exists():
-            return [f"its program '{program}' is not there"]
-        return (
-            []
-            if place.is_file() and os.access(place, os.X_OK)
-            else [f"its program '{program}' cannot be run"]
-        )
-    path = environment_of(spec, {})["PATH"]
-    return [] if shutil.which(program, path=path) else [f"its program '{program}' is not in '{path}'"]
-
-
 def _names_in(folder: Path) -> list[str]:
     try:
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208
@@ -417,22 +379,6 @@ def _grace_of(folder: Path) -> float:
         return float(files.read_definition(folder)["grace_s"])
     except (files.Damaged, FileNotFoundError):
         return 0.0
-
-
-def _is_free(port: int) -> bool:
-    """Whether nobody listens there, at any address of this machine."""
-    families = [socket.AF_INET, *([socket.AF_INET6] if socket.has_dualstack_ipv6() else [])]
-    for family in families:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                probe.bind(("", port))
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    return False
-    return True
 
 
 def _run(

@@ -281,6 +281,8 @@ def faults(spec: ServiceSpec) -> list[str]:
         found.append("the command of its health check is empty")
     if not 0 <= spec.grace_s <= GRACE_MAX_S:
         found.append(f"a grace of {spec.grace_s:g} s is not between 0 and {GRACE_MAX_S:g}")
+    if min(spec.restart.delay_s, spec.restart.delay_max_s, spec.restart.steady_s) < 0:
+        found.append("a time of its restart is negative")
     if spec.logs.files < 1 or spec.logs.bytes_max < 1:
         found.append("its log needs one file of one byte at least")
     return found

@@ -21,7 +21,9 @@ def look(folder: Path, identity: Identity, instance: str) -> Observed | None:
         return None
     except files.Damaged as error:
         return Observed(identity=identity, instance=instance, state=ServiceState.UNKNOWN, reason=str(error))
-    if supervisor is None:
+    if supervisor is not None and files.is_retired(folder):
+        found, reason = ServiceState.UNHEALTHY, "it is being removed"
+    elif supervisor is None:
         found, reason = _without_supervisor(folder, definition["token"], state)
     else:
         found, reason = _under_supervisor(state, is_ours=supervisor == state.supervisor)
@@ -66,7 +68,7 @@ def _under_supervisor(state: State, *, is_ours: bool) -> tuple[ServiceState, str
         case files.ENDED:
             return ServiceState.EXITED, state.reason
         case _:
-            return ServiceState.STARTING, "it is being started"
+            return ServiceState.STARTING, state.reason or "it is being started"
 
 
 def _without_supervisor(folder: Path, token: str, state: State) -> tuple[ServiceState, str]:

@@ -24,6 +24,7 @@ class Steadiness:
     healthy_since: float | None = None
     starts: int | None = None
     crashes: int = 0
+    last_exit: int | None = None
     reason: str = "nothing was seen of it yet"
     is_over: bool = False
 
@@ -37,7 +38,8 @@ class Steadiness:
             healthy_since=(at if since is None else since) if is_healthy else None,
             starts=observed.starts,
             crashes=self.crashes + started_anew,
-            reason=why_unhealthy or observed.reason or f"it is {observed.state}",
+            reason=why_unhealthy or observed.reason or self.reason,
+            last_exit=observed.exit_status,
             is_over=observed.state in {ServiceState.EXITED, ServiceState.ABSENT},
         )
 
@@ -46,10 +48,9 @@ class Steadiness:
         if self.is_over:
             return Verdict.FAILED, self.reason
         if self.crashes > self.health.crashes_max:
-            return (
-                Verdict.FAILED,
-                f"it was started {self.crashes + 1} times and does not stay up: {self.reason}",
-            )
+            # Between two looks it may have come up again: how it ended says more than how it is.
+            why = self.reason if self.last_exit is None else f"it ended with {self.last_exit}"
+            return Verdict.FAILED, f"it was started {self.crashes + 1} times and does not stay up: {why}"
         if self.healthy_since is not None and now - self.healthy_since >= self.health.steady_s:
             return Verdict.STEADY, ""
         if self.healthy_since is None and now - self.begun >= self.health.deadline_s:

@@ -138,7 +138,9 @@ class Supervisor:
 
     def _sleep_s(self) -> float:
         if self._kill_at is not None:
-            return _ENDING_TICK_S
+            # What cannot be killed, as it waits for a disk, is not worth a busy loop.
+            late_s = time.monotonic() - self._kill_at
+            return _ENDING_TICK_S if late_s < _KILL_S else _TELL_AGAIN_S
         due = _TELL_AGAIN_S if self._untold else _PLACE_EVERY_S
         if self._start_at is not None:
             due = min(due, max(0.0, self._start_at - time.monotonic()))
@@ -156,7 +158,9 @@ class Supervisor:
             before = instance.read_state(self._folder)
         except (OSError, instance.Damaged):
             before = State()
-        self._state = self._state._replace(run=before.run, quick_ends=before.quick_ends)
+        self._state = self._state._replace(
+            run=before.run, quick_ends=before.quick_ends, exit_status=before.exit_status, reason=before.reason
+        )
         if instance.is_retired(self._folder):
             self._end("stopped")
             return
@@ -170,7 +174,7 @@ class Supervisor:
         if self._is_stopping or instance.is_retired(self._folder):
             self._end("stopped")
             return
-        self._state = self._state._replace(run=self._state.run + 1, exit_status=None, reason="")
+        self._state = self._state._replace(run=self._state.run + 1)
         self._began = time.monotonic()
         self._left = 0
         self._say(instance.STARTING)
