@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
+from reconciler.catalog.identifier import quote_qualified
 from reconciler.diff.model import Diff, ObjectsDiff
 from reconciler.diff.objects import FAILED, NOTHING_BUILT, BuiltState, compare, named_drift, stopped
 from reconciler.frozen import frozen
@@ -109,7 +110,9 @@ async def _of_database(
             built = replace(built, schemas=schemas, empty=empty.intersection(part.project.schemas))
             compared: ObjectsDiff = await look.compute(_compared, part, built, place, look)
             if compared.generation.schemas and not compared.blocked:
-                compared = await _looked_ahead(connection, compared, (built, version), (place, diff), look)
+                others = [each.project for each in wanted if each is not part]
+                coming = _Coming(diff=diff, projects=others)
+                compared = await _looked_ahead(connection, compared, (built, version), (place, coming), look)
             found.append((compared, built))
     return found
 
@@ -120,16 +123,24 @@ def _compared(
     return compare(part, built, place=place, forced=look.forced, operation=look.operation)
 
 
+@frozen
+class _Coming:
+    """What may still be made in a database: by modules and roles of a diff, and by other projects."""
+
+    diff: Diff
+    projects: Sequence[Project]
+
+
 async def _looked_ahead(
     connection: Connection,
     part: ObjectsDiff,
     recorded: tuple[BuiltState, int],
-    context: tuple[tuple[str, str], Diff],
+    context: tuple[tuple[str, str], _Coming],
     look: ObjectsLook,
 ) -> ObjectsDiff:
     """Add all that would stop the generation later, and what its readers will hear."""
     built, version = recorded
-    place, diff = context
+    place, coming = context
     why: tuple[str, ...] = ()
     if (part.begun.state if part.begun is not None else None) in _BUILDING:
         work, looked = await look.compute(_asked, part)
@@ -139,7 +150,7 @@ async def _looked_ahead(
             known = replace(known, staging=known.staging | built.staging)
         met = await read_meeting(connection, looked)
         against = objections(work, looked, met, known, ours=(part.desired.component, *place))
-        why = told([one for one in against if not _is_coming(one, part, diff)])
+        why = told([one for one in against if not _is_coming(one, part, coming)])
     names = asked_names(part.generation)
     if names:
         live = await read_results(connection, names)
@@ -156,8 +167,8 @@ def _asked(part: ObjectsDiff) -> tuple[Work, Asked]:
     return work, asked(work, externals=externals, granted=roles)
 
 
-def _is_coming(one: Objection, part: ObjectsDiff, diff: Diff) -> bool:
-    """Whether a step before may make what is missing: a module that has changes to deploy, or a new role.
+def _is_coming(one: Objection, part: ObjectsDiff, coming: _Coming) -> bool:
+    """Whether a step before may make what is missing: another component of objects, a module, or a new role.
 
     Which relations and roles scripts make cannot be told from their texts; once they have run, it is looked
     at again.
@@ -165,10 +176,16 @@ def _is_coming(one: Objection, part: ObjectsDiff, diff: Diff) -> bool:
     if one.kind not in ("missing", "role"):
         return False
     database = part.desired.database
-    if any(each.deploy and not each.blocked and each.desired.database == database for each in diff.modules):
+    if any(
+        each.deploy and not each.blocked and each.desired.database == database for each in coming.diff.modules
+    ):
         return True
-    return one.kind == "role" and any(
-        role.name == one.subject for each in diff.databases for role in each.roles
+    if one.kind == "role":
+        return any(role.name == one.subject for each in coming.diff.databases for role in each.roles)
+    return any(
+        quote_qualified(name.schema, name.name) == one.subject
+        for project in coming.projects
+        for name in project.objects
     )
 
 

@@ -48,6 +48,40 @@ async def test_parked_it_is_no_drift_and_another_worker_goes_on_and_back(site: S
     await calm(other)
 
 
+async def test_stopped_while_it_waits_it_goes_on_with_what_is_staged(site: Site) -> None:
+    """A stop and a start change nothing of what waits; it is built once."""
+    process = await parked(site)
+    staged = beside(site)
+    assert (await ask(process, "stop")).state.value == "stopped"
+    assert beside(site) == staged
+    assert (await ask(process, "start")).state.value == "waiting_for_promotion"
+
+    assert beside(site) == staged
+    assert (await ask(process, "promote")).state.value == "revert_window"
+    assert total(site) == 61
+    assert site.rows("SELECT count(*) FROM reconciler.generations") == [(2,)]
+
+
+async def test_overtaken_while_it_waits_it_is_built_anew_upon_what_is_live(site: Site) -> None:
+    """Where something else went live since, what was staged goes, and another promotion is asked for."""
+    process = await parked(site)
+    (before,) = beside(site)
+    site.rows("UPDATE reconciler.generation_objects SET hash = 'other' WHERE name = 'other'; SELECT 1")
+    rollout = (await process.rollouts())[0].id
+    await process.parts.reconciler.request(rollout, "promote", deployment=None, requested_by="ada")
+    process.worker.wake()
+
+    async def anew() -> bool:
+        state = (await process.rollouts())[0].operations[0].state.value
+        return state == "waiting_for_promotion" and before not in beside(site)
+
+    await holds(anew, "it to be built anew and to wait again")
+    assert total(site) == 60
+    assert (await ask(process, "promote")).state.value == "revert_window"
+    assert total(site) == 61
+    await calm(process)
+
+
 async def test_what_was_taken_back_can_be_wanted_again(site: Site) -> None:
     """A newer commit with the same objects makes them live once more, and what was taken back is gone."""
     process = await parked(site)
