@@ -42,7 +42,7 @@ from reconciler.worker.lease import ControlAccess
 
 EVERY_S = 5.0
 """Between two looks for something to remove, give or take a fifth."""
-LEASE_S = 120.0
+LEASE_S = 30.0
 """How long whoever takes one has it; the fence of the database keeps others out for as long as it takes."""
 RETRY_FIRST_S = 15.0
 RETRY_MOST_S = 3600.0
