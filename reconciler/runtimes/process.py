@@ -42,6 +42,7 @@ _MAKING = ".making"
 _GONE = ".gone"
 _FORGOTTEN_S = 3600.0
 _START_S = 30.0
+_ASKED_S = 20.0
 _STOP_S = 20.0
 _LOCK_AGAIN_S = 0.02
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -235,7 +236,7 @@ class ProcessRuntime(Runtime):
                 name=f"reconciler-service-{definition['token']}.service",
                 description=f"service {spec.identity}",
                 environment=environment,
-                stop_s=spec.grace_s + _STOP_S,
+                stop_s=spec.grace_s + _ASKED_S,
             )  # fmt: skip
             environment = {name: os.environ[name] for name in _OF_THE_BUS if name in os.environ}
         else:
@@ -284,7 +285,7 @@ class ProcessRuntime(Runtime):
 
     async def _stop(self, identity: Identity, folder: Path, grace_s: float) -> None:
         """Ask its supervisor to end it all; one that does not in time is killed."""
-        for number, within_s in ((signal.SIGTERM, grace_s + _STOP_S), (signal.SIGKILL, _STOP_S)):
+        for number, within_s in ((signal.SIGTERM, grace_s + _ASKED_S), (signal.SIGKILL, _STOP_S)):
             pid = files.holder(folder)
             if pid is None or pid <= 0:
                 return

@@ -252,3 +252,67 @@ def test_an_answering_daemon_is_left_alone(machine: Machine) -> None:
             deadline_s=DEADLINE_S,
         )
         assert (machine.show("MainPID"), machine.show("NRestarts")) == (pid, "0")
+
+
+SERVICES = """
+import asyncio, sys
+from pathlib import Path
+from reconciler.runtimes.process import ProcessRuntime
+from reconciler.runtimes.runtime import Hidden, Identity, ServiceSpec
+
+runtime = ProcessRuntime(Path(sys.argv[2]))
+api = Identity(environment="production", deployment="eu", component="api")
+spec = ServiceSpec(
+    identity=api, definition_hash="1", argv=("sh", "-c", "trap '' TERM; sleep 1000 & sleep 1001"),
+    env=(("PASSWORD", Hidden("hunter2")),), grace_s=0.2,
+)
+
+async def main(what):
+    if what == "apply":
+        print(await runtime.why_not())
+        await runtime.apply(spec, "one")
+    if what == "remove":
+        await runtime.remove(api, "one")
+    if what == "ask":
+        print(await runtime.why_not())
+    for found in await runtime.observe("production", "eu"):
+        print(found.state, found.starts, found.reason)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def services(machine: Machine, what: str, *properties: str) -> list[str]:
+    """What a daemon of its own unit says of its services; it is over when this returns."""
+    done = machine.run(
+        "systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--unit=one-daemon.service", *properties,
+        "/opt/pg-reconciler/bin/python", "-c", SERVICES, what, "/var/lib/services",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_services_have_units_of_their_own(machine: Machine) -> None:
+    """A service outlives the unit of the daemon that started it, and goes whole if its supervisor is killed."""
+    assert services(machine, "apply") == ["None", "healthy 1 "]
+    (unit,) = machine.systemctl("list-units", "--plain", "--no-legend", "reconciler-service-*").split()[:1]
+    until(lambda: len(machine.processes(unit)) == 4, lambda: machine.journal(unit), deadline_s=DEADLINE_S)
+    assert "hunter2" not in machine.systemctl("show", unit)
+    assert services(machine, "apply") == ["None", "healthy 1 "]
+    machine.run("kill", "-KILL", machine.show("MainPID", unit))
+    until(
+        lambda: services(machine, "look") == ["exited 1 its supervisor was killed, and it ended"],
+        lambda: machine.journal(unit),
+        deadline_s=DEADLINE_S,
+    )
+    assert services(machine, "apply") == ["None", "healthy 2 "]
+    assert services(machine, "remove") == []
+    assert machine.systemctl("list-units", "--plain", "--no-legend", "reconciler-service-*") == ""
+    assert machine.run("pgrep", "-x", "sleep").stdout == ""
+
+
+def test_services_without_the_right_to_start_units(machine: Machine) -> None:
+    """A daemon that may not start units says so before anything is planned."""
+    (why,) = services(machine, "ask", "--property=DynamicUser=yes", "--property=StateDirectory=services")
+    assert why.startswith("it runs in the unit 'one-daemon.service', whose end would end every service, and ")
+    assert "systemd does not let it start another" in why

@@ -109,7 +109,7 @@ async def test_removed_after_its_supervisor_was_killed(bench: ProcessBench) -> N
 
 async def test_frozen_supervisor_is_removed(bench: ProcessBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A supervisor that does not answer is killed in the end, and its service ended without it."""
-    monkeypatch.setattr(process, "_STOP_S", 0.5)
+    monkeypatch.setattr(process, "_ASKED_S", 0.2)
     await bench.runtime.apply(shell(FOR_EVER, grace_s=0.1), "one")
     bench.pids()
     kill_supervisor(bench, signal.SIGSTOP)
