@@ -156,7 +156,7 @@ class StepStatus:
     state: str
     reason: str | None = None
     said: str | None = None
-    """What its scripts said with `\\echo`."""
+    """What its scripts said with `\\echo`, or how far it is that takes long."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     hazards: tuple[dict[str, str], ...] = ()
@@ -179,8 +179,8 @@ class OperationStatus:
     runs, `waits_for` why nothing does; `superseded_by` is the rollout that took its place. `blocked` is what
     it left out, done as far as might be. `by_hand`: it failed or was cancelled, and was of modules by hand.
     `parked` is what waits to go live, `granted` whether that was let go already, `promoted_at` when it first
-    made something live, and `revert_until` how long that may be taken back. `waits_for_person`: nothing
-    happens to it before somebody decides.
+    made something live, `applied_at` when its revert window opened, and `revert_until` how long what is live
+    may be taken back. `waits_for_person`: nothing happens to it before somebody decides.
     """
 
     id: str
@@ -207,6 +207,7 @@ class OperationStatus:
     parked: ParkedStatus | None = None
     granted: bool = False
     promoted_at: datetime | None = None
+    applied_at: datetime | None = None
     revert_until: datetime | None = None
     waits_for_person: bool = False
 
