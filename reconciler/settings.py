@@ -10,18 +10,10 @@ from fnmatch import fnmatchcase
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from reconciler.errors import Problem, SettingsError
+from reconciler.secret_settings import SecretsSettings, SecretValue, SettingsModel, broken
 
 PREFIX = "RECONCILER_"
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
@@ -32,18 +24,13 @@ _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)?")
 _URL_WITH_SECRET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/@]*:[^/@]*@)")
 
 
-def _broken(message: str, hint: str | None = None) -> PydanticCustomError:
-    """Make the error a validator raises; it carries no input."""
-    return PydanticCustomError("broken_rule", "{message}", {"message": message, "hint": hint})
-
-
 def _seconds(value: object) -> object:
     """Take `500ms`, `60s`, `5m`, `1h`, `1d` or a number of seconds."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise _broken("must be a duration", "write it as in 500ms, 60s, 5m or 1h")
+        raise broken("must be a duration", "write it as in 500ms, 60s, 5m or 1h")
     match = _DURATION.fullmatch(str(value))
     if match is None:
-        raise _broken("must be a duration", "write it as in 500ms, 60s, 5m or 1h")
+        raise broken("must be a duration", "write it as in 500ms, 60s, 5m or 1h")
     return float(match[1]) * _UNITS[match[2] or "s"]
 
 
@@ -64,55 +51,11 @@ Seconds = Annotated[
 
 def _name(value: object) -> object:
     if isinstance(value, str) and not re.fullmatch(NAME_PATTERN.strip("^$"), value):
-        raise _broken("is not a valid name", "1 to 63 of a-z, 0-9, '.', '_' and '-'")
+        raise broken("is not a valid name", "1 to 63 of a-z, 0-9, '.', '_' and '-'")
     return value
 
 
 Name = Annotated[str, BeforeValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
-
-
-class SettingsModel(BaseModel, defer_build=True):  # one validator is used, of the outermost, by one thread
-    """What all settings share: unknown keys are errors, and nothing is converted."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, validate_by_name=False, hide_input_in_errors=True
-    )
-
-
-def _secret_schema(schema: dict[str, Any]) -> None:
-    env = {"env": {"type": "string", "description": "Environment variable of the daemon."}}
-    file = {"file": {"type": "string", "description": "File on the daemon's machine."}}
-    closed = {"type": "object", "additionalProperties": False}
-    schema.clear()
-    schema["description"] = "A secret: written out, or where it stands."
-    schema["oneOf"] = [
-        {"type": "string"},
-        {**closed, "properties": env, "required": ["env"]},
-        {**closed, "properties": file, "required": ["file"]},
-    ]
-
-
-class SecretValue(SettingsModel):
-    """A secret: written out (`text`), or where it stands. What is written out is never shown."""
-
-    model_config = ConfigDict(json_schema_extra=_secret_schema)
-
-    env: str | None = Field(default=None, description="Environment variable of the daemon.")
-    file: str | None = Field(default=None, description="File on the daemon's machine.")
-    text: str | None = Field(default=None, repr=False, exclude=True, description="The secret itself.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one(cls, value: object) -> object:
-        if isinstance(value, SecretValue):
-            return value
-        if isinstance(value, str) and value:
-            return {"text": value}
-        if isinstance(value, dict) and set(value) in ({"env"}, {"file"}):
-            text = next(iter(value.values()))
-            if isinstance(text, str) and text and "\x00" not in text:
-                return value
-        raise _broken("must be a secret", "write a string, {env: NAME} or {file: PATH}")
 
 
 class ControlSettings(SettingsModel):
@@ -164,7 +107,7 @@ class AuthSettings(SettingsModel):
     @model_validator(mode="after")
     def _one_way(self) -> "AuthSettings":
         if self.token is not None and self.password is not None:
-            raise _broken("has both a password and a token", "keep one of them")
+            raise broken("has both a password and a token", "keep one of them")
         return self
 
 
@@ -184,7 +127,7 @@ class SignatureSettings(SettingsModel):
     @model_validator(mode="after")
     def _some(self) -> "SignatureSettings":
         if not (self.gpg_keys or self.ssh_keys or self.ssh_allowed_signers):
-            raise _broken("names no key", "name gpg_keys, ssh_keys or ssh_allowed_signers")
+            raise broken("names no key", "name gpg_keys, ssh_keys or ssh_allowed_signers")
         return self
 
 
@@ -217,6 +160,10 @@ class AllowSettings(SettingsModel):
     paths: Globs = Field(default=("*",), description="Files that {file: …} may refer to.")
     kinds: Globs = Field(default=("*",), description="Kinds of component the source may declare.")
     addresses: Globs = Field(default=("*",), description="Addresses that deferred actions may call.")
+    encrypted: bool = Field(
+        default=True,
+        description="Whether {age: …} may stand in its specs, for any key of `secrets.age_keys`.",
+    )
 
     @staticmethod
     def permits(globs: tuple[str, ...], text: str) -> bool:
@@ -280,10 +227,10 @@ class SourceSettings(SettingsModel):
             return value
         named = [key for key in ("branch", "tag", "commit") if value.get(key) is not None]
         if len(named) > 1:
-            raise _broken(f"has both a {named[0]} and a {named[1]}", "keep one of branch, tag and commit")
+            raise broken(f"has both a {named[0]} and a {named[1]}", "keep one of branch, tag and commit")
         url = value.get("url")
         if isinstance(url, str) and _URL_WITH_SECRET.match(url):
-            raise _broken("has a password in its url", "write it under auth, as password or token")
+            raise broken("has a password in its url", "write it under auth, as password or token")
         return value if named else {**value, "branch": "main"}
 
 
@@ -383,9 +330,7 @@ class LimitSettings(SettingsModel):
     @model_validator(mode="after")
     def _heartbeat_within_lease(self) -> "LimitSettings":
         if self.heartbeat_s * 2 > self.lease_s:
-            raise _broken(
-                "has a heartbeat of more than half the lease", "lengthen lease or shorten heartbeat"
-            )
+            raise broken("has a heartbeat of more than half the lease", "lengthen lease or shorten heartbeat")
         return self
 
 
@@ -435,13 +380,13 @@ class OwnSecrets:
 def _listen(value: object) -> object:
     host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
-        raise _broken("must be an address with a port", "write it as in 127.0.0.1:8080 or [::1]:8080")
+        raise broken("must be an address with a port", "write it as in 127.0.0.1:8080 or [::1]:8080")
     return value
 
 
 def _state_dir(value: object) -> object:
     if isinstance(value, str) and (not value or "\x00" in value):
-        raise _broken("must be the path of a folder")
+        raise broken("must be the path of a folder")
     return value
 
 
@@ -470,6 +415,9 @@ class Settings(SettingsModel):
     sources: Annotated[tuple[SourceSettings, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
         default=(), description="Git repositories that hold environment specs."
     )
+    secrets: SecretsSettings = Field(
+        default_factory=SecretsSettings, description="How encrypted values of specs and settings are opened."
+    )
     limits: LimitSettings = Field(
         default_factory=LimitSettings, description="Bounds of what waits, tries again or runs side by side."
     )
@@ -487,12 +435,12 @@ class Settings(SettingsModel):
             ("source", [source.name for source in self.sources]),
         ):
             if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise _broken(f"duplicate {what} '{twice[0]}'", f"give each {what} a name of its own")
+                raise broken(f"duplicate {what} '{twice[0]}'", f"give each {what} a name of its own")
         return self
 
     def own_secrets(self) -> OwnSecrets:
         """Where the secrets of these settings stand."""
-        values = [token.value for token in self.tokens]
+        values = [*self.secrets.age_keys, *(token.value for token in self.tokens)]
         if self.control is not None:
             values.append(self.control.dsn)
         files: set[str] = {self.tls.key} if self.tls is not None else set()

@@ -38,6 +38,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "module": ("module",),
     "objects": ("objects",),
     "stage": ("stage",),
+    "secret": ("secret",),
     "schema": ("schema",),
 }
 """The modules of the commands, in the order of the help, and which commands each adds."""

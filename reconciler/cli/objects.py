@@ -97,7 +97,7 @@ def try_out(
     trials = [
         Trial(
             run=UnitTestRun(project=each.project, chosen=tests, extensions=each.extensions),
-            place=_place(each) if live else None,
+            place=_place(each, common.config) if live else None,
         )
         for each, tests in picked
     ]
@@ -147,7 +147,8 @@ def explain(
     one, wanted = _the_one(chosen, name)
     of = lineage.lineage(one.project, wanted)
     looked = live or bool(changed) or bool(redeploy_schema)
-    rebuilt = _rebuilt(one, live, changed or [], redeploy_schema or []) if looked else _Rebuilt()
+    place = _place(one, common.config) if live else None
+    rebuilt = _rebuilt(one, place, changed or [], redeploy_schema or []) if looked else _Rebuilt()
     if common.output == "json":
         whose = {
             "environment": one.environment or None,
@@ -212,13 +213,16 @@ def _picked(chosen: Sequence[Chosen], names: Sequence[str]) -> list[tuple[Chosen
     return picked
 
 
-def _place(chosen: Chosen) -> Any:
+def _place(chosen: Chosen, config: str | None) -> Any:
     from reconciler import logs
+    from reconciler.cli import settings_file
     from reconciler.daemon.object_looks import Place
     from reconciler.daemon.secrets import Secrets
     from reconciler.postgres.connection import Dsn
 
-    secret = Secrets(os.environ, logs.forbid).for_spec(chosen.dsn)
+    is_encrypted = chosen.dsn is not None and chosen.dsn.age is not None
+    keys = settings_file.load(config, os.environ).secrets.age_keys if is_encrypted else ()
+    secret = Secrets(os.environ, logs.forbid, keys).for_spec(chosen.dsn)
     return Place(server=Dsn(secret), database=chosen.database)
 
 
@@ -290,15 +294,15 @@ class _Rebuilt:
     generation: Any = None
 
 
-def _rebuilt(chosen: Chosen, live: bool, changed: Sequence[str], forced: Sequence[str]) -> _Rebuilt:
+def _rebuilt(chosen: Chosen, place: Any, changed: Sequence[str], forced: Sequence[str]) -> _Rebuilt:
     from reconciler.daemon.object_looks import live_production
     from reconciler.objects import generation, lineage
     from reconciler.objects.dirty import dirty, forced_schemas
 
     named = forced_schemas(forced, chosen.project)
-    if live:
+    if place is not None:
         production = live_production(
-            _place(chosen),
+            place,
             component=chosen.component,
             environment=chosen.environment,
             deployment=chosen.deployment,

@@ -58,7 +58,7 @@ class Daemon:
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self._settings = settings
         self._environ = environ
-        self._secrets = Secrets(environ, logs.forbid)
+        self._secrets = Secrets(environ, logs.forbid, settings.secrets.age_keys)
         self._log = logs.EventLog()
         self._metrics: Metrics | None = None
         self._stopping = asyncio.Event()

@@ -35,7 +35,7 @@ async def open_readers(
     With `needs_control`, the control schema is installed where it is not yet and the embedded server started;
     without, nothing is started or written.
     """
-    secrets = Secrets(environ, logs.forbid)
+    secrets = Secrets(environ, logs.forbid, settings.secrets.age_keys)
     control = await control_dsn(settings, secrets, start=needs_control)
     control_connections = connections_to_control(settings)
     try:

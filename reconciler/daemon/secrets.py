@@ -1,10 +1,10 @@
-"""Look secrets up where specs and settings say they stand; the only place that reads them."""
+"""Look secrets up where specs and settings say they stand, or open them; the only place that does."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from reconciler.errors import NotFound, Refused
-from reconciler.settings import SecretValue
+from reconciler.secret_settings import SecretValue
 from reconciler.spec.values import SecretReference
 
 SECRET_BYTES_MAX = 64 * 1024
@@ -12,11 +12,20 @@ RESERVED_PREFIX = "RECONCILER_"
 
 
 class Secrets:
-    """Resolves references; each value is told to `forbid`, so that no log line ever shows it."""
+    """Resolves references; each value is told to `forbid`, so that no log line ever shows it.
 
-    def __init__(self, environ: Mapping[str, str], forbid: Callable[[str], None]) -> None:
+    `age_keys` open encrypted values; like every secret they are read when they are used, and not before.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        forbid: Callable[[str], None],
+        age_keys: Sequence[SecretValue] = (),
+    ) -> None:
         self._environ = environ
         self._forbid = forbid
+        self._age_keys = age_keys
 
     def for_spec(self, reference: SecretReference) -> str:
         """A secret that a spec refers to. Raises Refused for the daemon's own, NotFound for one not there."""
@@ -29,17 +38,27 @@ class Secrets:
         if value.text is not None:
             self._forbid(value.text)
             return value.text
-        return self.resolve(SecretReference(env=value.env, file=value.file))
+        return self.resolve(SecretReference(env=value.env, file=value.file, age=value.age))
 
     def resolve(self, reference: SecretReference) -> str:
         """A secret by its place; surrounding white space of a file is not part of it."""
-        value = (
-            self._from_file(reference.file)
-            if reference.file is not None
-            else self._from_environment(reference)
-        )
+        if reference.age is not None:
+            value = self._opened(reference.age)
+        elif reference.file is not None:
+            value = self._from_file(reference.file)
+        else:
+            value = self._from_environment(reference)
         self._forbid(value)
         return value
+
+    def key_texts(self) -> tuple[str, ...]:
+        """The keys that open encrypted values, as they are kept."""
+        return tuple(self.for_settings(key) for key in self._age_keys)
+
+    def _opened(self, value: str) -> str:
+        from reconciler.daemon import age
+
+        return age.opened(value, age.keys_of(self.key_texts()) if self._age_keys else ())
 
     def _from_environment(self, reference: SecretReference) -> str:
         value = self._environ.get(reference.env or "")

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from reconciler import age_text
 from reconciler.spec import cron, text_rules
 from reconciler.spec.text_rules import Broken, Rule
 from reconciler.spec.values import SecretReference
@@ -62,16 +63,18 @@ class OrText:
 
 def _secret_reference(value: object, info: ValidationInfo) -> SecretReference:
     """Validate by hand: what stands here may be a secret by mistake, and must not reach an error."""
-    hint = "write {env: NAME} or {file: PATH}; a secret never stands in a spec"
+    hint = "write {env: NAME}, {file: PATH} or {age: …}; a secret never stands in a spec in the clear"
     if isinstance(value, SecretReference):
         value = _shown_reference(value)
     if not isinstance(value, dict):
         raise broken_rule(Broken("must refer to a secret, not hold it", hint))
-    if set(value) not in ({"env"}, {"file"}):
-        raise broken_rule(Broken("must have exactly one key, env or file", hint))
+    if set(value) not in ({"env"}, {"file"}, {"age"}):
+        raise broken_rule(Broken("must have exactly one key, env, file or age", hint))
     kind, text = next(iter(value.items()))
     if not isinstance(text, str):
         raise broken_rule(Broken(f"{kind} must be a string", hint))
+    if kind == "age":
+        return _encrypted(text)
     rule = text_rules.secret_variable if kind == "env" else text_rules.secret_file
     if "${" in text and not (info.context or {}).get("resolved"):
         rule = text_rules.secret_template
@@ -80,7 +83,17 @@ def _secret_reference(value: object, info: ValidationInfo) -> SecretReference:
     return SecretReference(env=text) if kind == "env" else SecretReference(file=text)
 
 
+def _encrypted(text: str) -> SecretReference:
+    try:
+        return SecretReference(age=age_text.canonical(text))
+    except age_text.NotEncrypted as error:
+        hint = "write it as `reconciler secret encrypt` prints it"
+        raise broken_rule(Broken(f"the encrypted value {error.why}", hint)) from None
+
+
 def _shown_reference(value: SecretReference) -> dict[str, str]:
+    if value.age is not None:
+        return {"age": value.age}
     return {"env": value.env} if value.env is not None else {"file": value.file or ""}
 
 
@@ -144,10 +157,15 @@ Secret = Annotated[
     PlainSerializer(_shown_reference),
     WithJsonSchema(
         {
-            "description": "Where the secret stands; never the secret itself.",
+            "description": "Where the secret stands, or the secret encrypted; never in the clear.",
             "oneOf": [
                 _reference_schema("env", "Environment variable of the daemon.", "^[A-Za-z_$]"),
                 _reference_schema("file", "Absolute path of a file on the daemon's machine.", "^[/$]"),
+                _reference_schema(
+                    "age",
+                    "The secret, encrypted for a key of the daemon.",
+                    f"^\\s*({age_text.BARE}|{age_text.ARMOR[0]})",
+                ),
             ],
         }
     ),

@@ -89,6 +89,8 @@ def _addresses(spec: EnvironmentSpec, allow: AllowSettings) -> Iterator[tuple[st
 
 
 def _permitted(reference: SecretReference, allow: AllowSettings, own: OwnSecrets) -> bool:
+    if reference.age is not None:
+        return allow.encrypted
     if reference.env is not None:
         return reference.env not in own.variables and allow.permits(allow.secrets, reference.env)
     file = reference.file or ""

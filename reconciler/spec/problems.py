@@ -72,7 +72,7 @@ def _secrets(node: Node, keys: frozenset[str], *, secret: bool) -> Iterator[str]
         case MappingNode():
             for key, value in node.entries.items():
                 inside = secret or key in keys
-                if secret and key not in ("env", "file"):
+                if secret and key not in ("env", "file", "age"):
                     yield key
                 if not (inside and _is_reference(key, value)):
                     yield from _secrets(value, keys, secret=inside)

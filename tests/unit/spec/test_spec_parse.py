@@ -288,9 +288,9 @@ def test_targets_are_names_or_tags() -> None:
 
 SECRET = "hunter2-is-a-secret"
 REFERENCE = (
-    "must refer to a secret, not hold it (write {env: NAME} or {file: PATH}; a secret never stands in a spec)"
+    "must refer to a secret, not hold it (write {env: NAME}, {file: PATH} or {age: …}; a secret never stands in a spec in the clear)"
 )
-ONE_KEY = "must have exactly one key, env or file (write {env: NAME} or {file: PATH}; a secret never stands in a spec)"
+ONE_KEY = "must have exactly one key, env, file or age (write {env: NAME}, {file: PATH} or {age: …}; a secret never stands in a spec in the clear)"
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ ONE_KEY = "must have exactly one key, env or file (write {env: NAME} or {file: P
         ("{}", ONE_KEY),
         (f"{{env: A, file: /{SECRET}}}", ONE_KEY),
         (f"{{{SECRET}: x}}", ONE_KEY),
-        (f"{{env: {{x: {SECRET}}}}}", "env must be a string (write {env: NAME} or {file: PATH}; a secret never stands in a spec)"),
+        (f"{{env: {{x: {SECRET}}}}}", "env must be a string (write {env: NAME}, {file: PATH} or {age: …}; a secret never stands in a spec in the clear)"),
         (f"{{env: 'postgres://{SECRET}'}}", "is not the name of an environment variable (write it as in {env: SHOP_DSN})"),
         ("{env: RECONCILER_CONTROL_DSN}", "environment variables that start with RECONCILER_ are the daemon's own (keep the secret under another name)"),
         ("{env: reconciler_control_dsn}", "environment variables that start with RECONCILER_ are the daemon's own (keep the secret under another name)"),

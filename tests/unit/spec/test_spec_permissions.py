@@ -2,6 +2,8 @@
 
 # ruff: noqa: E501 - tables are read by the row
 
+import base64
+
 import pytest
 
 from reconciler.settings import AllowSettings, OwnSecrets
@@ -82,4 +84,18 @@ def test_addresses_of_deferred_actions_are_limited() -> None:
     ):
         allow = AllowSettings.model_validate({"addresses": addresses})
         (parsed,) = restrict(parse_file("e.yaml", text.encode()), allow, NONE)
+        assert [problem.path for problem in parsed.problems] == expected
+
+
+def test_encrypted_values_can_be_kept_from_a_source() -> None:
+    """Whoever can read a value could use it in a spec of another source; `encrypted: false` says no."""
+    content = b"age-encryption.org/v1\n-> X25519 A\n--- B\n" + b"x" * 40
+    value = base64.b64encode(content).decode()
+    text = TEXT.replace("{file: /run/secrets/us}", f"{{age: {value}}}")
+    for allow, expected in (
+        ({}, []),
+        ({"secrets": ["SHOP_*"], "paths": []}, []),
+        ({"encrypted": False}, ["spec.deployments[1].postgres.dsn"]),
+    ):
+        (parsed,) = restrict(parse_file("e.yaml", text.encode()), AllowSettings.model_validate(allow), NONE)
         assert [problem.path for problem in parsed.problems] == expected

@@ -35,9 +35,9 @@ def test_an_empty_file_sets_nothing(text: bytes) -> None:
     ("text", "expected"),
     [
         ("contrl: 1\n", "r.yaml:1:1: unknown key 'contrl' (did you mean 'control'?)"),
-        ("control: {dsn: {evn: x}}\n", "r.yaml:1:16: control.dsn: must be a secret (write a string, {env: NAME} or {file: PATH})"),
-        ("control: {dsn: {text: x}}\n", "r.yaml:1:16: control.dsn: must be a secret (write a string, {env: NAME} or {file: PATH})"),
-        ("control: {dsn: ''}\n", "r.yaml:1:16: control.dsn: must be a secret (write a string, {env: NAME} or {file: PATH})"),
+        ("control: {dsn: {evn: x}}\n", "r.yaml:1:16: control.dsn: must be a secret (write a string, {env: NAME}, {file: PATH} or {age: …})"),
+        ("control: {dsn: {text: x}}\n", "r.yaml:1:16: control.dsn: must be a secret (write a string, {env: NAME}, {file: PATH} or {age: …})"),
+        ("control: {dsn: ''}\n", "r.yaml:1:16: control.dsn: must be a secret (write a string, {env: NAME}, {file: PATH} or {age: …})"),
         ("control: {}\n", "r.yaml:1:10: control: key 'dsn' is missing"),
         ("listen: nope\n", "r.yaml:1:9: listen: must be an address with a port (write it as in 127.0.0.1:8080 or [::1]:8080)"),
         ("listen: h:65536\n", "r.yaml:1:9: listen: must be an address with a port (write it as in 127.0.0.1:8080 or [::1]:8080)"),
