@@ -219,6 +219,8 @@ class Attempt:
         for _ in range(REPLANS_MAX):
             with suppress(StateMoved):
                 return await self._carry_out()
+            # What ends it later is told with the step that it ends in.
+            self._journal.broken = None
         return await self._carry_out()
 
     async def _assess_at_rest(self) -> Assessment:

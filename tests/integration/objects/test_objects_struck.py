@@ -1,6 +1,7 @@
 """Workers that die at any point of a generation: the next attempt ends where one without a fault does."""
 
 import pytest
+from typing_extensions import override
 
 from tests.plugins.objects_site import (
     ORDERS,
@@ -82,6 +83,60 @@ async def test_a_death_at_any_point_changes_nothing_of_the_end(site: Site, phase
             assert site.rows("SELECT count(*) FROM notes") == [(number + 1,)], point
         strikes.seen.clear()
     await calm(process)
+
+
+OVERTAKEN = """
+    WITH live AS (SELECT generation AS number FROM reconciler.live_schemas WHERE schema = 'reports'),
+    new AS (
+        INSERT INTO reconciler.generations
+            (key, component, environment, deployment, commit, operation, actor, state, promoted_at)
+        SELECT 'other', component, environment, deployment, commit, operation, actor, 'live', now()
+        FROM reconciler.generations, live WHERE generation = live.number
+        RETURNING generation AS number
+    ),
+    s AS (
+        INSERT INTO reconciler.generation_schemas
+            (generation, schema, sort, live_oid, staging_name, staging_oid, version, acl)
+        SELECT new.number, schema, sort, live_oid, staging_name, staging_oid, version, acl
+        FROM reconciler.generation_schemas, live, new WHERE generation = live.number
+    ),
+    o AS (
+        INSERT INTO reconciler.generation_objects
+            (generation, schema, name, sort, action, wave, hash, metadata_hash, oids, version, fingerprint)
+        SELECT
+            new.number, schema, name, sort, action, wave, hash, metadata_hash, oids, version, fingerprint
+        FROM reconciler.generation_objects, live, new WHERE generation = live.number
+    )
+    UPDATE reconciler.live_schemas SET generation = new.number FROM new WHERE schema = 'reports' RETURNING 1
+"""
+
+
+class Overtaker(StrikeOnce):
+    """At its point, another generation goes live, as far as the records tell."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self._site = site
+
+    @override
+    def at(self, point: str) -> None:
+        if point == self.point:
+            self.point = None
+            assert self._site.rows(OVERTAKEN) == [(1,)]
+
+
+async def test_overtaken_just_before_the_switch_it_is_built_anew(site: Site) -> None:
+    """A switch that finds another generation live is not made: all is planned anew upon that one, at once."""
+    overtaker = Overtaker(site)
+    process = await begun(site, overtaker, ", retain: 0s")
+    overtaker.point = "before reports/promote-objects"
+    site.commit({**ORDERS, "notes": "create table notes (n int);"}, texts(1))
+    operation = await rolled(process, state="completed")
+
+    assert overtaker.point is None
+    assert operation.attempts == 1
+    assert site.rows("SELECT n FROM reports.top") == [(1,)]
+    assert site.rows("SELECT count(*) FROM reconciler.generations WHERE state = 'cancelled'") == [(1,)]
 
 
 async def test_a_death_while_going_back_changes_nothing_of_the_end(site: Site) -> None:
