@@ -110,7 +110,8 @@ def key_of(
 ) -> str:
     """Name a generation by all that it follows from; the commit is not among that.
 
-    So a commit that changes nothing of it goes on with what was staged for the one before.
+    So a commit that changes nothing of it goes on with what was staged for the one before. What is checked of
+    it, and done behind its switch, was recorded or passed with it, and so is part of it.
     """
     project, live = desired.project, built.production
     value = {
@@ -120,6 +121,8 @@ def key_of(
             name: [one.stable, one.metadata_hash, one.settings] for name, one in project.schemas.items()
         },
         "forced": sorted(forced),
+        "asserted": [[one.name, one.sql] for one in desired.assertions],
+        "deferred": [[one.name, one.sql, one.url] for one in desired.deferred],
         "live": {one.identity: [one.hash, one.metadata_hash] for one in live.objects.values()},
         "generations": {
             name: [stable, built.generations.get(name), live.schema_hashes.get(name, "")]

@@ -7,7 +7,7 @@ from reconciler.diff.objects import KEY_LENGTH, BuiltState, compare, key_of, nam
 from reconciler.diff.objects import NOTHING_BUILT as NOTHING_THERE
 from reconciler.objects.generation import SchemaAction
 from reconciler.objects.model import ObjectSort, Production, Project, SqlSchema
-from reconciler.state.desired import DesiredDatabase
+from reconciler.state.desired import DesiredAssertion, DesiredDatabase, DesiredDeferred
 from tests.plugins.object_projects import NOTHING_BUILT, compared, desired, production, project, sql_object
 
 CORE = sql_object("core.open")
@@ -15,6 +15,8 @@ OTHER = sql_object("core.other")
 LATE = sql_object("ops.late", "core.open")
 PLACE = ("production", "eu")
 ALL = project(CORE, OTHER, LATE)
+NOTE = DesiredDeferred(name="note", sql="SELECT 1")
+NO_GAPS = DesiredAssertion(name="no-gaps", sql="SELECT 1 WHERE false")
 
 
 def diff(wanted: Project, live: Production, *, forced: tuple[str, ...] = ()) -> ObjectsDiff:
@@ -164,11 +166,14 @@ def test_key_follows_from_what_is_built_and_over_what() -> None:
         key_of(desired(project(CORE, OTHER, LATE, stable=["ops"])), built(project(CORE)), place=PLACE),
         key_of(wanted, built(project(CORE), generation=2), place=PLACE),
         key_of(wanted, built(project(CORE, OTHER)), place=PLACE),
+        key_of(replace(wanted, deferred=(NOTE,)), built(project(CORE)), place=PLACE),
+        key_of(replace(wanted, deferred=(replace(NOTE, sql="SELECT 2"),)), built(project(CORE)), place=PLACE),
+        key_of(replace(wanted, assertions=(NO_GAPS,)), built(project(CORE)), place=PLACE),
         key_of(wanted, built(project(CORE)), place=("production", "us")),
         key_of(wanted, built(project(CORE)), place=PLACE, forced=["ops"]),
         key_of(desired(ALL, component="more"), built(project(CORE)), place=PLACE),
     }
-    assert len(others | {key}) == 9
+    assert len(others | {key}) == 12
 
 
 def test_what_was_staged_is_gone_on_with_and_others_are_discarded() -> None:
