@@ -92,6 +92,7 @@ def word_of(environment: Json) -> str:
         (any(row["unavailable"] for row in deployments), "unreadable"),
         (running > 0, "rolling out"),
         (any(row["state"] == "waiting_for_approval" for row in deployments), "needs approval"),
+        (any(row["state"] == "waiting_for_promotion" for row in deployments), "waits for promotion"),
         (_is(environment, "Stalled"), "stalled"),
         (environment["observed_commit"] is None, "not seen yet"),
         (code_of(environment) is ExitCode.PENDING, "pending"),
@@ -375,7 +376,8 @@ def _about_held(name: str, held: list[str], rollouts: list[Json]) -> Iterator[st
 
 def _failed_on(rollout: Json, deployment: str) -> bool:
     return any(
-        operation["deployment"] == deployment and operation["state"] in {"failed", "cancelled", "stopped"}
+        operation["deployment"] == deployment
+        and operation["state"] in {"failed", "cancelled", "stopped", "reverted"}
         for operation in rollout["operations"]
     )
 

@@ -118,7 +118,7 @@ async def write_down(connection: Connection, moved: Sequence[Moved]) -> None:
     for reason in dict.fromkeys(item.reason for item in given_up):
         ids = [item.id for item in given_up if item.reason == reason]
         await run(connection, "void_approvals", operations=ids, reason=reason or "it ended")
-    gated = [item.id for item in moved if item.gated and item.after in TERMINAL]
+    gated = [item.id for item in moved if item.gated and _asks_gate(item)]
     if gated:
         await run(connection, "note_gates", ids=gated)
     await _write_holds(connection, moved)
@@ -130,6 +130,12 @@ async def write_down(connection: Connection, moved: Sequence[Moved]) -> None:
     ]
     told = await forget_pruned(connection, gone) if gone else []
     await append_all(connection, [*(_event(item) for item in moved), *told])
+
+
+def _asks_gate(item: Moved) -> bool:
+    """Whether it comes to the end of its plan, which is not where its window or its way back ends."""
+    past = item.before in (OperationState.REVERT_WINDOW, OperationState.REVERTING)
+    return not past and (item.after in TERMINAL or item.after is OperationState.REVERT_WINDOW)
 
 
 async def _write_holds(connection: Connection, moved: Sequence[Moved]) -> None:

@@ -229,9 +229,11 @@ def _until(one: OperationStatus) -> str:
 def _opens(rollout: RolloutStatus, wave: int, now: datetime | None) -> datetime | None:
     """When the pause before a wave ends; None where there is none, or where it is over."""
     ends = [
-        one.finished_at
+        ended
         for one in rollout.operations
-        if one.wave < wave and one.started_at is not None and one.finished_at is not None
+        if one.wave < wave
+        and one.started_at is not None
+        and (ended := one.applied_at or one.finished_at) is not None
     ]
     if not rollout.wave_pause_s or not ends or now is None:
         return None

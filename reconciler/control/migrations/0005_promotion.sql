@@ -76,3 +76,25 @@ COMMENT ON INDEX reconciler_control.generations_due IS 'Serves take_due_generati
 CREATE INDEX generations_of_operation ON reconciler_control.generations (operation);
 COMMENT ON INDEX reconciler_control.generations_of_operation IS
 'Serves promoted_by, window_of and the foreign key.';
+
+
+-- A wave is done as the revert windows of its deployments open, and not as they end.
+CREATE OR REPLACE FUNCTION reconciler_control.wave_rests(
+    rollout bigint, wave integer, pause_s double precision
+)
+RETURNS boolean
+LANGUAGE sql VOLATILE
+AS $body$
+    SELECT
+        $3 > 0
+        AND EXISTS (
+            SELECT FROM reconciler_control.operations AS o
+            WHERE
+                o.rollout = $1 AND o.wave < $2 AND o.started_at IS NOT NULL
+                AND coalesce(
+                    o.applied_at,
+                    o.finished_at,
+                    (SELECT max(s.finished_at) FROM reconciler_control.steps AS s WHERE s.operation = o.id)
+                ) + pg_catalog.make_interval(secs => $3) > pg_catalog.clock_timestamp()
+        )
+$body$;

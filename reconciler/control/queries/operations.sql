@@ -79,7 +79,7 @@ RETURNING
 -- name: note_gates :exec
 -- Operations that ended with a gate: passed where they completed, else to be asked again, if they began at all.
 WITH ended AS (
-    SELECT o.environment, o.deployment, o.state = 'completed' AS has_passed
+    SELECT o.environment, o.deployment, o.state IN ('completed', 'revert_window') AS has_passed
     FROM reconciler_control.operations AS o
     WHERE o.id = ANY(%(ids)s) AND o.started_at IS NOT NULL
 ),

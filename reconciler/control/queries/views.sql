@@ -25,7 +25,7 @@ SELECT
     o.rollout, o.id, o.deployment, o.state::text AS state, o.attempts, o.plan_digest, o.reason, o.error,
     o.next_attempt_at, o.started_at, o.finished_at, o.superseded_by::text AS superseded_by, o.wave,
     w.name AS worker, o.parked, coalesce(o.parked ->> 'generation' = ANY(o.granted), FALSE) AS granted,
-    o.promoted_at,
+    o.promoted_at, o.applied_at,
     CASE WHEN o.state IN ('revert_window', 'reverting') THEN o.revert_until END AS revert_until,
     CASE
         WHEN o.state IN ('completed', 'revert_window') THEN coalesce(o.plan -> 'blocked', '[]') ELSE '[]'
@@ -37,7 +37,7 @@ FROM (
     SELECT
         p.rollout, p.id, p.deployment, p.state, p.attempts, p.plan_digest, p.reason, p.error,
         p.next_attempt_at, p.started_at, p.finished_at, p.superseded_by, p.worker, p.ordinal, p.wave, p.plan,
-        p.parked, p.granted, p.promoted_at, p.revert_until,
+        p.parked, p.granted, p.promoted_at, p.applied_at, p.revert_until,
         row_number() OVER (
             PARTITION BY p.rollout
             ORDER BY p.state <> 'failed', p.finished_at IS NOT NULL, p.state = 'pending', p.ordinal

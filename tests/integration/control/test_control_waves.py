@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from reconciler.control import claims, rollouts
+from reconciler.control import claims, promotions, rollouts, windows
 from reconciler.control.transitions import transition
 from reconciler.rollout.states import OperationEvent
 from reconciler.rollout.summary import RolloutPolicy
@@ -74,6 +74,23 @@ async def test_a_wave_rests_for_its_pause(control: Control) -> None:
     await _age(control, "canary")
     assert await control.claim(worker) is None, "the last one to end counts"
     await _age(control, "test")
+    assert (await control.must_claim(worker)).deployment == "eu"
+
+
+async def test_barrier_and_pause_are_of_a_wave(control: Control) -> None:
+    """A wave goes live before the next one starts, which rests from when all of it is live, windows or not."""
+    await record(control, {"canary": 0, "eu": 1}, order="barrier", pause_s=600.0)
+    worker = await control.worker()
+    claim = await control.must_claim(worker)
+    connection, what = control.connection, {"component": "analytics", "generation": "g1"}
+    assert await promotions.begin_promotion(connection, claim, **what), "the next wave holds nobody up"
+    (until,) = (await control.rows("SELECT clock_timestamp() + interval '1 hour'"))[0]
+    await promotions.promoted(connection, claim, database="shop", retained_until=until, **what)
+    await transition(connection, claim, E.OPEN_REVERT_WINDOW)
+    assert await control.claim(worker) is None
+    await control.rows("UPDATE reconciler_control.operations SET applied_at = applied_at - interval '1 hour'")
+    await control.rows("UPDATE reconciler_control.operations SET revert_until = '-infinity'")
+    assert await windows.expire_windows(connection) == 1
     assert (await control.must_claim(worker)).deployment == "eu"
 
 

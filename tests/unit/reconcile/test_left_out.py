@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.control.environments import DeploymentObservation
 from reconciler.control.facts import Facts, NewestOperation
-from reconciler.reconcile.findings import UnderWay
+from reconciler.reconcile.findings import UnderWay, under_way
 from reconciler.reconcile.left_out import Ground, left_out
 from reconciler.rollout.states import OperationState
 
@@ -96,6 +96,9 @@ def test_operations_that_ended_since_it_was_read() -> None:
     assert look(newest=newest(completed, AFTER), read_at={}) == {"eu": IN_SYNC}
     assert look(newest=newest(completed, AFTER, "new"), read_at={}) == {"eu": IN_SYNC}
     assert look(newest=newest(completed, AFTER, "another")) == {}
+    window = OperationState.REVERT_WINDOW
+    assert look(newest=newest(window, None), read_at={}) == {"eu": IN_SYNC}
+    assert look(newest=newest(window, None, "another")) == {}
     for state in (OperationState.SUPERSEDED, OperationState.FAILED, OperationState.CANCELLED):
         assert look(newest=newest(state, AFTER)) == {}, state
         assert look(newest=newest(state, BEFORE)) == {"eu": IN_SYNC}, state
@@ -111,3 +114,18 @@ def test_what_is_under_way() -> None:
     assert look(under_way={"old": eu}) == {}
     assert look(under_way={"new": eu}, waiting={"eu": "digest"}) == {}
     assert look(under_way={"new": eu}, asked={"eu"}) == {}
+
+
+def test_what_may_still_be_taken_back_is_not_under_way() -> None:
+    """In its window a deployment is looked at like any, and no newer commit has to end that."""
+
+    def seen(state: OperationState, commit: str) -> UnderWay:
+        row = {"deployment": "eu", "commit": commit, "requested_by": "reconciler", "state": state.value}
+        return under_way(Facts(row={"under_way": [row]}, deployments={}), "new")
+
+    for commit in ("old", "new"):
+        assert seen(OperationState.REVERT_WINDOW, commit).everywhere == frozenset()
+        assert not seen(OperationState.REVERT_WINDOW, commit).older_by_itself
+    assert seen(OperationState.WAITING_FOR_PROMOTION, "new").deployments == {"new": {"eu"}}
+    assert seen(OperationState.WAITING_FOR_PROMOTION, "old").older_by_itself
+    assert seen(OperationState.REVERTING, "new").everywhere == {"eu"}
