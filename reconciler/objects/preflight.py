@@ -71,6 +71,14 @@ class Objection:
 
 
 @frozen
+class Outside:
+    """What depends on a displaced object from outside; `bound`: it can be bound to what takes the place."""
+
+    identity: str
+    bound: bool
+
+
+@frozen
 class Asked:
     """What has to be looked at for a generation, by names, each in their order."""
 
@@ -141,12 +149,29 @@ def told(found: Sequence[Objection]) -> tuple[str, ...]:
     )
 
 
+def dependents(found: Sequence[Outside], *, adopt: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Say which dependents outside the switch would refuse, and which it will bind anew."""
+    refused = [one.identity for one in found if not (adopt and one.bound)]
+    bound = [one.identity for one in found if adopt and one.bound]
+    way_out = "drop it for the rollout, or bring it into the folder of the objects"
+    if not adopt:
+        way_out = "bring it into the folder of the objects, or allow it with `dependents: adopt`"
+    return (
+        tuple(f"{_few(group)}: it depends on what is displaced; {way_out}" for group in (refused,) if group),
+        tuple(f"{_few(group)}: it will be bound to what takes the place" for group in (bound,) if group),
+    )
+
+
+def _few(things: Sequence[str]) -> str:
+    more = f" and {len(things) - SHOWN_MAX} more" if len(things) > SHOWN_MAX else ""
+    return f"{', '.join(things[:SHOWN_MAX])}{more}"
+
+
 def _in_the_way(schema: str, details: Sequence[str]) -> str:
     things = [each.removesuffix(_NOT_OURS) for each in details]
-    more = f" and {len(things) - SHOWN_MAX} more" if len(things) > SHOWN_MAX else ""
     return (
         f"schema {quote_identifier(schema)} would be displaced, and holds what was not built from objects: "
-        f"{', '.join(things[:SHOWN_MAX])}{more}; move it to another schema first, or drop it"
+        f"{_few(things)}; move it to another schema first, or drop it"
     )
 
 

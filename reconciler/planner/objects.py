@@ -12,10 +12,20 @@ from typing import Any
 from reconciler.catalog.identifier import quote_qualified
 from reconciler.diff.model import Diff, ObjectsDiff
 from reconciler.diff.objects import FAILED, NOTHING_BUILT, BuiltState, compare, named_drift, stopped
+from reconciler.errors import Problem
 from reconciler.frozen import frozen
 from reconciler.objects.dirty import forced_schemas
 from reconciler.objects.model import Production, Project
-from reconciler.objects.preflight import Asked, Objection, Recorded, asked, needed, objections, told
+from reconciler.objects.preflight import (
+    Asked,
+    Objection,
+    Recorded,
+    asked,
+    dependents,
+    needed,
+    objections,
+    told,
+)
 from reconciler.objects.results import asked_names, foreseen
 from reconciler.objects.work import Work, work_of
 from reconciler.postgres.connection import Connection
@@ -23,7 +33,7 @@ from reconciler.snapshot.objects import read_meeting, read_results, read_schemas
 from reconciler.state.desired import DesiredObjects, DesiredState
 from reconciler.state.live import LiveDatabase, LiveState
 from reconciler.state.tracked import TrackedDatabase, TrackedState
-from reconciler.tracking.built_objects import OBJECTS_SINCE, read_built, read_recorded
+from reconciler.tracking.built_objects import OBJECTS_SINCE, read_built, read_dependents, read_recorded
 
 Borrow = Callable[[str], AbstractAsyncContextManager[Connection]]
 """Lends a connection to a database, by its name."""
@@ -142,6 +152,7 @@ async def _looked_ahead(
     built, version = recorded
     place, coming = context
     why: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
     if (part.begun.state if part.begun is not None else None) in _BUILDING:
         work, looked = await look.compute(_asked, part)
         known = Recorded()
@@ -151,13 +162,18 @@ async def _looked_ahead(
         met = await read_meeting(connection, looked)
         against = objections(work, looked, met, known, ours=(part.desired.component, *place))
         why = told([one for one in against if not _is_coming(one, part, coming)])
+        if known.objects:
+            own = {*part.desired.project.schemas, *built.production.schemas}
+            found = await read_dependents(connection, known.objects, own)
+            refused, bound = dependents(found, adopt=part.desired.dependents == "adopt")
+            why, said = (*why, *refused), bound
     names = asked_names(part.generation)
     if names:
         live = await read_results(connection, names)
         problems, changed = await look.compute(foreseen, part.desired.project, part.generation, live)
         why = (*why, *(str(problem) for problem in problems))
         part = replace(part, changed_results=changed)
-    return stopped(part, why)
+    return stopped(part, why, [Problem(message=one) for one in said])
 
 
 def _asked(part: ObjectsDiff) -> tuple[Work, Asked]:

@@ -1,10 +1,12 @@
 """Reads all that is recorded of one component's SQL objects, for comparing; it writes nothing."""
 
+from collections.abc import Collection
+
 import psycopg
 
 from reconciler.diff.model import LeftDeferred, OpenGeneration
 from reconciler.diff.objects import BuiltState
-from reconciler.objects.preflight import Asked, Recorded
+from reconciler.objects.preflight import Asked, Outside, Recorded
 from reconciler.postgres.connection import Connection
 from reconciler.tracking import deferred, generations
 from reconciler.tracking.errors import translate
@@ -14,6 +16,8 @@ OBJECTS_SINCE = 3
 """The version of the tracking schema that brought generations."""
 DEFERRED_SINCE = 4
 """The version that brought deferred actions."""
+DEPENDENTS_MAX = 200
+"""More than these nobody reads."""
 
 
 async def read_built(
@@ -66,3 +70,20 @@ async def read_recorded(connection: Connection, asked: Asked, key: str) -> Recor
         )
     except psycopg.Error as error:
         raise translate(error, "looking at what is recorded of SQL objects") from error
+
+
+async def read_dependents(
+    connection: Connection, objects: Collection[tuple[bool, int]], own: Collection[str]
+) -> tuple[Outside, ...]:
+    """Read what depends on objects (whether it is a routine, oid) from outside of the schemas of `own`."""
+    parameters = {
+        "relations": sorted(oid for routine, oid in objects if not routine),
+        "routines": sorted(oid for routine, oid in objects if routine),
+        "own": sorted(own),
+        "limit": DEPENDENTS_MAX,
+    }
+    try:
+        cursor = await connection.execute(QUERIES["dependents_outside"], parameters)
+        return tuple(Outside(identity=identity, bound=bound) for identity, bound in await cursor.fetchall())
+    except psycopg.Error as error:
+        raise translate(error, "looking at what depends on SQL objects") from error

@@ -35,3 +35,91 @@ WHERE
         )
     )
 ORDER BY g.generation;
+
+-- name: dependents_outside :many
+-- Finds what depends on relations and routines of a list from outside of some schemas, and whether it can be bound
+-- anew in place; what is staged or kept is no concern of whoever reads what is live.
+WITH inside AS MATERIALIZED (
+    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AS classid, r.objid
+    FROM pg_catalog.unnest(%(relations)s::pg_catalog.int8 []::pg_catalog.oid []) AS r (objid)
+    UNION ALL
+    SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, r.objid
+    FROM pg_catalog.unnest(%(routines)s::pg_catalog.int8 []::pg_catalog.oid []) AS r (objid)
+),
+
+referred AS (
+    SELECT i.classid, i.objid FROM inside AS i
+    UNION ALL
+    SELECT 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid, t.oid
+    FROM inside AS i
+    INNER JOIN pg_catalog.pg_class AS c ON i.objid OPERATOR(pg_catalog.=) c.oid
+    INNER JOIN pg_catalog.pg_type AS o ON c.reltype OPERATOR(pg_catalog.=) o.oid
+    INNER JOIN pg_catalog.pg_type AS t
+        ON o.oid OPERATOR(pg_catalog.=) t.oid OR o.typarray OPERATOR(pg_catalog.=) t.oid
+    WHERE i.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+),
+
+found AS (
+    SELECT
+        CASE
+            WHEN r.oid IS NULL THEN d.classid
+            ELSE 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+        END AS classid,
+        COALESCE(r.ev_class, d.objid) AS objid,
+        pg_catalog.bool_or(
+            d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
+        ) AS through_type
+    FROM referred AS f
+    INNER JOIN pg_catalog.pg_depend AS d
+        ON f.classid OPERATOR(pg_catalog.=) d.refclassid AND f.objid OPERATOR(pg_catalog.=) d.refobjid
+    LEFT JOIN pg_catalog.pg_rewrite AS r
+        ON
+            d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+            AND d.objid OPERATOR(pg_catalog.=) r.oid
+    WHERE d.deptype OPERATOR(pg_catalog.=) ANY ('{n,a}'::pg_catalog."char" [])
+    GROUP BY 1, 2
+),
+
+parked AS (
+    SELECT n.nspname
+    FROM reconciler.generation_schemas AS s
+    INNER JOIN pg_catalog.pg_namespace AS n
+        ON
+            (s.staging_oid OPERATOR(pg_catalog.=) n.oid AND s.staging_name OPERATOR(pg_catalog.=) n.nspname)
+            OR (s.live_oid OPERATOR(pg_catalog.=) n.oid AND s.old_name OPERATOR(pg_catalog.=) n.nspname)
+)
+
+SELECT
+    pg_catalog.pg_describe_object(f.classid, f.objid, 0) AS identity,
+    COALESCE(
+        c.relkind OPERATOR(pg_catalog.=) 'v' OR (p.prosqlbody IS NOT NULL AND NOT f.through_type), FALSE
+    ) AS is_bound_anew
+FROM found AS f
+LEFT JOIN pg_catalog.pg_class AS c
+    ON
+        f.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+        AND f.objid OPERATOR(pg_catalog.=) c.oid
+LEFT JOIN pg_catalog.pg_proc AS p
+    ON
+        f.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+        AND f.objid OPERATOR(pg_catalog.=) p.oid
+LEFT JOIN pg_catalog.pg_namespace AS n
+    ON n.oid OPERATOR(pg_catalog.=) COALESCE(c.relnamespace, p.pronamespace)
+WHERE
+    NOT EXISTS (
+        SELECT FROM inside AS i
+        LEFT JOIN pg_catalog.pg_index AS x ON f.objid OPERATOR(pg_catalog.=) x.indexrelid
+        WHERE
+            i.classid OPERATOR(pg_catalog.=) f.classid
+            AND i.objid OPERATOR(pg_catalog.=) ANY (ARRAY[f.objid, x.indrelid])
+    )
+    AND (
+        n.nspname IS NULL
+        OR (
+            n.nspname OPERATOR(pg_catalog.<>) ALL (%(own)s::pg_catalog.name [])
+            AND n.nspname OPERATOR(pg_catalog.<>) 'pg_toast'
+            AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT w.nspname FROM parked AS w))
+        )
+    )
+ORDER BY identity
+LIMIT %(limit)s;

@@ -164,3 +164,28 @@ async def test_what_failed_is_kept_where_that_was_asked_and_discarded_by_the_nex
     await rolled(process, state="completed")
     assert kept not in beside(site)
     await calm(process)
+
+
+async def test_dependents_outside_are_told_before_anything_is_made(site: Site) -> None:
+    """What would stay bound to what is displaced blocks the plan, or is bound anew where that is allowed."""
+    stable = {"api": "SET api = stable;", "api/all": 'CREATE VIEW "all" AS SELECT id FROM reports.totals;'}
+    process = await first(site, {**VIEWS, **stable})
+    site.rows(
+        "CREATE VIEW public.outside AS SELECT id FROM reports.totals;"
+        " CREATE MATERIALIZED VIEW public.stored AS SELECT id FROM reports.totals; SELECT 1"
+    )
+    changed = files({"reports/totals": TOTALS.replace("FROM", ", 1 AS one FROM")})
+    commit = site.commit(ORDERS, changed)
+    (why,) = (await previewed(process, ref=commit)).blocked
+    assert why == (
+        "reports: materialized view stored, view outside: it depends on what is displaced; "
+        "bring it into the folder of the objects, or allow it with `dependents: adopt`"
+    )
+    commit = site.commit(ORDERS, {**spec(site, objects=", retain: 0s, dependents: adopt"), **changed})
+    plan = await previewed(process, ref=commit)
+    (why,) = plan.blocked
+    assert why.startswith("reports: materialized view stored: it depends on what is displaced; drop it for")
+    assert plan.warnings == ("reports: view outside: it will be bound to what takes the place",)
+    site.rows("DROP MATERIALIZED VIEW public.stored; SELECT 1")
+    await rolled(process, state="completed")
+    assert site.rows("SELECT count(*) FROM public.outside") == [(3,)]

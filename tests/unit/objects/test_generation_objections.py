@@ -10,8 +10,10 @@ from reconciler.objects.preflight import (
     Content,
     Meeting,
     Objection,
+    Outside,
     Recorded,
     asked,
+    dependents,
     needed,
     objections,
     told,
@@ -127,3 +129,15 @@ def test_hash_covers_texts_that_are_sent() -> None:
         for of in (project(one), project(one), project(other))
     ]
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_dependents_are_refused_or_bound_by_what_the_spec_says() -> None:
+    """Where they are not adopted every one is in the way; where they are, those that cannot be bound anew."""
+    found = (Outside(identity="view a", bound=True), Outside(identity="rule b on table c", bound=False))
+    refused, said = dependents(found, adopt=False)
+    assert [one.split(":")[0] for one in refused] == ["view a, rule b on table c"]
+    assert said == ()
+    refused, said = dependents(found, adopt=True)
+    assert [one.split(":")[0] for one in refused] == ["rule b on table c"]
+    assert said == ("view a: it will be bound to what takes the place",)
+    assert dependents((), adopt=True) == ((), ())
