@@ -79,14 +79,15 @@ class ProcessRuntime(Runtime):
     async def observe(
         self, environment: str, deployment: str, component: str | None = None
     ) -> tuple[Observed, ...]:
-        return await asyncio.to_thread(self._observe, environment, deployment, component)
+        with self._translated(f"looking at services of '{environment}/{deployment}'"):
+            return await asyncio.to_thread(self._observe, environment, deployment, component)
 
     @override
     async def prepare(self, spec: ServiceSpec) -> None:
         found = faults(spec) or await asyncio.to_thread(faults_here, spec)
         if found:
             raise PermanentError(f"preparing service '{spec.identity}': {'; '.join(found)}")
-        with self._translated("preparing", spec.identity):
+        with self._translated(f"preparing service '{spec.identity}'"):
             await asyncio.to_thread(self._check_room)
 
     @override
@@ -98,14 +99,14 @@ class ProcessRuntime(Runtime):
         folder = self._folder(spec.identity, instance)
         if files.is_retired(folder):
             await self.remove(spec.identity, instance)
-        with self._translated("starting", spec.identity):
+        with self._translated(f"starting service '{spec.identity}'"):
             return await asyncio.to_thread(self._apply, spec, instance, folder)
 
     @override
     async def remove(self, identity: Identity, instance: str) -> None:
         check_instance(instance)
         folder = self._folder(identity, instance)
-        with self._translated("removing", identity):
+        with self._translated(f"removing service '{identity}'"):
             if not await asyncio.to_thread(self._retire, folder):
                 return
             grace_s = await asyncio.to_thread(_grace_of, folder)
@@ -356,16 +357,16 @@ class ProcessRuntime(Runtime):
                     shutil.rmtree(place, ignore_errors=True)
 
     @contextmanager
-    def _translated(self, doing: str, identity: Identity) -> Iterator[None]:
+    def _translated(self, doing: str) -> Iterator[None]:
         try:
             yield
         except files.Damaged as error:
             raise PermanentError(
-                f"{doing} service '{identity}': {error}", hint="remove the instance, and start another"
+                f"{doing}: {error}", hint="remove the instance, and start another"
             ) from error
         except OSError as error:
             why = "the disk is full" if error.errno in _FULL else (error.strerror or str(error)).lower()
-            raise RuntimeUnavailable(f"{doing} service '{identity}' in '{self._root}': {why}") from error
+            raise RuntimeUnavailable(f"{doing} in '{self._root}': {why}") from error
 
 
 def _names_in(folder: Path) -> list[str]:

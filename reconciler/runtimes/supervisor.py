@@ -8,7 +8,6 @@ little of it: there is one of it for each service.
 import os
 import selectors
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -48,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     os.chdir("/")
     os.umask(0o077)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     launch.inherit_orphans()
     Supervisor(folder).run()
     return 0
@@ -62,6 +62,8 @@ def _answer(word: str) -> None:
     os.close(nothing)
     name = os.environ.get("NOTIFY_SOCKET")
     if name and word == READY:
+        import socket  # only under systemd
+
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
             systemd.sendto(b"READY=1", "\0" + name[1:] if name.startswith("@") else name)
 
@@ -158,8 +160,10 @@ class Supervisor:
             before = instance.read_state(self._folder)
         except (OSError, instance.Damaged):
             before = State()
+        # What was given up and is applied again begins anew; the death of a supervisor is no such occasion.
+        quick_ends = 0 if before.phase == instance.ENDED else before.quick_ends
         self._state = self._state._replace(
-            run=before.run, quick_ends=before.quick_ends, exit_status=before.exit_status, reason=before.reason
+            run=before.run, quick_ends=quick_ends, exit_status=before.exit_status, reason=before.reason
         )
         if instance.is_retired(self._folder):
             self._end("stopped")

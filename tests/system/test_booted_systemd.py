@@ -293,7 +293,7 @@ def services(machine: Machine, what: str, *properties: str) -> list[str]:
 
 
 def test_services_have_units_of_their_own(machine: Machine) -> None:
-    """A service outlives the unit of the daemon that started it, and goes whole if its supervisor is killed."""
+    """A service outlives the unit of the daemon that started it, and goes whole if its supervisor dies."""
     assert services(machine, "apply") == ["None", "healthy 1 "]
     (unit,) = machine.systemctl("list-units", "--plain", "--no-legend", "reconciler-service-*").split()[:1]
     until(lambda: len(machine.processes(unit)) == 4, lambda: machine.journal(unit), deadline_s=DEADLINE_S)

@@ -14,6 +14,7 @@ import pytest
 from reconciler.errors import PermanentError, RuntimeUnavailable
 from reconciler.runtimes import instance as files
 from reconciler.runtimes import process, processes, transient
+from reconciler.runtimes.process import ProcessRuntime
 from reconciler.runtimes.runtime import Limits, Logs, Observed, Port, Restart, RestartWhen, ServiceState
 from tests.plugins.services import API, FOR_EVER, ProcessBench, bench, shell, until
 
@@ -401,6 +402,43 @@ async def test_limit_and_surroundings(bench: ProcessBench) -> None:
     said = (await bench.runtime.log_end(spec, "one")).splitlines()
     # The three streams, and the folder that ls reads.
     assert said == ["64", bench.place, "0022", "/dev/null", "4"]
+
+
+async def test_runs_as_another_user(bench: ProcessBench) -> None:
+    """Root can have a service run as another; nobody else can."""
+    name = "nobody" if os.geteuid() == 0 else "root"
+    spec = shell(f"id -un; id -G; {FOR_EVER}", user=name)
+    if os.geteuid() != 0:
+        with pytest.raises(PermanentError, match="it cannot run as 'root': only root can choose"):
+            await bench.runtime.prepare(spec)
+        return
+    await bench.runtime.prepare(spec)
+    await bench.runtime.apply(spec, "one")
+
+    async def said() -> list[str] | None:
+        found = (await bench.runtime.log_end(spec, "one")).splitlines()
+        return found if len(found) > 1 else None
+
+    assert (await until(said, "the service to speak"))[0] == "nobody"
+    await without_supervisor(bench)
+    assert (await in_state(bench, ServiceState.EXITED)).reason == "its supervisor was killed, and it ended"
+
+
+async def test_given_up_and_applied_again(bench: ProcessBench) -> None:
+    """What was given up is tried as often as at first when it is applied again."""
+    spec = shell("exit 1", restart=Restart(delay_s=0.01, limit=2))
+    for starts in (2, 4):
+        await bench.runtime.apply(spec, "one")
+        found = await in_state(bench, ServiceState.EXITED)
+        assert found.reason == "it exited with 1; given up after 2 starts in a row"
+        assert found.starts == starts
+
+
+async def test_folder_that_cannot_be_read(tmp_path: Path) -> None:
+    """Where nothing can be said, that is not the same as nothing being there."""
+    (tmp_path / "services").symlink_to("services")
+    with pytest.raises(RuntimeUnavailable, match="looking at services of 'production/eu'"):
+        await ProcessRuntime(tmp_path / "services").observe("production", "eu")
 
 
 async def test_unit_that_may_start_no_other(bench: ProcessBench, monkeypatch: pytest.MonkeyPatch) -> None:
