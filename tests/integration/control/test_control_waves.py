@@ -78,7 +78,7 @@ async def test_a_wave_rests_for_its_pause(control: Control) -> None:
 
 
 async def test_barrier_and_pause_are_of_a_wave(control: Control) -> None:
-    """A wave goes live before the next one starts, which rests from when all of it is live, windows or not."""
+    """A wave goes live before the next one starts, which rests from when all of it is, windows or not."""
     await record(control, {"canary": 0, "eu": 1}, order="barrier", pause_s=600.0)
     worker = await control.worker()
     claim = await control.must_claim(worker)
