@@ -31,7 +31,9 @@ from reconciler.tracking.deferred import DeferredState, TrackedDeferred
 from reconciler.tracking.generations import GenerationState, TrackedGeneration, translated
 
 POST_TIMEOUT_S = 10.0
-"""How long each exchange with a URL may take."""
+"""How long each wait for a URL may take."""
+POST_MOST_S = 30.0
+"""How long it may take to answer, however it dribbles."""
 ANSWER_MAX = 2_000
 """Bytes of an answer that are read, and of an error that are told."""
 _PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
@@ -198,7 +200,8 @@ def _host(url: str) -> str:
 
 async def post(request: Request) -> Answer:
     """Send a request by POST; follows no redirect. Raises OSError or ValueError where nothing comes back."""
-    return await asyncio.to_thread(_post, request)
+    async with asyncio.timeout(POST_MOST_S):
+        return await asyncio.to_thread(_post, request)
 
 
 def _post(request: Request) -> Answer:

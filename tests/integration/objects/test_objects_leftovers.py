@@ -223,3 +223,22 @@ async def test_nothing_goes_before_what_was_deferred_is_done(site: Site) -> None
     await site.control_rows(DUE)
     await removed(site, made)
     assert beside(site) == []
+
+
+async def test_what_stood_in_a_database_that_is_gone_is_forgotten(site: Site) -> None:
+    """Somebody drops the whole database: there is nothing left to remove."""
+    process = await twice(site)
+    await ask(process, "skip-revert")
+    site.server.drop_database(site.database())
+    await removed(site, leftovers(site, process))
+
+
+async def test_a_deployment_that_left_is_found_by_the_commit_that_made_it(site: Site) -> None:
+    """What was displaced there goes though the spec names the deployment no more."""
+    process = await twice(site)
+    await ask(process, "skip-revert")
+    ((name, text),) = spec(site).items()
+    site.commit(ORDERS, {name: text.replace("name: eu\n", "name: us\n")})
+    await process.look()
+    await drained(leftovers(site, process))
+    assert beside(site) == []
