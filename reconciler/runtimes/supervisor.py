@@ -36,6 +36,9 @@ _LAST_WORD_TRIES = 30
 
 def main(arguments: Sequence[str]) -> int:
     """Supervise the instance whose folder is named; `--foreground` stays a child of the caller."""
+    if not arguments:
+        sys.stderr.write("supervisor: which instance? give its folder\n")
+        return 2
     folder = Path(arguments[-1])
     if "--foreground" not in arguments:
         if os.fork() != 0:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import json
 import os
 import signal
 import socket
@@ -158,6 +159,41 @@ os.killpg(0, signal.SIGKILL)
     found = await in_state(bench, ServiceState.HEALTHY)
     assert found.starts == 1
     assert (await bench.runtime.apply(shell(FOR_EVER), "one")).handle == found.handle
+
+
+def test_killed_at_points_all_over(tmp_path: Path) -> None:
+    """Wherever a daemon is killed while it applies or removes a service, the next one does what is left."""
+    step = "1" if "RECONCILER_TEST_LONGER" in os.environ else "4"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integration.runtimes.killed_anywhere", str(tmp_path), step],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        cwd=Path(__file__).resolve().parents[3],
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["wrong"] == {}
+    assert min(said["points"].values()) > 10
+
+
+async def test_machine_was_started_anew(bench: ProcessBench) -> None:
+    """What ran before the machine was started anew has ended, and pids of before mean nothing."""
+    spec = shell(FOR_EVER)
+    await bench.runtime.apply(spec, "one")
+    await without_supervisor(bench)
+    folder = bench.folder("one")
+    await in_state(bench, ServiceState.EXITED)
+    me = processes.look(os.getpid())
+    assert me is not None
+    state = files.read_state(folder)._replace(
+        phase=files.RUNNING, boot="before", pid=me.pid, started=me.started
+    )
+    files.write_state(folder, state)
+    found = await look(bench)
+    assert (found.state, found.reason) == (ServiceState.EXITED, "the machine was started anew")
+    assert (await bench.runtime.apply(spec, "one")).state is ServiceState.HEALTHY
 
 
 async def test_killed_between_definition_and_start(
