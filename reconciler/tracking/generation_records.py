@@ -20,6 +20,8 @@ from reconciler.tracking.sql import QUERIES
 
 RECORD_OBJECT = QUERIES["record_object"]
 """Takes `epoch`, `generation`, `schema` and `name`: records what the same transaction just made."""
+RECORD_OBJECTS = QUERIES["record_objects"]
+"""The same of many, by `schemas` and `names` side by side."""
 
 
 async def begin(

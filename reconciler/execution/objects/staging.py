@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 
 import psycopg
 
@@ -40,7 +40,7 @@ from reconciler.tracking.generations import GenerationState, TrackedGeneration, 
 from reconciler.tracking.record import Actor
 
 BATCH_MAX = 16
-"""Transactions in one message."""
+"""Objects in one message, and in one transaction where their schemas say the same of how they are made."""
 FAILURE_MAX = 2_000
 """Characters of a failure that are recorded."""
 _TAKEN = "42P06"
@@ -197,11 +197,11 @@ async def _make_wave(builder: _Builder, wave: list[ObjectToStage]) -> None:
 
 
 async def _make_batch(builder: _Builder, session: DatabaseSession, batch: Sequence[ObjectToStage]) -> None:
-    """Send a transaction for each object as one message; where that fails, one by one, to say which."""
+    """Send objects with their records as one message; where that fails, one by one, to say which."""
     if len(batch) > 1:
-        texts = [text for one in batch for text in _texts(builder, session, one)]
+        alike = [list(each) for _, each in groupby(batch, key=partial(_settings, builder))]
         try:
-            await send(session.writer, texts)
+            await send(session.writer, [text for each in alike for text in _texts(builder, session, each)])
         except psycopg.Error as error:
             await settled(session.writer)
             if session.writer.closed:
@@ -259,15 +259,21 @@ async def _run(
         ) from error
 
 
-def _texts(builder: _Builder, session: DatabaseSession, one: ObjectToStage) -> list[str]:
-    """The whole transaction of one object, as statements."""
+def _texts(builder: _Builder, session: DatabaseSession, alike: Sequence[ObjectToStage]) -> list[str]:
+    """The whole transaction of objects that are made with the same settings, as statements."""
     writer = session.writer
+    record: dict[str, object] = {
+        "epoch": builder.session.fence.epoch,
+        "generation": builder.number,
+        "schemas": [one.name.schema for one in alike],
+        "names": [one.name.name for one in alike],
+    }
     return [
         QUERIES["begin_unit"].as_string(),
         bound(writer, QUERIES["limit_making"], builder.manner.limits()),
-        *_settings(builder, one),
-        *_statements(one),
-        bound(writer, generation_records.RECORD_OBJECT, _record(builder, one)),
+        *_settings(builder, alike[0]),
+        *(text for one in alike for text in _statements(one)),
+        bound(writer, generation_records.RECORD_OBJECTS, record),
         QUERIES["commit_unit"].as_string(),
     ]
 

@@ -1,4 +1,5 @@
--- What is done once behind a switch of SQL objects, and how old what materialized views hold is.
+-- What is done once behind a switch of SQL objects, how old what materialized views hold is, and objects that are
+-- recorded together.
 
 CREATE TABLE reconciler.deferred_actions (
     generation pg_catalog.int8 NOT NULL REFERENCES reconciler.generations (generation),
@@ -128,6 +129,58 @@ WHEN (
 EXECUTE FUNCTION reconciler.give_deferred_up();
 COMMENT ON TRIGGER generations_give_deferred_up ON reconciler.generations IS
 'What nobody will do is not pending.';
+
+
+CREATE FUNCTION reconciler.record_objects(
+    p_epoch pg_catalog.int8,
+    p_generation pg_catalog.int8,
+    p_schemas pg_catalog.text [],
+    p_names pg_catalog.text []
+) RETURNS pg_catalog.void
+LANGUAGE plpgsql SET search_path = ''
+AS $$
+DECLARE
+    v_made pg_catalog.int8;
+BEGIN
+    PERFORM reconciler.check_fence(p_epoch);
+    WITH made AS (
+        UPDATE reconciler.generation_objects AS o
+        SET
+            made_at = pg_catalog.clock_timestamp(),
+            oids = CASE
+                WHEN o.sort IN ('view', 'materialized view') THEN ARRAY(
+                    SELECT c.oid FROM pg_catalog.pg_class AS c
+                    WHERE
+                        c.relname = o.name AND c.relnamespace = s.staging_oid
+                        AND c.relkind = CASE o.sort WHEN 'view' THEN 'v'::pg_catalog."char" ELSE 'm' END
+                )
+                ELSE ARRAY(
+                    SELECT p.oid FROM pg_catalog.pg_proc AS p
+                    WHERE
+                        p.proname = o.name AND p.pronamespace = s.staging_oid
+                        AND p.prokind = CASE o.sort WHEN 'procedure' THEN 'p'::pg_catalog."char" ELSE 'f' END
+                    ORDER BY p.oid
+                )
+            END
+        FROM ROWS FROM (pg_catalog.unnest(p_schemas), pg_catalog.unnest(p_names)) AS u (schema, name)
+        INNER JOIN reconciler.generation_schemas AS s ON u.schema = s.schema
+        WHERE
+            s.generation = p_generation AND o.generation = p_generation
+            AND o.schema = u.schema AND o.name = u.name AND o.made_at IS NULL
+        RETURNING o.oids
+    )
+    SELECT pg_catalog.count(*) INTO v_made FROM made AS m WHERE m.oids <> '{}';
+    IF v_made <> pg_catalog.cardinality(p_names) THEN
+        RAISE EXCEPTION '% of % objects of generation % were not made, or are recorded already',
+            pg_catalog.cardinality(p_names) - v_made, pg_catalog.cardinality(p_names), p_generation
+            USING ERRCODE = 'RC012';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION reconciler.record_objects(
+    pg_catalog.int8, pg_catalog.int8, pg_catalog.text [], pg_catalog.text []
+) IS
+'Checks the fence and records objects that were just made in their staging schemas, all of them or none.';
 
 
 REVOKE ALL ON TABLE reconciler.deferred_actions FROM PUBLIC;

@@ -13,6 +13,10 @@ SELECT reconciler.record_schema(%(epoch)s, %(generation)s, %(schema)s);
 -- Checks the fence and records the object that was just made in its staging schema.
 SELECT reconciler.record_object(%(epoch)s, %(generation)s, %(schema)s, %(name)s);
 
+-- name: record_objects :exec
+-- Checks the fence and records objects that were just made in their staging schemas.
+SELECT reconciler.record_objects(%(epoch)s, %(generation)s, %(schemas)s, %(names)s);
+
 -- name: record_details :exec
 -- Records how objects of a generation stand now.
 SELECT reconciler.record_details(%(generation)s, %(schemas)s, %(names)s);
