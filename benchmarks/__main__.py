@@ -24,6 +24,7 @@ NAMES = (
     "rollout",
     "claims",
     "objects",
+    "objects_diff",
     "cycles",
 )
 
