@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.errors import PermanentError
+from reconciler.runtimes.instance import FORMAT
 from reconciler.runtimes.runtime import ServiceSpec, environment_of
 
 
 def definition_of(spec: ServiceSpec, ports: dict[str, int]) -> dict[str, Any]:
     """What is written for the supervisor, hidden values too, with a token of its own."""
     return {
-        "format": 1,
+        "format": FORMAT,
         "hash": spec.definition_hash,
         "token": secrets.token_hex(16),
         "argv": list(spec.argv),
@@ -84,11 +85,8 @@ def _faults_of_program(spec: ServiceSpec) -> list[str]:
         place = Path(spec.cwd or "/") / program
         if not place.exists():
             return [f"its program '{program}' is not there"]
-        return (
-            []
-            if place.is_file() and os.access(place, os.X_OK)
-            else [f"its program '{program}' cannot be run"]
-        )
+        can_run = place.is_file() and os.access(place, os.X_OK)
+        return [] if can_run else [f"its program '{program}' cannot be run"]
     path = environment_of(spec, {})["PATH"]
     return [] if shutil.which(program, path=path) else [f"its program '{program}' is not in '{path}'"]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pwd
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -124,8 +125,13 @@ async def _command(spec: ServiceSpec, observed: Observed, argv: tuple[str, ...])
             env=environment,
             cwd=spec.cwd or "/",
             start_new_session=True,
+            user=spec.user,
+            group=None if spec.user is None else pwd.getpwnam(spec.user).pw_gid,
+            extra_groups=None if spec.user is None else [],
         )
-    except OSError as error:
+    except (OSError, KeyError) as error:
+        if isinstance(error, KeyError):
+            return f"running '{argv[0]}': there is no user '{spec.user}'"
         return f"running '{argv[0]}': {(error.strerror or str(error)).lower()}"
     try:
         assert process.stdout is not None

@@ -36,6 +36,7 @@ WAITING = "waiting"
 STOPPING = "stopping"
 ENDED = "ended"
 
+FORMAT = 1
 STATE_BYTES = 4096
 _TEXT_MAX = 1024
 _DEFINITION_BYTES_MAX = 4 * 1024 * 1024
@@ -103,8 +104,8 @@ def read_definition(folder: Path) -> dict[str, Any]:
         found = json.loads(content.decode("utf-8", "surrogateescape"))
     except ValueError:
         raise Damaged(f"'{folder / DEFINITION}' is damaged") from None
-    if not isinstance(found, dict):
-        raise Damaged(f"'{folder / DEFINITION}' is damaged")
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise Damaged(f"'{folder / DEFINITION}' is damaged, or was written by another version")
     return found
 
 
@@ -158,6 +159,19 @@ def take_for_life(folder: Path) -> bool:
     except OSError:
         return False
     return _is_at_its_place(folder, handle)
+
+
+def can_lock() -> bool:
+    """Whether the system has locks of open files, tried on one that has no place."""
+    try:
+        handle = os.memfd_create("reconciler")
+        try:
+            fcntl.fcntl(handle, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        finally:
+            os.close(handle)
+    except OSError:
+        return False
+    return True
 
 
 def take(folder: Path) -> int | None:

@@ -33,7 +33,7 @@ from reconciler.runtimes.runtime import (
     Port,
     Runtime,
     ServiceSpec,
-    check_instance,
+    check_names,
     faults,
     without_hidden,
 )
@@ -92,7 +92,6 @@ class ProcessRuntime(Runtime):
 
     @override
     async def apply(self, spec: ServiceSpec, instance: str) -> Observed:
-        check_instance(instance)
         found = faults(spec)
         if found:
             raise PermanentError(f"starting service '{spec.identity}': {'; '.join(found)}")
@@ -104,7 +103,6 @@ class ProcessRuntime(Runtime):
 
     @override
     async def remove(self, identity: Identity, instance: str) -> None:
-        check_instance(instance)
         folder = self._folder(identity, instance)
         with self._translated(f"removing service '{identity}'"):
             if not await asyncio.to_thread(self._retire, folder):
@@ -128,14 +126,14 @@ class ProcessRuntime(Runtime):
         there = next(place for place in (self._root, *self._root.parents) if place.exists())
         if not os.access(there, os.W_OK | os.X_OK):
             return f"services as processes are kept in '{self._root}', where this user may not write"
-        try:
-            os.close(os.pidfd_open(os.getpid()))
-        except OSError as error:
-            return f"services as processes need pidfd_open: {(error.strerror or '').lower()}"
+        with processes.held(os.getpid()) as descriptor:
+            if descriptor is None or not files.can_lock():
+                return "services as processes need pidfd_open and locks of open files: Linux 5.3 or later"
         unit = transient.here()
         return None if unit is None else transient.why_no_unit(unit)
 
     def _folder(self, identity: Identity, instance: str) -> Path:
+        check_names(identity, instance)
         return self._root / identity.environment / identity.deployment / identity.component / instance
 
     def _observe(self, environment: str, deployment: str, component: str | None) -> tuple[Observed, ...]:

@@ -309,13 +309,14 @@ def _faults_of_ports(ports: Sequence[Port]) -> list[str]:
     return found
 
 
-def check_instance(instance: str) -> None:
-    """Raise PermanentError for what cannot name an instance."""
-    if not _NAME.fullmatch(instance):
-        raise PermanentError(
-            f"naming an instance of a service: '{instance}' is no name",
-            hint="letters, digits, dots, dashes and underlines, 63 at most",
-        )
+def check_names(identity: Identity, instance: str) -> None:
+    """Raise PermanentError for what cannot name an instance: names become those of folders and containers."""
+    for name in (identity.environment, identity.deployment, identity.component, instance):
+        if not _NAME.fullmatch(name):
+            raise PermanentError(
+                f"naming an instance of a service: '{name}' is no name",
+                hint="letters, digits, dots, dashes and underlines, 63 at most",
+            )
 
 
 def environment_of(spec: ServiceSpec, ports: Mapping[str, int]) -> dict[str, str]:

@@ -27,14 +27,13 @@ def look(folder: Path, identity: Identity, instance: str) -> Observed | None:
         found, reason = _without_supervisor(folder, definition["token"], state)
     else:
         found, reason = _under_supervisor(state, is_ours=supervisor == state.supervisor)
-    has_process = found is not ServiceState.EXITED and state.pid
     return Observed(
         identity=identity,
         instance=instance,
         state=found,
         definition_hash=definition["hash"],
         since=state.since or None,
-        handle=f"pid {state.pid}" if has_process else "",
+        handle=f"pid {state.pid}" if state.pid and processes.is_running(state.pid, state.started) else "",
         endpoints=tuple(
             Endpoint(name=name, host=_HOST, port=port) for name, port in definition["ports"].items()
         ),

@@ -224,6 +224,8 @@ class Conformance:
         assert await bench.runtime.observe("production", "eu") == ()
         with pytest.raises(PermanentError, match="is no name"):
             await bench.runtime.apply(shell(FOR_EVER), "../one")
+        with pytest.raises(PermanentError, match="is no name"):
+            await bench.runtime.remove(replace(API, component=".."), "one")
 
     async def test_names_are_free_again(self, bench: Bench) -> None:
         """What was removed may be applied anew, as something else, and removing twice is once."""

@@ -1,6 +1,7 @@
 """Health checks against real servers and programs: each has an answer within its deadline."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -114,6 +115,18 @@ async def test_command() -> None:
     )
     async with answering(b"") as (port, _):
         assert await ask(CommandCheck(argv=("sh", "-c", f"test $PORT_WEB = {port}")), port) is None
+
+
+async def test_command_as_the_user_of_the_service() -> None:
+    """A check has no more rights than the service; where that user is not there, it says so."""
+    check = Health(check=CommandCheck(argv=("sh", "-c", "echo $(id -un) $(id -G); exit 1")), timeout_s=30.0)
+    why = await why_unhealthy(shell("", user="nobody-at-all", health=check), UP)
+    assert why == "running 'sh': there is no user 'nobody-at-all'"
+    if os.geteuid() == 0:
+        why = await why_unhealthy(shell("", user="nobody", health=check), UP)
+        assert why is not None
+        assert why.startswith("'sh' exited with 1: nobody ")
+        assert " 0" not in why
 
 
 async def test_command_that_hangs() -> None:

@@ -13,22 +13,24 @@ from reconciler.runtimes import instance
 from reconciler.runtimes.instance import State
 from reconciler.runtimes.log_files import LogFile
 
+DEFINITION = {"format": 1, "hash": "1", "env": {"A": "\udce4"}}
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     found = tmp_path / "one"
     found.mkdir()
-    instance.write_definition(found, {"hash": "1", "env": {"A": "\udce4"}})
+    instance.write_definition(found, DEFINITION)
     return found
 
 
 def test_definition(folder: Path) -> None:
     """It is read as it was written, bytes that are no text too; a second one never takes its place."""
-    assert instance.read_definition(folder) == {"hash": "1", "env": {"A": "\udce4"}}
+    assert instance.read_definition(folder) == DEFINITION
     assert instance.read_state(folder) == State()
     with pytest.raises(FileExistsError):
         instance.write_definition(folder, {})
-    for damaged in (b"", b"[]", b'{"a'):
+    for damaged in (b"", b"[]", b'{"a', b'{"format": 2}'):
         (folder / instance.DEFINITION).write_bytes(damaged)
         with pytest.raises(instance.Damaged):
             instance.read_definition(folder)

@@ -15,7 +15,7 @@ from reconciler.runtimes.runtime import (
     Port,
     Restart,
     ServiceSpec,
-    check_instance,
+    check_names,
     environment_of,
     faults,
     without_hidden,
@@ -67,7 +67,9 @@ def test_faults(changes: dict[str, object], expected: str) -> None:
 def test_names_of_instances(name: str) -> None:
     """What names an instance may become a file's or a container's name."""
     with pytest.raises(PermanentError, match="is no name"):
-        check_instance(name)
+        check_names(SPEC.identity, name)
+    with pytest.raises(PermanentError, match="is no name"):
+        check_names(replace(SPEC.identity, deployment=name), "one")
 
 
 def test_hidden_never_shows() -> None:
