@@ -90,9 +90,12 @@ async def test_a_schema_goes_with_the_last_of_its_objects(site: Site) -> None:
 
 async def test_a_stable_schema_is_changed_in_place(site: Site) -> None:
     """What depends on a view of a stable schema from outside stays bound to it when it gains a column."""
-    stable = {"reports": "SET api = stable;", "reports/totals": VIEWS["reports/totals"]}
-    process = await first(site, texts=stable)
+    process = await first(site, texts={"reports/totals": VIEWS["reports/totals"]})
     oid = site.rows("SELECT 'reports.totals'::regclass::oid")
+    site.commit(ORDERS, files({"reports": "SET api = stable;"}))
+    operation = await rolled(process, state="completed")
+    assert [step.kind for step in operation.steps] == ["alter-objects"]
+    await calm(process)
     site.rows("CREATE VIEW public.outside AS SELECT total FROM reports.totals; SELECT 1")
     changed = "CREATE VIEW totals AS SELECT sum(amount) AS total, count(*) AS n FROM public.orders;"
     site.commit(ORDERS, files({"reports/totals": changed}))
@@ -148,7 +151,10 @@ async def test_what_does_not_hold_never_goes_live(site: Site, case: str) -> None
 
 async def test_rows_that_became_too_old_are_filled_again_before_the_switch(site: Site) -> None:
     """A materialized view that waited longer than its rows may be old is filled again when it goes live."""
-    process = await first(site, objects=", dataAge: 10s")
+    kept = "CREATE MATERIALIZED VIEW kept AS SELECT id FROM public.orders; CREATE UNIQUE INDEX ON kept (id);"
+    reads = "CREATE VIEW reads AS SELECT count(*) AS n FROM base.kept;"
+    texts = {**VIEWS, "base/kept": kept, "reports/reads": reads}
+    process = await first(site, objects=", dataAge: 10s", texts=texts)
     changed = VIEWS["reports/daily"].replace("SELECT id", "SELECT id + 0 AS id")
     environment = spec(site, objects=", dataAge: 10s", rollout="promotion: manual")
     site.commit(ORDERS, {**environment, **files({"reports/daily": changed})})
@@ -158,3 +164,4 @@ async def test_rows_that_became_too_old_are_filled_again_before_the_switch(site:
 
     assert (await ask(process, "promote")).state.value == "revert_window"
     assert site.rows("SELECT max(amount) FROM reports.daily") == [(40,)]
+    assert site.rows("SELECT n FROM reports.reads") == [(4,)]
