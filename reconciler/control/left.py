@@ -11,6 +11,7 @@ from reconciler.control.moves import lock_environment
 from reconciler.control.sql import changing, one, run, telling
 from reconciler.errors import Conflict, NotFound
 from reconciler.postgres.connection import Connection
+from reconciler.rollout.states import OperationState
 
 
 async def note_left(connection: Connection, environment: str, names: Sequence[str]) -> None:
@@ -40,7 +41,8 @@ async def forget(connection: Connection, environment: str, deployment: str, *, w
             raise Conflict(
                 f"deployment '{deployment}' of environment '{environment}' is not forgotten: operation "
                 f"{busy['id']} is {busy['state']} there",
-                hint=f"reconciler cancel {busy['rollout']} --deployment {deployment}, then forget it",
+                hint=f"reconciler {_way_out(busy['state'])} {busy['rollout']} --deployment {deployment}, "
+                "then forget it",
             )
         row = await one(connection, "forget_left", **where)
         if row is None:
@@ -70,3 +72,8 @@ async def _not_left(connection: Connection, environment: str, deployment: str) -
         f"no deployment '{deployment}' left environment '{environment}'",
         hint=f"these did: {', '.join(known['gone'])}" if known["gone"] else "none did",
     )
+
+
+def _way_out(state: str) -> str:
+    """The verb that ends an operation which is not over."""
+    return "skip-revert" if state == OperationState.REVERT_WINDOW.value else "cancel"

@@ -103,3 +103,8 @@ def _rollout() -> Iterator[str]:
     yield ""
     yield "Under `onFailure: halt` a failed or reverted operation cancels those that have not started, in the"
     yield "same transaction. Under `continue` the others go on, and the rollout fails at its end."
+    yield ""
+    yield "What waits for its promotion goes on when its turn comes: under `rolling` and `parallel` as soon as it"
+    yield "waits, under `barrier` once all of its wave do or are past that, one after the other in order; under"
+    yield "`promotion: manual` once somebody let it go, besides. Where a failure holds the rest back, what waits"
+    yield "stays; under `rolling` and `parallel` somebody may still let it go. It keeps no place meanwhile."

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from reconciler.control.promotions import begin_promotion
 from reconciler.control.repair import Repaired, repair
 from reconciler.control.requests import submit
 from reconciler.control.transitions import step_started, transition
@@ -58,6 +59,10 @@ async def test_stranded_parent(control: Control, state: str) -> None:
         ("superseded", S.STOPPED, "superseded"),
         ("failed", S.RUNNING, "cancelled"),
         ("completed", S.REVERTING, "failed"),
+        ("completed", S.WAITING_FOR_PROMOTION, "superseded"),
+        ("failed", S.WAITING_FOR_PROMOTION, "cancelled"),
+        ("completed", S.PROMOTING, "failed"),
+        ("completed", S.REVERT_WINDOW, "completed"),
     ],
 )
 async def test_stranded_child(control: Control, over: str, before: S, after: str) -> None:
@@ -75,6 +80,12 @@ async def test_stranded_child(control: Control, over: str, before: S, after: str
             )
         if before is S.STOPPED:
             await transition(control.connection, claim, E.STOP)
+        if before is S.WAITING_FOR_PROMOTION:
+            await transition(control.connection, claim, E.PARK)
+        if before is S.PROMOTING:
+            assert await begin_promotion(control.connection, claim, component="views", generation="g1")
+        if before is S.REVERT_WINDOW:
+            await transition(control.connection, claim, E.OPEN_REVERT_WINDOW)
     await control.rows("UPDATE reconciler_control.workers SET lease_expires_at = '-infinity'")
     await control.rows(OVER, over, int(rollout))
     assert await repair(control.connection) == Repaired(operations=2)
@@ -83,7 +94,7 @@ async def test_stranded_child(control: Control, over: str, before: S, after: str
     assert (await control.rollout(rollout)).state.value == over
     assert await told(control, "operation.repaired") == 2
     held = await control.rows("SELECT deployment FROM reconciler_control.holds ORDER BY 1")
-    assert bool(held) == (after != "superseded")
+    assert bool(held) == (after in ("failed", "cancelled"))
     assert await repair(control.connection) == Repaired()
 
 
