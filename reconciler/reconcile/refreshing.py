@@ -23,7 +23,7 @@ from reconciler.reconcile.assess import Assessor
 from reconciler.spec.cron import parse
 from reconciler.state.desired import DesiredObjects, DesiredState
 
-AT_ONCE = 2
+AT_ONCE = 4
 """Groups that one process refreshes side by side."""
 EVERY_S = 5.0
 """Between two looks at what is due; schedules count minutes."""
@@ -146,6 +146,9 @@ class Refreshing:
             if self._recorded is None:
                 self._recorded = set(await refreshes.known_environments(connection))
             for environment in sorted(self._untold):
+                if environment not in self._groups:
+                    # It was given up while others were recorded.
+                    continue
                 owner, groups = self._groups[environment]
                 if groups or environment in self._recorded:
                     now = await ownership.database_now(connection)
