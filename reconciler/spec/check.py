@@ -7,7 +7,7 @@ from reconciler.spec import variables
 from reconciler.spec.outline import ComponentOutline, DeploymentOutline, Outline
 from reconciler.spec.problems import PROBLEMS_MAX, Finding
 from reconciler.spec.variables import BadVariable
-from reconciler.spec.words import Path, did_you_mean, path_text, shown
+from reconciler.spec.words import Path, did_you_mean, path_text, shown, with_article
 
 CYCLES_TOLD_MAX = 10
 PLACES_MAX = 50_000
@@ -95,7 +95,7 @@ def _stages(outline: Outline) -> Iterator[Finding]:
         else:
             yield Finding(
                 part.path,
-                f"a {part.kind} goes to stage '{part.stage}' by default, and there is no such stage",
+                f"{with_article(part.kind or '')} goes to stage '{part.stage}' by default, and there is no such stage",
                 f"name one with stage: {', '.join(known)}",
             )
 

@@ -10,6 +10,7 @@ from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.values import SecretReference
 from reconciler.spec.variables import for_deployment
+from reconciler.spec.words import with_article
 
 _HINT = "see `allow` of the source in the settings of the daemon"
 
@@ -45,7 +46,10 @@ def _names(spec: EnvironmentSpec, allow: AllowSettings) -> Iterator[tuple[str, s
 def _kinds(spec: EnvironmentSpec, allow: AllowSettings) -> Iterator[tuple[str, str]]:
     for position, part in enumerate(spec.components):
         if not allow.permits(allow.kinds, part.kind):
-            yield f"spec.components[{position}].kind", f"this source may not declare a {part.kind}"
+            yield (
+                f"spec.components[{position}].kind",
+                f"this source may not declare {with_article(part.kind)}",
+            )
 
 
 def _secrets(spec: EnvironmentSpec, allow: AllowSettings, own: OwnSecrets) -> Iterator[tuple[str, str]]:

@@ -34,6 +34,11 @@ def shown(value: str) -> str:
     return f"'{value}'" if value.isprintable() else f"'{value.encode('unicode_escape').decode('ascii')}'"
 
 
+def with_article(kind: str) -> str:
+    """Return a kind as a sentence has it: a Module, an Objects component."""
+    return f"an {kind} component" if kind[:1] in {"A", "E", "I", "O", "U"} else f"a {kind}"
+
+
 def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
     """Return the hint for an unknown word: the nearest known one, else all of them."""
     names = sorted(set(known))

@@ -99,3 +99,14 @@ def test_encrypted_values_can_be_kept_from_a_source() -> None:
     ):
         (parsed,) = restrict(parse_file("e.yaml", text.encode()), AllowSettings.model_validate(allow), NONE)
         assert [problem.path for problem in parsed.problems] == expected
+
+
+def test_kinds_are_told_with_their_article() -> None:
+    """A refusal reads as a sentence, whatever letter a kind begins with."""
+    text = TEXT.replace("kind: Module,", "kind: Objects,")
+    allow = AllowSettings.model_validate({"kinds": []})
+    (parsed,) = restrict(parse_file("e.yaml", text.encode()), allow, NONE)
+    assert [problem.message for problem in parsed.problems] == [
+        "this source may not declare a Database",
+        "this source may not declare an Objects component",
+    ]
