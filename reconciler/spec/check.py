@@ -95,8 +95,8 @@ def _stages(outline: Outline) -> Iterator[Finding]:
         else:
             yield Finding(
                 part.path,
-                f"{with_article(part.kind or '')} goes to stage '{part.stage}' by default, and there is no such "
-                "stage",
+                f"{with_article(part.kind or '')} goes to stage '{part.stage}' by default, and there is no "
+                "such stage",
                 f"name one with stage: {', '.join(known)}",
             )
 

@@ -287,9 +287,7 @@ def test_targets_are_names_or_tags() -> None:
 
 
 SECRET = "hunter2-is-a-secret"
-REFERENCE = (
-    "must refer to a secret, not hold it (write {env: NAME}, {file: PATH} or {age: …}; a secret never stands in a spec in the clear)"
-)
+REFERENCE = "must refer to a secret, not hold it (write {env: NAME}, {file: PATH} or {age: …}; a secret never stands in a spec in the clear)"
 ONE_KEY = "must have exactly one key, env, file or age (write {env: NAME}, {file: PATH} or {age: …}; a secret never stands in a spec in the clear)"
 
 
