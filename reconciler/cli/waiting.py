@@ -15,6 +15,7 @@ SETTLED = frozenset(
 """States in which an operation stays until somebody or something new acts."""
 WAITING = frozenset({"waiting_for_approval", "waiting_for_promotion"})
 """States in which a person is waited for; before a promotion only where policy does not let it go."""
+_DONE = frozenset({"completed", "revert_window"})
 CODES = {
     "completed": ExitCode.OK,
     "revert_window": ExitCode.OK,
@@ -90,8 +91,12 @@ def code_of(rollout: Json) -> ExitCode:
     """What came of a rollout as an exit code; one that has not settled was not waited for to its end."""
     if not settled(rollout):
         return ExitCode.CANCELLED
-    if rollout["state"] == "completed" and any(map(_left_out, rollout["operations"])):
+    if rollout["state"] in _DONE and any(map(_left_out, rollout["operations"])):
         return ExitCode.FAILED
+    if rollout["state"] == "revert_window":
+        # What is live may still be taken back; what came of the others is known already.
+        found = {CODES.get(one["state"], ExitCode.FAILED) for one in rollout["operations"]}
+        return next((code for code in (ExitCode.FAILED, ExitCode.CANCELLED) if code in found), ExitCode.OK)
     return CODES.get(rollout["state"], ExitCode.FAILED)
 
 

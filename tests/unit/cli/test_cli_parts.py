@@ -217,6 +217,18 @@ def rollout(state: str, *operations: str) -> dict[str, Any]:
         (rollout("cancelled", "cancelled", "cancelled"), True, ExitCode.CANCELLED),
         (rollout("superseded", "superseded"), True, ExitCode.CANCELLED),
         (rollout("revert_window", "revert_window"), True, ExitCode.OK),
+        (rollout("revert_window", "revert_window", "completed"), True, ExitCode.OK),
+        (rollout("revert_window", "revert_window", "failed"), True, ExitCode.FAILED),
+        (rollout("revert_window", "revert_window", "cancelled"), True, ExitCode.CANCELLED),
+        (rollout("waiting_for_promotion", "waiting_for_promotion"), True, ExitCode.CANCELLED),
+        (
+            {
+                "state": "waiting_for_promotion",
+                "operations": [{"state": "waiting_for_promotion", "waits_for_person": False}],
+            },
+            False,
+            ExitCode.CANCELLED,
+        ),
         (
             {"state": "completed", "operations": [{"state": "completed", "blocked": ["it lacks x"]}]},
             True,
