@@ -12,6 +12,9 @@ from reconciler.catalog.identifier import quote_identifier
 from reconciler.diff.model import (
     Action,
     DatabaseDiff,
+    Divergence,
+    DivergencePolicy,
+    DivergenceSort,
     Drift,
     LeftDeferred,
     ObjectsDiff,
@@ -23,10 +26,14 @@ from reconciler.frozen import frozen
 from reconciler.objects.dirty import Dirty, by_name, dirty
 from reconciler.objects.generation import Generation, SchemaAction, plan
 from reconciler.objects.model import Production, Project
-from reconciler.state.desired import DesiredObjects
+from reconciler.state.desired import DesiredDatabase, DesiredObjects, DesiredState
+from reconciler.state.tracked import TrackedDatabase, TrackedObjects, TrackedState
 
 FAILED = "failed"
 """The state of a generation that was kept as it was when its staging failed, to be looked at."""
+OBJECTS_STAGE = "objects"
+NAMED_MAX = 20
+"""Schemas that one message names."""
 KEY_LENGTH = 16
 """Hexadecimal digits of the key of a generation."""
 
@@ -131,6 +138,67 @@ def key_of(
     }
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_LENGTH]
+
+
+def left_behind(
+    desired: DesiredState, tracked: TrackedState
+) -> tuple[tuple[DesiredDatabase, TrackedObjects], ...]:
+    """Components that have schemas in a database of this deployment, and that it does not declare there."""
+    return tuple(
+        (database, one)
+        for database in desired.databases
+        for one in tracked.databases.get(database.database, TrackedDatabase()).objects
+        if (one.environment, one.deployment) == (desired.environment, desired.deployment)
+        and not any(
+            (part.component, part.database) == (one.component, database.database) for part in desired.objects
+        )
+    )
+
+
+def left_desired(desired: DesiredState, left: tuple[DesiredDatabase, TrackedObjects]) -> DesiredObjects:
+    """What is to be of a component that left: nothing, in the stage where objects are."""
+    database, one = left
+    stage = OBJECTS_STAGE if OBJECTS_STAGE in desired.stages else desired.stages[-1]
+    return DesiredObjects(
+        component=one.component,
+        stage=stage,
+        database_component=database.component,
+        database=database.database,
+        path="",
+        project=Project(path="", schemas={}, objects={}),
+    )
+
+
+def as_left(part: ObjectsDiff, *, prune: bool) -> tuple[ObjectsDiff | None, Divergence | None]:
+    """Say what is done about a component that left, and what is told of it.
+
+    What was staged of it is discarded in any case, for nobody would promote it; what is live of it goes with
+    `prune` alone.
+    """
+    live = [quote_identifier(work.name) for work in part.generation.schemas]
+    told = None
+    if live:
+        why = "they are taken out" if prune else "policy.prune is off, so they stay as they are"
+        told = Divergence(
+            component=part.desired.component,
+            identity=f"objects of {part.desired.component}",
+            sort=DivergenceSort.ORPHANED,
+            policy=DivergencePolicy.WARN,
+            detail=f"it left the spec, and its schemas are live: {', '.join(live[:NAMED_MAX])}"
+            + (f" and {len(live) - NAMED_MAX} more" if len(live) > NAMED_MAX else "")
+            + f"; {why}",
+        )
+    if not prune:
+        rows = tuple(row for row in part.pending if row.identity.startswith("generation "))
+        part = replace(
+            part,
+            generation=Generation(key=part.generation.key),
+            begun=None,
+            deferred=(),
+            blocked=(),
+            pending=rows,
+        )
+    return (part if part.works else None), told
 
 
 def stopped(part: ObjectsDiff, why: Sequence[str], warnings: Sequence[Problem] = ()) -> ObjectsDiff:

@@ -11,7 +11,17 @@ from typing import Any
 
 from reconciler.catalog.identifier import quote_qualified
 from reconciler.diff.model import Diff, ObjectsDiff
-from reconciler.diff.objects import FAILED, NOTHING_BUILT, BuiltState, compare, named_drift, stopped
+from reconciler.diff.objects import (
+    FAILED,
+    NOTHING_BUILT,
+    BuiltState,
+    as_left,
+    compare,
+    left_behind,
+    left_desired,
+    named_drift,
+    stopped,
+)
 from reconciler.errors import Problem
 from reconciler.frozen import frozen
 from reconciler.objects.dirty import forced_schemas
@@ -44,12 +54,13 @@ _BUILDING = (None, "staging", FAILED)
 class ObjectsLook:
     """What SQL objects are looked at with.
 
-    `forced` are schemas that are built anew in any case, unless `operation` did that; `compute` runs a
-    function beside the event loop.
+    `forced` are schemas that are built anew in any case, unless `operation` did that; with `prune`, what is
+    live of components that left goes; `compute` runs a function beside the event loop.
     """
 
     forced: frozenset[str]
     operation: str | None
+    prune: bool
     borrow: Borrow
     compute: Callable[..., Awaitable[Any]]
 
@@ -72,8 +83,12 @@ async def with_objects(
     """
     found: dict[str, ObjectsDiff] = {}
     owned: dict[str, list[tuple[str, Project | Production]]] = {}
-    for name in dict.fromkeys(part.database for part in desired.objects):
-        wanted = [part for part in desired.objects if part.database == name]
+    declared = {part.component for part in desired.objects}
+    left = [left_desired(desired, one) for one in left_behind(desired, states[0])]
+    # One of the same name is told of as what it is now.
+    every = [*desired.objects, *(part for part in left if part.component not in declared)]
+    for name in dict.fromkeys(part.database for part in every):
+        wanted = [part for part in every if part.database == name]
         tracked = states[0].databases.get(name, TrackedDatabase())
         live = states[1].databases.get(name, LiveDatabase())
         for part, built in await _of_database(desired, wanted, (tracked, live), diff, look):
@@ -81,10 +96,15 @@ async def with_objects(
             owned.setdefault(name, []).extend(
                 [(part.desired.component, built.production), (part.desired.component, part.desired.project)]
             )
+    gone = [as_left(found[part.component], prune=look.prune) for part in every if part in left]
     return replace(
         diff,
+        left_behind=(*diff.left_behind, *(said for _part, said in gone if said is not None)),
         databases=tuple(named_drift(part, owned.get(part.desired.database, ())) for part in diff.databases),
-        objects=tuple(found[part.component] for part in desired.objects),
+        objects=(
+            *(found[part.component] for part in desired.objects),
+            *(part for part, _said in gone if part is not None),
+        ),
     )
 
 

@@ -433,10 +433,9 @@ class Planner:
         diff = compare(desired, tracked, live, contexts)
         try:
             diff = await self._with_reverts(spec, (desired, tracked), diff, (request, allowed))
-            if desired.objects and request.task is None:
-                diff = await with_objects(
-                    desired, (tracked, live), diff, self._objects_look(desired, request)
-                )
+            if _has_objects(desired, tracked) and request.task is None:
+                look = self._objects_look(desired, request, prune=spec.policy.prune)
+                diff = await with_objects(desired, (tracked, live), diff, look)
         except ReconcilerError as error:
             return unread(desired, str(error))
         plan = plan_build.build(
@@ -453,8 +452,9 @@ class Planner:
         plan = replace(plan, asked=asked) if asked != NOTHING_ASKED else plan
         return Assessment(desired=desired, plan=plan, tracked=tracked, diff=diff, allowed=allowed)
 
-    def _objects_look(self, desired: DesiredState, request: PlanRequest) -> ObjectsLook:
+    def _objects_look(self, desired: DesiredState, request: PlanRequest, *, prune: bool) -> ObjectsLook:
         return ObjectsLook(
+            prune=prune,
             forced=request.forced,
             operation=request.operation,
             borrow=partial(self._reader.borrowing, self.dsn(desired)),
@@ -481,3 +481,10 @@ class Planner:
         if request.task is not None:
             return tasks.deploying(diff, request.task)
         return await tasks.with_left_behind(states, diff, prune=spec.policy.prune, allowed=allowed, read=read)
+
+
+def _has_objects(desired: DesiredState, tracked: TrackedState) -> bool:
+    """Whether a deployment has SQL objects, or may have had; one that left itself keeps them."""
+    if desired.prune_from is not None:
+        return False
+    return bool(desired.objects) or any(there.objects for there in tracked.databases.values())

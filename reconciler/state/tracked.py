@@ -68,6 +68,16 @@ class Unfinished:
 
 
 @frozen
+class TrackedObjects:
+    """Whose schemas of SQL objects are: component, environment, deployment; and their names."""
+
+    component: str
+    environment: str
+    deployment: str
+    schemas: tuple[str, ...]
+
+
+@frozen
 class BaseLine:
     """The fingerprints of a database after our last write, from which drift is measured.
 
@@ -98,6 +108,7 @@ class TrackedDatabase:
     busy: bool = False
     unfinished: Mapping[str, Unfinished] = field(default_factory=dict)
     """Changes outside of transactions that were begun and are not done, by change id."""
+    objects: tuple[TrackedObjects, ...] = ()
     epoch: int | None = field(default=None, compare=False)
 
 

@@ -17,6 +17,7 @@ from reconciler.state.tracked import (
     TrackedChange,
     TrackedDatabase,
     TrackedModule,
+    TrackedObjects,
     Unfinished,
 )
 from reconciler.tracking.errors import translate
@@ -147,6 +148,7 @@ class TrackedReading:
         self._found: psycopg.AsyncCursor[tuple[Any, ...]] | None = None
         self._rows: psycopg.AsyncCursor[tuple[Any, ...]] | None = None
         self._unfinished: psycopg.AsyncCursor[tuple[Any, ...]] | None = None
+        self._objects: psycopg.AsyncCursor[tuple[Any, ...]] | None = None
 
     async def send_first(self) -> None:
         """Ask whether the schema is there."""
@@ -159,8 +161,10 @@ class TrackedReading:
         assert row is not None
         if _is_ours(row, self._connection):
             self._rows = await self._connection.execute(QUERIES["read_tracked"])
-            if row[-1]:
+            if row[4]:
                 self._unfinished = await self._connection.execute(QUERIES["read_unfinished"])
+            if row[5]:
+                self._objects = await self._connection.execute(QUERIES["owners_of_objects"])
 
     @property
     def installed(self) -> bool:
@@ -173,7 +177,9 @@ class TrackedReading:
             return TrackedDatabase()
         found = _tracked(await self._rows.fetchall())
         rows = await self._unfinished.fetchall() if self._unfinished is not None else ()
-        return replace(found, unfinished=_unfinished(rows)) if rows else found
+        found = replace(found, unfinished=_unfinished(rows)) if rows else found
+        owners = await self._objects.fetchall() if self._objects is not None else ()
+        return replace(found, objects=tuple(_owner(row) for row in owners)) if owners else found
 
 
 async def read_unfinished(connection: Connection) -> Mapping[str, Unfinished]:
@@ -183,6 +189,13 @@ async def read_unfinished(connection: Connection) -> Mapping[str, Unfinished]:
         return _unfinished(await cursor.fetchall())
     except psycopg.Error as error:
         raise translate(error, _DOING) from error
+
+
+def _owner(row: Sequence[Any]) -> TrackedObjects:
+    component, environment, deployment, schemas = row
+    return TrackedObjects(
+        component=component, environment=environment, deployment=deployment, schemas=tuple(schemas)
+    )
 
 
 _UNFINISHED = tuple(each.name for each in fields(Unfinished))
@@ -207,7 +220,7 @@ async def _is_installed(connection: Connection) -> bool:
 
 
 def _is_ours(row: Sequence[Any], connection: Connection) -> bool:
-    _present, may_use, may_read, is_ours, _notes_unfinished = row
+    _present, may_use, may_read, is_ours, *_notes = row
     if is_ours and not (may_use and may_read):
         raise Refused(
             f"{_DOING}: this role may not read schema 'reconciler' of database '{connection.info.dbname}'",

@@ -1,6 +1,13 @@
 -- noqa: disable=LT01
 -- The linter takes OPERATOR(…) for a function call.
 
+-- name: owners_of_objects :many
+-- Reads which components have schemas of SQL objects here, and which these are.
+SELECT l.component, l.environment, l.deployment, pg_catalog.array_agg(l.schema ORDER BY l.schema) AS schemas
+FROM reconciler.live_schemas AS l
+GROUP BY l.component, l.environment, l.deployment
+ORDER BY l.component, l.environment, l.deployment;
+
 -- name: live_generations :many
 -- Reads which generation is live in each schema of a component, and which operation made it.
 SELECT l.schema, l.generation, g.operation

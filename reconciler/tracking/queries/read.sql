@@ -2,8 +2,8 @@
 -- The linter takes OPERATOR(…) for a function call.
 
 -- name: find_tracking :one
--- Says whether the tracking schema is there, whether this role may look into it, and whether it is of a
--- version that notes unfinished changes.
+-- Says whether the tracking schema is there, whether this role may look into it, whether it is of a version that
+-- notes unfinished changes, and whether schemas of SQL objects were ever noted in it.
 SELECT
     n.oid IS NOT NULL,
     COALESCE(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), FALSE),
@@ -21,7 +21,14 @@ SELECT
         WHERE
             u.relnamespace OPERATOR(pg_catalog.=) n.oid
             AND u.relname OPERATOR(pg_catalog.=) 'unfinished'
-    )
+    ),
+    COALESCE((
+        SELECT pg_catalog.pg_relation_size(o.oid) OPERATOR(pg_catalog.>) 0
+        FROM pg_catalog.pg_class AS o
+        WHERE
+            o.relnamespace OPERATOR(pg_catalog.=) n.oid
+            AND o.relname OPERATOR(pg_catalog.=) 'live_schemas'
+    ), FALSE)
 FROM (SELECT 1) AS always
 LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname OPERATOR(pg_catalog.=) 'reconciler'
 LEFT JOIN pg_catalog.pg_class AS c

@@ -8,7 +8,7 @@ from reconciler.errors import InvalidInput
 from reconciler.plan.encode import to_json
 from reconciler.plan.model import DeploymentPlan, ObjectsAsked
 from reconciler.rollout.verbs import approval_digest
-from tests.plugins.objects_site import ORDERS, beside, calm, ended, files, rolled, spec
+from tests.plugins.objects_site import ORDERS, beside, calm, ended, files, rolled, schemas, spec
 from tests.plugins.site import Process, Site
 
 TOTALS = "CREATE VIEW totals AS SELECT id, amount FROM public.orders;"
@@ -189,3 +189,25 @@ async def test_dependents_outside_are_told_before_anything_is_made(site: Site) -
     site.rows("DROP MATERIALIZED VIEW public.stored; SELECT 1")
     await rolled(process, state="completed")
     assert site.rows("SELECT count(*) FROM public.outside") == [(3,)]
+
+
+async def test_a_component_that_left_is_told_of_and_pruned_where_that_is_said(site: Site) -> None:
+    """Its schemas stay and are told of; with policy.prune they are taken out as others that are displaced."""
+    process = await first(site)
+    ((name, text),) = spec(site).items()
+    without = text[: text.index("    - {name: reports,")]
+    commit = site.commit(ORDERS, {name: without})
+    plan = await previewed(process, ref=commit)
+    (told,) = plan.diverged
+    assert (told.component, told.sort.value) == ("reports", "orphaned")
+    assert told.detail == (
+        "it left the spec, and its schemas are live: reports; policy.prune is off, so they stay as they are"
+    )
+    assert (plan.steps, plan.pending) == ((), ())
+    site.commit(ORDERS, {name: without.replace("spec:\n", "spec:\n  policy: {prune: true}\n")})
+    operation = await rolled(process)
+    assert [step.kind for step in operation.steps] == ["stage-objects", "ready-objects", "promote-objects"]
+    assert "reports" not in schemas(site)
+    (kept,) = beside(site)
+    assert site.rows(f'SELECT count(*) FROM "{kept}".totals') == [(3,)]
+    await calm(process)

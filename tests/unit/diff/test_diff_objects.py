@@ -3,12 +3,23 @@
 from dataclasses import replace
 
 from reconciler.diff.model import Action, DatabaseDiff, Drift, LeftDeferred, ObjectsDiff, OpenGeneration
-from reconciler.diff.objects import KEY_LENGTH, BuiltState, compare, key_of, named_drift
+from reconciler.diff.objects import (
+    KEY_LENGTH,
+    BuiltState,
+    as_left,
+    compare,
+    key_of,
+    left_behind,
+    left_desired,
+    named_drift,
+)
 from reconciler.diff.objects import NOTHING_BUILT as NOTHING_THERE
 from reconciler.objects.generation import SchemaAction
 from reconciler.objects.model import ObjectSort, Production, Project, SqlSchema
 from reconciler.state.desired import DesiredAssertion, DesiredDatabase, DesiredDeferred
+from reconciler.state.tracked import TrackedDatabase, TrackedObjects, TrackedState
 from tests.plugins.object_projects import NOTHING_BUILT, compared, desired, production, project, sql_object
+from tests.plugins.states import desired as desired_state
 
 CORE = sql_object("core.open")
 OTHER = sql_object("core.other")
@@ -227,3 +238,49 @@ def test_drift_of_an_object_names_its_component() -> None:
     )
     found = named_drift(part, [("analytics", production(project(CORE, rate)))])
     assert [row.component for row in found.drift] == ["analytics", "analytics", "shop-db"]
+
+
+def left_of(built_state: BuiltState) -> ObjectsDiff:
+    state = desired_state()
+    owner = TrackedObjects(component="old", environment="production", deployment="eu", schemas=("core",))
+    return compare(left_desired(state, (state.databases[0], owner)), built_state, place=PLACE)
+
+
+def test_components_that_left_are_those_of_this_deployment_that_it_does_not_declare() -> None:
+    """Of other deployments and environments nothing is said, nor of what is declared."""
+    rows = [("analytics", "eu"), ("old", "eu"), ("old", "us")]
+    recorded = TrackedDatabase(
+        objects=tuple(
+            TrackedObjects(component=name, environment="production", deployment=place, schemas=())
+            for name, place in rows
+        )
+    )
+    state = replace(desired_state(), objects=(desired(ALL),))
+    found = left_behind(state, TrackedState(databases={"shop": recorded}))
+    assert [one for _database, one in found] == [recorded.objects[1]]
+
+
+def test_what_is_live_of_a_component_that_left_goes_with_prune_alone() -> None:
+    """Without it nothing is done and it is told; with it the schemas are taken out, and that is told too."""
+    part, said = as_left(left_of(built(ALL)), prune=False)
+    assert part is None
+    assert said is not None
+    assert said.detail.endswith("core, ops; policy.prune is off, so they stay as they are")
+    part, said = as_left(left_of(built(ALL)), prune=True)
+    assert part is not None
+    assert [work.action for work in part.generation.schemas] == [SchemaAction.RETIRE, SchemaAction.RETIRE]
+    assert said is not None
+
+
+def test_what_was_staged_of_a_component_that_left_is_discarded() -> None:
+    """Nobody would promote it, whatever is pruned."""
+    waiting = BuiltState(production=Production(objects={}, schemas={}), unfinished=(begun("k"),))
+    part, said = as_left(left_of(waiting), prune=False)
+    assert said is None
+    assert part is not None
+    assert (part.discard, told(part)) == (
+        (begun("k"),),
+        [("generation k", "remove", "it was staged, and its turn never came")],
+    )
+    nothing = BuiltState(production=Production(objects={}, schemas={}))
+    assert as_left(left_of(nothing), prune=True) == (None, None)
