@@ -116,7 +116,7 @@ def object_variables(files: Mapping[str, bytes]) -> frozenset[str]:
 
 def _nothing_there(path: str, unread: Mapping[str, str]) -> Problem:
     why = why_unread(path, unread)
-    hint = "it has SCHEMA/OBJECT.sql below it; paths begin at the root of the source"
+    hint = "paths begin at the root of the source; to have no objects any more, keep another file in it"
     message = why or f"there is no file below '{path}'"
     return Problem(path="path", message=message, hint=hint if why is None else HINT)
 

@@ -164,7 +164,7 @@ def test_a_declared_external_that_nothing_reads_is_a_warning_at_its_place() -> N
             "env.yaml:15:19: spec.components[1].externals[0]: external 'orders' is no name in full (write SCHEMA.RELATION, as SQL does)",
             "objects/a/a/daily.sql:1:84: undeclared external 'orders': schema 'a' of the project has no such object (declare it on the component: externals: [public.orders])",
         ]),
-        ("path: objects/a/", "path: objects/other", ["env.yaml:14:13: spec.components[1].path: there is no file below 'objects/other' (it has SCHEMA/OBJECT.sql below it; paths begin at the root of the source)"]),
+        ("path: objects/a/", "path: objects/other", ["env.yaml:14:13: spec.components[1].path: there is no file below 'objects/other' (paths begin at the root of the source; to have no objects any more, keep another file in it)"]),
     ],
 )  # fmt: skip
 def test_each_mistake_is_told_at_its_place(old: str, new: str, expected: list[str]) -> None:
