@@ -103,8 +103,12 @@ def seen_through(
     *,
     timeout_s: float | None,
     deployment: str | None = None,
+    back: bool = False,
 ) -> ExitCode:
-    """Wait until a rollout, or one deployment of it, has settled, and say what came of it."""
+    """Wait until a rollout, or one deployment of it, has settled, and say what came of it.
+
+    `back`: it was asked to go back, so that it did is as it was meant.
+    """
     from reconciler.cli import waiting
 
     screen, quiet = common.screen, common.output == "json"
@@ -119,7 +123,7 @@ def seen_through(
         screen.json(last)
     else:
         _conclude(common, last, settled=waiting.settled(meant), local=backend.local)
-    return waiting.code_of(meant)
+    return waiting.code_of(meant, back=back)
 
 
 def _conclude(common: Common, rollout: Json, *, settled: bool, local: bool) -> None:
@@ -134,7 +138,7 @@ def _conclude(common: Common, rollout: Json, *, settled: bool, local: bool) -> N
         screen.line(f"rollout {rollout['id']} is still {rollout['state']}")
         screen.note(f"follow it with: reconciler show {rollout['id']}")
         return
-    style = "green" if rollout["state"] == "completed" else "red"
+    style = "green" if rollout["state"] in {"completed", "revert_window"} else "red"
     screen.line(f"rollout {rollout['id']}: " + screen.styled(str(rollout["state"]), style))
     for operation in rollout["operations"]:
         if operation["state"] == "superseded" and operation["reason"]:

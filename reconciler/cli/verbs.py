@@ -276,7 +276,10 @@ def _carried_out(common: Common, backend: Backend, asked: Asked, *, digest: str 
 def _seen_through(common: Common, backend: Backend, rollout: Json, asked: Asked) -> ExitCode:
     from reconciler.cli.apply import seen_through
 
-    return seen_through(common, backend, rollout, timeout_s=asked.timeout, deployment=asked.deployment)
+    back = asked.verb == "revert"
+    return seen_through(
+        common, backend, rollout, timeout_s=asked.timeout, deployment=asked.deployment, back=back
+    )
 
 
 def _resolved(backend: Backend, asked: Asked, answer: Json, *, work: bool) -> Json:

@@ -87,15 +87,20 @@ def settled(rollout: Json) -> bool:
     )
 
 
-def code_of(rollout: Json) -> ExitCode:
-    """What came of a rollout as an exit code; one that has not settled was not waited for to its end."""
+def code_of(rollout: Json, *, back: bool = False) -> ExitCode:
+    """What came of a rollout as an exit code; one that has not settled was not waited for to its end.
+
+    `back`: it was to go back.
+    """
     if not settled(rollout):
         return ExitCode.CANCELLED
     if rollout["state"] in _DONE and any(map(_left_out, rollout["operations"])):
         return ExitCode.FAILED
-    if rollout["state"] == "revert_window":
-        # What is live may still be taken back; what came of the others is known already.
-        found = {CODES.get(one["state"], ExitCode.FAILED) for one in rollout["operations"]}
+    if back or rollout["state"] == "revert_window":
+        # What is live may still be taken back; what came of each is known already.
+        meant = {"reverted"} if back else set()
+        states = {one["state"] for one in rollout["operations"]} - meant
+        found = {CODES.get(state, ExitCode.FAILED) for state in states}
         return next((code for code in (ExitCode.FAILED, ExitCode.CANCELLED) if code in found), ExitCode.OK)
     return CODES.get(rollout["state"], ExitCode.FAILED)
 

@@ -242,6 +242,13 @@ def test_when_a_rollout_has_settled(seen: dict[str, Any], settled: bool, code: E
     assert waiting.code_of(seen) is code
 
 
+def test_what_was_to_go_back_and_did_is_as_it_was_meant() -> None:
+    """A revert that came to its end is no failure for whoever asked for it; one that failed is."""
+    assert waiting.code_of(rollout("reverted", "reverted")) is ExitCode.FAILED
+    assert waiting.code_of(rollout("reverted", "reverted", "completed"), back=True) is ExitCode.OK
+    assert waiting.code_of(rollout("failed", "failed", "reverted"), back=True) is ExitCode.FAILED
+
+
 def test_one_deployment_is_waited_for_alone() -> None:
     """What one deployment came to counts where it was meant, whatever the others wait for."""
     states = {"eu": "completed", "us": "waiting_for_approval"}
