@@ -1,9 +1,21 @@
 """Which steps of a stage run side by side."""
 
+from dataclasses import replace
+
 from reconciler.execution.lanes import edges, lanes
 from reconciler.plan.hazards import Hazard, HazardCode
-from reconciler.plan.steps import AnyStep, CreateExtension, CreateRole, DeployChange, StepKind, TakeBaseLine
+from reconciler.plan.steps import (
+    AlterObjects,
+    AnyStep,
+    CreateExtension,
+    CreateRole,
+    DeployChange,
+    StepKind,
+    TakeBaseLine,
+)
 from reconciler.state.desired import DesiredRole, DesiredState
+from tests.plugins.object_projects import desired as desired_objects
+from tests.plugins.object_projects import project, sql_object
 from tests.plugins.states import change, database, desired, module
 
 
@@ -56,6 +68,18 @@ BASE = TakeBaseLine(
 )
 
 
+def objects(component: str, *, place: str = "shop") -> AlterObjects:
+    return AlterObjects(
+        id=f"{component}/x",
+        kind=StepKind.ALTER_OBJECTS,
+        component=component,
+        identity="x",
+        database=place,
+        objects=(),
+        hash="",
+    )
+
+
 def state() -> DesiredState:
     return desired(
         module(change("a"), component="a", project="a", requires_extensions=("citext",)),
@@ -67,6 +91,21 @@ def state() -> DesiredState:
 
 def rows(*steps: AnyStep) -> list[list[str]]:
     return [[one.id for one in row] for row in lanes(steps, state())]
+
+
+def test_objects_share_their_row_with_what_they_may_read() -> None:
+    """Where SQL objects are at work in a database, nothing else is beside them; other databases are."""
+    steps = (step("a", "1"), step("b", "1"), objects("x"), objects("y"), objects("z", place="other"))
+    assert rows(*steps) == [["a/1", "b/1", "x/x", "y/x"], ["z/x"]]
+
+
+def test_objects_wait_for_what_they_come_after() -> None:
+    """An `after` holds between databases too, and what makes the database comes first."""
+    behind = replace(
+        desired_objects(project(sql_object("core.open")), component="z"), after=("a",), database="other"
+    )
+    wanted = replace(state(), objects=(behind,))
+    assert edges([step("a", "1"), objects("z", place="other")], wanted)["z"] == ("a", "shop-db")
 
 
 def test_modules_of_one_database_are_apart() -> None:

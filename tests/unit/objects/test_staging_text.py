@@ -22,6 +22,7 @@ from reconciler.objects.stable import ObjectAction
 from reconciler.objects.staging_text import (
     in_switch,
     live_metadata,
+    live_options,
     live_schema_metadata,
     live_text,
     option_texts,
@@ -305,3 +306,15 @@ def test_check_option_of_the_text_is_kept() -> None:
     assert option_texts(checked, {"check_option": "local"}) == ()
     assert option_texts(CORE, {"check_option": "local"}) == ("ALTER VIEW core.open RESET (check_option)",)
     assert option_texts(sql_object("core.rate", sort=FUNCTION), {"x": "1"}) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("", ""), (" WITH CHECK OPTION", "cascaded"), (" WITH local CHECK OPTION", "local")],
+    ids=["none", "cascaded", "local"],
+)
+def test_live_options_have_the_check_of_the_text(text: str, kept: str) -> None:
+    """All options that the catalog is to keep of a view are those of the file, and what its text checks."""
+    creates = (statement("CREATE VIEW ", CORE.name, " AS SELECT 1" + text),)
+    view = replace(CORE, creates=creates, options={"security_barrier": "true"})
+    assert live_options(view) == {"security_barrier": "true", **({"check_option": kept} if kept else {})}
