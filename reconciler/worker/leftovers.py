@@ -24,13 +24,13 @@ from reconciler.errors import (
 from reconciler.events import BaseLineRetaken, Event, GenerationKept, GenerationRemoved, TaskFailed
 from reconciler.execution.interference import Interference
 from reconciler.execution.objects.cancelling import cancel
-from reconciler.execution.objects.dropping import Dropped
+from reconciler.execution.objects.dropping import Dropped, is_nothing_left
 from reconciler.execution.objects.sending import Manner
 from reconciler.execution.objects.switching import retire
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.planner.left import sound_spec
 from reconciler.planner.planner import Planner
-from reconciler.postgres.connection import Connection, Dsn
+from reconciler.postgres.connection import Connection, Dsn, connect
 from reconciler.postgres.failure import DatabaseMissing
 from reconciler.snapshot.database import read_database
 from reconciler.state.left import left_state
@@ -53,7 +53,6 @@ ATTEMPTS = 3
 """Tries of each drop in one go."""
 ERROR_MAX = 2_000
 """Characters of a reason that are recorded."""
-_GONE = (GenerationState.CANCELLED, GenerationState.RETIRED, GenerationState.FAILED)
 
 
 class Leftovers:
@@ -167,11 +166,32 @@ class Leftovers:
             stands.update(await self._standing(chore, holder))
 
         try:
-            session = await open_session(
-                dsn, chore.database, owner, limits=self._limits, install_tracking=True, confirm=confirm
+            holder = await connect(
+                dsn,
+                database=chore.database,
+                role="fence",
+                connect_timeout_s=self._limits.connect_timeout_s,
             )
         except DatabaseMissing:
             return Dropped()
+        displaced = chore.state is Remains.PROMOTED
+        try:
+            is_nothing = await is_nothing_left(holder, chore.generation, displaced=displaced)
+        except BaseException:
+            await holder.close()
+            raise
+        if is_nothing:
+            await holder.close()
+            return Dropped()
+        session = await open_session(
+            dsn,
+            chore.database,
+            owner,
+            limits=self._limits,
+            install_tracking=True,
+            confirm=confirm,
+            holder=holder,
+        )
         session.standing = stands
         return await self._drop(chore, session)
 
@@ -196,13 +216,9 @@ class Leftovers:
 
     async def _drop_in(self, chore: Chore, session: DatabaseSession) -> Dropped:
         manner = Manner(lock_timeout_s=LOCK_TIMEOUT_S, attempts=ATTEMPTS, interference=self._interference)
-        try:
-            found = await generations.find(session.writer, key=chore.generation)
-        except NotFound:
-            # It was noted before it was begun.
+        if await is_nothing_left(session.writer, chore.generation, displaced=chore.state is Remains.PROMOTED):
             return Dropped()
-        if found.state in _GONE:
-            return Dropped()
+        found = await generations.find(session.writer, key=chore.generation)
         if chore.state is Remains.REVERTED and found.state is not GenerationState.REVERTED:
             raise Conflict(
                 f"removing what was taken back of generation {chore.generation}: it is {found.state.value}",

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 
 import psycopg
 
-from reconciler.errors import LockNotAcquired, Refused
+from reconciler.errors import LockNotAcquired, NotFound, Refused
 from reconciler.execution.objects.sending import Manner, repeatedly, transaction
 from reconciler.execution.session import DatabaseSession
+from reconciler.postgres.connection import Connection
 from reconciler.tracking import generation_records, generations
-from reconciler.tracking.generations import Finding, Parked, Question, translated
+from reconciler.tracking.generations import Finding, GenerationState, Parked, Question, translated
 
 SHOWN_MAX = 12
 """Findings that one message lists."""
 _STILL_NEEDED = "2BP01"
+_GONE = (GenerationState.CANCELLED, GenerationState.RETIRED, GenerationState.FAILED)
+"""What was kept of one that failed is there to be looked at; the next plan drops it."""
+_NOTHING_BEFORE = ("added", "read")
+"""Sorts of schemas of a generation that take the place of none."""
 
 
 class Surprised(Refused):
@@ -38,6 +43,24 @@ def listed(findings: tuple[Finding, ...]) -> str:
     """Show findings in one line."""
     shown = "; ".join(f"{one.subject}: {one.detail}" for one in findings[:SHOWN_MAX])
     return shown + (f"; and {len(findings) - SHOWN_MAX} more" if len(findings) > SHOWN_MAX else "")
+
+
+async def is_nothing_left(connection: Connection, key: str, *, displaced: bool) -> bool:
+    """Whether it can be seen without the fence that nothing of a generation is to be dropped.
+
+    With `displaced`, nothing of what its switch displaced: the first generation of a component did not.
+    """
+    try:
+        found = await generations.find(connection, key=key)
+        if found.state in _GONE:
+            return True
+        schemas = await generations.schemas(connection, found.number)
+    except NotFound:
+        # Nothing of it was begun.
+        return True
+    except psycopg.Error as error:
+        raise translated(error, f"looking for what is left of generation {key}") from error
+    return displaced and found.promoted_at is not None and all(one.sort in _NOTHING_BEFORE for one in schemas)
 
 
 async def drop_parked(

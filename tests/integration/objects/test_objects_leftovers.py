@@ -225,6 +225,18 @@ async def test_nothing_goes_before_what_was_deferred_is_done(site: Site) -> None
     assert beside(site) == []
 
 
+async def test_the_first_generation_leaves_nothing_and_nothing_is_opened_for_it(site: Site) -> None:
+    """It displaced nothing: that is seen without taking the fence."""
+    process = site.process()
+    process.work()
+    site.commit(ORDERS, {**spec(site, objects=", retain: 0s"), **totals(0)})
+    await rolled(process, state="completed")
+    before = site.rows("SELECT epoch FROM reconciler.fence")
+    await removed(site, leftovers(site, process))
+    assert site.rows("SELECT epoch FROM reconciler.fence") == before
+    assert total(site) == 60
+
+
 async def test_what_stood_in_a_database_that_is_gone_is_forgotten(site: Site) -> None:
     """Somebody drops the whole database: there is nothing left to remove."""
     process = await twice(site)
