@@ -64,7 +64,8 @@ def _may_apply(who: Caller, asked: models.RolloutBody) -> None:
     """A provisioner applies provision-only plans without consent to hazards; more takes an operator."""
     if who.role >= Role.OPERATE:
         return
-    if asked.scope != "provision-only" or asked.allow_hazards:
+    more = asked.allow_hazards or asked.redeploy_schemas or asked.keep_failed
+    if asked.scope != "provision-only" or more:
         raise HTTPException(
             403, f"token '{who.name}' has the role provision: it may apply provision-only, without hazards"
         )

@@ -499,7 +499,8 @@ async def test_roles(service: MemoryService) -> None:
         )
         only = {"scope": "provision-only"}
         assert (await client.post(f"{path}/rollouts", headers=provision, json=only)).status_code == 201
-        for body in ({}, {"scope": "full"}, {**only, "allow_hazards": ["DELETES_DATA"]}):
+        more = ({"allow_hazards": ["DELETES_DATA"]}, {"redeploy_schemas": ["reports"]}, {"keep_failed": True})
+        for body in ({}, {"scope": "full"}, *({**only, **each} for each in more)):
             assert_problem(await client.post(f"{path}/rollouts", headers=provision, json=body), 403)
         assert_problem(await client.post(f"{path}/suspend", headers=provision), 403)
         assert (await client.post(f"{path}/suspend", headers=operate)).status_code == 200
