@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from reconciler.catalog.identifier import quote_identifier
 from reconciler.objects.generation import SchemaAction
 from reconciler.objects.model import ObjectSort
+from reconciler.plan.model import DeploymentPlan
 from reconciler.plan.steps import (
     AlterObjects,
     AnyStep,
@@ -44,6 +45,20 @@ def details(step: AnyStep) -> Sequence[str]:
             return (f"once behind the switch to generation {step.generation}, {place}",)
         case _:
             return ()
+
+
+def waiting(step: AnyStep, plan: DeploymentPlan) -> Sequence[str]:
+    """Say what goes live with a promotion whose generation was staged before, and why it was built."""
+    if not isinstance(step, PromoteObjects) or any(
+        isinstance(other, StageObjects) and other.component == step.component for other in plan.steps
+    ):
+        return ()
+    rows = [
+        f"{row.identity}: {row.reason}"
+        for row in plan.pending
+        if row.component == step.component and not row.identity.startswith("generation ")
+    ]
+    return ("staged before:", *_some(rows)) if rows else ()
 
 
 def span(seconds: float) -> str:

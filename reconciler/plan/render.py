@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from reconciler.diff.model import Action, DivergencePolicy
 from reconciler.plan.encode import to_json
 from reconciler.plan.model import DeploymentPlan, LeftDeployment, Plan, Scope
-from reconciler.plan.objects_text import details
+from reconciler.plan.objects_text import details, waiting
 from reconciler.plan.steps import AnyStep, DeployChange, DiscardObjects, RevertChange
 
 __all__ = ["to_json", "to_markdown", "to_text"]
@@ -108,7 +108,8 @@ def _deployment_text(deployment: DeploymentPlan) -> list[str]:
             lines.append(f"  stage {stage.name}")
             for step in stage.steps:
                 lines.append(f"    {_step_text(step)}")
-                lines += [f"        {_line(row)}" for row in details(step)]
+                rows = (*details(step), *waiting(step, deployment))
+                lines += [f"        {_line(row)}" for row in rows]
     if not deployment.steps and deployment.unavailable is None:
         lines.append(f"  {_no_steps(deployment)}")
     if deployment.drift:
@@ -159,7 +160,7 @@ def _deployment_markdown(deployment: DeploymentPlan) -> list[str]:
         table = ["| stage | step | component | what | hazards |", "| --- | --- | --- | --- | --- |"]
         lines += ["", *_folded(f"{len(steps)} steps", table, steps)]
         for step in deployment.steps:
-            lines += _details_markdown(step)
+            lines += _details_markdown(step, (*details(step), *waiting(step, deployment)))
     if deployment.drift:
         rows = [
             f"| {row.action.value} | {_cell(row.identity)} | {_cell(row.detail)} |"
@@ -170,9 +171,8 @@ def _deployment_markdown(deployment: DeploymentPlan) -> list[str]:
     return lines
 
 
-def _details_markdown(step: AnyStep) -> list[str]:
+def _details_markdown(step: AnyStep, rows: Sequence[str]) -> list[str]:
     """What a step of SQL objects does, folded beneath the table; nothing for other steps."""
-    rows = details(step)
     if not rows:
         return []
     title = f"{step.kind.value} {_cell(step.component)}: {_cell(step.identity)}"

@@ -169,6 +169,17 @@ def test_text_says_what_is_built_and_why() -> None:
     ]
 
 
+def test_what_was_staged_before_is_told_where_it_goes_live() -> None:
+    """Whoever lets a parked generation go on still sees what it is, and why it was built."""
+    begun = OpenGeneration(key=CHANGED.generation.key, state="ready", commit="c", operation="o")
+    lines = shown(plan_of(replace(CHANGED, begun=begun))).splitlines()
+    assert lines[lines.index("        staged before:") + 1 :] == [
+        "          view core.open: its definition changed",
+        "          materialized view reports.daily: core.open, which it reads, is rebuilt",
+        "          view reports.late: reports.daily, which it reads, is rebuilt",
+    ]
+
+
 def test_many_objects_are_counted() -> None:
     """Two hundred objects of one schema stay readable, as text and as Markdown."""
     many = project(*(sql_object(f"core.v{number:03}") for number in range(200)))
