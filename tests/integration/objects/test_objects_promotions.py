@@ -2,6 +2,7 @@
 
 import pytest
 
+from reconciler.rollout.verbs import approval_digest
 from tests.plugins.objects_site import ORDERS, ask, beside, calm, ended, files, rolled, schemas, spec
 from tests.plugins.site import Process, Site, holds
 
@@ -46,6 +47,27 @@ async def test_parked_it_is_no_drift_and_another_worker_goes_on_and_back(site: S
     assert total(site) == 60
     assert sorted(set(schemas(site)) - set(beside(site))) == ["public", "reports"]
     await calm(other)
+
+
+async def test_what_somebody_agreed_to_is_what_goes_live(site: Site) -> None:
+    """Under approval, what waits for its promotion goes live as the end of the plan that was agreed to."""
+    process = await parked(site)
+    await ask(process, "promote")
+    ((name, text),) = spec(site, rollout=MANUAL).items()
+    text = text.replace("  rollout: {", "  policy: {mode: approve}\n  rollout: {")
+    site.commit(ORDERS, {name: text, **files({"reports/totals": CHANGED.replace("+ 1", "+ 2")})})
+    await rolled(process, state="waiting_for_approval")
+    newest = (await process.rollouts())[0]
+    digest = approval_digest([(one.deployment, one.plan_digest) for one in newest.operations])
+    await process.parts.reconciler.request(
+        newest.id, "approve", deployment=None, requested_by="ada", digest=digest
+    )
+    process.worker.wake()
+    assert (await ended(process, left="waiting_for_approval")).state.value == "waiting_for_promotion"
+
+    assert (await ask(process, "promote")).state.value == "revert_window"
+    assert total(site) == 62
+    assert (await process.rollouts())[0].id == newest.id
 
 
 async def test_stopped_while_it_waits_it_goes_on_with_what_is_staged(site: Site) -> None:
