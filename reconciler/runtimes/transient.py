@@ -13,6 +13,7 @@ from pathlib import Path
 
 from reconciler.frozen import frozen
 
+_BOOTED = Path("/run/systemd/system")
 _BYTES_MAX = 64 * 1024
 _PROBE_TIMEOUT_S = 15.0
 _SAID_MAX = 300
@@ -41,7 +42,9 @@ def unit_of(cgroups: str) -> Unit | None:
 
 
 def here() -> Unit | None:
-    """The unit this process is in."""
+    """The unit this process is in; none where no systemd is in reach, as in a container that a unit runs."""
+    if not _BOOTED.is_dir():
+        return None
     try:
         with Path("/proc/self/cgroup").open("rb") as file:
             return unit_of(file.read(_BYTES_MAX).decode("utf-8", "replace"))
