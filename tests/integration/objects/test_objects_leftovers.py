@@ -7,7 +7,8 @@ import pytest
 
 from reconciler.events import BaseLineRetaken, GenerationKept, GenerationRemoved
 from reconciler.execution.interference import Interference
-from reconciler.execution.session import Limits
+from reconciler.execution.session import Limits, open_session
+from reconciler.tracking.fence import FenceOwner
 from reconciler.worker.lease import ControlAccess
 from reconciler.worker.leftovers import Leftovers
 from tests.plugins.objects_site import (
@@ -220,6 +221,24 @@ async def test_nothing_goes_before_what_was_deferred_is_done(site: Site) -> None
     )
     await rolled(process, state="completed")
     assert site.rows("SELECT count(*) FROM public.notes") == [(2,)]
+    await site.control_rows(DUE)
+    await removed(site, made)
+    assert beside(site) == []
+
+
+async def test_it_gives_way_to_who_writes(site: Site) -> None:
+    """While another has the fence nothing is removed, and that is no failure; its session is left alone."""
+    process = await twice(site)
+    await ask(process, "skip-revert")
+    owner = FenceOwner(control_id="another", environment="production", deployment="eu", operation="1")
+    other = await open_session(
+        site.server.dsn, site.database(), owner, limits=Limits(fence_wait_s=60), install_tracking=False
+    )
+    made = leftovers(site, process)
+    await drained(made)
+    assert [row[1:] for row in await site.control_rows(NOTED)] == [(0, None)]
+    assert len(beside(site)) == 1
+    await other.finish()
     await site.control_rows(DUE)
     await removed(site, made)
     assert beside(site) == []
