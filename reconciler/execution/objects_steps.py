@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing_extensions import override
 
 from reconciler.diff.model import ObjectsDiff
-from reconciler.errors import NotFound, Refused, StateMoved
+from reconciler.errors import NotFound, Refused, StateMoved, TemporaryError
 from reconciler.execution.course import Journal
 from reconciler.execution.interference import Interference
 from reconciler.execution.objects import readiness, staging, switching
@@ -291,5 +291,9 @@ async def _beside(session: DatabaseSession, work: Work, resources: Resources) ->
     """Writers for what is made side by side; those that steps before this one used are used again."""
     wanted = min(WRITERS_MAX, max((len(wave) for wave in work.waves), default=1)) - 1
     while len(session.beside) < wanted:
-        await session.with_writer(resources.dsn)
+        try:
+            await session.with_writer(resources.dsn)
+        except TemporaryError:
+            # The server may have no more connections just now: with those there are it only takes longer.
+            break
     return session.beside[:wanted]

@@ -148,6 +148,12 @@ async def test_what_does_not_hold_never_goes_live(site: Site, case: str) -> None
     if case == "staging":
         assert beside(site) == []
 
+    good = "CREATE VIEW totals AS SELECT sum(amount) AS total, 1 AS good FROM public.orders;"
+    site.commit(ORDERS, files({"reports/totals": good}))
+    await rolled(process)
+    assert site.rows("SELECT total, good FROM reports.totals") == [(60, 1)]
+    assert len(beside(site)) == 1
+
 
 async def test_rows_that_became_too_old_are_filled_again_before_the_switch(site: Site) -> None:
     """A materialized view that waited longer than its rows may be old is filled again when it goes live."""
