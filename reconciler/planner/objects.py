@@ -21,6 +21,7 @@ from reconciler.diff.objects import (
     left_desired,
     named_drift,
     stopped,
+    warned_of_drift,
 )
 from reconciler.errors import Problem
 from reconciler.frozen import frozen
@@ -96,11 +97,15 @@ async def with_objects(
             owned.setdefault(name, []).extend(
                 [(part.desired.component, built.production), (part.desired.component, part.desired.project)]
             )
+    databases = tuple(named_drift(part, owned.get(part.desired.database, ())) for part in diff.databases)
+    for component, own in found.items():
+        drift = [row for each in databases for row in each.drift if row.component == component]
+        found[component] = warned_of_drift(own, drift)
     gone = [as_left(found[part.component], prune=look.prune) for part in every if part in left]
     return replace(
         diff,
         left_behind=(*diff.left_behind, *(said for _part, said in gone if said is not None)),
-        databases=tuple(named_drift(part, owned.get(part.desired.database, ())) for part in diff.databases),
+        databases=databases,
         objects=(
             *(found[part.component] for part in desired.objects),
             *(part for part, _said in gone if part is not None),

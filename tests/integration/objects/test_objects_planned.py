@@ -103,6 +103,12 @@ async def test_drift_names_the_component_and_columns_are_foreseen(site: Site) ->
     site.rows("ALTER VIEW reports.top SET (security_barrier); SELECT 1")
     (drift,) = (await previewed(process)).drift
     assert (drift.component, drift.identity) == ("reports", "view reports.top")
+    (warning,) = (await previewed(process, "reports")).warnings
+    assert warning == (
+        "reports: changed by hand, which the switch looks at again and may refuse "
+        "(altered: refuse, handMadeGrants: refuse): view reports.top (write it into the file, "
+        "or take it back)"
+    )
     site.rows("ALTER VIEW reports.top RESET (security_barrier); SELECT 1")
 
     commit = site.commit(ORDERS, files({"reports/totals": TOTALS.replace("SELECT id, ", "SELECT ")}))

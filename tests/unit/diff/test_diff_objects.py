@@ -12,6 +12,7 @@ from reconciler.diff.objects import (
     left_behind,
     left_desired,
     named_drift,
+    warned_of_drift,
 )
 from reconciler.diff.objects import NOTHING_BUILT as NOTHING_THERE
 from reconciler.objects.generation import SchemaAction
@@ -229,7 +230,7 @@ def test_deferred_actions_of_what_is_live_are_pending() -> None:
 def test_drift_of_an_object_names_its_component() -> None:
     """What somebody altered by hand is told with the component whose it is; what else drifted stays."""
     rate = sql_object("core.rate", sort=ObjectSort.FUNCTION)
-    rows = ("view core.open", "function core.rate(integer)", "table shop.orders")
+    rows = ("view core.open", "function core.rate(integer)", "schema core", "table shop.orders")
     part = DatabaseDiff(
         desired=DesiredDatabase(component="shop-db", stage="databases", database="shop"),
         drift=tuple(
@@ -237,7 +238,21 @@ def test_drift_of_an_object_names_its_component() -> None:
         ),
     )
     found = named_drift(part, [("analytics", production(project(CORE, rate)))])
-    assert [row.component for row in found.drift] == ["analytics", "analytics", "shop-db"]
+    assert [row.component for row in found.drift] == ["analytics", "analytics", "analytics", "shop-db"]
+
+
+def test_drift_that_the_switch_would_refuse_is_warned_of() -> None:
+    """Only of what is displaced, and only where the spec refuses it."""
+    rows = [
+        Drift(component="analytics", identity=row, action=Action.CHANGED, detail="")
+        for row in ("view core.open", "schema core", "view ops.late")
+    ]
+    part = diff(ALL, production(ALL), forced=("ops",))
+    (warning,) = warned_of_drift(part, rows).warnings
+    assert warning.message.endswith("(altered: refuse, handMadeGrants: refuse): view ops.late")
+    assert warned_of_drift(part, rows[:2]).warnings == ()
+    lenient = replace(part, desired=replace(part.desired, altered="replace", hand_made="carry"))
+    assert warned_of_drift(lenient, rows).warnings == ()
 
 
 def left_of(built_state: BuiltState) -> ObjectsDiff:
