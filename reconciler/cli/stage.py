@@ -39,6 +39,8 @@ def add(app: typer.Typer) -> None:
     register(group, "edit")(edit)
     register(group, "move")(move)
     register(group, "delete")(delete)
+    register(group, "skip")(skip)
+    register(group, "unskip")(unskip)
     app.add_typer(group, name="stage")
 
 
@@ -56,14 +58,16 @@ def list_(
             {
                 "name": name,
                 "description": description,
-                "components": [{"name": each.name, "kind": each.kind} for each in components],
+                "components": [
+                    {"name": each.name, "kind": each.kind, "skipped": each.skip} for each in components
+                ],
             }
             for name, description, components in stages
         ]
         common.screen.json({"environment": environment, "file": opened.file.name, "stages": rows})
         return ExitCode.OK
     rows_of = [
-        [str(number), name, ", ".join(each.name for each in components) or "-", description or ""]
+        [str(number), name, ", ".join(_shown(each) for each in components) or "-", description or ""]
         for number, (name, description, components) in enumerate(stages, start=1)
     ]
     common.screen.table(["#", "stage", "components", "description"], rows_of)
@@ -172,6 +176,48 @@ def delete(
 
     how = How(repo=repo, path=path, dry_run=dry_run, commit=commit, message=message)
     return _edit(common, environment, DeleteStage(name=stage), how, f"delete stage '{stage}'")
+
+
+def skip(
+    common: Common,
+    environment: Environment,
+    names: Components,
+    *,
+    repo: Repository = Path(),
+    path: Folder = "environments",
+    dry_run: DryRun = False,
+    commit: DoCommit = False,
+    message: Message = None,
+) -> ExitCode:
+    """Leave components out of plans and rollouts, until `unskip` or a move to another stage."""
+    from reconciler.spec.editing import SkipComponents
+
+    how = How(repo=repo, path=path, dry_run=dry_run, commit=commit, message=message)
+    made = SkipComponents(names=tuple(names), skip=True)
+    return _edit(common, environment, made, how, f"skip {_named(names)}")
+
+
+def unskip(
+    common: Common,
+    environment: Environment,
+    names: Components,
+    *,
+    repo: Repository = Path(),
+    path: Folder = "environments",
+    dry_run: DryRun = False,
+    commit: DoCommit = False,
+    message: Message = None,
+) -> ExitCode:
+    """Take components into plans and rollouts again."""
+    from reconciler.spec.editing import SkipComponents
+
+    how = How(repo=repo, path=path, dry_run=dry_run, commit=commit, message=message)
+    made = SkipComponents(names=tuple(names), skip=False)
+    return _edit(common, environment, made, how, f"no longer skip {_named(names)}")
+
+
+def _shown(component: Any) -> str:
+    return f"{component.name} (skipped)" if component.skip else str(component.name)
 
 
 @frozen

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.diff import databases, modules, requirements
+from reconciler.diff import databases, modules, requirements, skipping
 from reconciler.diff.databases import DatabaseContext
 from reconciler.diff.model import DatabaseDiff, Diff, ModuleDiff
 from reconciler.diff.roles import with_roles
@@ -22,7 +22,7 @@ def compare(
 ) -> Diff:
     """Say what is pending, drifting and diverged; `contexts` are by database name."""
     found = tuple(
-        with_roles(
+        _database(
             databases.compare(
                 database,
                 tracked.databases.get(database.database, TrackedDatabase()),
@@ -35,14 +35,18 @@ def compare(
                     for name in module.requires_extensions
                 ],
             ),
-            live.roles,
-            drift=contexts[database.database].drift != "ignore",
+            live,
+            contexts[database.database],
         )
         for database in desired.databases
     )
     by_component = {part.desired.component: part for part in found}
     parts = [_module(module, tracked, live, by_component) for module in desired.modules]
     return Diff(databases=found, modules=requirements.check(found, parts, tracked, desired.stages))
+
+
+def _database(part: DatabaseDiff, live: LiveState, context: DatabaseContext) -> DatabaseDiff:
+    return skipping.database(with_roles(part, live.roles, drift=context.drift != "ignore"))
 
 
 def _module(
@@ -71,9 +75,9 @@ def _module(
         if available and name not in available
     ]
     if owner.blocked:
-        blocked.append(f"its database component '{owner.desired.component}' is blocked")
+        blocked.append(skipping.why_not(owner))
     blocked += _too_many_locks(part, live.lock_capacity)
-    return replace(part, blocked=tuple(blocked))
+    return skipping.module(replace(part, blocked=tuple(blocked)))
 
 
 def _too_many_locks(part: ModuleDiff, capacity: int | None) -> list[str]:

@@ -72,6 +72,10 @@ def _met(parts: tuple[ModuleDiff, ...], ground: "_Ground") -> tuple[ModuleDiff, 
         blocked = now
 
 
+def _state_of(blocked: DesiredModule) -> str:
+    return "skipped" if blocked.skip else "blocked"
+
+
 def _cycles(parts: Sequence[DatabaseDiff | ModuleDiff], stages: Sequence[str]) -> dict[str, str]:
     """Find components of one stage that wait for each other, and say so of each module among them."""
     told: dict[str, str] = {}
@@ -206,7 +210,7 @@ class _Ground:
         if self._is_later(theirs, part.desired):
             return f" (component '{theirs.component}' deploys it in the later stage '{theirs.stage}')"
         if theirs.component in blocked:
-            return f" (component '{theirs.component}', which deploys it, is blocked)"
+            return f" (component '{theirs.component}', which deploys it, is {_state_of(theirs)})"
         return None
 
     def _missing_module(self, part: ModuleDiff, project: str, blocked: Collection[str]) -> str | None:
@@ -230,7 +234,7 @@ class _Ground:
             theirs = other.desired
             return f"is deployed by component '{theirs.component}' in the later stage '{theirs.stage}'"
         if other.desired.component in blocked:
-            return f"cannot be deployed: component '{other.desired.component}' is blocked"
+            return f"cannot be deployed: component '{other.desired.component}' is {_state_of(other.desired)}"
         return None
 
     def _conflicts(self, part: ModuleDiff) -> Iterable[str]:

@@ -126,6 +126,7 @@ def build(
         wave=desired.wave,
         prune_from=desired.prune_from,
         warnings=diff.warnings,
+        skipped=desired.skipped,
     )
 
 
@@ -219,8 +220,8 @@ def _stages(
         )
         taken_back = [own_steps for part, own_steps in reverts if part.stage == name]
         own += [step for own_steps in taken_back for step in own_steps]
-        if not parts and not taken_back:
-            stages.append(PlanStage(name=name, steps=(), skipped="no components"))
+        if not taken_back and all(part.desired.skip for part in parts):
+            stages.append(PlanStage(name=name, steps=(), skipped=_why_empty(desired, name)))
             continue
         if unfinished is not None:
             if own:
@@ -232,6 +233,11 @@ def _stages(
         if blocked:
             unfinished = f"component '{blocked[0]}' of stage '{name}' is blocked"
     return tuple(stages), waiting
+
+
+def _why_empty(desired: DesiredState, stage: str) -> str:
+    skips = any(part.stage == stage and part.skip for part in desired.components)
+    return "all components are skipped" if skips else "no components"
 
 
 def _is_unfinished(part: AnyPart) -> bool:

@@ -115,6 +115,7 @@ def deployment_to_json(plan: DeploymentPlan) -> dict[str, Any]:
         **({"redeploy_schemas": sorted(plan.asked.redeploy)} if plan.asked.redeploy else {}),
         **({"keep_failed": True} if plan.asked.keep_failed else {}),
         "warnings": list(plan.warnings),
+        "skipped": list(plan.skipped),
         "blocked": list(plan.blocked),
         "refused": list(plan.refused),
         "diverged": [_plain(row) for row in plan.diverged],
@@ -145,6 +146,7 @@ def deployment_from_json(value: Mapping[str, Any]) -> DeploymentPlan:
         wave=value.get("wave", 0),
         prune_from=value.get("prune_from"),
         warnings=tuple(value.get("warnings", ())),
+        skipped=tuple(value.get("skipped", ())),
         asked=ObjectsAsked(
             redeploy=frozenset(value.get("redeploy_schemas", ())), keep_failed=value.get("keep_failed", False)
         ),

@@ -64,6 +64,8 @@ class DeploymentPlan:
     wave: int = 0
     prune_from: str | None = None
     warnings: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    """Components that the spec leaves out of it."""
     asked: ObjectsAsked = NOTHING_ASKED
 
     @property

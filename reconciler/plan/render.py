@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from reconciler.diff.model import Action, DivergencePolicy
+from reconciler.diff.skipping import REASON as SKIPPED
 from reconciler.plan.encode import to_json
 from reconciler.plan.model import DeploymentPlan, LeftDeployment, Plan, Scope
 from reconciler.plan.objects_text import details, waiting
@@ -93,6 +94,8 @@ def _notices(deployment: DeploymentPlan) -> Iterable[tuple[str, str]]:
         yield "needs consent", why
     for why in deployment.warnings:
         yield "warning", why
+    for component in deployment.skipped:
+        yield "skipped", f"{component}: {SKIPPED}"
     for row in deployment.diverged:
         yield (
             "allowed" if row.policy is DivergencePolicy.ALLOW else "diverged",

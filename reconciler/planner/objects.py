@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler.catalog.identifier import quote_qualified
+from reconciler.diff import skipping
 from reconciler.diff.model import Diff, ObjectsDiff
 from reconciler.diff.objects import (
     FAILED,
@@ -145,7 +146,7 @@ async def _of_database(
             built = replace(built, schemas=schemas, empty=empty.intersection(part.project.schemas))
             compared: ObjectsDiff = await look.compute(_compared, part, built, place, look)
             if compared.generation.schemas and not compared.blocked:
-                others = [each.project for each in wanted if each is not part]
+                others = [each.project for each in wanted if each is not part and not each.skip]
                 coming = _Coming(diff=diff, projects=others)
                 compared = await _looked_ahead(connection, compared, (built, version), (place, coming), look)
             found.append((compared, built))
@@ -237,4 +238,4 @@ def _with_owner(part: ObjectsDiff, diff: Diff) -> ObjectsDiff:
     )
     if owner is None or not owner.blocked:
         return part
-    return stopped(part, [f"its database component '{owner.desired.component}' is blocked"])
+    return stopped(part, [skipping.why_not(owner)])

@@ -17,6 +17,7 @@ import reconciler.plan.build as plan_build
 from reconciler.diff.compare import compare
 from reconciler.diff.databases import DatabaseContext, Versions
 from reconciler.diff.model import Diff
+from reconciler.diff.skipping import left_out, without_skips
 from reconciler.errors import (
     NotFound,
     Problem,
@@ -430,6 +431,8 @@ class Planner:
             )
             for database in desired.databases
         }
+        if request.task is not None or desired.prune_from is not None:
+            desired = without_skips(desired)
         diff = compare(desired, tracked, live, contexts)
         try:
             diff = await self._with_reverts(spec, (desired, tracked), diff, (request, allowed))
@@ -438,6 +441,7 @@ class Planner:
                 diff = await with_objects(desired, (tracked, live), diff, look)
         except ReconcilerError as error:
             return unread(desired, str(error))
+        diff = left_out(diff)
         plan = plan_build.build(
             desired,
             diff,

@@ -158,7 +158,7 @@ def _row(item: Assessment, module: DesiredModule) -> dict[str, Any]:
         "project": module.project,
         "database": module.database,
         "target": module.target,
-        "state": _state(item, part, pending),
+        "state": _state(item, module.component, part, pending),
         "deployed": len(deployed),
         "last": deployed[-1].name if deployed else None,
         "tag": tags[-1] if tags else None,
@@ -210,8 +210,10 @@ def _diverged(item: Assessment, component: str, *, orphan: str | None = None) ->
     ]
 
 
-def _state(item: Assessment, part: ModuleDiff | None, pending: Sequence[str]) -> str:
+def _state(item: Assessment, component: str, part: ModuleDiff | None, pending: Sequence[str]) -> str:
     """The state of a module in a word or two, the worst first."""
+    if item.plan.unavailable is None and part is None and component in item.plan.skipped:
+        return "skipped"
     if item.plan.unavailable is not None or part is None or (item.diff and gone(item.diff.databases)):
         return "unknown"
     policies = {row.policy for row in part.diverged}

@@ -60,6 +60,9 @@ class _Component(SpecModel):
     after: Annotated[tuple[Name, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
         default=(), description="Components of the same stage that are done before this one starts."
     )
+    skip: bool = Field(
+        default=False, description="Leave it out of plans and rollouts; it is still removed with the rest."
+    )
 
 
 class RoleSpec(SpecModel):

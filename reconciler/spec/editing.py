@@ -258,14 +258,10 @@ def _move(spec: EnvironmentSpec, name: str, stage: str) -> Iterator[Change]:
 def _skip(spec: EnvironmentSpec, name: str, *, skip: bool) -> Iterator[Change]:
     position, component = _component(spec, name)
     path = ("spec", "components", position)
-    if skip and not _is_skipped(component):
+    if skip and not component.skip:
         yield SetKey(path=path, key="skip", value=True, after=("name", "kind", "stage"))
-    elif not skip and _is_skipped(component):
+    elif not skip and component.skip:
         yield DropKey(path=path, key="skip")
-
-
-def _is_skipped(component: AnyComponent) -> bool:
-    return getattr(component, "skip", False) is True
 
 
 def _says_skip(component: AnyComponent) -> bool:

@@ -68,6 +68,8 @@ class DesiredModule:
     requires_modules: tuple[str, ...] = ()
     transaction: TransactionMode = TransactionMode.CHANGE
     after: tuple[str, ...] = ()
+    skip: bool = False
+    """It stays out of plans and rollouts."""
     divergence: Mapping[str, str] = field(default_factory=dict)
     """What the spec says of sorts of divergence, by sort; what it leaves out is the default."""
 
@@ -97,6 +99,7 @@ class DesiredDatabase:
     after: tuple[str, ...] = ()
     roles: tuple[DesiredRole, ...] = ()
     """In an order in which they can be made."""
+    skip: bool = False
 
 
 @frozen
@@ -153,6 +156,7 @@ class DesiredObjects:
     refresh: tuple[DesiredRefresh, ...] = ()
     deferred: tuple[DesiredDeferred, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    skip: bool = False
 
 
 @frozen
@@ -182,7 +186,20 @@ class DesiredState:
     databases: tuple[DesiredDatabase, ...]
     modules: tuple[DesiredModule, ...]
     objects: tuple[DesiredObjects, ...] = ()
-    skipped_stages: dict[str, str] = field(default_factory=dict)
     gate: DesiredGate | None = None
     wave: int = 0
     prune_from: str | None = None
+
+    @property
+    def components(self) -> tuple[DesiredDatabase | DesiredModule | DesiredObjects, ...]:
+        """Databases, then modules, then SQL objects."""
+        return (*self.databases, *self.modules, *self.objects)
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """The components that are skipped, by stage and name."""
+        skipped = (part for part in self.components if part.skip)
+        places = {name: place for place, name in enumerate(self.stages)}
+        return tuple(
+            part.component for part in sorted(skipped, key=lambda each: (places[each.stage], each.component))
+        )

@@ -231,6 +231,7 @@ class _Component:
                 refresh=refresh,
                 deferred=deferred,
                 warnings=tuple(self._placed(compiled.warnings)),
+                skip=part.skip,
             ),
             (),
         )

@@ -124,6 +124,7 @@ def resolve_with(
             extensions=tuple(dict.fromkeys(part.extensions)),
             after=tuple(part.after),
             roles=roles[part.name],
+            skip=part.skip,
         )
         for part in own.databases
     }
@@ -321,6 +322,7 @@ def _module(
         ),
         transaction=TransactionMode(part.transaction),
         after=tuple(part.after),
+        skip=part.skip,
         divergence=part.divergence.model_dump(),
     )
 

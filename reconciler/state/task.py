@@ -43,14 +43,18 @@ class ModuleTask:
 
 
 def narrowed(desired: DesiredState, task: ModuleTask) -> DesiredState:
-    """Leave the modules asked for and their databases; NotFound where the one asked for is not there."""
+    """Leave the modules asked for and their databases; NotFound where the one asked for is not there.
+
+    One that is skipped is left where it is asked for by its name.
+    """
     if task.verb is TaskVerb.REVERT:
         return desired
-    modules = desired.modules if task.module is None else (find_module(desired, task.module),)
+    wanted = (part for part in desired.modules if not part.skip)
+    modules = tuple(wanted) if task.module is None else (find_module(desired, task.module),)
     needed = {module.database_component for module in modules}
     return replace(
         desired,
-        modules=tuple(modules),
+        modules=modules,
         databases=tuple(part for part in desired.databases if part.component in needed),
     )
 

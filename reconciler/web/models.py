@@ -236,6 +236,7 @@ class DeploymentDiff(Answer):
     drift: list[DriftRow]
     plan: Stages
     warnings: list[str] = []
+    skipped: list[str] = Field([], description="components that the spec leaves out of plans and rollouts")
     prune_from: str | None = Field(
         None, description="it left the spec, and what it deployed is taken back: the last commit with it"
     )

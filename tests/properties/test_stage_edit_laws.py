@@ -14,6 +14,7 @@ from reconciler.spec.editing import (
     Edit,
     EditStage,
     MoveComponents,
+    SkipComponents,
     SpecFile,
     edited,
     spec_of,
@@ -123,6 +124,7 @@ def test_edits_that_are_taken_back_leave_the_bytes(
         ),
         (EditStage(name=one, new_name="new"), EditStage(name="new", new_name=one), 0),
         (EditStage(name=one, place=place), EditStage(name=one, place=home), 0),
+        (SkipComponents(names=(part,), skip=True), SkipComponents(names=(part,), skip=False), 0),
         (MoveComponents(names=(part,), stage=other), MoveComponents(names=(part,), stage=stage), 0),
     ]
     for edit, back, more in pairs:

@@ -100,6 +100,24 @@ def test_every_command_edits_the_file_and_keeps_its_comments(repository: Path) -
     )
 
 
+def test_components_are_skipped_until_they_are_moved(repository: Path) -> None:
+    """The flag is set and taken away by command, shown in the list, and lost by a move to another stage."""
+    stage(repository, "skip", "shop", "data", "schema")
+    assert "kind: Database, skip: true, database: shop}" in text_of(repository)
+    lines = stage(repository, "list", "shop").stdout.splitlines()
+    assert lines[2].split(maxsplit=2)[2] == "schema (skipped), b, a  change modules"
+    told = json.loads(stage(repository, "list", "shop", "-o", "json").stdout)["stages"][0]
+    assert told["components"] == [{"name": "data", "kind": "Database", "skipped": True}]
+    assert stage(repository, "skip", "shop", "data").stdout.endswith("nothing to do\n")
+    stage(repository, "move", "shop", "schema", "--to", "migrations")
+    assert text_of(repository).count("skip: true") == 2
+    stage(repository, "move", "shop", "schema", "b", "a", "--to", "idle")
+    assert text_of(repository).count("skip: true") == 1
+    stage(repository, "move", "shop", "schema", "b", "a", "--to", "migrations")
+    stage(repository, "unskip", "shop", "data", "schema")
+    assert text_of(repository).replace(", stage: migrations", "") == SPEC
+
+
 def test_a_dry_run_prints_the_difference(repository: Path) -> None:
     """With --dry-run the lines are shown as a patch, and the file stays."""
     told = stage(repository, "delete", "shop", "idle", "--dry-run").stdout

@@ -10,6 +10,7 @@ from reconciler.spec.editing import (
     Edit,
     EditStage,
     MoveComponents,
+    SkipComponents,
     SpecFile,
     declared,
     edited,
@@ -199,6 +200,18 @@ def test_components_of_every_kind_move() -> None:
     named = made(PLAIN, MoveComponents(names=("shop-db",), stage="servers"))
     assert "{name: shop-db, kind: Database, stage: servers, database: shop}" in named
     assert made(PLAIN, MoveComponents(names=("shop-db",), stage="databases")) == PLAIN
+
+
+def test_a_flag_that_stands_first_is_taken_away_too() -> None:
+    """Wherever `skip` stands in a component, taking it away leaves the others and every comment."""
+    first = BLOCK.replace("- name: shop-db\n", "- skip: true   # for now\n        name: shop-db\n")
+    text = made(first, SkipComponents(names=("shop-db",), skip=False))
+    assert spec_of(SpecFile(name="f", content=text.encode()), "shop").components[0].name == "shop-db"
+    assert "# for now" in text
+    plain = BLOCK.replace("- name: shop-db\n", "- skip: true\n        name: shop-db\n")
+    assert made(plain, SkipComponents(names=("shop-db",), skip=False)) == BLOCK
+    said = BLOCK.replace("kind: Database\n", "kind: Database\n        skip: false\n")
+    assert "        skip: true\n" in made(said, SkipComponents(names=("shop-db",), skip=True))
 
 
 def test_what_would_be_no_sound_spec_is_not_given() -> None:

@@ -1,0 +1,60 @@
+"""Components that are skipped: what they lack is not done, and who needs it waits."""
+
+from dataclasses import replace
+
+from reconciler.diff.model import DatabaseDiff, Diff, ModuleDiff
+from reconciler.state.desired import DesiredState
+
+REASON = "skip: true in the spec"
+
+
+def without_skips(desired: DesiredState) -> DesiredState:
+    """The same with nothing skipped: what a person asks for by name, and what is removed, is not left out."""
+    if not desired.skipped:
+        return desired
+    return replace(
+        desired,
+        databases=tuple(replace(part, skip=False) for part in desired.databases),
+        modules=tuple(replace(part, skip=False) for part in desired.modules),
+        objects=tuple(replace(part, skip=False) for part in desired.objects),
+    )
+
+
+def database(part: DatabaseDiff) -> DatabaseDiff:
+    """A database as those see it that are in it: one that is skipped and lacks something is blocked.
+
+    Nobody makes its roles and extensions; a module that requires an extension makes it itself.
+    """
+    if not part.desired.skip:
+        return part
+    why = [f"it is skipped, and {part.reason}"] if part.need is not None else []
+    return replace(part, roles=(), extensions=(), blocked=(*part.blocked, *why))
+
+
+def module(part: ModuleDiff) -> ModuleDiff:
+    """A module as those see it that require it: what one that is skipped has to deploy does not come."""
+    if part.desired.skip and part.works:
+        return replace(part, blocked=(*part.blocked, "it is skipped"))
+    return part
+
+
+def why_not(owner: DatabaseDiff) -> str:
+    """What is told of a component whose database is blocked."""
+    name = owner.desired.component
+    if owner.desired.skip and owner.need is not None:
+        return f"its database component '{name}' is skipped, and {owner.reason}"
+    return f"its database component '{name}' is blocked"
+
+
+def left_out(diff: Diff) -> Diff:
+    """A diff without what is skipped; drift of databases stays, for it is told and nothing is done."""
+    return replace(
+        diff,
+        databases=tuple(_quiet(part) if part.desired.skip else part for part in diff.databases),
+        modules=tuple(part for part in diff.modules if not part.desired.skip),
+        objects=tuple(part for part in diff.objects if not part.desired.skip),
+    )
+
+
+def _quiet(part: DatabaseDiff) -> DatabaseDiff:
+    return replace(part, need=None, reason="", diverged=(), blocked=())
