@@ -314,8 +314,10 @@ class Daemon:
         self._manager.stopping()
         if self._worker is not None:
             self._worker.stop()
+        if self._leftovers is not None:
+            self._leftovers.stop()
         server.end()
-        keep = [task for task in tasks if task.get_name() in {"worker", "api"}]
+        keep = [task for task in tasks if task.get_name() in {"worker", "api", "leftovers"}]
         await asyncio.wait(keep, timeout=self._settings.limits.stop_grace_s + 2 * CANCEL_WAIT_S)
         for task in tasks:
             task.cancel()

@@ -18,6 +18,8 @@ from reconciler.rollout.status import OperationStatus, RolloutStatus
 from reconciler.settings import Settings
 
 LOOK_EVERY_S = 0.5
+LEFTOVERS_S = 30.0
+"""How long a command waits for what it is just removing of SQL objects."""
 MOVES_BY_ITSELF = frozenset(
     {
         OperationState.PENDING,
@@ -71,6 +73,8 @@ class Local:
         try:
             return await self._work(lambda number: worker.run(only_rollout=number), rollout)
         finally:
+            leftovers.stop()
+            await asyncio.wait({removing}, timeout=LEFTOVERS_S)
             removing.cancel()
             await asyncio.wait({removing})
 

@@ -7,6 +7,7 @@ cannot be removed now is kept, told, and tried again. It decides nothing about w
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from reconciler.catalog.standing import Standing, standing
@@ -68,6 +69,8 @@ class Leftovers:
         interference: Interference | None = None,
     ) -> None:
         self._worker: str | None = None
+        self._wake = asyncio.Event()
+        self._stopping = False
         self._control = control
         self._planner = planner
         self._limits = replace(limits, lock_timeout_s=LOCK_TIMEOUT_S, patience_s=0.0)
@@ -77,10 +80,17 @@ class Leftovers:
     def tell_worker(self, worker: str | None) -> None:
         """Say as which worker this process is registered; None while it is not."""
         self._worker = worker
+        if worker is not None:
+            self._wake.set()
+
+    def stop(self) -> None:
+        """End behind what is being removed just now, so that its base line is settled."""
+        self._stopping = True
+        self._wake.set()
 
     async def run(self) -> None:
-        """Remove until cancelled; a control database that is away is asked the next time."""
-        while True:
+        """Remove until stopped; a control database that is away is asked the next time."""
+        while not self._stopping:
             try:
                 await self._end_windows()
                 while await self.remove_one():
@@ -89,7 +99,10 @@ class Leftovers:
                 pass
             except Exception as error:  # noqa: BLE001 - a loop of the daemon goes on
                 self._emit(TaskFailed(task="leftovers", error=f"{error!r}"))
-            await asyncio.sleep(EVERY_S * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
+            with suppress(TimeoutError):
+                pause_s = EVERY_S * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+                await asyncio.wait_for(self._wake.wait(), timeout=pause_s)
+            self._wake.clear()
 
     async def _end_windows(self) -> None:
         """End revert windows whose time is over: what is kept for them may go from then on."""
@@ -99,7 +112,7 @@ class Leftovers:
 
     async def remove_one(self) -> bool:
         """Remove what is left of one generation, if that is due; false where nothing is."""
-        if self._worker is None:
+        if self._worker is None or self._stopping:
             return False
         async with self._control.connection() as connection:
             chore = await noted.take_due(connection, self._worker, lease_s=LEASE_S)

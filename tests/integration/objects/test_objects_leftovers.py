@@ -1,9 +1,11 @@
 """What generations leave behind goes by and by, and nothing else does, whoever is in the way or breaks in."""
 
 import asyncio
+from collections.abc import Callable
 
 import psycopg
 import pytest
+from typing_extensions import override
 
 from reconciler.events import BaseLineRetaken, GenerationKept, GenerationRemoved
 from reconciler.execution.interference import Interference
@@ -23,6 +25,22 @@ from tests.plugins.objects_site import (
     spec,
 )
 from tests.plugins.site import Process, Site, holds
+
+
+class StopAt(Interference):
+    """Calls something at a point."""
+
+    active = True
+
+    def __init__(self) -> None:
+        self.point = ""
+        self.stop: Callable[[], None] | None = None
+
+    @override
+    def at(self, point: str) -> None:
+        if point == self.point and self.stop is not None:
+            self.stop()
+
 
 NOTED = "SELECT state::text, failures, error FROM reconciler_control.generations ORDER BY id"
 DUE = "UPDATE reconciler_control.generations SET next_try_at = clock_timestamp() - interval '1 s'"
@@ -242,6 +260,19 @@ async def test_it_gives_way_to_who_writes(site: Site) -> None:
     await site.control_rows(DUE)
     await removed(site, made)
     assert beside(site) == []
+
+
+async def test_asked_to_end_it_does_so_behind_what_it_is_at(site: Site) -> None:
+    """It begins as soon as there is a worker, ends one thing whole, and leaves the base line settled."""
+    process = await twice(site)
+    await ask(process, "skip-revert")
+    stops = StopAt()
+    made = leftovers(site, process, stops)
+    stops.point, stops.stop = f"before dropping view {beside(site)[0]}.totals", made.stop
+    await asyncio.wait_for(made.run(), 60)
+    assert beside(site) == []
+    assert site.rows("SELECT moving FROM reconciler.base_line") == [(False,)]
+    assert not await made.remove_one()
 
 
 async def test_the_first_generation_leaves_nothing_and_nothing_is_opened_for_it(site: Site) -> None:
