@@ -39,6 +39,8 @@ def commit(path: Path, message: str) -> str:
 
 def _git(folder: Path, *arguments: str, within_s: float) -> "subprocess.CompletedProcess[str]":
     environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    # A name is a name, and no pattern that may mean other files too.
+    environ["GIT_LITERAL_PATHSPECS"] = "1"
     try:
         return subprocess.run(  # noqa: S603 - the arguments are ours
             ["git", "-C", str(folder), *arguments],  # noqa: S607 - the user's git

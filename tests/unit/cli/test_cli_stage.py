@@ -144,6 +144,17 @@ def test_a_commit_has_the_file_alone(repository: Path) -> None:
     assert git(repository, "log", "-1", "--format=%s") == "Later\n"
 
 
+def test_a_name_is_no_pattern(repository: Path) -> None:
+    """A file whose name would also match another one is committed without that."""
+    git(repository, "mv", "environments/north/shop.yaml", "environments/north/[so]*.yaml")
+    (repository / "environments/north/other.yaml").write_text("---\n")
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", "second")
+    (repository / "environments/north/other.yaml").write_text("--- # mine\n")
+    stage(repository, "delete", "shop", "idle", "--commit")
+    assert git(repository, "status", "--short") == " M environments/north/other.yaml\n"
+
+
 @pytest.mark.parametrize("staged", [True, False], ids=["staged", "edited"])
 def test_changes_of_others_are_not_committed(repository: Path, staged: bool) -> None:
     """Where the file has changes that are not committed, --commit is refused and nothing is written."""
