@@ -221,26 +221,6 @@ def _named(row: Drift, whose: Mapping[str, str]) -> Drift:
     return row if component is None else replace(row, component=component)
 
 
-def warned_of_drift(part: ObjectsDiff, drift: Sequence[Drift]) -> ObjectsDiff:
-    """Say which objects of displaced schemas somebody changed by hand, where the switch would refuse that."""
-    desired = part.desired
-    refused = {"altered": desired.altered, "handMadeGrants": desired.hand_made}
-    refusing = [f"{name}: {said}" for name, said in refused.items() if said == "refuse"]
-    displaced = {work.name for work in part.generation.schemas}
-    own = {f"schema {quote_identifier(name)}" for name in displaced}
-    own |= {one.identity for one in desired.project.objects.values() if one.name.schema in displaced}
-    found = [row.identity for row in drift if {row.identity, row.identity.partition("(")[0]} & own]
-    if not found or not refusing:
-        return part
-    more = f" and {len(found) - NAMED_MAX} more" if len(found) > NAMED_MAX else ""
-    warning = Problem(
-        message=f"changed by hand, which the switch looks at again and may refuse ({', '.join(refusing)}): "
-        f"{', '.join(found[:NAMED_MAX])}{more}",
-        hint="write it into the file, or take it back",
-    )
-    return replace(part, warnings=(*part.warnings, warning))
-
-
 def _with_empty(project: Project, built: BuiltState) -> Production:
     live = built.production
     empty = {name: False for name in project.schemas if name in built.empty and name not in live.schemas}

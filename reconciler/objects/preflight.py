@@ -13,6 +13,11 @@ from reconciler.objects.work import Work
 SHOWN_MAX = 20
 """Objects in the way that one message names."""
 _SWAPPED = ("swapped", "retired")
+_MAY_ADOPT = "bring it into the folder of the objects, or allow it with `dependents: adopt`"
+_MUST_GO = (
+    "it cannot be bound to what takes the place, so drop it for the rollout, or bring it into the folder of"
+    " the objects"
+)
 
 
 @frozen
@@ -76,6 +81,15 @@ class Outside:
 
     identity: str
     bound: bool
+
+
+@frozen
+class ByHand:
+    """Something that somebody did to what is live: `altered` an object (or dropped it), or a `grant`."""
+
+    kind: str
+    subject: str
+    detail: str
 
 
 @frozen
@@ -151,15 +165,48 @@ def told(found: Sequence[Objection]) -> tuple[str, ...]:
 
 def dependents(found: Sequence[Outside], *, adopt: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Say which dependents outside the switch would refuse, and which it will bind anew."""
-    refused = [one.identity for one in found if not (adopt and one.bound)]
     bound = [one.identity for one in found if adopt and one.bound]
-    way_out = "drop it for the rollout, or bring it into the folder of the objects"
-    if not adopt:
-        way_out = "bring it into the folder of the objects, or allow it with `dependents: adopt`"
     return (
-        tuple(f"{_few(group)}: it depends on what is displaced; {way_out}" for group in (refused,) if group),
+        tuple(
+            f"{_few(group)}: it depends on what is displaced; {way_out}"
+            for group, way_out in (
+                ([one.identity for one in found if one.bound and not adopt], _MAY_ADOPT),
+                ([one.identity for one in found if not one.bound], _MUST_GO),
+            )
+            if group
+        ),
         tuple(f"{_few(group)}: it will be bound to what takes the place" for group in (bound,) if group),
     )
+
+
+def by_hand(
+    found: Sequence[ByHand], *, altered: str, hand_made: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Say what was done by hand that the switch would refuse, and what becomes of the rest.
+
+    `altered` (refuse, replace) and `hand_made` (refuse, carry, leave) are as the spec has them.
+    """
+    objects = [
+        one.subject + (f" ({one.detail})" if one.detail else "") for one in found if one.kind == "altered"
+    ]
+    grants = dict[str, list[str]]()
+    for one in found:
+        if one.kind == "grant":
+            grants.setdefault(one.subject, []).append(one.detail)
+    given = [f"{subject} ({', '.join(lines)})" for subject, lines in grants.items()]
+    refused, said = [], []
+    if objects and altered == "refuse":
+        way_out = "take that back, or bring it into its file and allow `altered: replace`"
+        refused.append(f"{_few(objects)}: altered by hand; {way_out}")
+    elif objects:
+        said.append(f"{_few(objects)}: altered by hand; what takes the place is as its file has it")
+    if given and hand_made == "refuse":
+        way_out = "take it back, or allow it with `handMadeGrants: carry` or `leave`"
+        refused.append(f"{_few(given)}: given by hand; {way_out}")
+    elif given:
+        becomes = "it is carried over to" if hand_made == "carry" else "it is left behind by"
+        said.append(f"{_few(given)}: given by hand; {becomes} what takes the place")
+    return tuple(refused), tuple(said)
 
 
 def _few(things: Sequence[str]) -> str:

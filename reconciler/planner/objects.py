@@ -22,7 +22,6 @@ from reconciler.diff.objects import (
     left_desired,
     named_drift,
     stopped,
-    warned_of_drift,
 )
 from reconciler.errors import Problem
 from reconciler.frozen import frozen
@@ -33,6 +32,7 @@ from reconciler.objects.preflight import (
     Objection,
     Recorded,
     asked,
+    by_hand,
     dependents,
     needed,
     objections,
@@ -45,7 +45,13 @@ from reconciler.snapshot.objects import read_meeting, read_results, read_schemas
 from reconciler.state.desired import DesiredObjects, DesiredState
 from reconciler.state.live import LiveDatabase, LiveState
 from reconciler.state.tracked import TrackedDatabase, TrackedState
-from reconciler.tracking.built_objects import OBJECTS_SINCE, read_built, read_dependents, read_recorded
+from reconciler.tracking.built_objects import (
+    OBJECTS_SINCE,
+    read_built,
+    read_by_hand,
+    read_dependents,
+    read_recorded,
+)
 
 Borrow = Callable[[str], AbstractAsyncContextManager[Connection]]
 """Lends a connection to a database, by its name."""
@@ -98,15 +104,11 @@ async def with_objects(
             owned.setdefault(name, []).extend(
                 [(part.desired.component, built.production), (part.desired.component, part.desired.project)]
             )
-    databases = tuple(named_drift(part, owned.get(part.desired.database, ())) for part in diff.databases)
-    for component, own in found.items():
-        drift = [row for each in databases for row in each.drift if row.component == component]
-        found[component] = warned_of_drift(own, drift)
     gone = [as_left(found[part.component], prune=look.prune) for part in every if part in left]
     return replace(
         diff,
         left_behind=(*diff.left_behind, *(said for _part, said in gone if said is not None)),
-        databases=databases,
+        databases=tuple(named_drift(part, owned.get(part.desired.database, ())) for part in diff.databases),
         objects=(
             *(found[part.component] for part in desired.objects),
             *(part for part, _said in gone if part is not None),
@@ -177,22 +179,21 @@ async def _looked_ahead(
     """Add all that would stop the generation later, and what its readers will hear."""
     built, version = recorded
     place, coming = context
-    why: tuple[str, ...] = ()
-    said: tuple[str, ...] = ()
-    if (part.begun.state if part.begun is not None else None) in _BUILDING:
-        work, looked = await look.compute(_asked, part)
+    work, looked = await look.compute(_asked, part)
+    why, said = await _done_by_hand(connection, part, looked) if version >= OBJECTS_SINCE else ((), ())
+    if _is_building(part):
         known = Recorded()
         if version >= OBJECTS_SINCE:
             known = await read_recorded(connection, looked, part.generation.key)
             known = replace(known, staging=known.staging | built.staging)
         met = await read_meeting(connection, looked)
         against = objections(work, looked, met, known, ours=(part.desired.component, *place))
-        why = told([one for one in against if not _is_coming(one, part, coming)])
+        why = (*told([one for one in against if not _is_coming(one, part, coming)]), *why)
         if known.objects:
             own = {*part.desired.project.schemas, *built.production.schemas}
             found = await read_dependents(connection, known.objects, own)
             refused, bound = dependents(found, adopt=part.desired.dependents == "adopt")
-            why, said = (*why, *refused), bound
+            why, said = (*why, *refused), (*said, *bound)
     names = asked_names(part.generation)
     if names:
         live = await read_results(connection, names)
@@ -200,6 +201,22 @@ async def _looked_ahead(
         why = (*why, *(str(problem) for problem in problems))
         part = replace(part, changed_results=changed)
     return stopped(part, why, [Problem(message=one) for one in said])
+
+
+def _is_building(part: ObjectsDiff) -> bool:
+    return (part.begun.state if part.begun is not None else None) in _BUILDING
+
+
+async def _done_by_hand(
+    connection: Connection, part: ObjectsDiff, looked: Asked
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Say what was done by hand that the switch refuses, and what it takes along.
+
+    Of what is staged already it is only told: the switch looks by itself, and may be let go on later.
+    """
+    found = await read_by_hand(connection, looked)
+    why, said = by_hand(found, altered=part.desired.altered, hand_made=part.desired.hand_made)
+    return (why, said) if _is_building(part) else ((), (*why, *said))
 
 
 def _asked(part: ObjectsDiff) -> tuple[Work, Asked]:

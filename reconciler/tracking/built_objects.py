@@ -6,7 +6,7 @@ import psycopg
 
 from reconciler.diff.model import LeftDeferred, OpenGeneration
 from reconciler.diff.objects import BuiltState
-from reconciler.objects.preflight import Asked, Outside, Recorded
+from reconciler.objects.preflight import Asked, ByHand, Outside, Recorded
 from reconciler.postgres.connection import Connection
 from reconciler.tracking import deferred, generations
 from reconciler.tracking.errors import translate
@@ -18,6 +18,8 @@ DEFERRED_SINCE = 4
 """The version that brought deferred actions."""
 DEPENDENTS_MAX = 200
 """More than these nobody reads."""
+BY_HAND_MAX = 200
+"""More things that were done by hand nobody reads."""
 
 
 async def read_built(
@@ -87,3 +89,16 @@ async def read_dependents(
         return tuple(Outside(identity=identity, bound=bound) for identity, bound in await cursor.fetchall())
     except psycopg.Error as error:
         raise translate(error, "looking at what depends on SQL objects") from error
+
+
+async def read_by_hand(connection: Connection, asked: Asked) -> tuple[ByHand, ...]:
+    """Read what somebody altered or granted by hand where the switch to a generation would look for that."""
+    parameters = {"live": list(asked.live), "displaced": list(asked.displaced), "limit": BY_HAND_MAX}
+    try:
+        cursor = await connection.execute(QUERIES["changed_by_hand"], parameters)
+        return tuple(
+            ByHand(kind=kind, subject=subject, detail=detail)
+            for kind, subject, detail in await cursor.fetchall()
+        )
+    except psycopg.Error as error:
+        raise translate(error, "looking at what was done to SQL objects by hand") from error

@@ -130,3 +130,64 @@ WHERE
     )
 ORDER BY identity
 LIMIT %(limit)s;
+
+-- name: changed_by_hand :many
+-- Finds what a switch would find by hand in schemas that are live: objects that were altered or dropped, and owners
+-- and grants that were given.
+WITH live AS (
+    SELECT l.schema, l.generation, n.oid AS namespace
+    FROM reconciler.live_schemas AS l
+    INNER JOIN pg_catalog.pg_namespace AS n ON l.schema OPERATOR(pg_catalog.=) n.nspname
+    WHERE l.schema OPERATOR(pg_catalog.=) ANY (%(live)s) AND l.generation IS NOT NULL
+),
+
+moved AS MATERIALIZED (
+    SELECT o.generation, o.schema, o.name, o.sort, o.fingerprint, o.acl
+    FROM live AS l
+    INNER JOIN reconciler.generation_objects AS o
+        ON l.generation OPERATOR(pg_catalog.=) o.generation AND l.schema OPERATOR(pg_catalog.=) o.schema
+    LEFT JOIN reconciler.object_versions(ARRAY(SELECT DISTINCT d.generation FROM live AS d)) AS v
+        ON
+            o.generation OPERATOR(pg_catalog.=) v.generation AND o.schema OPERATOR(pg_catalog.=) v.schema
+            AND o.name OPERATOR(pg_catalog.=) v.name
+    WHERE o.action OPERATOR(pg_catalog.<>) 'retire' AND o.version IS DISTINCT FROM v.version
+),
+
+found AS MATERIALIZED (
+    SELECT
+        pg_catalog.format('%%s %%I.%%I', m.sort, m.schema, m.name) AS subject,
+        m.fingerprint AS recorded, d.fingerprint, m.acl AS given, d.acl
+    FROM moved AS m
+    LEFT JOIN LATERAL reconciler.object_details(m.generation, ARRAY[m.schema], ARRAY[m.name]) AS d ON TRUE
+)
+
+SELECT 'altered' AS kind, f.subject, CASE WHEN f.fingerprint IS NULL THEN 'dropped' ELSE '' END AS detail
+FROM found AS f
+WHERE f.recorded IS DISTINCT FROM f.fingerprint
+UNION ALL
+SELECT 'grant' AS kind, f.subject, pg_catalog.replace(a.line, E'\t', ' ') AS detail
+FROM found AS f
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.unnest(f.acl) AS line
+    EXCEPT
+    SELECT pg_catalog.unnest(f.given) AS line
+) AS a
+UNION ALL
+SELECT
+    'grant' AS kind, 'schema ' OPERATOR(pg_catalog.||) pg_catalog.quote_ident(l.schema) AS subject,
+    pg_catalog.replace(a.line, E'\t', ' ') AS detail
+FROM live AS l
+INNER JOIN reconciler.generation_schemas AS s
+    ON l.generation OPERATOR(pg_catalog.=) s.generation AND l.schema OPERATOR(pg_catalog.=) s.schema
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.unnest(reconciler.schema_acl(l.namespace)) AS line
+    EXCEPT
+    SELECT pg_catalog.unnest(s.acl) AS line
+) AS a
+WHERE
+    l.schema OPERATOR(pg_catalog.=) ANY (%(displaced)s)
+    AND s.version IS DISTINCT FROM (
+        SELECT v.version FROM reconciler.schema_versions(ARRAY[l.namespace]) AS v
+    )
+ORDER BY kind, subject, detail
+LIMIT %(limit)s;

@@ -103,12 +103,6 @@ async def test_drift_names_the_component_and_columns_are_foreseen(site: Site) ->
     site.rows("ALTER VIEW reports.top SET (security_barrier); SELECT 1")
     (drift,) = (await previewed(process)).drift
     assert (drift.component, drift.identity) == ("reports", "view reports.top")
-    (warning,) = (await previewed(process, "reports")).warnings
-    assert warning == (
-        "reports: changed by hand, which the switch looks at again and may refuse "
-        "(altered: refuse, handMadeGrants: refuse): view reports.top (write it into the file, "
-        "or take it back)"
-    )
     site.rows("ALTER VIEW reports.top RESET (security_barrier); SELECT 1")
 
     commit = site.commit(ORDERS, files({"reports/totals": TOTALS.replace("SELECT id, ", "SELECT ")}))
@@ -182,19 +176,55 @@ async def test_dependents_outside_are_told_before_anything_is_made(site: Site) -
     )
     changed = files({"reports/totals": TOTALS.replace("FROM", ", 1 AS one FROM")})
     commit = site.commit(ORDERS, changed)
-    (why,) = (await previewed(process, ref=commit)).blocked
+    why, other = (await previewed(process, ref=commit)).blocked
     assert why == (
-        "reports: materialized view stored, view outside: it depends on what is displaced; "
+        "reports: view outside: it depends on what is displaced; "
         "bring it into the folder of the objects, or allow it with `dependents: adopt`"
     )
     commit = site.commit(ORDERS, {**spec(site, objects=", retain: 0s, dependents: adopt"), **changed})
     plan = await previewed(process, ref=commit)
     (why,) = plan.blocked
-    assert why.startswith("reports: materialized view stored: it depends on what is displaced; drop it for")
+    assert why == other
+    assert why.startswith("reports: materialized view stored: it depends on what is displaced; it cannot be")
     assert plan.warnings == ("reports: view outside: it will be bound to what takes the place",)
     site.rows("DROP MATERIALIZED VIEW public.stored; SELECT 1")
     await rolled(process, state="completed")
     assert site.rows("SELECT count(*) FROM public.outside") == [(3,)]
+
+
+async def test_what_was_done_by_hand_is_told_before_anything_is_made(site: Site) -> None:
+    """What the switch would refuse, or take along, is told of what it displaces, and of nothing else."""
+    stable = {"api": "SET api = stable;", "api/one": "CREATE VIEW one AS SELECT id FROM public.orders;"}
+    process = await first(site, {**VIEWS, **stable})
+    site.rows(
+        "CREATE OR REPLACE VIEW api.one AS SELECT 1 AS id; GRANT SELECT ON reports.top TO pg_monitor;"
+        " GRANT USAGE ON SCHEMA reports TO pg_monitor; ALTER VIEW reports.totals SET (security_barrier);"
+        " SELECT 1"
+    )
+    altered = "view reports.totals: altered by hand; "
+    given = "schema reports (USAGE pg_monitor), view reports.top (SELECT pg_monitor): given by hand; "
+    plan = await previewed(process, "reports")
+    assert plan.blocked == (
+        f"reports: {altered}take that back, or bring it into its file and allow `altered: replace`",
+        f"reports: {given}take it back, or allow it with `handMadeGrants: carry` or `leave`",
+    )
+    assert plan.steps == ()
+    (why,) = [one for one in (await previewed(process, "api")).blocked if "altered" in one]
+    assert why.startswith("reports: view api.one: altered by hand; ")
+    changed = files({"reports/totals": TOTALS.replace("FROM", ", 1 AS one FROM")})
+    more = ", retain: 0s, altered: replace, handMadeGrants: carry"
+    commit = site.commit(ORDERS, {**spec(site, objects=more), **changed})
+    plan = await previewed(process, ref=commit)
+    assert (plan.blocked, plan.warnings) == (
+        (),
+        (
+            f"reports: {altered}what takes the place is as its file has it",
+            f"reports: {given}it is carried over to what takes the place",
+        ),
+    )
+    await rolled(process, state="completed")
+    assert site.rows("SELECT has_table_privilege('pg_monitor', 'reports.top', 'SELECT')") == [(True,)]
+    assert site.rows("SELECT has_schema_privilege('pg_monitor', 'reports', 'USAGE')") == [(True,)]
 
 
 async def test_a_component_that_left_is_told_of_and_pruned_where_that_is_said(site: Site) -> None:

@@ -12,7 +12,6 @@ from reconciler.diff.objects import (
     left_behind,
     left_desired,
     named_drift,
-    warned_of_drift,
 )
 from reconciler.diff.objects import NOTHING_BUILT as NOTHING_THERE
 from reconciler.objects.generation import SchemaAction
@@ -239,20 +238,6 @@ def test_drift_of_an_object_names_its_component() -> None:
     )
     found = named_drift(part, [("analytics", production(project(CORE, rate)))])
     assert [row.component for row in found.drift] == ["analytics", "analytics", "analytics", "shop-db"]
-
-
-def test_drift_that_the_switch_would_refuse_is_warned_of() -> None:
-    """Only of what is displaced, and only where the spec refuses it."""
-    rows = [
-        Drift(component="analytics", identity=row, action=Action.CHANGED, detail="")
-        for row in ("view core.open", "schema core", "view ops.late")
-    ]
-    part = diff(ALL, production(ALL), forced=("ops",))
-    (warning,) = warned_of_drift(part, rows).warnings
-    assert warning.message.endswith("(altered: refuse, handMadeGrants: refuse): view ops.late")
-    assert warned_of_drift(part, rows[:2]).warnings == ()
-    lenient = replace(part, desired=replace(part.desired, altered="replace", hand_made="carry"))
-    assert warned_of_drift(lenient, rows).warnings == ()
 
 
 def left_of(built_state: BuiltState) -> ObjectsDiff:

@@ -7,12 +7,14 @@ from reconciler.objects.generation import plan
 from reconciler.objects.model import Project, SqlSchema
 from reconciler.objects.preflight import (
     SHOWN_MAX,
+    ByHand,
     Content,
     Meeting,
     Objection,
     Outside,
     Recorded,
     asked,
+    by_hand,
     dependents,
     needed,
     objections,
@@ -135,9 +137,42 @@ def test_dependents_are_refused_or_bound_by_what_the_spec_says() -> None:
     """Where they are not adopted every one is in the way; where they are, those that cannot be bound anew."""
     found = (Outside(identity="view a", bound=True), Outside(identity="rule b on table c", bound=False))
     refused, said = dependents(found, adopt=False)
-    assert [one.split(":")[0] for one in refused] == ["view a, rule b on table c"]
+    assert [one.split(":")[0] for one in refused] == ["view a", "rule b on table c"]
+    assert ["`dependents: adopt`" in one for one in refused] == [True, False]
     assert said == ()
     refused, said = dependents(found, adopt=True)
     assert [one.split(":")[0] for one in refused] == ["rule b on table c"]
     assert said == ("view a: it will be bound to what takes the place",)
     assert dependents((), adopt=True) == ((), ())
+
+
+def test_what_was_done_by_hand_is_refused_or_told_by_what_the_spec_says() -> None:
+    """Each is told with the key of the component that allows it, or with what becomes of it."""
+    found = (
+        ByHand(kind="altered", subject="view core.open", detail=""),
+        ByHand(kind="altered", subject="function core.rate", detail="dropped"),
+        ByHand(kind="grant", subject="schema core", detail="USAGE reader"),
+        ByHand(kind="grant", subject="view core.open", detail="INSERT ada"),
+        ByHand(kind="grant", subject="view core.open", detail="SELECT reader"),
+    )
+    altered, given = (
+        "view core.open, function core.rate (dropped): altered by hand; ",
+        "schema core (USAGE reader), view core.open (INSERT ada, SELECT reader): given by hand; ",
+    )
+    refused, said = by_hand(found, altered="refuse", hand_made="refuse")
+    assert refused == (
+        altered + "take that back, or bring it into its file and allow `altered: replace`",
+        given + "take it back, or allow it with `handMadeGrants: carry` or `leave`",
+    )
+    assert said == ()
+    refused, said = by_hand(found, altered="replace", hand_made="carry")
+    assert refused == ()
+    assert said == (
+        altered + "what takes the place is as its file has it",
+        given + "it is carried over to what takes the place",
+    )
+    assert by_hand(found[2:], altered="refuse", hand_made="leave") == (
+        (),
+        (given + "it is left behind by what takes the place",),
+    )
+    assert by_hand((), altered="refuse", hand_made="refuse") == ((), ())
