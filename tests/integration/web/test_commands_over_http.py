@@ -297,10 +297,16 @@ def test_forget(reconciler: Command, service: MemoryService) -> None:
 def test_retry_waits_for_the_rollout_that_tries_again(reconciler: Command, service: MemoryService) -> None:
     """An ended rollout is tried again by a new one; --wait follows that."""
     service.history = [rollout(7, "failed", operations=(operation("failed"),))]
-    timer = threading.Timer(0.5, lambda: service.history.insert(0, rollout(8, "completed")))
-    timer.start()
+
+    def record() -> None:
+        """What a pass does once somebody asked."""
+        until(lambda: any(what == "request" for what, _given in service.calls), "the request")
+        service.history.insert(0, rollout(8, "completed"))
+
+    daemon = threading.Thread(target=record)
+    daemon.start()
     result = reconciler("retry", service.history[0].id, "--wait")
-    timer.join()
+    daemon.join()
     assert result.exit_code == 0, result.output
     assert f"rollout {rollout(8).id}: completed" in result.stdout
 
