@@ -5,7 +5,7 @@ switches away. What is found is refused by type: overtaken by another generation
 somebody made. No relation is locked but what stands outside and is bound anew.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -328,8 +328,25 @@ def refusal(
     return Surprised(
         f"{doing}: found in the way: {listed(tuple(in_the_way))}",
         tuple(in_the_way),
-        hint="nothing was changed: take it away, declare it, or allow it for this switch",
+        hint=f"nothing was changed: {'; '.join(_ways_out(in_the_way, dependents, policy))}",
     )
+
+
+def _ways_out(found: Sequence[Finding], dependents: Sequence[Dependent], policy: Policy) -> Iterator[str]:
+    """Say what to do about each kind of thing in the way, with the key of the component that allows it."""
+    kinds = {one.kind for one in found}
+    if not policy.adopt and any(one.statement is not None for one in dependents):
+        yield "bring what depends on it into the folder of the objects, or allow it with `dependents: adopt`"
+    if any(one.statement is None for one in dependents):
+        yield "drop what cannot be bound anew, or bring it into the folder of the objects"
+    if "grant" in kinds:
+        yield "take grants back, or allow them with `handMadeGrants: carry` or `leave`"
+    if "live object" in kinds:
+        yield "take back what was altered by hand, or allow it with `altered: replace`"
+    if kinds & {"unknown", "unknown staged"}:
+        yield "move what was not built from objects to another schema, or drop it"
+    if kinds - {"dependent", "grant", "live object", "unknown", "unknown staged"}:
+        yield "undo what else was done by hand; a retry builds anew what is missing"
 
 
 def _must_be_ready(found: TrackedGeneration, policy: Policy) -> None:

@@ -199,9 +199,36 @@ SELECT f.kind, f.subject, f.detail FROM reconciler.found_unknown(%(generation)s,
 ORDER BY f.kind, f.subject, f.detail;
 
 -- name: found_changed :many
--- Finds objects that are not as they were recorded.
-SELECT f.kind, f.subject, f.detail FROM reconciler.found_changed(%(generation)s, %(back)s) AS f
-ORDER BY f.kind, f.subject, f.detail;
+-- Finds objects that are not as they were recorded; of live ones that were altered also what was granted by hand.
+WITH found AS MATERIALIZED (
+    SELECT f.kind, f.subject, f.detail FROM reconciler.found_changed(%(generation)s, %(back)s) AS f
+)
+
+SELECT f.kind, f.subject, f.detail FROM found AS f
+UNION ALL
+SELECT 'grant' AS kind, f.subject, a.detail
+FROM found AS f
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.replace(e.line, E'\t', ' ') AS detail
+    FROM reconciler.switch_objects(%(generation)s, %(back)s) AS s
+    INNER JOIN reconciler.generation_objects AS o
+        ON
+            s.generation OPERATOR(pg_catalog.=) o.generation AND s.schema OPERATOR(pg_catalog.=) o.schema
+            AND s.name OPERATOR(pg_catalog.=) o.name
+    CROSS JOIN LATERAL reconciler.object_details(o.generation, ARRAY[o.schema], ARRAY[o.name]) AS d
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.unnest(d.acl) AS line
+        EXCEPT
+        SELECT pg_catalog.unnest(o.acl) AS line
+    ) AS e
+    WHERE
+        NOT s.incoming AND s.recorded IS DISTINCT FROM s.version
+        AND f.subject OPERATOR(pg_catalog.=) pg_catalog.format('%%s %%I.%%I', o.sort, o.schema, o.name)
+    -- Keeps it from being asked where nothing was found.
+    OFFSET 0
+) AS a
+WHERE f.kind OPERATOR(pg_catalog.=) 'live object'
+ORDER BY kind, subject, detail;
 
 -- name: found_unready :many
 -- Finds materialized views without rows and indexes that cannot be used.

@@ -135,10 +135,22 @@ async def test_a_newer_commit_takes_away_what_waits(site: Site) -> None:
 
 
 IN_THE_WAY = {
-    "made-in-live": ("CREATE TABLE reports.mine ()", "mine"),
-    "granted-by-hand": ("GRANT SELECT ON reports.totals TO pg_monitor", "pg_monitor"),
-    "altered-by-hand": ("CREATE OR REPLACE VIEW reports.totals AS SELECT 7::bigint AS total", "totals"),
-    "depends-on-it": ("CREATE VIEW public.outside AS SELECT * FROM reports.totals", "outside"),
+    "made-in-live": ("CREATE TABLE reports.mine ()", "mine", "move what was not built"),
+    "granted-by-hand": (
+        "GRANT SELECT ON reports.totals TO pg_monitor",
+        "pg_monitor",
+        "`handMadeGrants: carry` or `leave`",
+    ),
+    "altered-by-hand": (
+        "CREATE OR REPLACE VIEW reports.totals AS SELECT 7::bigint AS total",
+        "totals",
+        "`altered: replace`",
+    ),
+    "depends-on-it": (
+        "CREATE VIEW public.outside AS SELECT * FROM reports.totals",
+        "outside",
+        "`dependents: adopt`",
+    ),
 }
 
 
@@ -146,7 +158,7 @@ IN_THE_WAY = {
 async def test_what_somebody_made_meanwhile_is_not_displaced(site: Site, case: str) -> None:
     """What is in the way of a switch fails it, is named, and stays; nothing of the switch is done."""
     process = await parked(site)
-    statement, named = IN_THE_WAY[case]
+    statement, named, way_out = IN_THE_WAY[case]
     site.rows(f"{statement}; SELECT 1")
     operation = await ask(process, "promote")
 
@@ -154,6 +166,7 @@ async def test_what_somebody_made_meanwhile_is_not_displaced(site: Site, case: s
     assert operation.error is not None
     assert named in operation.error["why"]
     assert "nothing was changed" in operation.error["next"]
+    assert way_out in operation.error["next"]
     assert total(site) in (60, 7)
 
 
@@ -216,7 +229,7 @@ async def test_policy_of_the_component_lets_a_switch_take_others_along(site: Sit
     """With `carry`, `adopt` and `replace` the same switch is made, and says what it took along."""
     more = ", handMadeGrants: carry, dependents: adopt, altered: replace"
     process = await parked(site, objects=more)
-    for statement, _named in [IN_THE_WAY["granted-by-hand"], IN_THE_WAY["depends-on-it"]]:
+    for statement, *_told in [IN_THE_WAY["granted-by-hand"], IN_THE_WAY["depends-on-it"]]:
         site.rows(f"{statement}; SELECT 1")
     operation = await ask(process, "promote")
 

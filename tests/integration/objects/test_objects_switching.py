@@ -256,6 +256,22 @@ async def test_grants_by_hand_are_carried_or_left(stand: Stand) -> None:
     assert reader not in str(stand.run(acl))
 
 
+async def test_grants_on_what_was_altered_too_are_not_lost(stand: Stand) -> None:
+    """Who lets what was altered go did not say what becomes of the grants on it: that is asked apart."""
+    reader = stand.role()
+    session = await stand.session()
+    await live(stand, session, work("k1", *app(1)))
+    stand.run(f"ALTER VIEW app.plain SET (security_barrier); GRANT SELECT ON app.plain TO {reader}")
+    await ready(stand, session, work("k2", *app(2)))
+    with pytest.raises(Surprised, match=f"view app.plain: SELECT {reader}") as caught:
+        await promote(session, "k2", policy=Policy(altered=True))
+    assert caught.value.hint == (
+        "nothing was changed: take grants back, or allow them with `handMadeGrants: carry` or `leave`"
+    )
+    await promote(session, "k2", policy=Policy(altered=True, hand_made=HandMade.CARRY))
+    assert stand.run(f"SELECT has_table_privilege('{reader}', 'app.plain', 'SELECT')") == [(True,)]
+
+
 async def test_what_depends_from_outside_is_bound_anew(stand: Stand) -> None:
     """A view and a bound function outside are refused by default; adopted, they read the new side."""
     reader = stand.role()
