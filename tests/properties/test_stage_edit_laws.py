@@ -96,7 +96,7 @@ def sound(content: bytes, count: int) -> None:
 
 
 @given(specs(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_edits_that_are_taken_back_leave_the_bytes(
     spec: tuple[str, list[str], list[str]], data: st.DataObject
 ) -> None:
@@ -135,7 +135,7 @@ def test_edits_that_are_taken_back_leave_the_bytes(
 
 
 @given(specs(), TEXTS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_description_is_read_as_written(spec: tuple[str, list[str], list[str]], text: str) -> None:
     """Whatever a stage is described with comes back, and clearing it leaves no trace where there was none."""
     content, name = spec[0].encode(), spec[1][-1]
@@ -150,7 +150,7 @@ def test_any_description_is_read_as_written(spec: tuple[str, list[str], list[str
 
 
 @given(st.text(st.sampled_from(list("[]{}:,-?&*#|'\" \nab")), max_size=60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_an_edit_of_any_text_is_sound_or_refused(stages: str) -> None:
     """However stages are written, what comes out of an edit parses and has the new one; else nothing does."""
     text = (

@@ -77,7 +77,7 @@ def of(content: bytes) -> SecretReference:
         (REFERENCE, (), NotFound, "the settings name no key"),
         (REFERENCE, (OTHER.secret,), Refused, f"for none of the keys.*again for {OTHER.recipient}"),
         (damaged(-1), (KEY.secret,), Refused, "it was altered"),
-        (damaged(40), (KEY.secret,), Refused, "or was altered"),
+        (damaged(40), (KEY.secret,), Refused, "was altered"),
         (SecretReference(age="hunter2-is-a-secret"), (KEY.secret,), Refused, "is not base64"),
         (of(b"\xff"), (KEY.secret,), Refused, "something else than UTF-8"),
         (of(b" \n"), (KEY.secret,), NotFound, "is empty"),
