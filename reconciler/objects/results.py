@@ -23,6 +23,7 @@ from reconciler.objects.stable import (
     routine_problem,
 )
 
+_LEFT = "larg"  # codespell:ignore larg - the left side of a UNION, which names its columns
 UNKNOWN_TYPE = "(its type is known once it is built)"
 
 
@@ -110,8 +111,8 @@ def column_names(wanted: SqlObject) -> tuple[str, ...] | None:
 
 
 def _of_query(select: Mapping[str, Any]) -> tuple[str, ...] | None:
-    while "larg" in select:
-        select = select["larg"]
+    while _LEFT in select:
+        select = select[_LEFT]
     if select.get("valuesLists"):
         first = select["valuesLists"][0].get("List", {}).get("items") or ()
         return tuple(f"column{number}" for number in range(1, len(first) + 1))
