@@ -78,9 +78,18 @@ def _ended(rollout: Json) -> str:
         ),
         None,
     )
-    first = told.splitlines()[0] if told else "-"
+    first = told.splitlines()[0] if told else _stands(rollout)
     after = [number for number in rollout.get("replaced_by") or () if f"rollout {number} " not in first]
     return first + (f" (then rollout {', '.join(after)})" if after else "")
+
+
+def _stands(rollout: Json) -> str:
+    """What one that is not over waits for, where that may be for long."""
+    for row in rollout["operations"]:
+        if row.get("parked"):
+            return f"waits for promotion since {clock(row['parked']['since'])}"
+    until = [row["revert_until"] for row in rollout["operations"] if row.get("revert_until")]
+    return f"may be taken back until {clock(min(until))}" if until else "-"
 
 
 def events(

@@ -141,9 +141,14 @@ async def claim_many(
         return []
     doing = f"claiming operations for worker '{worker.name}'"
     with telling(doing):
-        if await one(connection, "extend_lease", worker=worker.id, lease_s=float(lease_s)) is None:
+        alive = await one(connection, "extend_lease", worker=worker.id, lease_s=float(lease_s))
+        if alive is None:
             raise LeaseLost(f"worker '{worker.name}' is not registered any more, or its session is gone")
         candidates = await _candidates(connection, worker, rollout, crowded)
+        if alive["has_parked"]:
+            candidates = _merged(
+                candidates, await _candidates_to_promote(connection, worker, rollout, crowded)
+            )
     loads = {row["environment"]: row["operations"] for row in candidates}
     taken: list[Claim] = []
     busy: list[Row] = []
@@ -173,13 +178,38 @@ async def _candidates(
         rollout=rollout,
         at_work=AT_WORK_NAMES,
         passed=PASSED_NAMES,
+        side_by_side=SIDE_BY_SIDE_NAMES,
+        limit=CANDIDATES_MAX,
+    )
+
+
+async def _candidates_to_promote(
+    connection: Connection, worker: Worker, rollout: int | None, crowded: Collection[str]
+) -> list[Row]:
+    return await many(
+        connection,
+        "candidates_to_promote",
+        sources=sorted(worker.sources),
+        crowded=sorted(crowded),
+        rollout=rollout,
+        at_work=AT_WORK_NAMES,
+        passed=PASSED_NAMES,
         staged=STAGED_NAMES,
         unsuccessful=UNSUCCESSFUL_NAMES,
-        side_by_side=SIDE_BY_SIDE_NAMES,
         barrier=Order.BARRIER.value,
         auto=Promotion.AUTO.value,
         limit=CANDIDATES_MAX,
     )
+
+
+def _merged(candidates: Sequence[Row], to_promote: Sequence[Row]) -> list[Row]:
+    """Environments of both sorts, each once with all of its rollouts, the least busy first."""
+    found: dict[str, Row] = {row["environment"]: {**row, "has_parked": False} for row in candidates}
+    for row in to_promote:
+        before = found.get(row["environment"], row)
+        rollouts = sorted({*before["rollouts"], *row["rollouts"]})
+        found[row["environment"]] = {**before, "rollouts": rollouts, "has_parked": True}
+    return sorted(found.values(), key=lambda row: (row["operations"], row["rollouts"][0]))[:CANDIDATES_MAX]
 
 
 @frozen
@@ -219,16 +249,15 @@ async def _take_locked(connection: Connection, wanted: _Wanted, *, is_open: bool
         is_open=is_open,
         at_work=AT_WORK_NAMES,
         passed=PASSED_NAMES,
-        staged=STAGED_NAMES,
-        barrier=Order.BARRIER.value,
         per_server=wanted.per_server,
         suspect=SUSPECT_CRASHES,
         limit=wanted.room,
     )
+    parked = await _parked(connection, wanted) if wanted.candidate.get("has_parked") else {}
     taken: list[Claim] = []
     for row in rows:
         room = wanted.room - len(taken)
-        ids = _chosen(row, is_open=is_open)[:room]
+        ids = _chosen(row, parked.get(row["id"]), is_open=is_open)[:room]
         if not ids:
             continue
         claimed = await _claim_rows(connection, wanted, ids)
@@ -249,7 +278,23 @@ async def _close_windows(connection: Connection, environment: str, claimed: Sequ
     return await close_windows(connection, environment, promoting, by=promoting.values())
 
 
-def _chosen(row: Row, *, is_open: bool) -> list[int]:
+async def _parked(connection: Connection, wanted: _Wanted) -> dict[int, Row]:
+    """What waits for its promotion, by rollout."""
+    rows = await many(
+        connection,
+        "claimable_parked",
+        environment=wanted.candidate["environment"],
+        rollouts=wanted.candidate["rollouts"],
+        passed=PASSED_NAMES,
+        staged=STAGED_NAMES,
+        barrier=Order.BARRIER.value,
+        per_server=wanted.per_server,
+        limit=wanted.room,
+    )
+    return {row["id"]: row for row in rows}
+
+
+def _chosen(row: Row, parked: Row | None, *, is_open: bool) -> list[int]:
     """The operations of a rollout to take, the most urgent first; `rollout.next` says which may start."""
     if not is_open:
         return list(row["strays"])
@@ -260,11 +305,15 @@ def _chosen(row: Row, *, is_open: bool) -> list[int]:
         first_open=(str(first[0]), OperationState(first[1])) if first is not None else None,
         pending=tuple(str(number) for number in row["pending"]),
         rests=row["rests"],
-        # Numbers go up in rollout order; those that somebody let go may stand behind many that wait.
-        parked=tuple(str(number) for number in sorted({*row["parked"], *row["granted"]})),
-        granted=frozenset(str(number) for number in row["granted"]),
-        unstaged=row["unstaged"],
     )
+    if parked is not None:
+        found = replace(
+            found,
+            # Numbers go up in rollout order; those that somebody let go may stand behind many that wait.
+            parked=tuple(str(number) for number in sorted({*parked["parked"], *parked["granted"]})),
+            granted=frozenset(str(number) for number in parked["granted"]),
+            unstaged=parked["unstaged"],
+        )
     promoting = may_promote(found, policy_of(row), released=row["released"])
     # What is staged goes before what is not: it takes little time, and its place is free again.
     left = replace(found, at_work=found.at_work + len(promoting))

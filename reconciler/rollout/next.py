@@ -108,7 +108,7 @@ def may_promote(found: Brief, policy: RolloutPolicy, *, released: bool = False) 
     free = max(max(policy.max_parallel, 1) - found.at_work, 0)
     if policy.order == Order.BARRIER:
         turn = may_take_turn(found) if not held else None
-        ready = [turn] if turn is not None and _let_go(turn, found, policy) else []
+        ready = [name for name in found.parked if name == turn and _let_go(name, found, policy)]
     else:
         ready = [
             name

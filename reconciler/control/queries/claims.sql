@@ -19,60 +19,6 @@ flying AS MATERIALIZED (
     FROM reconciler_control.operations AS o
     WHERE o.state IN ('running', 'promoting', 'reverting')
 ),
--- Almost always there are none, and nothing below looks any further.
-parked AS MATERIALIZED (
-    SELECT o.id, o.rollout, o.wave, coalesce(o.parked ->> 'generation' = ANY(o.granted), FALSE) AS is_granted
-    FROM reconciler_control.operations AS o
-    WHERE
-        o.state = 'waiting_for_promotion'
-        AND NOT EXISTS (
-            SELECT FROM reconciler_control.operations AS f
-            WHERE
-                f.environment = o.environment AND f.deployment = o.deployment
-                AND f.state IN ('running', 'promoting', 'reverting')
-        )
-),
-promotable AS MATERIALIZED (
-    SELECT DISTINCT p.rollout
-    FROM parked AS p
-    INNER JOIN reconciler_control.rollouts AS r ON p.rollout = r.id
-    WHERE
-        (p.is_granted OR r.promotion = %(auto)s)
-        AND (
-            (p.is_granted AND r.ordering <> %(barrier)s)
-            OR r.on_failure = 'continue' OR (r.on_failure = 'pause' AND r.released)
-            OR NOT EXISTS (
-                SELECT FROM reconciler_control.operations AS o
-                WHERE
-                    o.rollout = r.id
-                    AND o.state = ANY(%(unsuccessful)s::reconciler_control.operation_state [])
-            )
-        )
-        AND (
-            r.ordering <> %(barrier)s
-            OR (
-                p.id = (
-                    SELECT o.id FROM reconciler_control.operations AS o
-                    WHERE
-                        o.rollout = r.id AND o.finished_at IS NULL
-                        AND NOT o.state = ANY(%(passed)s::reconciler_control.operation_state [])
-                    ORDER BY o.ordinal
-                    LIMIT 1
-                )
-                AND NOT EXISTS (
-                    SELECT FROM reconciler_control.operations AS o
-                    WHERE
-                        o.rollout = r.id AND o.wave = p.wave AND o.finished_at IS NULL
-                        AND o.promoted_at IS NULL
-                        AND NOT o.state = ANY(%(staged)s::reconciler_control.operation_state [])
-                )
-            )
-        )
-        AND (
-            SELECT count(*) FROM reconciler_control.operations AS o
-            WHERE o.rollout = r.id AND o.state = ANY(%(at_work)s::reconciler_control.operation_state [])
-        ) < greatest(r.max_parallel, 1)
-),
 found AS (
     SELECT r.id, r.environment
     FROM reconciler_control.rollouts AS r
@@ -102,7 +48,6 @@ found AS (
                             o.rollout = r.id AND o.state = 'retrying'
                             AND o.next_attempt_at <= clock_timestamp()
                     )
-                    OR EXISTS (SELECT FROM promotable AS p WHERE p.rollout = r.id)
                     OR (
                         r.state <> 'paused'
                         AND EXISTS (
@@ -153,6 +98,135 @@ LEFT JOIN load AS l ON f.environment = l.environment
 GROUP BY f.environment
 ORDER BY coalesce(min(l.operations), 0), min(f.id)
 LIMIT %(limit)s;
+
+-- name: candidates_to_promote :many
+-- The same of rollouts of which something waits for its promotion and looks as if it might go; asked only where
+-- anything waits for that at all.
+WITH
+parked AS MATERIALIZED (
+    SELECT o.id, o.rollout, o.wave, coalesce(o.parked ->> 'generation' = ANY(o.granted), FALSE) AS is_granted
+    FROM reconciler_control.operations AS o
+    WHERE
+        o.state = 'waiting_for_promotion'
+        AND NOT EXISTS (
+            SELECT FROM reconciler_control.operations AS f
+            WHERE
+                f.environment = o.environment AND f.deployment = o.deployment
+                AND f.state IN ('running', 'promoting', 'reverting')
+        )
+),
+found AS (
+    SELECT DISTINCT r.id, r.environment
+    FROM parked AS p
+    INNER JOIN reconciler_control.rollouts AS r ON p.rollout = r.id
+    INNER JOIN reconciler_control.environments AS e ON r.environment = e.name
+    WHERE
+        e.suspended_at IS NULL AND e.orphaned_at IS NULL
+        AND r.source = ANY(%(sources)s::text [])
+        AND NOT r.environment = ANY(%(crowded)s::text [])
+        AND (%(rollout)s::bigint IS NULL OR r.id = %(rollout)s)
+        AND (p.is_granted OR r.promotion = %(auto)s)
+        AND (
+            (p.is_granted AND r.ordering <> %(barrier)s)
+            OR r.on_failure = 'continue' OR (r.on_failure = 'pause' AND r.released)
+            OR NOT EXISTS (
+                SELECT FROM reconciler_control.operations AS o
+                WHERE
+                    o.rollout = r.id
+                    AND o.state = ANY(%(unsuccessful)s::reconciler_control.operation_state [])
+            )
+        )
+        AND (
+            r.ordering <> %(barrier)s
+            OR (
+                p.id = (
+                    SELECT o.id FROM reconciler_control.operations AS o
+                    WHERE
+                        o.rollout = r.id AND o.finished_at IS NULL
+                        AND NOT o.state = ANY(%(passed)s::reconciler_control.operation_state [])
+                    ORDER BY o.ordinal
+                    LIMIT 1
+                )
+                AND NOT EXISTS (
+                    SELECT FROM reconciler_control.operations AS o
+                    WHERE
+                        o.rollout = r.id AND o.wave = p.wave AND o.finished_at IS NULL
+                        AND o.promoted_at IS NULL
+                        AND NOT o.state = ANY(%(staged)s::reconciler_control.operation_state [])
+                )
+            )
+        )
+        AND (
+            SELECT count(*) FROM reconciler_control.operations AS o
+            WHERE o.rollout = r.id AND o.state = ANY(%(at_work)s::reconciler_control.operation_state [])
+        ) < greatest(r.max_parallel, 1)
+)
+SELECT
+    f.environment, array_agg(f.id ORDER BY f.id) AS rollouts,
+    (
+        SELECT count(*) FROM reconciler_control.operations AS o
+        INNER JOIN reconciler_control.living_workers AS w ON o.worker = w.id
+        WHERE o.environment = f.environment AND o.state IN ('running', 'promoting', 'reverting')
+    ) AS operations
+FROM found AS f
+GROUP BY f.environment
+ORDER BY operations, min(f.id)
+LIMIT %(limit)s;
+
+-- name: claimable_parked :many
+-- What waits for its promotion of rollouts, so that `rollout.next` says which may go live: the first few in
+-- order, those that were let go, and whether another of the wave is not staged and ready.
+WITH held_back AS MATERIALIZED (
+    SELECT f.deployment FROM reconciler_control.operations AS f
+    WHERE f.environment = %(environment)s AND f.state IN ('running', 'promoting', 'reverting')
+),
+crowded AS MATERIALIZED (
+    SELECT f.server FROM reconciler_control.operations AS f
+    WHERE f.state IN ('running', 'promoting', 'reverting') AND f.server IS NOT NULL
+    GROUP BY f.server
+    HAVING count(*) >= %(per_server)s
+)
+SELECT
+    r.id,
+    ARRAY(
+        SELECT o.id FROM reconciler_control.operations AS o
+        WHERE
+            o.rollout = r.id AND o.state = 'waiting_for_promotion'
+            AND NOT EXISTS (SELECT FROM held_back AS b WHERE b.deployment = o.deployment)
+            AND NOT EXISTS (SELECT FROM crowded AS c WHERE c.server = o.server)
+        ORDER BY o.ordinal
+        LIMIT %(limit)s
+    ) AS parked,
+    ARRAY(
+        SELECT o.id FROM reconciler_control.operations AS o
+        WHERE
+            o.rollout = r.id AND o.state = 'waiting_for_promotion'
+            AND o.parked ->> 'generation' = ANY(o.granted)
+            AND NOT EXISTS (SELECT FROM held_back AS b WHERE b.deployment = o.deployment)
+            AND NOT EXISTS (SELECT FROM crowded AS c WHERE c.server = o.server)
+        ORDER BY o.ordinal
+        LIMIT %(limit)s
+    ) AS granted,
+    r.ordering = %(barrier)s AND EXISTS (
+        SELECT FROM reconciler_control.operations AS o
+        WHERE
+            o.rollout = r.id AND o.finished_at IS NULL AND o.promoted_at IS NULL
+            AND NOT o.state = ANY(%(staged)s::reconciler_control.operation_state [])
+            AND o.wave = (
+                SELECT min(h.wave) FROM reconciler_control.operations AS h
+                WHERE
+                    h.rollout = r.id AND h.finished_at IS NULL
+                    AND NOT h.state = ANY(%(passed)s::reconciler_control.operation_state [])
+            )
+    ) AS unstaged
+FROM reconciler_control.rollouts AS r
+WHERE
+    r.id = ANY(%(rollouts)s)
+    AND EXISTS (
+        SELECT FROM reconciler_control.operations AS o
+        WHERE o.rollout = r.id AND o.state = 'waiting_for_promotion'
+    )
+ORDER BY r.id;
 
 -- name: claimable :many
 -- Rollouts in brief, with the first few of their operations that nothing outside of the rollout holds back:
@@ -221,34 +295,6 @@ SELECT
         ORDER BY o.ordinal
         LIMIT %(limit)s
     ) AS due,
-    ARRAY(
-        SELECT o.id FROM reconciler_control.operations AS o
-        WHERE
-            o.rollout = r.id AND o.state = 'waiting_for_promotion'
-            AND NOT EXISTS (SELECT FROM held_back AS b WHERE b.deployment = o.deployment)
-            AND NOT EXISTS (SELECT FROM crowded AS c WHERE c.server = o.server)
-        ORDER BY o.ordinal
-        LIMIT %(limit)s
-    ) AS parked,
-    ARRAY(
-        SELECT o.id FROM reconciler_control.operations AS o
-        WHERE
-            o.rollout = r.id AND o.state = 'waiting_for_promotion'
-            AND o.parked ->> 'generation' = ANY(o.granted)
-            AND NOT EXISTS (SELECT FROM held_back AS b WHERE b.deployment = o.deployment)
-            AND NOT EXISTS (SELECT FROM crowded AS c WHERE c.server = o.server)
-        ORDER BY o.ordinal
-        LIMIT %(limit)s
-    ) AS granted,
-    r.ordering = %(barrier)s AND EXISTS (
-        SELECT FROM reconciler_control.operations AS o
-        WHERE o.rollout = r.id AND o.state = 'waiting_for_promotion'
-    ) AND EXISTS (
-        SELECT FROM reconciler_control.operations AS o
-        WHERE
-            o.rollout = r.id AND o.wave = h.wave AND o.finished_at IS NULL AND o.promoted_at IS NULL
-            AND NOT o.state = ANY(%(staged)s::reconciler_control.operation_state [])
-    ) AS unstaged,
     ARRAY(
         SELECT o.id FROM reconciler_control.operations AS o
         WHERE

@@ -118,7 +118,8 @@ WHERE id = %(worker)s;
 
 -- name: extend_lease :one
 -- Makes sure that a worker which claims has a lease worth the name; no row for a stranger or a dead one, nor for
--- one whose session is gone: what it took would be anybody's at once.
+-- one whose session is gone: what it took would be anybody's at once. Says too whether any operation waits for
+-- its promotion, which almost always none does.
 WITH renewed AS (
     UPDATE reconciler_control.workers
     SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
@@ -126,7 +127,12 @@ WITH renewed AS (
         id = %(worker)s AND lease_expires_at >= clock_timestamp()
         AND lease_expires_at < clock_timestamp() + make_interval(secs => %(lease_s)s::double precision / 2)
 )
-SELECT number FROM reconciler_control.workers
+SELECT
+    number,
+    EXISTS (
+        SELECT FROM reconciler_control.operations AS o WHERE o.state = 'waiting_for_promotion'
+    ) AS has_parked
+FROM reconciler_control.workers
 WHERE id = %(worker)s AND reconciler_control.is_alive(id);
 
 -- name: release_operations :many
