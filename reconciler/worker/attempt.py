@@ -159,7 +159,8 @@ class Attempt:
         except Interrupted as asked:
             return _INTERRUPTIONS[asked.why]
         except Parked as parked:
-            return _Outcome(event=OperationEvent.PARK, reason=str(parked))
+            # Whoever decides about the promotion should know what came up so far.
+            return _Outcome(event=OperationEvent.PARK, reason="; ".join([str(parked), *self._remarks]))
         except _NotApproved as moved:
             return self._not_approved(moved)
         except _CommitAway as away:
@@ -263,6 +264,7 @@ class Attempt:
         except Parked:
             # What is staged is ours, and no drift for whoever looks while it waits.
             await resources.finish()
+            self._remarks = resources.remarks
             raise
         except Exception:
             with suppress(Exception):

@@ -49,6 +49,17 @@ async def test_parked_it_is_no_drift_and_another_worker_goes_on_and_back(site: S
     await calm(other)
 
 
+async def test_whoever_lets_it_go_live_is_told_what_readers_will_hear(site: Site) -> None:
+    """What is seen only once it is built, such as another type of a column, is told while it waits."""
+    process = await parked(site)
+    other = "CREATE VIEW totals AS SELECT sum(amount)::int AS total FROM public.orders;"
+    site.commit(ORDERS, files({"reports/totals": other}))
+    operation = await rolled(process, state="waiting_for_promotion")
+
+    assert operation.reason is not None
+    assert "total: bigint -> integer" in operation.reason
+
+
 async def test_what_somebody_agreed_to_is_what_goes_live(site: Site) -> None:
     """Under approval, what waits for its promotion goes live as the end of the plan that was agreed to."""
     process = await parked(site)
