@@ -166,7 +166,7 @@ async def test_connections_that_are_cut_are_only_another_attempt(site: Site) -> 
         site.commit({**ORDERS, "notes": "create table notes (n int);"}, texts(number))
         operation = await rolled(process)
         assert cutter.point is None, point
-        assert operation.attempts == 2, point
+        assert operation.attempts >= 2, point
         assert site.rows("SELECT n FROM reports.top") == [(number,)], point
     cutter.point = "revert reports: inside switch"
     operation = await ask(process, "revert")
