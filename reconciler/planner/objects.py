@@ -191,7 +191,7 @@ async def _looked_ahead(
         why = (*told([one for one in against if not _is_coming(one, part, coming)]), *why)
         if known.objects:
             own = {*part.desired.project.schemas, *built.production.schemas}
-            found = await read_dependents(connection, known.objects, own)
+            found = await read_dependents(connection, known.objects, looked.displaced, own)
             refused, bound = dependents(found, adopt=part.desired.dependents == "adopt")
             why, said = (*why, *refused), (*said, *bound)
     names = asked_names(part.generation)

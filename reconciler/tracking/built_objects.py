@@ -75,12 +75,19 @@ async def read_recorded(connection: Connection, asked: Asked, key: str) -> Recor
 
 
 async def read_dependents(
-    connection: Connection, objects: Collection[tuple[bool, int]], own: Collection[str]
+    connection: Connection,
+    objects: Collection[tuple[bool, int]],
+    displaced: Collection[str],
+    own: Collection[str],
 ) -> tuple[Outside, ...]:
-    """Read what depends on objects (whether it is a routine, oid) from outside of the schemas of `own`."""
+    """Read what depends on objects (whether it is a routine, oid) from outside.
+
+    That is outside of `displaced` schemas, and but for what was built in schemas of `own`.
+    """
     parameters = {
         "relations": sorted(oid for routine, oid in objects if not routine),
         "routines": sorted(oid for routine, oid in objects if routine),
+        "displaced": sorted(displaced),
         "own": sorted(own),
         "limit": DEPENDENTS_MAX,
     }

@@ -179,9 +179,27 @@ async def settle_switch(connection: Connection, fence: Fence, number: int, retai
     return until
 
 
-async def move_in_place(connection: Connection, fence: Fence, number: int) -> None:
-    """Move what comes to stable schemas and what goes, before texts are run in them."""
+async def texts_in_place(connection: Connection, number: int) -> list[dict[str, Any]]:
+    """Read what takes replacements in stable schemas back: before renames, for texts name what they read."""
+    path = await (await connection.execute(QUERIES["read_search_path"])).fetchone()
+    assert path is not None
+    await connection.execute(QUERIES["set_search_path"], {"path": ""})
+    cursor = await connection.execute(QUERIES["texts_in_place"], {"generation": number})
+    found = [
+        {"generation": number, "schema": schema, "name": name, "texts": texts}
+        for schema, name, texts in await cursor.fetchall()
+    ]
+    await connection.execute(QUERIES["set_search_path"], {"path": path[0]})
+    return found
+
+
+async def move_in_place(
+    connection: Connection, fence: Fence, number: int, back: Sequence[dict[str, Any]]
+) -> None:
+    """Move what comes to stable schemas and what goes, before texts are run in them; keep the way back."""
     await connection.execute(QUERIES["move_in_place"], {"epoch": fence.epoch, "generation": number})
+    for one in back:
+        await connection.execute(QUERIES["keep_texts"], one)
 
 
 async def settle_in_place(connection: Connection, fence: Fence, number: int) -> None:

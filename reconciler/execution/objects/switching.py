@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 import psycopg
 
@@ -221,11 +222,13 @@ class _Switch:
             rename.format(schema=quote_identifier(before), target=quote_identifier(after))
             for before, after in seen.renames
         ]
+        # Read before the renames: they name what they read as it is called once all is taken back.
+        kept = await self._texts_in_place(writer) if seen.in_place and not back else ()
         self.manner.interference.at("before switch")
         if texts:
             await send(writer, texts)
         if seen.in_place:
-            await self._in_place(writer, seen.told)
+            await self._in_place(writer, seen.told, kept)
         else:
             await self._tell(writer, seen.told)
         await self._rebind(writer, seen.dependents)
@@ -256,14 +259,22 @@ class _Switch:
             await writer.execute(statement.encode())
         return statements
 
-    async def _in_place(self, writer: Connection, told: Sequence[Told]) -> None:
+    async def _texts_in_place(self, writer: Connection) -> Sequence[dict[str, Any]]:
+        try:
+            return await generation_records.texts_in_place(writer, self.found.number)
+        except psycopg.Error as error:
+            raise translated(error, f"{self._doing}: reading what a stable schema has") from error
+
+    async def _in_place(
+        self, writer: Connection, told: Sequence[Told], kept: Sequence[dict[str, Any]]
+    ) -> None:
         """Change stable schemas: move, run their texts, and drop what was tried; or take that back."""
         fence, number = self.session.fence, self.found.number
         try:
             if self.back:
                 await generation_records.revert_in_place(writer, fence, number)
                 return
-            await generation_records.move_in_place(writer, fence, number)
+            await generation_records.move_in_place(writer, fence, number, kept)
         except psycopg.Error as error:
             raise translated(error, f"{self._doing}: changing a stable schema") from error
         await self._tell(writer, told)

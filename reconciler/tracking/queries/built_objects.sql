@@ -44,8 +44,9 @@ WHERE
 ORDER BY g.generation;
 
 -- name: dependents_outside :many
--- Finds what depends on relations and routines of a list from outside of some schemas, and whether it can be bound
--- anew in place; what is staged or kept is no concern of whoever reads what is live.
+-- Finds what depends on relations and routines of a list from outside of what is displaced, and whether it can be
+-- bound anew in place; objects of ours elsewhere are built along, and what is staged or kept is no concern of whoever
+-- reads what is live.
 WITH inside AS MATERIALIZED (
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AS classid, r.objid
     FROM pg_catalog.unnest(%(relations)s::pg_catalog.int8 []::pg_catalog.oid []) AS r (objid)
@@ -123,7 +124,20 @@ WHERE
     AND (
         n.nspname IS NULL
         OR (
-            n.nspname OPERATOR(pg_catalog.<>) ALL (%(own)s::pg_catalog.name [])
+            n.nspname OPERATOR(pg_catalog.<>) ALL (%(displaced)s::pg_catalog.name [])
+            AND NOT (
+                n.nspname OPERATOR(pg_catalog.=) ANY (%(own)s::pg_catalog.name [])
+                AND EXISTS (
+                    SELECT FROM reconciler.live_schemas AS l
+                    INNER JOIN reconciler.generation_objects AS o
+                        ON
+                            l.generation OPERATOR(pg_catalog.=) o.generation
+                            AND l.schema OPERATOR(pg_catalog.=) o.schema
+                    WHERE
+                        l.schema OPERATOR(pg_catalog.=) n.nspname
+                        AND f.objid OPERATOR(pg_catalog.=) ANY (o.oids)
+                )
+            )
             AND n.nspname OPERATOR(pg_catalog.<>) 'pg_toast'
             AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT w.nspname FROM parked AS w))
         )

@@ -236,9 +236,29 @@ SELECT f.kind, f.subject, f.detail FROM reconciler.found_unready(%(generation)s)
 ORDER BY f.kind, f.subject, f.detail;
 
 -- name: found_dependents :many
--- Finds what depends from outside on what is displaced, with what binds it anew.
+-- Finds what depends from outside on what is displaced, with what binds it anew; what the switch itself replaces or
+-- takes out of stable schemas is not outside.
 SELECT f.identity, f.statement, f.acl, f.objid::pg_catalog.int8
 FROM reconciler.found_dependents(%(generation)s, %(back)s) AS f
+WHERE NOT EXISTS (
+    SELECT FROM reconciler.generation_schemas AS s
+    INNER JOIN reconciler.generation_objects AS o
+        ON s.generation OPERATOR(pg_catalog.=) o.generation AND s.schema OPERATOR(pg_catalog.=) o.schema
+    LEFT JOIN reconciler.generation_objects AS b
+        ON
+            s.base_generation OPERATOR(pg_catalog.=) b.generation AND o.schema OPERATOR(pg_catalog.=) b.schema
+            AND o.name OPERATOR(pg_catalog.=) b.name
+    WHERE
+        s.generation OPERATOR(pg_catalog.=) %(generation)s
+        AND s.sort OPERATOR(pg_catalog.=) 'stable'
+        AND o.action OPERATOR(pg_catalog.=) ANY ('{add,replace,move,retire}'::pg_catalog.text [])
+        AND f.objid OPERATOR(pg_catalog.=) ANY (o.oids OPERATOR(pg_catalog.||) COALESCE(b.oids, '{}'))
+        -- Relations and routines may have the same number.
+        AND (o.sort OPERATOR(pg_catalog.=) ANY ('{function,procedure}'::pg_catalog.text []))
+        OPERATOR(pg_catalog.=) (
+            f.statement IS NOT NULL AND f.statement OPERATOR(pg_catalog.!~) '^CREATE OR REPLACE VIEW '
+        )
+)
 ORDER BY f.identity;
 
 -- name: record_dependent :exec
@@ -343,6 +363,56 @@ SELECT reconciler.record_schema_metadata(%(epoch)s, %(schema)s, %(hash)s, %(extr
 -- name: move_in_place :exec
 -- Moves what comes to stable schemas and what goes.
 SELECT reconciler.move_in_place(%(epoch)s, %(generation)s, FALSE);
+
+-- name: texts_in_place :many
+-- Reads what takes replacements in stable schemas back, with the names that everything has now.
+SELECT
+    o.schema, o.name,
+    ARRAY(
+        SELECT
+            CASE
+                WHEN o.sort OPERATOR(pg_catalog.=) 'view' THEN pg_catalog.format(
+                    'CREATE OR REPLACE VIEW %%I.%%I%%s AS %%s', o.schema, o.name,
+                    (
+                        SELECT
+                            pg_catalog.format(' WITH (%%s)', pg_catalog.array_to_string(c.reloptions, ', '))
+                        FROM pg_catalog.pg_class AS c
+                        WHERE c.oid OPERATOR(pg_catalog.=) u.oid AND c.reloptions IS NOT NULL
+                    ),
+                    pg_catalog.pg_get_viewdef(u.oid)
+                )
+                ELSE pg_catalog.pg_get_functiondef(u.oid)
+            END
+        FROM pg_catalog.unnest(b.oids) AS u (oid)
+    ) AS texts
+FROM reconciler.generation_schemas AS s
+INNER JOIN reconciler.generation_objects AS o
+    ON s.generation OPERATOR(pg_catalog.=) o.generation AND s.schema OPERATOR(pg_catalog.=) o.schema
+INNER JOIN reconciler.generation_objects AS b
+    ON
+        s.base_generation OPERATOR(pg_catalog.=) b.generation AND o.schema OPERATOR(pg_catalog.=) b.schema
+        AND o.name OPERATOR(pg_catalog.=) b.name
+WHERE
+    s.generation OPERATOR(pg_catalog.=) %(generation)s AND s.sort OPERATOR(pg_catalog.=) 'stable'
+    AND o.action OPERATOR(pg_catalog.=) 'replace'
+ORDER BY o.schema, o.name;
+
+-- name: read_search_path :one
+-- Reads where names are looked for.
+SELECT pg_catalog.current_setting('search_path');
+
+-- name: set_search_path :exec
+-- Says where names are looked for until the transaction ends; where that is nowhere, definitions are shown with
+-- every name in full.
+SELECT pg_catalog.set_config('search_path', %(path)s, TRUE);
+
+-- name: keep_texts :exec
+-- Keeps what takes one replacement back.
+UPDATE reconciler.generation_objects AS o
+SET previous = %(texts)s::pg_catalog.text []
+WHERE
+    o.generation OPERATOR(pg_catalog.=) %(generation)s AND o.schema OPERATOR(pg_catalog.=) %(schema)s
+    AND o.name OPERATOR(pg_catalog.=) %(name)s;
 
 -- name: settle_in_place :exec
 -- Drops what was tried for stable schemas, and records what was made in place.

@@ -107,3 +107,31 @@ async def test_a_stable_schema_is_changed_in_place_and_back(stand: Stand) -> Non
     with pytest.raises(PermanentError, match=r"view api\.totals.*cannot drop columns"):
         await switched(stand, session, compiled(first), "fourth")
     assert stand.run("SELECT api.count(), total FROM api.new") == [(2, 1100)]
+
+
+async def test_a_stable_view_follows_what_it_reads_and_back(stand: Stand) -> None:
+    """A stable view over a schema that is exchanged reads the new one, and the old one where it goes back."""
+    session = await stand.session()
+    api = {
+        "api/paid.sql": (
+            'CREATE VIEW paid WITH (security_barrier) AS SELECT p.id FROM core."Paid Ones" AS p, orders AS o'
+        ),
+        "api/one.sql": (
+            "CREATE FUNCTION one() RETURNS bigint LANGUAGE sql BEGIN ATOMIC"
+            ' SELECT min(id) FROM core."Paid Ones"; END'
+        ),
+    }
+    await switched(stand, session, compiled({**FILES, **api}), "first")
+    stand.run("CREATE VIEW outside AS SELECT count(*) AS n, api.one() AS one FROM api.paid")
+    edited = {"core/Paid Ones.sql": FILES["core/Paid Ones.sql"].replace("> 0", "> 20")}
+    await switched(stand, session, compiled({**FILES, **api, **edited}), "second")
+    assert stand.run("SELECT n, one FROM outside") == [(80, 3)]
+    await revert(session, "second")
+    assert stand.run("SELECT n, one FROM outside") == [(100, 1)]
+    await retire(session, "second")
+    assert stand.schemas == ["api", "core", "order", "public"]
+    del api["api/paid.sql"]
+    stand.run("DROP VIEW outside")
+    await switched(stand, session, compiled({**FILES, **api, **edited}), "third")
+    await revert(session, "third")
+    assert stand.run("SELECT count(*), api.one() FROM api.paid") == [(100, 1)]

@@ -172,13 +172,14 @@ async def test_dependents_outside_are_told_before_anything_is_made(site: Site) -
     process = await first(site, {**VIEWS, **stable})
     site.rows(
         "CREATE VIEW public.outside AS SELECT id FROM reports.totals;"
-        " CREATE MATERIALIZED VIEW public.stored AS SELECT id FROM reports.totals; SELECT 1"
+        " CREATE MATERIALIZED VIEW public.stored AS SELECT id FROM reports.totals;"
+        " CREATE VIEW api.mine AS SELECT id FROM reports.totals; SELECT 1"
     )
     changed = files({"reports/totals": TOTALS.replace("FROM", ", 1 AS one FROM")})
     commit = site.commit(ORDERS, changed)
     why, other = (await previewed(process, ref=commit)).blocked
     assert why == (
-        "reports: view outside: it depends on what is displaced; "
+        "reports: view api.mine, view outside: it depends on what is displaced; "
         "bring it into the folder of the objects, or allow it with `dependents: adopt`"
     )
     commit = site.commit(ORDERS, {**spec(site, objects=", retain: 0s, dependents: adopt"), **changed})
@@ -186,7 +187,9 @@ async def test_dependents_outside_are_told_before_anything_is_made(site: Site) -
     (why,) = plan.blocked
     assert why == other
     assert why.startswith("reports: materialized view stored: it depends on what is displaced; it cannot be")
-    assert plan.warnings == ("reports: view outside: it will be bound to what takes the place",)
+    assert plan.warnings == (
+        "reports: view api.mine, view outside: it will be bound to what takes the place",
+    )
     site.rows("DROP MATERIALIZED VIEW public.stored; SELECT 1")
     await rolled(process, state="completed")
     assert site.rows("SELECT count(*) FROM public.outside") == [(3,)]
