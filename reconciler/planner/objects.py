@@ -191,7 +191,8 @@ async def _looked_ahead(
         why = (*told([one for one in against if not _is_coming(one, part, coming)]), *why)
         if known.objects:
             own = {*part.desired.project.schemas, *built.production.schemas}
-            found = await read_dependents(connection, known.objects, looked.displaced, own)
+            gone = built.production.objects.keys() - part.desired.project.objects.keys()
+            found = await read_dependents(connection, known.objects, looked.displaced, own, gone)
             refused, bound = dependents(found, adopt=part.desired.dependents == "adopt")
             why, said = (*why, *refused), (*said, *bound)
     names = asked_names(part.generation)

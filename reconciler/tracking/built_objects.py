@@ -6,6 +6,7 @@ import psycopg
 
 from reconciler.diff.model import LeftDeferred, OpenGeneration
 from reconciler.diff.objects import BuiltState
+from reconciler.objects.model import ObjectName
 from reconciler.objects.preflight import Asked, ByHand, Outside, Recorded
 from reconciler.postgres.connection import Connection
 from reconciler.tracking import deferred, generations
@@ -79,15 +80,19 @@ async def read_dependents(
     objects: Collection[tuple[bool, int]],
     displaced: Collection[str],
     own: Collection[str],
+    gone: Collection[ObjectName],
 ) -> tuple[Outside, ...]:
     """Read what depends on objects (whether it is a routine, oid) from outside.
 
-    That is outside of `displaced` schemas, and but for what was built in schemas of `own`.
+    That is outside of `displaced` schemas, and but for what was built in schemas of `own`. Nothing takes the
+    place of those that are `gone`.
     """
     parameters = {
         "relations": sorted(oid for routine, oid in objects if not routine),
         "routines": sorted(oid for routine, oid in objects if routine),
         "displaced": sorted(displaced),
+        "gone_schemas": [one.schema for one in sorted(gone)],
+        "gone_names": [one.name for one in sorted(gone)],
         "own": sorted(own),
         "limit": DEPENDENTS_MAX,
     }

@@ -48,11 +48,27 @@ ORDER BY g.generation;
 -- bound anew in place; objects of ours elsewhere are built along, and what is staged or kept is no concern of whoever
 -- reads what is live.
 WITH inside AS MATERIALIZED (
-    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AS classid, r.objid
+    SELECT
+        'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AS classid, c.oid AS objid,
+        c.relnamespace AS namespace, c.relname AS name
     FROM pg_catalog.unnest(%(relations)s::pg_catalog.int8 []::pg_catalog.oid []) AS r (objid)
+    INNER JOIN pg_catalog.pg_class AS c ON r.objid OPERATOR(pg_catalog.=) c.oid
     UNION ALL
-    SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, r.objid
+    SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, p.oid, p.pronamespace, p.proname
     FROM pg_catalog.unnest(%(routines)s::pg_catalog.int8 []::pg_catalog.oid []) AS r (objid)
+    INNER JOIN pg_catalog.pg_proc AS p ON r.objid OPERATOR(pg_catalog.=) p.oid
+),
+
+gone AS (
+    SELECT i.classid, i.objid
+    FROM (
+        SELECT
+            pg_catalog.unnest(%(gone_schemas)s::pg_catalog.name []) AS schema,
+            pg_catalog.unnest(%(gone_names)s::pg_catalog.name []) AS name
+    ) AS g
+    INNER JOIN pg_catalog.pg_namespace AS n ON g.schema OPERATOR(pg_catalog.=) n.nspname
+    INNER JOIN inside AS i
+        ON n.oid OPERATOR(pg_catalog.=) i.namespace AND g.name OPERATOR(pg_catalog.=) i.name
 ),
 
 referred AS (
@@ -76,7 +92,9 @@ found AS (
         COALESCE(r.ev_class, d.objid) AS objid,
         pg_catalog.bool_or(
             d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass
-        ) AS through_type
+        ) AS through_type,
+        -- What leaves the project has nothing that takes its place.
+        pg_catalog.bool_or(g.objid IS NOT NULL) AS on_gone
     FROM referred AS f
     INNER JOIN pg_catalog.pg_depend AS d
         ON f.classid OPERATOR(pg_catalog.=) d.refclassid AND f.objid OPERATOR(pg_catalog.=) d.refobjid
@@ -84,6 +102,8 @@ found AS (
         ON
             d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass
             AND d.objid OPERATOR(pg_catalog.=) r.oid
+    LEFT JOIN gone AS g
+        ON f.classid OPERATOR(pg_catalog.=) g.classid AND f.objid OPERATOR(pg_catalog.=) g.objid
     WHERE d.deptype OPERATOR(pg_catalog.=) ANY ('{n,a}'::pg_catalog."char" [])
     GROUP BY 1, 2
 ),
@@ -99,7 +119,7 @@ parked AS (
 
 SELECT
     pg_catalog.pg_describe_object(f.classid, f.objid, 0) AS identity,
-    COALESCE(
+    NOT f.on_gone AND COALESCE(
         c.relkind OPERATOR(pg_catalog.=) 'v' OR (p.prosqlbody IS NOT NULL AND NOT f.through_type), FALSE
     ) AS is_bound_anew
 FROM found AS f

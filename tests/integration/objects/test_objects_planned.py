@@ -193,6 +193,11 @@ async def test_dependents_outside_are_told_before_anything_is_made(site: Site) -
     site.rows("DROP MATERIALIZED VIEW public.stored; SELECT 1")
     await rolled(process, state="completed")
     assert site.rows("SELECT count(*) FROM public.outside") == [(3,)]
+    site.rows("CREATE VIEW public.highest AS SELECT amount FROM reports.top; SELECT 1")
+    (site.repository.path / "objects/reports/reports/top.sql").unlink()
+    commit = site.commit(ORDERS, {"notes.md": "without top"})
+    (why,) = (await previewed(process, ref=commit)).blocked
+    assert why.startswith("reports: view highest: it depends on what is displaced; it cannot be bound")
 
 
 async def test_what_was_done_by_hand_is_told_before_anything_is_made(site: Site) -> None:
