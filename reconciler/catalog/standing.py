@@ -1,8 +1,9 @@
 """Drift that stands while we write: kept out of the next base line, so that it stays drift."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from reconciler.catalog.identifier import quote_identifier
 from reconciler.catalog.model import CatalogObject
 
 
@@ -40,6 +41,19 @@ def base_line_after(
         else:
             after[key] = was.base
     return after
+
+
+def but_of(before: Mapping[str, Standing], schemas: Collection[str]) -> Mapping[str, Standing]:
+    """Leave out what is of schemas that are gone for good, as the base line had them."""
+    if not before or not schemas:
+        return before
+    names = {quote_identifier(name) for name in schemas}
+    inside = tuple(f"{name}." for name in names)
+    return {
+        key: was
+        for key, was in before.items()
+        if was.base is None or not (was.base.name in names or was.base.name.startswith(inside))
+    }
 
 
 def _same(one: CatalogObject | None, other: CatalogObject | None) -> bool:

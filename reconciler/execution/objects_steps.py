@@ -48,6 +48,9 @@ ObjectsStep = DiscardObjects | StageObjects | ReadyObjects | PromoteObjects | Al
 OBJECTS_STEPS = (DiscardObjects, StageObjects, ReadyObjects, PromoteObjects, AlterObjects, RunDeferred)
 LOCK_TIMEOUT_S = 0.5
 """Locks are waited for this long at most; whole transactions are tried again then."""
+_STAGED = ("staged object", "staged schema")
+_DROPPED = "dropped"
+"""How what is found says that a part of what was staged is gone."""
 WRITERS_MAX = 4
 """Objects of one generation that are made or filled side by side; each beyond the first has a connection."""
 
@@ -212,11 +215,24 @@ async def _promote(step: PromoteObjects, resources: Resources, journal: Journal)
         )
     except Overtaken as error:
         raise StateMoved(error.message, hint="nothing: it is planned anew upon what is live now") from error
+    except Surprised as error:
+        if await _given_up(step, error, session, manner_of(step, resources, journal)):
+            raise StateMoved(error.message, hint="nothing: it is built anew by itself") from error
+        raise
     for statement in switched.carried:
         resources.remarks.append(f"carried over what was granted by hand: {statement}")
     for identity in switched.rebound:
         resources.remarks.append(f"bound {identity} to what took the place of what it read")
     await journal.promoted(step, switched.generation.retained_until)
+
+
+async def _given_up(step: PromoteObjects, error: Surprised, session: DatabaseSession, manner: Manner) -> bool:
+    """Give a generation up of which somebody dropped a part, and of which nothing else is to be said."""
+    if not all(one.kind in _STAGED and one.detail.endswith(_DROPPED) for one in error.findings):
+        return False
+    await cancel(session, step.generation, manner=manner)
+    # What was only renamed is still there: nobody but who did that can say what is to become of it.
+    return not await switching.is_open(session, step.generation)
 
 
 async def _run_deferred(step: RunDeferred, resources: Resources, journal: Journal) -> None:

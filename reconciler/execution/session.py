@@ -15,7 +15,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from reconciler.catalog.model import Catalog
-from reconciler.catalog.standing import Standing, base_line_after
+from reconciler.catalog.standing import Standing, base_line_after, but_of
 from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
 from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection, Dsn, connect, translate
@@ -65,6 +65,8 @@ class DatabaseSession:
     capacity: int | None = None
     adopts_copy: bool = False
     standing: Mapping[str, Standing] = field(default_factory=dict)
+    left: set[str] = field(default_factory=set)
+    """Schemas of ours that are gone for good: what somebody had dropped of them before is no drift."""
     urgent: Callable[[], None] | None = None
     """Raises where even what is under way is to be broken off."""
     dsn: Dsn | None = None
@@ -159,7 +161,7 @@ class DatabaseSession:
         But for drift that stood before and that our writes left alone: it stays drift.
         """
         live = await self._read_whole()
-        objects = base_line_after(live.catalog.objects, self.standing)
+        objects = base_line_after(live.catalog.objects, but_of(self.standing, self.left))
         drifted = objects is not live.catalog.objects
         store = base_line.adopt_copy if self.adopts_copy else base_line.settle
         await store(

@@ -88,6 +88,8 @@ async def drop_parked(
     manner.interference.at("before settling dropped")
     async with transaction(session, manner, "recording what was dropped", durable=True) as writer:
         await generation_records.settle_parked(writer, session.fence, number, failure)
+        gone = await generations.schemas(writer, number)
+    session.left.update(name for one in gone for name in (one.staging, one.old_name) if name is not None)
     return Dropped(
         objects=tuple(one.identity for one in parked if one.sort is not None),
         schemas=tuple(one.name for one in parked if one.sort is None),

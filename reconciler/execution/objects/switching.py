@@ -144,6 +144,15 @@ async def live_until(session: DatabaseSession, key: str) -> datetime | None:
     return found.retained_until if found.state is GenerationState.LIVE else None
 
 
+async def is_open(session: DatabaseSession, key: str) -> bool:
+    """Tell whether a generation may still go live."""
+    try:
+        found = await generations.find(session.writer, key=key)
+    except psycopg.Error as error:
+        raise translated(error, f"looking at generation {key}") from error
+    return found.state in generations.BEFORE_SWITCH
+
+
 async def retire(
     session: DatabaseSession, key: str, *, now: bool = False, manner: Manner | None = None
 ) -> Dropped:

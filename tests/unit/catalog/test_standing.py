@@ -1,7 +1,7 @@
 """Drift that stands while we write."""
 
 from reconciler.catalog.model import CatalogObject, ObjectKind
-from reconciler.catalog.standing import base_line_after, standing
+from reconciler.catalog.standing import base_line_after, but_of, standing
 from tests.plugins.states import catalog_object
 
 
@@ -30,3 +30,14 @@ def test_without_drift_nothing_is_copied() -> None:
     live = one("a")
     assert standing(live, dict(live)) == {}
     assert base_line_after(live, {}) is live
+
+
+def test_what_was_dropped_of_a_schema_that_is_gone_is_no_drift() -> None:
+    """Removed by hand from a schema that went for good: nothing is missing; what was made there is told."""
+    base = {**one("gone.a"), **one('"Gone É".b'), **one("gone_too.c"), **one("d")}
+    before = {**one("gone.mine")}
+    drift = standing(base, before)
+    kept = but_of(drift, {"gone", "Gone É"})
+    assert {was.base.name for was in kept.values() if was.base is not None} == {"gone_too.c", "d"}
+    assert [was.live.name for was in kept.values() if was.live is not None] == ["gone.mine"]
+    assert but_of(drift, ()) is drift
