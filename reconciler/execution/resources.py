@@ -131,7 +131,12 @@ class Resources:
         blind = planned_from.busy and planned_from.base_line is not None and planned_from.base_line.moving
         # What stood as drift beside another base line may have been that other writer's doing.
         stale = bool(self.standing.get(database)) and _stands(found) != _stands(planned_from)
-        if moved or blind or stale:
+        # What was staged, and is to be gone on with or discarded, may have been removed by that writer.
+        staged = planned_from.epoch is not None and any(
+            part.desired.database == database and (part.begun is not None or part.discard)
+            for part in self.objects.values()
+        )
+        if moved or blind or stale or staged:
             raise StateMoved(
                 f"opening database '{database}' on {self.dsn.server} for writing: another writer"
                 " was at it since this was planned",

@@ -40,6 +40,7 @@ POINTS = {
 }
 """Behind one phase is before the next; what comes before the switch in its transaction is inside of it."""
 NOTE = ", retain: 0s, deferred: [{name: note, sql: 'INSERT INTO public.notes VALUES (1)'}]"
+MANUAL = "promotion: manual"
 KEEPING = {"ready-and-switch": ("", "revert_window"), "behind": (NOTE, "completed")}
 """What the component says, and where that leads to."""
 
@@ -101,32 +102,46 @@ OVERTAKEN = """
     ),
     o AS (
         INSERT INTO reconciler.generation_objects
-            (generation, schema, name, sort, action, wave, hash, metadata_hash, oids, version, fingerprint)
+            (generation, schema, name, sort, action, wave, hash, metadata_hash, oids, version, fingerprint,
+            acl)
         SELECT
-            new.number, schema, name, sort, action, wave, hash, metadata_hash, oids, version, fingerprint
+            new.number, schema, name, sort, action, wave, hash, metadata_hash, oids, version, fingerprint,
+            acl
         FROM reconciler.generation_objects, live, new WHERE generation = live.number
     )
     UPDATE reconciler.live_schemas SET generation = new.number FROM new WHERE schema = 'reports' RETURNING 1
 """
 
 
-class Overtaker(StrikeOnce):
-    """At its point, another generation goes live, as far as the records tell."""
+REMOVED = """
+    WITH taken AS (UPDATE reconciler.fence SET epoch = epoch + 1),
+    gone AS (
+        UPDATE reconciler.generations SET state = 'cancelled', ended_at = now() WHERE state = 'ready'
+        RETURNING generation
+    ),
+    o AS (DELETE FROM reconciler.generation_objects AS o USING gone WHERE o.generation = gone.generation)
+    SELECT 1 FROM gone
+"""
 
-    def __init__(self, site: Site) -> None:
+
+class Meanwhile(StrikeOnce):
+    """At its point, something else is done by another, as far as the records tell."""
+
+    def __init__(self, site: Site, statement: str) -> None:
         super().__init__()
         self._site = site
+        self._statement = statement
 
     @override
     def at(self, point: str) -> None:
         if point == self.point:
             self.point = None
-            assert self._site.rows(OVERTAKEN) == [(1,)]
+            assert self._site.rows(self._statement) == [(1,)]
 
 
 async def test_overtaken_just_before_the_switch_it_is_built_anew(site: Site) -> None:
     """A switch that finds another generation live is not made: all is planned anew upon that one, at once."""
-    overtaker = Overtaker(site)
+    overtaker = Meanwhile(site, OVERTAKEN)
     process = await begun(site, overtaker, ", retain: 0s")
     overtaker.point = "before reports/promote-objects"
     site.commit({**ORDERS, "notes": "create table notes (n int);"}, texts(1))
@@ -136,6 +151,22 @@ async def test_overtaken_just_before_the_switch_it_is_built_anew(site: Site) -> 
     assert operation.attempts == 1
     assert site.rows("SELECT n FROM reports.top") == [(1,)]
     assert site.rows("SELECT count(*) FROM reconciler.generations WHERE state = 'cancelled'") == [(1,)]
+
+
+async def test_what_upkeep_removed_since_it_was_planned_is_built_anew(site: Site) -> None:
+    """Who goes on with what is ready, and takes the fence behind one that removed it, plans anew at once."""
+    remover = Meanwhile(site, REMOVED)
+    process = await begun(site, remover, "")
+    site.commit(
+        {**ORDERS, "notes": "create table notes (n int);"}, {**spec(site, rollout=MANUAL), **texts(1)}
+    )
+    await rolled(process, state="waiting_for_promotion")
+    remover.point = "before reports/promote-objects"
+    operation = await ask(process, "promote")
+
+    assert remover.point is None
+    assert operation.state.value == "revert_window", operation.error
+    assert site.rows("SELECT n FROM reports.top") == [(1,)]
 
 
 class Cutter(StrikeOnce):
