@@ -1,5 +1,6 @@
 """`reconciler apply`: record one rollout now, and wait for it where asked."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -103,11 +104,11 @@ def seen_through(
     *,
     timeout_s: float | None,
     deployment: str | None = None,
-    back: bool = False,
+    judge: Callable[[Json], ExitCode] | None = None,
 ) -> ExitCode:
     """Wait until a rollout, or one deployment of it, has settled, and say what came of it.
 
-    `back`: it was asked to go back, so that it did is as it was meant.
+    `judge` says what came of what was asked, where that was not for all of it.
     """
     from reconciler.cli import waiting
 
@@ -123,7 +124,7 @@ def seen_through(
         screen.json(last)
     else:
         _conclude(common, last, settled=waiting.settled(meant), local=backend.local)
-    return waiting.code_of(meant, back=back)
+    return (judge or waiting.code_of)(meant)
 
 
 def _conclude(common: Common, rollout: Json, *, settled: bool, local: bool) -> None:

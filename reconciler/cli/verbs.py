@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -257,6 +258,7 @@ def _ask(common: Common, asked: Asked) -> ExitCode:
 
 def _carried_out(common: Common, backend: Backend, asked: Asked, *, digest: str | None = None) -> ExitCode:
     """Ask, and see it through where that is wanted, or where nobody but this process does it."""
+    before = backend.rollout(asked.rollout)
     answer = backend.request(
         asked.rollout, asked.verb, deployment=asked.deployment, reason=asked.reason, digest=digest
     )
@@ -265,7 +267,7 @@ def _carried_out(common: Common, backend: Backend, asked: Asked, *, digest: str 
     if answer["state"] == "completed" and asked.verb in WORKED_OFF and (asked.waits or backend.local):
         if common.output != "json":
             _told(common, answer)
-        return _seen_through(common, backend, backend.rollout(asked.rollout), asked)
+        return _seen_through(common, backend, before, asked)
     # Working on a rollout of which one deployment is to be halted would start its others.
     ours = backend.local and asked.deployment is None
     if answer["state"] == "pending" and (asked.waits or ours):
@@ -273,12 +275,16 @@ def _carried_out(common: Common, backend: Backend, asked: Asked, *, digest: str 
     return _told(common, answer, local=backend.local)
 
 
-def _seen_through(common: Common, backend: Backend, rollout: Json, asked: Asked) -> ExitCode:
+def _seen_through(common: Common, backend: Backend, before: Json, asked: Asked) -> ExitCode:
+    """Wait for what was asked; who asked for a promotion or a revert, and got it, is told of success."""
+    from reconciler.cli import waiting
     from reconciler.cli.apply import seen_through
 
-    back = asked.verb == "revert"
+    after = backend.rollout(str(before["id"]))
+    meant = waiting.meant_by(asked.verb, before, after)
+    judge = partial(waiting.came_of, meant=meant) if meant is not None else None
     return seen_through(
-        common, backend, rollout, timeout_s=asked.timeout, deployment=asked.deployment, back=back
+        common, backend, after, timeout_s=asked.timeout, deployment=asked.deployment, judge=judge
     )
 
 

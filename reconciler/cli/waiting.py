@@ -1,13 +1,14 @@
 """Follow a rollout until its operations have settled, telling each step as it goes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from reconciler.cli.backend import Backend, Json
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.output import Screen, printable, printable_lines, span
+from reconciler.frozen import frozen
 
 SETTLED = frozenset(
     {"completed", "failed", "cancelled", "reverted", "superseded", "stopped", "revert_window"}
@@ -16,6 +17,11 @@ SETTLED = frozenset(
 WAITING = frozenset({"waiting_for_approval", "waiting_for_promotion"})
 """States in which a person is waited for; before a promotion only where policy does not let it go."""
 _DONE = frozenset({"completed", "revert_window"})
+_ENDS = {
+    "promote": ("waiting_for_promotion", _DONE),
+    "revert": ("revert_window", frozenset({"reverted"})),
+}
+"""From which state a verb leads to which ends."""
 CODES = {
     "completed": ExitCode.OK,
     "revert_window": ExitCode.OK,
@@ -87,22 +93,63 @@ def settled(rollout: Json) -> bool:
     )
 
 
-def code_of(rollout: Json, *, back: bool = False) -> ExitCode:
-    """What came of a rollout as an exit code; one that has not settled was not waited for to its end.
-
-    `back`: it was to go back.
-    """
+def code_of(rollout: Json) -> ExitCode:
+    """What came of a rollout as an exit code; one that has not settled was not waited for to its end."""
     if not settled(rollout):
         return ExitCode.CANCELLED
     if rollout["state"] in _DONE and any(map(_left_out, rollout["operations"])):
         return ExitCode.FAILED
-    if back or rollout["state"] == "revert_window":
+    if rollout["state"] == "revert_window":
         # What is live may still be taken back; what came of each is known already.
-        meant = {"reverted"} if back else set()
-        states = {one["state"] for one in rollout["operations"]} - meant
-        found = {CODES.get(state, ExitCode.FAILED) for state in states}
-        return next((code for code in (ExitCode.FAILED, ExitCode.CANCELLED) if code in found), ExitCode.OK)
+        return _worst(CODES.get(one["state"], ExitCode.FAILED) for one in rollout["operations"])
     return CODES.get(rollout["state"], ExitCode.FAILED)
+
+
+@frozen
+class Meant:
+    """What a promotion or a revert was about: `deployments`, and those that had `failed` before.
+
+    `end`: the states in which it is done.
+    """
+
+    deployments: frozenset[str]
+    failed: frozenset[str]
+    end: frozenset[str]
+
+
+def meant_by(verb: str, before: Json, after: Json) -> Meant | None:
+    """What a verb was about, from the rollout right before and right after it; None where that is all."""
+    source, end = _ENDS.get(verb, (None, _DONE))
+    had = {one["deployment"] for one in before["operations"] if one["state"] == source}
+    left = {
+        one["deployment"]
+        for one in after["operations"]
+        if one["state"] == source and not one.get("granted", False)
+    }
+    failed = {one["deployment"] for one in before["operations"] if one["state"] == "failed"}
+    if not had - left:
+        return None
+    return Meant(deployments=frozenset(had - left), failed=frozenset(failed), end=end)
+
+
+def came_of(rollout: Json, meant: Meant) -> ExitCode:
+    """What came of what a verb was about; of the others only that they failed since counts."""
+    if not settled(rollout):
+        return ExitCode.CANCELLED
+    found = set[ExitCode]()
+    for one in rollout["operations"]:
+        state = one["state"]
+        if one["deployment"] in meant.deployments:
+            done = state in meant.end and not _left_out(one)
+            found.add(ExitCode.OK if done else (CODES.get(state) or ExitCode.FAILED))
+        elif state == "failed" and one["deployment"] not in meant.failed:
+            found.add(ExitCode.FAILED)
+    return _worst(found)
+
+
+def _worst(found: Iterable[ExitCode]) -> ExitCode:
+    codes = set(found)
+    return next((code for code in (ExitCode.FAILED, ExitCode.CANCELLED) if code in codes), ExitCode.OK)
 
 
 def _left_out(operation: Json) -> str | None:

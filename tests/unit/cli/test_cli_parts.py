@@ -242,11 +242,58 @@ def test_when_a_rollout_has_settled(seen: dict[str, Any], settled: bool, code: E
     assert waiting.code_of(seen) is code
 
 
-def test_what_was_to_go_back_and_did_is_as_it_was_meant() -> None:
-    """A revert that came to its end is no failure for whoever asked for it; one that failed is."""
-    assert waiting.code_of(rollout("reverted", "reverted")) is ExitCode.FAILED
-    assert waiting.code_of(rollout("reverted", "reverted", "completed"), back=True) is ExitCode.OK
-    assert waiting.code_of(rollout("failed", "failed", "reverted"), back=True) is ExitCode.FAILED
+PARKED, OPEN = "waiting_for_promotion", "revert_window"
+
+
+def those(state: str, **states: str) -> dict[str, Any]:
+    return {
+        "state": state,
+        "operations": [{"deployment": name, "state": each} for name, each in states.items()],
+    }
+
+
+@pytest.mark.parametrize(
+    ("verb", "before", "end", "code"),
+    [
+        ("revert", those(OPEN, eu=OPEN), those("reverted", eu="reverted"), ExitCode.OK),
+        ("revert", those(OPEN, eu=OPEN), those("failed", eu="failed"), ExitCode.FAILED),
+        ("revert", those(OPEN, eu=OPEN), those("running", eu="reverting"), ExitCode.CANCELLED),
+        (
+            "revert",
+            those("failed", eu="failed", us=OPEN),
+            those("failed", eu="failed", us="reverted"),
+            ExitCode.OK,
+        ),
+        ("promote", those(PARKED, eu=PARKED, us=PARKED), those(PARKED, eu=OPEN, us=PARKED), ExitCode.OK),
+        (
+            "promote",
+            those(PARKED, eu=PARKED, us=PARKED),
+            those(PARKED, eu="failed", us=PARKED),
+            ExitCode.FAILED,
+        ),
+        (
+            "promote",
+            those(PARKED, eu=PARKED, us="pending"),
+            those("failed", eu=OPEN, us="failed"),
+            ExitCode.FAILED,
+        ),
+        ("promote", those(PARKED, eu=PARKED), those(PARKED, eu=PARKED), ExitCode.CANCELLED),
+    ],
+)
+def test_who_got_what_was_asked_for_is_told_of_success(
+    verb: str, before: dict[str, Any], end: dict[str, Any], code: ExitCode
+) -> None:
+    """What a promotion or a revert was about counts, and what failed since; nothing else."""
+    moved = {"revert": "reverting", "promote": "promoting"}[verb]
+    after = {**before, "operations": [dict(one) for one in before["operations"]]}
+    first = next(one for one in after["operations"] if one["state"] in {PARKED, OPEN})
+    first["state"] = moved
+    meant = waiting.meant_by(verb, before, after)
+    assert meant is not None
+    assert meant.deployments == {first["deployment"]}
+    assert waiting.came_of(end, meant) is code
+    assert waiting.meant_by(verb, before, before) is None
+    assert waiting.meant_by("start", before, after) is None
 
 
 def test_one_deployment_is_waited_for_alone() -> None:
