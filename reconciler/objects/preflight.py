@@ -132,6 +132,16 @@ def needed(project: Project, generation: Generation) -> tuple[frozenset[ObjectNa
     return frozenset(name for one in staged for name in one.externals), frozenset(named)
 
 
+def readers(project: Project, generation: Generation) -> Mapping[str, str]:
+    """Say of each relation outside that a generation reads which of its objects do, by its quoted name."""
+    found = dict[str, list[str]]()
+    for wave in generation.waves:
+        for one in (project.objects[name] for name in wave):
+            for name in one.externals:
+                found.setdefault(quote_qualified(name.schema, name.name), []).append(one.identity)
+    return {subject: _few(sorted(own)) for subject, own in found.items()}
+
+
 def objections(
     work: Work, looked: Asked, met: Meeting, recorded: Recorded, *, ours: tuple[str, str, str]
 ) -> tuple[Objection, ...]:
@@ -149,15 +159,19 @@ def objections(
     )
 
 
-def told(found: Sequence[Objection]) -> tuple[str, ...]:
-    """Say each as a sentence for people; what stands in one schema is told at once."""
+def told(found: Sequence[Objection], readers: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Say each as a sentence for people; what stands in one schema is told at once.
+
+    `readers` name the objects that read a relation.
+    """
     lines, unknown = dict[str, None](), dict[str, list[str]]()
     for one in found:
         if one.kind == "unknown":
             unknown.setdefault(one.subject, []).append(one.detail)
             lines.setdefault(f"\0{one.subject}")
         else:
-            lines.setdefault(f"{one.subject}: {one.detail}")
+            who = (readers or {}).get(one.subject) if one.kind == "missing" else None
+            lines.setdefault(f"{one.subject}: {one.detail}" + (f", and {who} reads it" if who else ""))
     return tuple(
         _in_the_way(line[1:], unknown[line[1:]]) if line.startswith("\0") else line for line in lines
     )

@@ -36,6 +36,7 @@ from reconciler.objects.preflight import (
     dependents,
     needed,
     objections,
+    readers,
     told,
 )
 from reconciler.objects.results import asked_names, foreseen
@@ -188,7 +189,8 @@ async def _looked_ahead(
             known = replace(known, staging=known.staging | built.staging)
         met = await read_meeting(connection, looked)
         against = objections(work, looked, met, known, ours=(part.desired.component, *place))
-        why = (*told([one for one in against if not _is_coming(one, part, coming)]), *why)
+        against = tuple(one for one in against if not _is_coming(one, part, coming))
+        why = (*told(against, readers(part.desired.project, part.generation)), *why)
         if known.objects:
             own = {*part.desired.project.schemas, *built.production.schemas}
             gone = built.production.objects.keys() - part.desired.project.objects.keys()

@@ -88,7 +88,7 @@ async def test_what_would_stop_it_is_told_before_anything_is_made(site: Site) ->
         "schema reports would be displaced, and holds what was not built from objects: table reports.notes"
     )
     assert told[1:3] == [
-        "public.gone: there is no such relation",
+        "public.gone: there is no such relation, and view reports.gone reads it",
         "nobody_of_this_name: there is no such role to grant to",
     ]
     assert ": - id integer; + amount" in told[3]
