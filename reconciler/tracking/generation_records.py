@@ -169,6 +169,23 @@ async def record_metadata(
         query = "record_metadata"
         parameters["name"] = name.name
     await connection.execute(QUERIES[query], parameters)
+    if by_hand:
+        query = "unsettle_object" if name.name else "unsettle_schema"
+        await connection.execute(QUERIES[query], {"schema": name.schema, "name": name.name})
+
+
+async def without_grants(connection: Connection, name: ObjectName, lines: Sequence[str]) -> None:
+    """Take grants back from a live object or schema; whose it is, and default privileges, stay."""
+    query = "take_back_object" if name.name else "take_back_schema"
+    parameters = {"schema": name.schema, "name": name.name, "lines": list(lines)}
+    await connection.execute(QUERIES[query], parameters)
+
+
+async def grants(connection: Connection, name: ObjectName) -> frozenset[str]:
+    """Read owner and grants of a live object or schema, as lines."""
+    query = "grants_of_object" if name.name else "grants_of_schema"
+    cursor = await connection.execute(QUERIES[query], {"schema": name.schema, "name": name.name})
+    return frozenset((await _one(cursor))[0] or ())
 
 
 async def settle_switch(connection: Connection, fence: Fence, number: int, retain: timedelta) -> datetime:

@@ -13,6 +13,7 @@ from reconciler.errors import StepFailed, TemporaryError
 from reconciler.execution.objects.sending import Manner, repeatedly, transaction
 from reconciler.execution.session import DatabaseSession
 from reconciler.objects.model import ObjectName
+from reconciler.postgres.connection import Connection
 from reconciler.tracking import generation_records
 from reconciler.tracking.generations import translated
 
@@ -61,6 +62,8 @@ async def _apply(session: DatabaseSession, manner: Manner, one: Metadata) -> Non
     doing = f"changing grants and comments of {shown}"
     async with transaction(session, manner, doing, durable=True) as writer:
         by_hand = await generation_records.reset_metadata(writer, session.fence, one.name, one.options)
+        if by_hand:
+            by_hand = await _still_by_hand(writer, one, by_hand)
         for text in one.statements:
             try:
                 await writer.execute(text.encode())
@@ -72,3 +75,20 @@ async def _apply(session: DatabaseSession, manner: Manner, one: Metadata) -> Non
                     told.message, hint=told.hint, file=one.path, sqlstate=error.sqlstate
                 ) from error
         await generation_records.record_metadata(writer, session.fence, one.name, one.metadata_hash, by_hand)
+
+
+async def _still_by_hand(writer: Connection, one: Metadata, by_hand: list[str]) -> list[str]:
+    """Leave out what the file gives too by now: it is ours from here on.
+
+    That is tried, and taken back: without what was given by hand, and then with what the file says.
+    """
+    try:
+        async with writer.transaction(force_rollback=True):
+            await generation_records.without_grants(writer, one.name, by_hand)
+            for text in one.statements:
+                await writer.execute(text.encode())
+            given = await generation_records.grants(writer, one.name)
+    except psycopg.Error:
+        # What cannot be taken back alone, or is not understood, counts as given by hand.
+        return by_hand
+    return [line for line in by_hand if line not in given or line.startswith(("OWNER\t", "DEFAULT\t"))]

@@ -352,6 +352,59 @@ SELECT reconciler.reset_object(%(epoch)s, %(schema)s, %(name)s, %(options)s::pg_
 -- Records grants, comments and options of a live object as they are now.
 SELECT reconciler.record_metadata(%(epoch)s, %(schema)s, %(name)s, %(hash)s, %(extra)s);
 
+-- name: unsettle_object :exec
+-- Has the next switch look at what was granted by hand on a live object.
+UPDATE reconciler.generation_objects AS o
+SET version = NULL
+FROM reconciler.live_schemas AS l
+WHERE
+    l.schema OPERATOR(pg_catalog.=) %(schema)s AND o.generation OPERATOR(pg_catalog.=) l.generation
+    AND o.schema OPERATOR(pg_catalog.=) l.schema AND o.name OPERATOR(pg_catalog.=) %(name)s;
+
+-- name: unsettle_schema :exec
+-- Has the next switch look at what was granted by hand on a live schema.
+UPDATE reconciler.generation_schemas AS s
+SET version = NULL
+FROM reconciler.live_schemas AS l
+WHERE
+    l.schema OPERATOR(pg_catalog.=) %(schema)s AND s.generation OPERATOR(pg_catalog.=) l.generation
+    AND s.schema OPERATOR(pg_catalog.=) l.schema;
+
+-- name: take_back_object :exec
+-- Takes grants back from a live object.
+SELECT
+    reconciler.reset_grants(
+        CASE
+            WHEN o.sort OPERATOR(pg_catalog.=) ANY ('{function,procedure}'::pg_catalog.text [])
+                THEN reconciler.identity_of(o.sort, u.oid)
+            ELSE pg_catalog.format('TABLE %%I.%%I', o.schema, o.name)
+        END, %(lines)s, '{}'
+    )
+FROM reconciler.live_schemas AS l
+INNER JOIN reconciler.generation_objects AS o
+    ON l.generation OPERATOR(pg_catalog.=) o.generation AND l.schema OPERATOR(pg_catalog.=) o.schema
+CROSS JOIN LATERAL pg_catalog.unnest(o.oids) AS u (oid)
+WHERE l.schema OPERATOR(pg_catalog.=) %(schema)s AND o.name OPERATOR(pg_catalog.=) %(name)s;
+
+-- name: take_back_schema :exec
+-- Takes grants back from a live schema.
+SELECT reconciler.reset_grants(pg_catalog.format('SCHEMA %%I', %(schema)s::pg_catalog.text), %(lines)s, '{}');
+
+-- name: grants_of_object :one
+-- Reads the owner of a live object and the grants on it.
+SELECT d.acl
+FROM reconciler.live_schemas AS l
+CROSS JOIN LATERAL reconciler.object_details(
+    l.generation, ARRAY[l.schema], ARRAY[%(name)s::pg_catalog.text]
+) AS d
+WHERE l.schema OPERATOR(pg_catalog.=) %(schema)s;
+
+-- name: grants_of_schema :one
+-- Reads the owner of a schema and the grants on it.
+SELECT reconciler.schema_acl(n.oid)
+FROM pg_catalog.pg_namespace AS n
+WHERE n.nspname OPERATOR(pg_catalog.=) %(schema)s;
+
 -- name: reset_schema :one
 -- Takes back what we granted on a live schema.
 SELECT reconciler.reset_schema(%(epoch)s, %(schema)s);

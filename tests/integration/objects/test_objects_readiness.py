@@ -3,6 +3,7 @@
 import pytest
 
 from reconciler.errors import StepFailed
+from reconciler.execution.objects.dropping import Surprised
 from reconciler.execution.objects.metadata import Metadata, apply_metadata
 from reconciler.execution.objects.readiness import Assertion, make_ready
 from reconciler.execution.objects.sending import Manner
@@ -114,7 +115,19 @@ async def test_grants_and_comments_change_in_place(stand: Stand) -> None:
         ) == [("new", None, ["security_barrier=true"], "new")]
     assert stand.run("SELECT oids FROM reconciler.generation_objects") == before
     assert stand.run("SELECT metadata_hash FROM reconciler.generation_objects") == [("2",)]
-    stand.run(f"REVOKE ALL ON app.a FROM {mine}; REVOKE ALL ON SCHEMA app FROM {mine}")
     await stand.stage(session, work("k2", view("app.a", "SELECT 2 AS a")))
     await make_ready(session, work("k2", view("app.a", "SELECT 2 AS a")), deadline_s=60)
+    with pytest.raises(Surprised, match=rf"app: USAGE {mine}; view app\.a: SELECT {mine}"):
+        await promote(session, "k2")
+    # Once the files give that too, it is by hand no more; what they do not give still is.
+    stand.run(f"GRANT INSERT ON app.a TO {mine}")
+    texts = {"a": f"GRANT SELECT ON app.a TO {mine}", "": f"GRANT USAGE ON SCHEMA app TO {mine}"}
+    wanted = [
+        Metadata(name=ObjectName("app", name), statements=(text,), metadata_hash="4")
+        for name, text in texts.items()
+    ]
+    await apply_metadata(session, wanted)
+    with pytest.raises(Surprised, match=rf"in the way: view app\.a: INSERT {mine} "):
+        await promote(session, "k2")
+    stand.run(f"REVOKE INSERT ON app.a FROM {mine}")
     await promote(session, "k2")
