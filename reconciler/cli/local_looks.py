@@ -4,6 +4,7 @@ Coroutines run on one loop that lives as long as the command; between calls it s
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
@@ -29,6 +30,8 @@ class LocalLooks(Generic[What]):
         self, opening: AbstractAsyncContextManager[What], looking: Callable[[What], Looking]
     ) -> None:
         """Open what is given, until it is closed; `looking` is found in that."""
+        # Reads that are given up because the command is refused are nothing to tell people of.
+        logging.getLogger("psycopg").setLevel(logging.ERROR)
         self._runner = asyncio.Runner()
         self._opening = opening
         try:
