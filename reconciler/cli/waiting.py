@@ -99,10 +99,9 @@ def code_of(rollout: Json) -> ExitCode:
         return ExitCode.CANCELLED
     if rollout["state"] in _DONE and any(map(_left_out, rollout["operations"])):
         return ExitCode.FAILED
-    if rollout["state"] == "revert_window":
-        # What is live may still be taken back; what came of each is known already.
-        return _worst(CODES.get(one["state"], ExitCode.FAILED) for one in rollout["operations"])
-    return CODES.get(rollout["state"], ExitCode.FAILED)
+    # What is live may still be taken back, what waits may have to for a failure: of each it is known already.
+    states = {rollout["state"], *(one["state"] for one in rollout["operations"])}
+    return _worst(CODES[state] for state in states if state in CODES)
 
 
 @frozen

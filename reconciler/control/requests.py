@@ -163,6 +163,7 @@ async def _seen(connection: Connection, whole: Whole, chosen: Sequence[Member]) 
             busy=_busy(others.get(member.deployment)),
             granted=member.granted,
             promoted=member.promoted,
+            back=member.back,
             wave=member.wave,
         )
         for member in whole.members

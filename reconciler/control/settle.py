@@ -41,7 +41,8 @@ class Member:
     """One operation as its rollout sees it.
 
     `task`: it is of modules by hand, and not of everything. `replaced`: something newer takes its place.
-    `granted`: what it waits to promote was let go. `promoted`: it made something live already.
+    `granted`: what it waits to promote was let go. `promoted`: it made something live already. `back`: its
+    next attempt goes back.
     """
 
     id: int
@@ -52,6 +53,7 @@ class Member:
     wave: int = 0
     promoted: bool = False
     granted: bool = False
+    back: bool = False
 
 
 @frozen
@@ -104,7 +106,10 @@ def policy_of(row: Row) -> RolloutPolicy:
 
 
 def _whole(row: Row) -> Whole:
-    columns = ("operations", "deployments", "states", "tasks", "replaced", "waves", "promoted", "granted")
+    columns = (
+        "operations", "deployments", "states", "tasks", "replaced", "waves", "promoted", "granted",
+        "going_back",
+    )  # fmt: skip
     members = zip(*(row[column] for column in columns), strict=True)
     return Whole(
         id=row["id"],
@@ -124,8 +129,9 @@ def _whole(row: Row) -> Whole:
                 wave=wave,
                 promoted=promoted,
                 granted=granted,
+                back=back,
             )
-            for number, deployment, state, task, replaced, wave, promoted, granted in members
+            for number, deployment, state, task, replaced, wave, promoted, granted, back in members
         ),
     )
 
@@ -275,7 +281,7 @@ async def _carry_out(connection: Connection, wholes: Sequence[Whole]) -> list[Mo
         chosen = [member for member in whole.members if request["deployment"] in (None, member.deployment)]
         found = answer(
             verb,
-            [Seen(name=member.deployment, state=member.state) for member in whole.members],
+            [Seen(name=one.deployment, state=one.state, back=one.back) for one in whole.members],
             {member.deployment for member in chosen},
             whole.policy,
             released=whole.released,

@@ -60,7 +60,8 @@ class Seen:
 
     `task`: it is of modules by hand. `taken` says why its deployment is another operation's now, `newer` what
     was recorded there after it, `busy` what is at work there. `granted`: what it waits to promote was let go
-    already. `promoted`: it made something live. `wave`: it comes after those of lower ones.
+    already. `promoted`: it made something live. `back`: its next attempt goes back. `wave`: it comes after
+    those of lower ones.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Seen:
     busy: str | None = None
     granted: bool = False
     promoted: bool = False
+    back: bool = False
     wave: int = 0
 
 
@@ -154,10 +156,15 @@ def stopped_first(verb: RequestVerb, deployment: str | None, waiting: Iterable[W
 def _interrupt(verb: RequestVerb, mine: Sequence[Seen]) -> Answer:
     """Those that no worker holds move at once; those in flight at the worker's next safe point."""
     takes = targets(EVENTS[verb])
-    movable = tuple(one.name for one in mine if one.state in takes and one.state not in IN_FLIGHT)
+    # A start behind a stop is a deploy: what goes back would not go on with that.
+    back = [one.name for one in mine if one.back and verb is _V.STOP]
+    movable = tuple(
+        one.name for one in mine if one.state in takes and one.state not in IN_FLIGHT and one.name not in back
+    )
     waits = any(one.state in INTERRUPTIBLE for one in mine)
     if not movable and not waits:
-        return Answer(refusal=not_possible(verb, mine))
+        why = f"; {', '.join(back)}: it is going back, and tries again; cancel ends that" if back else ""
+        return Answer(refusal=not_possible(verb, mine) + why)
     return Answer(move=movable, await_worker=waits)
 
 
@@ -277,6 +284,13 @@ def _revert(mine: Sequence[Seen]) -> Answer:
     """What is in its window goes back, unless another operation is at work there."""
     open_ = [one for one in mine if one.state is _S.REVERT_WINDOW]
     if not open_:
+        live = [one.name for one in mine if one.promoted and one.state is _S.WAITING_FOR_PROMOTION]
+        if live:
+            some = ", ".join(f"'{name}'" for name in live)
+            return Answer(
+                refusal=f"part of what {some} makes live waits for its promotion: promote it, and all of it "
+                "can be taken back; cancel leaves that part out, and what is live stays"
+            )
         return Answer(refusal=not_possible(_V.REVERT, mine))
     busy = tuple(f"'{one.name}' stays as it is: {one.busy}; stop it first" for one in open_ if one.busy)
     back = tuple(one.name for one in open_ if one.busy is None)

@@ -18,6 +18,7 @@ WITH due AS (
             WHEN 'promoted'
                 THEN
                     o.state <> 'revert_window'
+                    AND NOT coalesce(o.resumes_as = 'reverting', FALSE)
                     AND (
                         o.state = 'completed'
                         OR coalesce(g.retained_until <= clock_timestamp(), o.finished_at IS NOT NULL)
@@ -55,6 +56,7 @@ INNER JOIN reconciler_control.operations AS o ON g.operation = o.id
 WHERE
     g.id = %(id)s AND g.operation = %(operation)s AND g.state = %(state)s
     AND o.state NOT IN ('revert_window', 'waiting_for_promotion')
+    AND NOT coalesce(o.resumes_as = 'reverting', FALSE)
     AND NOT EXISTS (
         SELECT FROM reconciler_control.operations AS f
         WHERE

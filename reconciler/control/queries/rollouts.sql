@@ -93,6 +93,7 @@ SELECT
     array_agg(o.superseded_at IS NOT NULL ORDER BY o.ordinal) AS replaced,
     array_agg(o.wave ORDER BY o.ordinal) AS waves,
     array_agg(o.promoted_at IS NOT NULL ORDER BY o.ordinal) AS promoted,
+    array_agg(coalesce(o.resumes_as = 'reverting', FALSE) ORDER BY o.ordinal) AS going_back,
     array_agg(coalesce(o.parked ->> 'generation' = ANY(o.granted), FALSE) ORDER BY o.ordinal) AS granted
 FROM reconciler_control.rollouts AS r
 INNER JOIN reconciler_control.operations AS o ON r.id = o.rollout

@@ -453,6 +453,27 @@ async def test_revert_is_claimed_and_ends_held(world: Promoting) -> None:
     assert chore.state is Remains.REVERTED
 
 
+async def test_what_is_to_be_taken_back_is_kept_between_two_tries(world: Promoting) -> None:
+    """A revert that was asked for in time may take longer than the window: nothing is removed before."""
+    rollout = await world.live("eu")
+    await world.verb(rollout, "revert")
+    claim = (await world.claim_all())["eu"]
+    await transition(world.control.connection, claim, E.RETRY, delay_s=60)
+    await world.control.rows(
+        "UPDATE reconciler_control.generations SET retained_until = clock_timestamp() - interval '1 minute'"
+        " RETURNING id"
+    )
+    assert await generations.take_due(world.control.connection, world.worker.id, lease_s=60) is None
+    assert (await world.verb(rollout, "stop")).state == "failed"
+    await world.verb(rollout, "retry")
+    claim = (await world.claim_all())["eu"]
+    assert claim.state is S.REVERTING
+    assert len(await promotions.promoted_by(world.control.connection, claim.operation)) == 1
+    await transition(world.control.connection, claim, E.RETRY, delay_s=60)
+    assert (await world.verb(rollout, "cancel")).state == "completed"
+    assert await generations.take_due(world.control.connection, world.worker.id, lease_s=60) is not None
+
+
 async def test_nothing_newer_ends_what_goes_back(world: Promoting) -> None:
     """A newer commit waits until the deployment went back; then it is claimed."""
     old = await world.live("eu")

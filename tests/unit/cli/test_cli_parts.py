@@ -221,6 +221,7 @@ def rollout(state: str, *operations: str) -> dict[str, Any]:
         (rollout("revert_window", "revert_window", "failed"), True, ExitCode.FAILED),
         (rollout("revert_window", "revert_window", "cancelled"), True, ExitCode.CANCELLED),
         (rollout("waiting_for_promotion", "waiting_for_promotion"), True, ExitCode.CANCELLED),
+        (rollout("waiting_for_promotion", "waiting_for_promotion", "failed"), True, ExitCode.FAILED),
         (
             {
                 "state": "waiting_for_promotion",

@@ -108,6 +108,25 @@ def test_refusals_say_what_is_possible(verb: RequestVerb, state: OperationState,
     assert why in refusal
 
 
+def test_what_goes_back_and_tries_again_is_cancelled_and_not_stopped() -> None:
+    """A start behind a stop would deploy what was to be taken back; whoever gives up says so."""
+    back, busy = Seen(name="eu", state=S.RETRYING, back=True), Seen(name="us", state=S.RETRYING)
+    refusal = ask(V.STOP, back).refusal
+    assert refusal is not None
+    assert "it is going back, and tries again; cancel ends that" in refusal
+    assert ask(V.STOP, back, busy).move == ("us",)
+    assert ask(V.CANCEL, back).move == ("eu",)
+    assert ask(V.RETRY, back).due == ("eu",)
+
+
+def test_part_of_it_live_is_no_window_yet() -> None:
+    """Where one component is live and another waits, a revert says that and what to do; nothing is untrue."""
+    refusal = ask(V.REVERT, parked("eu", promoted=True)).refusal
+    assert refusal is not None
+    assert "promote it, and all of it can be taken back" in refusal
+    assert "nothing of it is live yet" not in refusal
+
+
 def test_revert_leaves_what_is_worked_on() -> None:
     """Where another operation is at work nothing goes back, and that is named."""
     busy = Seen(name="eu", state=S.REVERT_WINDOW, busy="rollout 9 is at work there")
