@@ -220,7 +220,7 @@ class _Switch:
         seen = await generations.before_switch(
             writer, number, back=back, checked=self.policy.checked and not back
         )
-        error = refusal(self._doing, seen.findings, seen.dependents, self.policy)
+        error = refusal(self._doing, seen.findings, seen.dependents, self.policy, back=back)
         if error is not None:
             raise error
         carried = await self._carry(writer, seen.findings)
@@ -316,9 +316,14 @@ class _Switch:
 
 
 def refusal(
-    doing: str, findings: Sequence[Finding], dependents: Sequence[Dependent], policy: Policy
+    doing: str,
+    findings: Sequence[Finding],
+    dependents: Sequence[Dependent],
+    policy: Policy,
+    *,
+    back: bool = False,
 ) -> ReconcilerError | None:
-    """Say why a switch must not be made; None where it may."""
+    """Say why a switch must not be made; None where it may. On the way `back` what was altered comes back."""
     overtaken = tuple(one for one in findings if one.kind in ("base", "read"))
     if overtaken:
         schemas = "; ".join(f"schema '{one.subject}' has {one.detail}" for one in overtaken)
@@ -332,7 +337,11 @@ def refusal(
         allowed.add("grant")
     if policy.altered:
         allowed.add("live object")
-    in_the_way = [one for one in findings if one.kind not in allowed]
+    in_the_way = [
+        one
+        for one in findings
+        if one.kind not in allowed and not (back and policy.altered and _came_altered(one))
+    ]
     in_the_way += [
         Finding(
             kind="dependent",
@@ -348,11 +357,18 @@ def refusal(
     return Surprised(
         f"{doing}: found in the way: {listed(tuple(in_the_way))}",
         tuple(in_the_way),
-        hint=f"nothing was changed: {'; '.join(_ways_out(in_the_way, dependents, policy))}",
+        hint=f"nothing was changed: {'; '.join(_ways_out(in_the_way, dependents, policy, back=back))}",
     )
 
 
-def _ways_out(found: Sequence[Finding], dependents: Sequence[Dependent], policy: Policy) -> Iterator[str]:
+def _came_altered(one: Finding) -> bool:
+    """Whether somebody altered what goes live: on the way back, maybe before it was displaced."""
+    return (one.kind, one.detail) == ("staged object", "it was altered")
+
+
+def _ways_out(
+    found: Sequence[Finding], dependents: Sequence[Dependent], policy: Policy, *, back: bool
+) -> Iterator[str]:
     """Say what to do about each kind of thing in the way, with the key of the component that allows it."""
     kinds = {one.kind for one in found}
     if not policy.adopt and any(one.statement is not None for one in dependents):
@@ -361,7 +377,7 @@ def _ways_out(found: Sequence[Finding], dependents: Sequence[Dependent], policy:
         yield "drop what cannot be bound anew, or bring it into the folder of the objects"
     if "grant" in kinds:
         yield "take grants back, or allow them with `handMadeGrants: carry` or `leave`"
-    if "live object" in kinds:
+    if any(one.kind == "live object" or (back and _came_altered(one)) for one in found):
         yield "take back what was altered by hand, or allow it with `altered: replace`"
     if kinds & {"unknown", "unknown staged"}:
         yield "move what was not built from objects to another schema, or drop it"

@@ -10,7 +10,7 @@ from reconciler.errors import Conflict, LockNotAcquired
 from reconciler.execution.objects.cancelling import cancel
 from reconciler.execution.objects.dropping import Surprised
 from reconciler.execution.objects.sending import Manner
-from reconciler.execution.objects.switching import HandMade, Overtaken, Policy, promote, refusal
+from reconciler.execution.objects.switching import HandMade, Overtaken, Policy, promote, refusal, revert
 from reconciler.tracking import generations
 from tests.plugins.generations import (
     QUICK,
@@ -257,7 +257,7 @@ async def test_grants_by_hand_are_carried_or_left(stand: Stand) -> None:
 
 
 async def test_grants_on_what_was_altered_too_are_not_lost(stand: Stand) -> None:
-    """Who lets what was altered go did not say what becomes of the grants on it: that is asked apart."""
+    """Grants on what was altered are asked about apart, and what was altered comes back where it may."""
     reader = stand.role()
     session = await stand.session()
     await live(stand, session, work("k1", *app(1)))
@@ -270,6 +270,13 @@ async def test_grants_on_what_was_altered_too_are_not_lost(stand: Stand) -> None
     )
     await promote(session, "k2", policy=Policy(altered=True, hand_made=HandMade.CARRY))
     assert stand.run(f"SELECT has_table_privilege('{reader}', 'app.plain', 'SELECT')") == [(True,)]
+    with pytest.raises(Surprised, match=r"view app\.plain: it was altered") as caught:
+        await revert(session, "k2")
+    assert "allow it with `altered: replace`" in str(caught.value.hint)
+    await revert(session, "k2", policy=Policy(altered=True, hand_made=HandMade.LEAVE))
+    assert stand.run("SELECT reloptions FROM pg_class WHERE oid = 'app.plain'::regclass") == [
+        (["security_barrier=true"],)
+    ]
 
 
 async def test_what_depends_from_outside_is_bound_anew(stand: Stand) -> None:
