@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from reconciler.catalog.identifier import quote_identifier
-from reconciler.errors import Conflict, LockNotAcquired, NotFound, ReconcilerError
+from reconciler.errors import Conflict, LockNotAcquired, NotFound, ReconcilerError, Refused
 from reconciler.execution.objects.dropping import Dropped, Surprised, drop_parked, listed
 from reconciler.execution.objects.sending import QUERIES, Manner, repeatedly, send, transaction
 from reconciler.execution.session import DatabaseSession
@@ -33,6 +33,14 @@ from reconciler.tracking.generations import (
 
 RETAIN = timedelta(hours=1)
 """For how long what is displaced is kept, where nobody says."""
+
+
+_NOT_IN_PLACE = frozenset({"42P16", "42P13"})
+"""Columns of a view, or the result of a routine, that replacing it would change."""
+_ONLY_ADDED = (
+    "nothing was changed: what a view or routine of a stable schema has gained is not taken back in place; "
+    "push a commit that has it still, and has the rest as it was"
+)
 
 
 class HandMade(StrEnum):
@@ -279,13 +287,16 @@ class _Switch:
     ) -> None:
         """Change stable schemas: move, run their texts, and drop what was tried; or take that back."""
         fence, number = self.session.fence, self.found.number
+        doing = f"{self._doing}: changing a stable schema"
         try:
             if self.back:
                 await generation_records.revert_in_place(writer, fence, number)
                 return
             await generation_records.move_in_place(writer, fence, number, kept)
         except psycopg.Error as error:
-            raise translated(error, f"{self._doing}: changing a stable schema") from error
+            if self.back and error.sqlstate in _NOT_IN_PLACE:
+                raise Refused(f"{doing}: {error.diag.message_primary}", hint=_ONLY_ADDED) from error
+            raise translated(error, doing) from error
         await self._tell(writer, told)
         await generation_records.settle_in_place(writer, fence, number)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reconciler.errors import PermanentError
+from reconciler.errors import PermanentError, Refused
 from reconciler.execution.objects.preflight import preflight
 from reconciler.execution.objects.switching import retire, revert
 from reconciler.execution.session import DatabaseSession
@@ -135,3 +135,10 @@ async def test_a_stable_view_follows_what_it_reads_and_back(stand: Stand) -> Non
     await switched(stand, session, compiled({**FILES, **api, **edited}), "third")
     await revert(session, "third")
     assert stand.run("SELECT count(*), api.one() FROM api.paid") == [(100, 1)]
+    narrow = {**FILES, "api/wide.sql": "CREATE VIEW wide AS SELECT 1 AS a"}
+    await switched(stand, session, compiled(narrow), "fourth")
+    more = {**FILES, "api/wide.sql": "CREATE VIEW wide AS SELECT 1 AS a, 2 AS b"}
+    await switched(stand, session, compiled(more), "fifth")
+    with pytest.raises(Refused, match=r"cannot drop columns from view \(nothing was changed: what a view"):
+        await revert(session, "fifth")
+    assert stand.run("SELECT b FROM api.wide") == [(2,)]
