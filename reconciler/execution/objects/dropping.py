@@ -17,7 +17,7 @@ from reconciler.tracking.generations import Finding, GenerationState, Parked, Qu
 SHOWN_MAX = 12
 """Findings that one message lists."""
 _STILL_NEEDED = "2BP01"
-_GONE = (GenerationState.CANCELLED, GenerationState.RETIRED, GenerationState.FAILED)
+_GONE = (GenerationState.CANCELLED, GenerationState.FAILED)
 """What was kept of one that failed is there to be looked at; the next plan drops it."""
 _NOTHING_BEFORE = ("added", "read")
 """Sorts of schemas of a generation that take the place of none."""
@@ -52,6 +52,9 @@ async def is_nothing_left(connection: Connection, key: str, *, displaced: bool) 
     """
     try:
         found = await generations.find(connection, key=key)
+        if found.state is GenerationState.RETIRED:
+            # Displaced itself and dropped since; what its own switch displaced may be there still.
+            return not await generations.parked(connection, found.number)
         if found.state in _GONE:
             return True
         schemas = await generations.schemas(connection, found.number)

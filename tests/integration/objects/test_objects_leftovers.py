@@ -159,6 +159,28 @@ async def test_what_somebody_made_there_is_kept_and_told_once(site: Site) -> Non
     assert [one.drift for one in (await process.environment()).deployments] == [2]
 
 
+async def test_what_is_kept_is_known_though_what_displaced_it_is_gone(site: Site) -> None:
+    """Two switches later the generation whose switch displaced it went itself; what it left still goes."""
+    process = await twice(site, objects=", retain: 0s", state="completed")
+    (old,) = beside(site)
+    site.rows(f'CREATE TABLE "{old}".mine (id int); SELECT 1')
+    made = leftovers(site, process)
+    await drained(made)
+    site.commit(ORDERS, totals(2))
+    await rolled(process, state="completed")
+    await site.control_rows(DUE)
+    await drained(made)
+    assert beside(site) == [old]
+    ((state, _, error),) = await site.control_rows(NOTED)
+    assert (state, f"table {old}.mine" in error) == ("promoted", True), error
+
+    site.rows(f'DROP TABLE "{old}".mine; SELECT 1')
+    await site.control_rows(DUE)
+    await removed(site, made)
+    assert beside(site) == []
+    assert generation_states(site) == [("live", 1), ("retired", 2)]
+
+
 async def test_a_long_reader_holds_up_the_drop_and_no_other_reader(site: Site) -> None:
     """Its view stays until it is done; meanwhile others read the same view at once."""
     process = await twice(site)
