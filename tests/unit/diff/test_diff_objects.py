@@ -16,7 +16,7 @@ from reconciler.diff.objects import (
 from reconciler.diff.objects import NOTHING_BUILT as NOTHING_THERE
 from reconciler.objects.generation import SchemaAction
 from reconciler.objects.model import ObjectSort, Production, Project, SqlSchema
-from reconciler.state.desired import DesiredAssertion, DesiredDatabase, DesiredDeferred
+from reconciler.state.desired import DesiredAssertion, DesiredDatabase, DesiredDeferred, DesiredRefresh
 from reconciler.state.tracked import TrackedDatabase, TrackedObjects, TrackedState
 from tests.plugins.object_projects import NOTHING_BUILT, compared, desired, production, project, sql_object
 from tests.plugins.states import desired as desired_state
@@ -162,6 +162,19 @@ def test_staging_name_that_is_taken_is_not_used() -> None:
     assert compare(wanted, taken, place=PLACE).generation.staging["core"] != name
     ours = replace(taken, staging=frozenset({name}))
     assert compare(wanted, ours, place=PLACE).generation == first
+
+
+def test_groups_of_refreshes_make_nothing_dirty() -> None:
+    """Who refreshes what, over how many schemas, is no change of any object."""
+    hourly = DesiredRefresh(name="all", schedule="0 * * * *", views=tuple(sorted(ALL.objects)))
+    wanted = replace(desired(ALL), refresh=(hourly,))
+    found = compare(wanted, built(ALL), place=PLACE)
+    assert (found.pending, found.works) == ((), False)
+    edited = replace(wanted, project=project(CORE, OTHER, sql_object("ops.late", "core.open", hash_="2")))
+    without = replace(edited, refresh=())
+    assert (
+        compare(edited, built(ALL), place=PLACE).pending == compare(without, built(ALL), place=PLACE).pending
+    )
 
 
 def test_key_follows_from_what_is_built_and_over_what() -> None:
