@@ -139,8 +139,9 @@ def came_of(rollout: Json, meant: Meant) -> ExitCode:
     for one in rollout["operations"]:
         state = one["state"]
         if one["deployment"] in meant.deployments:
-            done = state in meant.end and not _left_out(one)
-            found.add(ExitCode.OK if done else (CODES.get(state) or ExitCode.FAILED))
+            if state not in meant.end or _left_out(one):
+                # A revert that something is in the way of leaves its window open: that is no success of it.
+                found.add(CODES.get(state) or ExitCode.FAILED)
         elif state == "failed" and one["deployment"] not in meant.failed:
             found.add(ExitCode.FAILED)
     return _worst(found)

@@ -258,6 +258,7 @@ def those(state: str, **states: str) -> dict[str, Any]:
     [
         ("revert", those(OPEN, eu=OPEN), those("reverted", eu="reverted"), ExitCode.OK),
         ("revert", those(OPEN, eu=OPEN), those("failed", eu="failed"), ExitCode.FAILED),
+        ("revert", those(OPEN, eu=OPEN), those(OPEN, eu=OPEN), ExitCode.FAILED),
         ("revert", those(OPEN, eu=OPEN), those("running", eu="reverting"), ExitCode.CANCELLED),
         (
             "revert",
