@@ -122,6 +122,7 @@ TRANSITIONS: Mapping[OperationState, Mapping[OperationEvent, OperationState]] = 
         },
         _S.REVERTING: {
             _E.DONE: _S.REVERTED,
+            _E.OPEN_REVERT_WINDOW: _S.REVERT_WINDOW,
             _E.FAIL: _S.FAILED,
             _E.RETRY: _S.RETRYING,
         },
@@ -191,7 +192,7 @@ EVENT_LABELS: Mapping[OperationEvent, str] = MappingProxyType(
         _E.PARK: "everything is staged and the next step is a promotion",
         _E.PROMOTE: "policy or an operator lets the promotion go ahead",
         _E.RESUME: "promoted, and steps remain",
-        _E.OPEN_REVERT_WINDOW: "the last step is done and what was before is kept for a while",
+        _E.OPEN_REVERT_WINDOW: "the last step is done, or a revert was refused, and what was before is kept",
         _E.EXPIRE: "the revert window is over",
         _E.SKIP_REVERT: "an operator ends the revert window",
         _E.CLOSE_REVERT_WINDOW: "a newer operation starts promoting",

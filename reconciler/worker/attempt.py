@@ -24,6 +24,8 @@ from reconciler.events import Event, OperationMoved, TaskFailed
 from reconciler.events import LeaseLost as LeaseLostEvent
 from reconciler.execution.course import Parked
 from reconciler.execution.interference import Interference
+from reconciler.execution.objects.dropping import Surprised
+from reconciler.execution.objects.switching import Overtaken
 from reconciler.execution.resources import Resources
 from reconciler.execution.run import run
 from reconciler.frozen import frozen
@@ -150,8 +152,7 @@ class Attempt:
     async def _outcome(self) -> _Outcome:
         try:
             if self._claim.state is OperationState.REVERTING:
-                await self._go_back()
-                return _Outcome(event=OperationEvent.DONE, reason="what was before is live again")
+                return await self._gone_back()
             plan = await self._carry_out_planned_anew()
             until = await self._journal.promotions.window()
         except LeaseLost:
@@ -274,6 +275,19 @@ class Attempt:
         finally:
             await resources.abandon()
         return plan
+
+    async def _gone_back(self) -> _Outcome:
+        """Go back; where something is in the way of all of it, the window stays open for another try."""
+        try:
+            await self._go_back()
+        except (Surprised, Overtaken) as error:
+            if await self._journal.promotions.window() is None:
+                raise
+            return _Outcome(
+                event=OperationEvent.OPEN_REVERT_WINDOW,
+                reason=f"not taken back: {error.message} ({error.hint}; then revert it again)",
+            )
+        return _Outcome(event=OperationEvent.DONE, reason="what was before is live again")
 
     async def _go_back(self) -> None:
         """Make what was before live again; nothing is planned for it, and drift hinders nothing."""

@@ -17,12 +17,9 @@ WITH due AS (
             WHEN 'staged' THEN o.finished_at IS NOT NULL
             WHEN 'promoted'
                 THEN
-                    o.state <> 'revert_window'
-                    AND NOT coalesce(o.resumes_as = 'reverting', FALSE)
-                    AND (
-                        o.state = 'completed'
-                        OR coalesce(g.retained_until <= clock_timestamp(), o.finished_at IS NOT NULL)
-                    )
+                    -- Until it is over, all that it made live can still be taken back together.
+                    o.finished_at IS NOT NULL
+                    AND (o.state = 'completed' OR coalesce(g.retained_until <= clock_timestamp(), TRUE))
             ELSE o.finished_at IS NOT NULL
         END
         AND NOT EXISTS (

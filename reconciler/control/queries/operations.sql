@@ -49,7 +49,9 @@ SET
     END,
     -- What was let go and then stopped is to be let go anew.
     granted = CASE WHEN m.after = 'stopped' THEN '{}' ELSE o.granted END,
-    applied_at = CASE WHEN m.after = 'revert_window' THEN clock_timestamp() ELSE o.applied_at END,
+    applied_at = CASE
+        WHEN m.after = 'revert_window' AND m.before <> 'reverting' THEN clock_timestamp() ELSE o.applied_at
+    END,
     revert_until = CASE
         WHEN m.after = 'revert_window'
             THEN

@@ -158,10 +158,15 @@ WHERE g.operation = %(operation)s AND g.state = 'promoted'
 ORDER BY g.promoted_at DESC, g.id DESC;
 
 -- name: window_of :one
--- Until when what an operation made live can be taken back as a whole; null where it cannot.
+-- Until when what an operation made live can be taken back as a whole; null where it cannot, or a part of it was.
 SELECT min(g.retained_until) AS revert_until
 FROM reconciler_control.generations AS g
-WHERE g.operation = %(operation)s AND g.state = 'promoted' AND g.retained_until > clock_timestamp();
+WHERE
+    g.operation = %(operation)s AND g.state = 'promoted' AND g.retained_until > clock_timestamp()
+    AND NOT EXISTS (
+        SELECT FROM reconciler_control.generations AS b
+        WHERE b.operation = g.operation AND b.state = 'reverted'
+    );
 
 -- name: windows_of :many
 -- Operations of deployments that are in their revert window, but for some.

@@ -49,6 +49,28 @@ async def test_parked_it_is_no_drift_and_another_worker_goes_on_and_back(site: S
     await calm(other)
 
 
+async def test_what_is_in_the_way_of_a_revert_ends_no_window(site: Site) -> None:
+    """A table by hand refuses the switch back and is named; once it is gone, another revert takes it back."""
+    process = await parked(site)
+    await ask(process, "promote")
+    site.rows("CREATE TABLE reports.mine (); SELECT 1")
+    newest = (await process.rollouts())[0]
+    await process.parts.reconciler.request(newest.id, "revert", deployment=None, requested_by="ada")
+    process.worker.wake()
+
+    async def refused() -> bool:
+        operation = (await process.rollouts())[0].operations[0]
+        return operation.state.value == "revert_window" and "reports.mine" in (operation.reason or "")
+
+    await holds(refused, "the revert to be refused")
+    assert total(site) == 61
+    site.rows("DROP TABLE reports.mine; SELECT 1")
+    await calm(process)
+
+    assert (await ask(process, "revert")).state.value == "reverted"
+    assert total(site) == 60
+
+
 async def test_whoever_lets_it_go_live_is_told_what_readers_will_hear(site: Site) -> None:
     """What is seen only once it is built, such as another type of a column, is told while it waits."""
     process = await parked(site)
