@@ -245,7 +245,7 @@ async def _run(
         if error.sqlstate == _TAKEN:
             raise Refused(
                 f"{told.message}; it was not made by us, and is left alone",
-                hint="rename it, or give the generation another key",
+                hint="retry: it is built under another name then; or rename what is there",
             ) from error
         at = error.diag.statement_position
         below = text[: int(at) - 1].count("\n") if at is not None else 0

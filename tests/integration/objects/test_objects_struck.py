@@ -169,6 +169,33 @@ async def test_what_upkeep_removed_since_it_was_planned_is_built_anew(site: Site
     assert site.rows("SELECT n FROM reports.top") == [(1,)]
 
 
+async def test_a_death_while_what_waits_is_discarded_leaves_nothing_of_it(site: Site) -> None:
+    """Struck inside and behind the discard of what waited, the rest of it goes, and what is newer waits."""
+    strikes = StrikeOnce()
+    process = await begun(site, strikes, "")
+    manual = spec(site, rollout=MANUAL)
+    site.commit({**ORDERS, "notes": "create table notes (n int);"}, {**manual, **texts(1)})
+    await rolled(process, state="waiting_for_promotion")
+    points = [": before dropping materialized view {staging}.daily", ""]
+    for number, point in enumerate(points, start=2):
+        ((key, staging),) = site.rows(
+            "SELECT key, staging_name FROM reconciler.generations INNER JOIN reconciler.generation_schemas"
+            " USING (generation) WHERE state = 'ready'"
+        )
+        step = f"reports/discard-objects/{key}"
+        strikes.point = f"{step}{point.format(staging=staging)}" if point else f"after {step}"
+        site.commit({**ORDERS, "notes": "create table notes (n int);"}, {**manual, **texts(number)})
+        await rolled(process, state="waiting_for_promotion")
+        assert strikes.point is None, f"never reached: {strikes.seen}"
+        assert len(beside(site)) == 1
+        assert dict(generation_states(site))["ready"] == 1
+        strikes.seen.clear()
+
+    assert (await ask(process, "promote")).state.value == "revert_window"
+    assert site.rows("SELECT n FROM reports.top") == [(3,)]
+    await calm(process)
+
+
 class Cutter(StrikeOnce):
     """At its point, the server ends all connections that write."""
 
