@@ -258,7 +258,9 @@ def test_too_slow_module_is_ended(workspace: Workspace) -> None:
 def test_test_that_is_ended_leaves_no_database(workspace: Workspace, number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM drop what was made before the program ends."""
     workspace.write(BASE, SHOP, BLOG)
-    workspace.write({"modules/base/deploy/accounts.sql": "select pg_sleep(1000);\n"})
+    # Others do the same on this server: a signal that comes while the program still starts is another matter.
+    sleep = f"pg_sleep(1{os.getpid()})"
+    workspace.write({"modules/base/deploy/accounts.sql": f"select {sleep};\n"})
     process = subprocess.Popen(
         [sys.executable, "-m", "reconciler", "module", "test", "--dsn-env", "TEST_DSN"],
         cwd=workspace.root,
@@ -267,7 +269,7 @@ def test_test_that_is_ended_leaves_no_database(workspace: Workspace, number: sig
         stderr=subprocess.DEVNULL,
     )
     asleep = (
-        "select 1 from pg_stat_activity where query like '%pg_sleep(1000)%' and state = 'active' "
+        f"select 1 from pg_stat_activity where query like '%{sleep}%' and state = 'active' "
         "and pid <> pg_backend_pid()"
     )
     try:
