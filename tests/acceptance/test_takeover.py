@@ -108,12 +108,7 @@ def test_frozen_past_its_lease_and_woken(world: World, point: str) -> None:
         os.kill(pid(frozen), signal.SIGSTOP)
     until(lambda: is_frozen(pid(frozen)), f"it to freeze; log:\n{frozen.tail()}")
     other = start(world, lease="2s", heartbeat="500ms")
-    until(
-        lambda: world.rows(
-            "select 1 from reconciler_control.events where kind = 'operation.resumed'", world.control
-        ),
-        "the other to take over",
-    )
+    until_resumed(world, frozen, other)
     if in_statement:
         world.rows("insert into gate values (1)")
     other.until_applied(wanted)
@@ -129,6 +124,22 @@ def test_frozen_past_its_lease_and_woken(world: World, point: str) -> None:
     assert_once(world, "first", "slow", "last")
     assert frozen.plan()["in_sync"]
     assert frozen.stop() == 0
+
+
+def until_resumed(world: World, frozen: Daemon, other: Daemon) -> None:
+    """Wait until what the frozen one held is another's; where it stays, say all there is to see."""
+    resumed = "select 1 from reconciler_control.events where kind = 'operation.resumed'"
+    try:
+        until(lambda: world.rows(resumed, world.control), "the other to take over")
+    except AssertionError as error:
+        seen = [
+            *world.rows("select w::text from reconciler_control.workers as w", world.control),
+            *world.rows("select row(o.*)::text from reconciler_control.operations as o", world.control),
+            *world.rows("select e.message from reconciler_control.events as e order by e.id", world.control),
+        ]
+        told = "\n".join(str(row[0])[:2000] for row in seen)
+        logs = f"frozen:\n{frozen.tail()}\nother:\n{other.tail()}"
+        raise AssertionError(f"{error}\n{told}\n{logs}") from None
 
 
 def is_frozen(process: int) -> bool:
