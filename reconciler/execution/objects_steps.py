@@ -24,7 +24,7 @@ from reconciler.execution.objects.metadata import Metadata, apply_metadata, sett
 from reconciler.execution.objects.preflight import preflight
 from reconciler.execution.objects.readiness import Assertion
 from reconciler.execution.objects.sending import Manner
-from reconciler.execution.objects.switching import HandMade, Overtaken, Policy
+from reconciler.execution.objects.switching import Overtaken, Policy
 from reconciler.execution.resources import Resources
 from reconciler.execution.session import DatabaseSession
 from reconciler.objects.assertions import staged_query
@@ -191,11 +191,7 @@ async def _compare_results(
 
 async def _promote(step: PromoteObjects, resources: Resources, journal: Journal) -> None:
     session = await resources.session(step.database)
-    policy = Policy(
-        adopt=step.dependents == "adopt",
-        hand_made=HandMade(step.hand_made),
-        altered=step.altered == "replace",
-    )
+    policy = Policy.said(dependents=step.dependents, hand_made=step.hand_made, altered=step.altered)
     desired = _diff(step, resources).desired
     if desired.data_age_s is not None:
         await fill_what_is_old(

@@ -14,7 +14,7 @@ from reconciler.control.promotions import Promoted
 from reconciler.execution.course import Parked
 from reconciler.execution.interference import Interference
 from reconciler.execution.objects.sending import Manner
-from reconciler.execution.objects.switching import HandMade, Policy, live_until, revert
+from reconciler.execution.objects.switching import Policy, live_until, revert
 from reconciler.execution.resources import Resources
 from reconciler.plan.model import DeploymentPlan
 from reconciler.plan.steps import DiscardObjects, PromoteObjects, StageObjects
@@ -116,11 +116,7 @@ async def _take_back(one: Promoted, wanted: Mapping[str, DesiredObjects], resour
     said = wanted.get(one.component)
     policy = Policy()
     if said is not None:
-        policy = Policy(
-            adopt=said.dependents == "adopt",
-            hand_made=HandMade(said.hand_made),
-            altered=said.altered == "replace",
-        )
+        policy = Policy.said(dependents=said.dependents, hand_made=said.hand_made, altered=said.altered)
     manner = Manner(interference=_Reverting(one.component, resources.interference))
     # It was asked for in time; what is to be taken back is kept until that is over.
     await revert(session, one.generation, policy=policy, in_window=False, manner=manner)

@@ -64,6 +64,11 @@ class Policy:
     altered: bool = False
     checked: bool = True
 
+    @classmethod
+    def said(cls, *, dependents: str, hand_made: str, altered: str) -> "Policy":
+        """Return what a component says, in the words of its spec."""
+        return cls(adopt=dependents == "adopt", hand_made=HandMade(hand_made), altered=altered == "replace")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switched:
