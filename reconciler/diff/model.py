@@ -17,7 +17,8 @@ from reconciler.state.desired import (
     DesiredObjects,
     DesiredRole,
 )
-from reconciler.state.tracked import TrackedChange
+from reconciler.state.programs import DesiredJob, DesiredRoute, DesiredService, Trigger
+from reconciler.state.tracked import TrackedChange, TrackedComponent
 
 
 class Action(StrEnum):
@@ -326,7 +327,143 @@ class ObjectsDiff:
         return self.generation.works or bool(self.discard or self.deferred)
 
 
-AnyPart = DatabaseDiff | ModuleDiff | ObjectsDiff
+class ServiceAction(StrEnum):
+    """What is done about a service."""
+
+    ADD = "add"
+    CHANGE = "change"
+    HEAL = "heal"
+
+
+@frozen
+class ServiceDiff:
+    """One `Service` component: whether an instance of what it should be is to be started, and why.
+
+    `replaces` is the instance that is live now, `beside` whether it runs until the new one is healthy,
+    `strays` others of ours that are there and nobody needs. `routes` are components of routes that lead to it
+    already and are switched with it.
+    """
+
+    desired: DesiredService
+    action: ServiceAction | None = None
+    reason: str = ""
+    beside: bool = False
+    replaces: str | None = None
+    strays: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    consumes: tuple[str, ...] = ()
+    produces: tuple[str, ...] = ()
+    drift: tuple[Drift, ...] = ()
+    blocked: tuple[str, ...] = ()
+    diverged: tuple[Divergence, ...] = ()
+
+    @property
+    def works(self) -> bool:
+        """Whether anything is pending."""
+        return self.action is not None or bool(self.strays)
+
+    @property
+    def pending(self) -> tuple[PendingChange, ...]:
+        """What applying will do; putting back what drifted is told too."""
+        if not self.works:
+            return ()
+        action = Action.ADD if self.action is ServiceAction.ADD else Action.CHANGE
+        return (
+            PendingChange(
+                component=self.desired.component,
+                identity=f"service {self.desired.component}",
+                action=action,
+                reason=self.reason,
+            ),
+        )
+
+
+@frozen
+class JobDiff:
+    """One `Job` component: whether it runs, and what for."""
+
+    desired: DesiredJob
+    trigger: Trigger | None = None
+    reason: str = ""
+    consumes: tuple[str, ...] = ()
+    produces: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    diverged: tuple[Divergence, ...] = ()
+
+    @property
+    def works(self) -> bool:
+        """Whether anything is pending."""
+        return self.trigger is not None
+
+    @property
+    def pending(self) -> tuple[PendingChange, ...]:
+        """What applying will do."""
+        if self.trigger is None:
+            return ()
+        identity = f"job {self.desired.component}"
+        return (
+            PendingChange(
+                component=self.desired.component, identity=identity, action=Action.CHANGE, reason=self.reason
+            ),
+        )
+
+
+@frozen
+class RouteDiff:
+    """One `Route` component: whether it is set, and why."""
+
+    desired: DesiredRoute
+    action: Action | None = None
+    reason: str = ""
+    consumes: tuple[str, ...] = ()
+    drift: tuple[Drift, ...] = ()
+    blocked: tuple[str, ...] = ()
+    diverged: tuple[Divergence, ...] = ()
+
+    @property
+    def works(self) -> bool:
+        """Whether anything is pending."""
+        return self.action is not None
+
+    @property
+    def pending(self) -> tuple[PendingChange, ...]:
+        """What applying will do."""
+        if self.action is None:
+            return ()
+        identity = f"route {self.desired.host}{self.desired.path}"
+        return (
+            PendingChange(
+                component=self.desired.component, identity=identity, action=self.action, reason=self.reason
+            ),
+        )
+
+
+@frozen
+class LeftComponent:
+    """A service, job or route that is tracked and not in the spec; it is removed only with consent."""
+
+    tracked: TrackedComponent
+    removes: bool
+    reason: str
+    instances: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+
+    @property
+    def pending(self) -> tuple[PendingChange, ...]:
+        """What applying will remove."""
+        if not self.removes:
+            return ()
+        own = self.tracked
+        identity = f"{own.kind.lower()} {own.component}"
+        return (
+            PendingChange(
+                component=own.component, identity=identity, action=Action.REMOVE, reason=self.reason
+            ),
+        )
+
+
+ProgramDiff = ServiceDiff | JobDiff | RouteDiff
+AnyPart = DatabaseDiff | ModuleDiff | ObjectsDiff | ServiceDiff | JobDiff | RouteDiff
 
 
 @frozen
@@ -341,21 +478,28 @@ class Diff:
     objects: tuple[ObjectsDiff, ...] = ()
     reverts: tuple[Reverts, ...] = ()
     left_behind: tuple[Divergence, ...] = ()
+    programs: tuple[ProgramDiff, ...] = ()
+    """Services, jobs and routes, in the order of the spec."""
+    left: tuple[LeftComponent, ...] = ()
 
     @property
     def parts(self) -> tuple[AnyPart, ...]:
-        """Databases, then modules, then SQL objects."""
-        return (*self.databases, *self.modules, *self.objects)
+        """Databases, then modules, SQL objects, and services, jobs and routes."""
+        return (*self.databases, *self.modules, *self.objects, *self.programs)
 
     @property
     def pending(self) -> tuple[PendingChange, ...]:
         """Desired differs from tracked."""
-        return tuple(row for part in (*self.parts, *self.reverts) for row in part.pending)
+        return tuple(row for part in (*self.parts, *self.reverts, *self.left) for row in part.pending)
 
     @property
     def drift(self) -> tuple[Drift, ...]:
         """Live differs from tracked."""
-        return tuple(row for part in self.databases for row in part.drift)
+        found = [row for part in self.databases for row in part.drift]
+        return (
+            *found,
+            *(row for part in self.programs if not isinstance(part, JobDiff) for row in part.drift),
+        )
 
     @property
     def diverged(self) -> tuple[Divergence, ...]:
@@ -373,4 +517,5 @@ class Diff:
         return (
             *(f"{part.desired.component}: {why}" for part in self.parts for why in part.blocked),
             *(f"{part.component}: {why}" for part in self.reverts for why in part.blocked),
+            *(f"{part.tracked.component}: {why}" for part in self.left for why in part.blocked),
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from reconciler.changes import reference
 from reconciler.changes.reference import Reference
 from reconciler.diff.matching import plain_name
-from reconciler.diff.model import AnyPart, DatabaseDiff, ModuleDiff, ObjectsDiff
+from reconciler.diff.model import AnyPart, DatabaseDiff, ModuleDiff, ObjectsDiff, RouteDiff
 from reconciler.state.desired import DesiredModule
 from reconciler.state.line import Line, deployed_line, desired_line
 from reconciler.state.order import Cycle, topological
@@ -57,7 +57,12 @@ def awaited(part: AnyPart) -> tuple[str, ...]:
         return part.desired.after
     if isinstance(part, ObjectsDiff):
         return (*part.desired.after, part.desired.database_component)
-    return (*part.desired.after, part.desired.database_component, *part.awaits)
+    if isinstance(part, ModuleDiff):
+        return (*part.desired.after, part.desired.database_component, *part.awaits)
+    if isinstance(part, RouteDiff):
+        return (*part.desired.after, part.desired.service)
+    makers = (reference.component for reference in part.desired.program.consumes)
+    return (*part.desired.after, *makers)
 
 
 def _met(parts: tuple[ModuleDiff, ...], ground: "_Ground") -> tuple[ModuleDiff, ...]:

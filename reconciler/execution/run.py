@@ -26,16 +26,26 @@ from reconciler.plan.steps import (
     AdoptDatabase,
     AnyStep,
     CheckGate,
+    ConsumeOutputs,
     CreateDatabase,
     CreateExtension,
     CreateRole,
     DeployChange,
+    DropDatabase,
+    ForgetJob,
     InstallTracking,
+    PrepareProgram,
     PromoteObjects,
+    ProvideAccess,
     RecordChange,
     RecordTag,
+    RemoveRoute,
+    RemoveService,
     RenameChange,
     RevertChange,
+    RollService,
+    RunJob,
+    SetRoute,
     TakeBaseLine,
     VerifyRemaining,
 )
@@ -58,7 +68,32 @@ PlainStep = (
     | TakeBaseLine
     | VerifyRemaining
 )
-"""Steps of everything but SQL objects."""
+"""Steps of databases and modules."""
+
+ProgramStep = (
+    ProvideAccess
+    | PrepareProgram
+    | RollService
+    | RunJob
+    | SetRoute
+    | RemoveRoute
+    | RemoveService
+    | ForgetJob
+    | DropDatabase
+    | ConsumeOutputs
+)
+PROGRAM_STEPS = (
+    ProvideAccess,
+    PrepareProgram,
+    RollService,
+    RunJob,
+    SetRoute,
+    RemoveRoute,
+    RemoveService,
+    ForgetJob,
+    DropDatabase,
+    ConsumeOutputs,
+)
 
 PARALLEL_DATABASES_MAX = 8
 """Databases and modules written to side by side within one operation; each database needs two connections."""
@@ -222,6 +257,8 @@ async def _one(step: AnyStep, resources: Resources, journal: Journal) -> None:
     resources.interference.at(f"before {step.id}")
     if isinstance(step, OBJECTS_STEPS):
         await _objects(step, resources, journal)
+    elif isinstance(step, PROGRAM_STEPS):
+        raise NotImplementedError(step.id)
     else:
         await _timed(step, journal, lambda: _carry_out(step, resources))
     resources.interference.at(f"after {step.id}")

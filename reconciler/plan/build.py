@@ -439,7 +439,9 @@ def _base(desired: DesiredState, diff: Diff, tracked: TrackedState, live: LiveSt
 
     So a plan is not made stale by what happens elsewhere on the server.
     """
-    touched = {part.desired.database for part in diff.parts if part.works}
+    touched = {part.desired.database for part in diff.databases if part.works}
+    touched |= {part.desired.database for part in diff.modules if part.works}
+    touched |= {part.desired.database for part in diff.objects if part.works}
     reverting = {part.database for part in diff.reverts if part.works}
     touched |= reverting
     base: dict[str, Any] = {}

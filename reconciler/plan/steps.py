@@ -28,6 +28,16 @@ class StepKind(StrEnum):
     ALTER_OBJECTS = "alter-objects"
     RUN_DEFERRED = "run-deferred"
     CHECK_GATE = "check-gate"
+    PROVIDE_ACCESS = "provide-access"
+    PREPARE_PROGRAM = "prepare-program"
+    ROLL_SERVICE = "roll-service"
+    RUN_JOB = "run-job"
+    SET_ROUTE = "set-route"
+    REMOVE_ROUTE = "remove-route"
+    REMOVE_SERVICE = "remove-service"
+    FORGET_JOB = "forget-job"
+    DROP_DATABASE = "drop-database"
+    CONSUME_OUTPUTS = "consume-outputs"
 
 
 @frozen
@@ -43,6 +53,15 @@ class Step:
     identity: str
     database: str
     hazards: tuple[Hazard, ...] = ()
+
+    @property
+    def prepares(self) -> bool:
+        """Whether it belongs to the first phase of its stage, in which nothing that runs is touched."""
+        return self.kind in PREPARING
+
+
+PREPARING = frozenset({StepKind.PREPARE_PROGRAM})
+"""Kinds of the first phase of a stage; all of them are done before any of the others begins."""
 
 
 @frozen
@@ -247,6 +266,112 @@ class CheckGate(Step):
     timeout_s: float
 
 
+@frozen
+class ProvideAccess(Step):
+    """Make the roles others get in with, with generated passwords and their grants, and keep the outputs.
+
+    `produces` are outputs as `component.name`; `inputs_hash` is what they are kept under.
+    """
+
+    owner: str
+    reader: str
+    inputs_hash: str
+    produces: tuple[str, ...]
+    consumes: tuple[str, ...] = ()
+
+
+@frozen
+class PrepareProgram(Step):
+    """Do what can be done before anything starts: check a program, pull or build its image."""
+
+    runtime: str
+    image: str | None = None
+    build: str | None = None
+    """Hash of what the image is built from."""
+
+
+@frozen
+class RollService(Step):
+    """Start an instance of a service, wait until it is healthy and stays so, switch routes, end the old one.
+
+    `beside`: the old one (`replaces`) runs on until then; else it is ended before. `action` is add, change or
+    heal. `routes` are the components of routes that are switched with it.
+    """
+
+    runtime: str
+    instance: str
+    definition_hash: str
+    action: str
+    beside: bool
+    replaces: str | None = None
+    routes: tuple[str, ...] = ()
+    consumes: tuple[str, ...] = ()
+    produces: tuple[str, ...] = ()
+
+
+@frozen
+class RunJob(Step):
+    """Run a job to its end, `attempts` times at most; what it writes is checked and kept."""
+
+    runtime: str
+    trigger: str
+    inputs_hash: str
+    timeout_s: float
+    attempts: int
+    consumes: tuple[str, ...] = ()
+    produces: tuple[str, ...] = ()
+
+
+@frozen
+class SetRoute(Step):
+    """Lead requests for a host and a path to a port of a service that is healthy."""
+
+    proxy: str | None
+    host: str
+    path: str
+    service: str
+    port: str
+    definition_hash: str
+    consumes: tuple[str, ...] = ()
+
+
+@frozen
+class RemoveRoute(Step):
+    """Take a route out of its proxy."""
+
+    host: str
+    path: str
+
+
+@frozen
+class RemoveService(Step):
+    """End all instances of a service in the grace they are given.
+
+    `keeps_record`: its environment was stopped, and it will be started again. `data` are folders that stay.
+    """
+
+    runtime: str
+    keeps_record: bool = False
+    data: tuple[str, ...] = ()
+
+
+@frozen
+class ForgetJob(Step):
+    """Forget a job and its outputs; nothing is run."""
+
+
+@frozen
+class DropDatabase(Step):
+    """Drop a database that a person named while removing its environment."""
+
+
+@frozen
+class ConsumeOutputs(Step):
+    """Take note of outputs whose consumers a provision-only plan leaves out; nothing is run."""
+
+    consumes: tuple[str, ...]
+
+
 AnyStep = (
     CreateDatabase
     | AdoptDatabase
@@ -267,4 +392,14 @@ AnyStep = (
     | AlterObjects
     | RunDeferred
     | CheckGate
+    | ProvideAccess
+    | PrepareProgram
+    | RollService
+    | RunJob
+    | SetRoute
+    | RemoveRoute
+    | RemoveService
+    | ForgetJob
+    | DropDatabase
+    | ConsumeOutputs
 )

@@ -5,6 +5,7 @@ It says nothing of how: no process, no unit, no container stands here.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from enum import StrEnum
 from typing import Protocol
 
@@ -161,17 +162,44 @@ class Health:
 
 
 @frozen
+class Build:
+    """An image that is built, from files of the source at one commit: paths below the context, and bytes.
+
+    `tag_hash` is of all of it, and names the image; what was built under that name is not built again.
+    """
+
+    tag_hash: str
+    dockerfile: str
+    files: Mapping[str, bytes] = field(repr=False)
+
+
+@frozen
+class Data:
+    """A folder of its own that outlives its instances; it is told as `DATA_<NAME>`, and stands at `path`
+    where the runtime can put it there.
+    """
+
+    name: str
+    path: str | None = None
+
+
+@frozen
 class ServiceSpec:
     """Everything that is needed to run a service; `definition_hash` is the caller's, over all that matters.
 
-    `argv` is what runs; with an `image` it may be empty, and the image says. `cwd` and `user` left out are
-    the runtime's own.
+    `argv` is what runs; with an `image` or a `build` it may be empty, and the image says. `cwd` and `user`
+    left out are the runtime's own. `output_bytes_max`: it is told as `JOB_OUTPUT` which file it may write,
+    and `output` gives that. `networks` are those of a container engine.
     """
 
     identity: Identity
     definition_hash: str
     argv: tuple[str, ...] = ()
     image: str | None = None
+    build: Build | None = None
+    data: tuple[Data, ...] = ()
+    networks: tuple[str, ...] = ()
+    output_bytes_max: int | None = None
     env: tuple[tuple[str, str | Hidden], ...] = ()
     cwd: str | None = None
     user: str | None = None
@@ -257,6 +285,13 @@ class Runtime(Protocol):
 
     async def log_end(self, spec: ServiceSpec, instance: str) -> str:
         """The end of what it said, without what its environment hides; empty where nothing is kept."""
+        ...
+
+    async def output(self, spec: ServiceSpec, instance: str) -> bytes | None:
+        """What it wrote to the file of `JOB_OUTPUT`; None where it wrote none. Ask before `remove`.
+
+        Raises PermanentError where that is more than it may be.
+        """
         ...
 
 

@@ -8,6 +8,18 @@ from reconciler.frozen import frozen
 
 
 @frozen
+class OutputReference:
+    """An output of another component: `{from: COMPONENT, output: NAME}`."""
+
+    component: str
+    output: str
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.component}.{self.output}"
+
+
+@frozen
 class SecretReference:
     """Where a secret stands: a variable of the daemon, a file, or here, encrypted. Never in the clear."""
 

@@ -12,6 +12,14 @@ from reconciler.errors import Problem
 from reconciler.frozen import frozen
 from reconciler.objects.model import ObjectName, Project
 from reconciler.spec.values import SecretReference
+from reconciler.state.programs import (
+    DesiredAccess,
+    DesiredJob,
+    DesiredPrograms,
+    DesiredRoute,
+    DesiredServer,
+    DesiredService,
+)
 
 
 class TransactionMode(StrEnum):
@@ -100,6 +108,10 @@ class DesiredDatabase:
     roles: tuple[DesiredRole, ...] = ()
     """In an order in which they can be made."""
     skip: bool = False
+    on: DesiredServer | None = None
+    """The service of the environment that it lives on; None: the deployment's server."""
+    access: DesiredAccess | None = None
+    """What others are given to get in; None where nobody asks for it."""
 
 
 @frozen
@@ -170,6 +182,11 @@ class DesiredGate:
     timeout_s: float
 
 
+DesiredComponent = (
+    DesiredDatabase | DesiredModule | DesiredObjects | DesiredService | DesiredJob | DesiredRoute
+)
+
+
 @frozen
 class DesiredState:
     """Everything one deployment of one environment should be at one commit.
@@ -189,11 +206,17 @@ class DesiredState:
     gate: DesiredGate | None = None
     wave: int = 0
     prune_from: str | None = None
+    programs: DesiredPrograms = DesiredPrograms()
+    provision_postgres: SecretReference | None = None
+    """Narrower credentials, for plans that only provision."""
+    provision_only: bool = False
+    """It was narrowed to resources, and what they need."""
 
     @property
-    def components(self) -> tuple[DesiredDatabase | DesiredModule | DesiredObjects, ...]:
-        """Databases, then modules, then SQL objects."""
-        return (*self.databases, *self.modules, *self.objects)
+    def components(self) -> tuple[DesiredComponent, ...]:
+        """Databases, then modules, SQL objects, services, jobs and routes."""
+        own = self.programs
+        return (*self.databases, *self.modules, *self.objects, *own.services, *own.jobs, *own.routes)
 
     @property
     def skipped(self) -> tuple[str, ...]:

@@ -34,6 +34,44 @@ class LiveRole:
 
 
 @frozen
+class LiveInstance:
+    """One instance of a service as its runtime sees it; `state` is one of its words, such as healthy."""
+
+    instance: str
+    state: str
+    definition_hash: str = ""
+    endpoints: tuple[tuple[str, str, int], ...] = ()
+    """(port, host, number)."""
+    reason: str = ""
+    handle: str = ""
+
+
+@frozen
+class LiveRoute:
+    """A route as its proxy has it; `edited`: it is not as we put it there. `to` is host:port."""
+
+    host: str
+    path: str
+    to: str
+    edited: bool = False
+
+
+@frozen
+class LivePrograms:
+    """Instances by component, and routes by component.
+
+    `unknown` says of components why nothing is known of them: a runtime or a proxy that does not answer, or
+    another machine that they are on. That is not the same as that they are not there.
+    """
+
+    instances: Mapping[str, tuple[LiveInstance, ...]] = field(default_factory=dict)
+    routes: Mapping[str, LiveRoute] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    """Runtimes that cannot run anything here, and why."""
+
+
+@frozen
 class LiveState:
     """Live state of one deployment, by database name.
 
@@ -46,3 +84,6 @@ class LiveState:
     available_extensions: frozenset[str] = frozenset()
     lock_capacity: int | None = None
     roles: Mapping[str, LiveRole] = field(default_factory=dict)
+    programs: LivePrograms = field(default_factory=LivePrograms)
+    servers: Mapping[str, "LiveState | None"] = field(default_factory=dict)
+    """Of services that databases live on; None for one that was applied and does not answer."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import field
+from typing import Any
 
 from reconciler.catalog.model import CatalogObject, DatabaseIdentity
 from reconciler.frozen import frozen
@@ -113,7 +114,56 @@ class TrackedDatabase:
 
 
 @frozen
+class TrackedComponent:
+    """What was last applied of a service, a job or a route, as the control database has it.
+
+    `definition` is what it was, as JSON, with references and no secrets: enough to run or remove it without
+    the spec. `instance` is the one that is live, `applying` one that was being put in its place and may be
+    there. `place` is the machine its runtime is on. `heals` counts how often it was put back since anything
+    else was done to it, and before `heal_after` (seconds since 1970) it is not put back again.
+    """
+
+    component: str
+    kind: str
+    stage: str
+    definition_hash: str
+    definition: Mapping[str, Any] = field(default_factory=dict)
+    instance: str | None = None
+    applying: str | None = None
+    place: str | None = None
+    commit: str = ""
+    heals: int = 0
+    heal_after: float | None = None
+
+
+@frozen
+class TrackedOutput:
+    """An output that is kept; its value is not here. `inputs_hash` is of what it was made from."""
+
+    component: str
+    name: str
+    inputs_hash: str
+    sensitive: bool = False
+
+
+@frozen
+class TrackedPrograms:
+    """Services, jobs and routes of one deployment by component, and outputs by `component.name`.
+
+    `jobs` are the hashes of the inputs that jobs last ran to their end with. `stopped`: a person stopped the
+    environment. `started`: it was applied before.
+    """
+
+    components: Mapping[str, TrackedComponent] = field(default_factory=dict)
+    outputs: Mapping[str, TrackedOutput] = field(default_factory=dict)
+    jobs: Mapping[str, str] = field(default_factory=dict)
+    stopped: bool = False
+    started: bool = False
+
+
+@frozen
 class TrackedState:
     """Tracked state of one deployment, by database name."""
 
     databases: Mapping[str, TrackedDatabase]
+    programs: TrackedPrograms = field(default_factory=TrackedPrograms)
