@@ -1,4 +1,4 @@
-"""What every reverse proxy does for routes, and the values it is spoken to with: the one protocol they all fit."""
+"""What every reverse proxy does for routes, and the values it is spoken to with: one protocol for all."""
 
 from typing import Protocol
 
@@ -38,7 +38,7 @@ class Proxy(Protocol):
         ...
 
     async def put(self, route: PlacedRoute) -> None:
-        """Set it, or lead it elsewhere, in one go that drops no request; the rest of the proxy stays as it is.
+        """Set it, or lead it elsewhere, in one go that drops no request; the rest of it is left alone.
 
         Raises Conflict where somebody else's route has the host and path, RuntimeUnavailable where the proxy
         does not answer: whether it was set is then to be observed.
