@@ -43,6 +43,7 @@ from reconciler.plan.steps import (
     VerifyRemaining,
 )
 from reconciler.state.registry import RegistryKind
+from reconciler.state.removal import Removal
 from reconciler.state.task import ModuleTask, TaskVerb
 
 _STEP_CLASSES: Mapping[StepKind, type[Step]] = {
@@ -134,6 +135,7 @@ def deployment_to_json(plan: DeploymentPlan) -> dict[str, Any]:
         "prune_from": plan.prune_from,
         **({"redeploy_schemas": sorted(plan.asked.redeploy)} if plan.asked.redeploy else {}),
         **({"keep_failed": True} if plan.asked.keep_failed else {}),
+        **({"removal": {"databases": list(plan.removal.databases)}} if plan.removal is not None else {}),
         "warnings": list(plan.warnings),
         "skipped": list(plan.skipped),
         "blocked": list(plan.blocked),
@@ -170,6 +172,7 @@ def deployment_from_json(value: Mapping[str, Any]) -> DeploymentPlan:
         asked=ObjectsAsked(
             redeploy=frozenset(value.get("redeploy_schemas", ())), keep_failed=value.get("keep_failed", False)
         ),
+        removal=Removal(databases=tuple(value["removal"]["databases"])) if "removal" in value else None,
         blocked=tuple(value["blocked"]),
         refused=tuple(value["refused"]),
         diverged=tuple(

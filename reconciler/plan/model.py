@@ -6,6 +6,7 @@ from reconciler.diff.model import Divergence, DivergencePolicy, Drift, PendingCh
 from reconciler.frozen import frozen
 from reconciler.plan.hazards import Hazard
 from reconciler.plan.steps import AnyStep, CheckGate
+from reconciler.state.removal import Removal
 from reconciler.state.task import ModuleTask
 
 
@@ -67,6 +68,8 @@ class DeploymentPlan:
     skipped: tuple[str, ...] = ()
     """Components that the spec leaves out of it."""
     asked: ObjectsAsked = NOTHING_ASKED
+    removal: Removal | None = None
+    """The environment left its source, and a person removes what it deployed here."""
 
     @property
     def told_diverged(self) -> tuple[Divergence, ...]:

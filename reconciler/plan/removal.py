@@ -1,0 +1,222 @@
+"""The plan that removes what an environment deployed, last stage first; databases stay unless named."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from reconciler.diff.model import Action, PendingChange
+from reconciler.plan import digest
+from reconciler.plan.encode import step_to_json
+from reconciler.plan.hazards import NEEDS_CONSENT, Hazard, HazardCode
+from reconciler.plan.model import DeploymentPlan, PlanStage, Scope
+from reconciler.plan.steps import (
+    AnyStep,
+    DropDatabase,
+    ForgetJob,
+    RemoveRoute,
+    RemoveService,
+    RunJob,
+    StepKind,
+)
+from reconciler.state.desired import DesiredDatabase, DesiredState
+from reconciler.state.live import LiveDatabase, LiveState
+from reconciler.state.programs import DesiredJob, DesiredRoute, DesiredService, Trigger
+from reconciler.state.removal import Removal
+from reconciler.state.tracked import TrackedComponent, TrackedState
+
+DROPS = "the database is dropped with all that is in it"
+_GONE_BEFORE = "behind the stages of the spec"
+
+
+def build_removal(
+    desired: DesiredState,
+    states: tuple[TrackedState, LiveState],
+    removal: Removal,
+    allowed: frozenset[str],
+) -> DeploymentPlan:
+    """Plan it; `desired` is what the last commit that declared the environment says of the deployment.
+
+    Steps of one stage of the plan run side by side, so what others of its stage need stands in a stage of
+    its own behind them.
+    """
+    tracked, live = states
+    blocked = tuple(
+        f"{name}: {why}"
+        for name, why in sorted(live.programs.unknown.items())
+        if name in tracked.programs.components
+    )
+    steps = dict(_steps(desired, tracked, live, removal))
+    stages = tuple(_stages(desired, tracked, steps)) if not blocked else ()
+    every = [step for stage in stages for step in stage.steps]
+    base = digest.digest(
+        {
+            "deployment": desired.deployment,
+            "components": {name: part.instance for name, part in sorted(tracked.programs.components.items())},
+        }
+    )
+    return DeploymentPlan(
+        name=desired.deployment,
+        base=base,
+        digest=digest.digest(_body(desired, stages, base, removal)),
+        stages=stages,
+        pending=tuple(_pending(step) for step in every if not isinstance(step, RunJob)),
+        blocked=blocked,
+        refused=tuple(
+            f"{step.component}: {step.identity}: hazard {hazard.code.value}: {hazard.message}"
+            for step in every
+            for hazard in step.hazards
+            if hazard.code in NEEDS_CONSENT and hazard.code.value not in allowed
+        ),
+        removal=removal,
+    )
+
+
+def _body(
+    desired: DesiredState, stages: Sequence[PlanStage], base: str, removal: Removal
+) -> Mapping[str, Any]:
+    return {
+        "environment": desired.environment,
+        "deployment": desired.deployment,
+        "commit": desired.commit,
+        "scope": Scope.FULL.value,
+        "base": base,
+        "removal": asdict(removal),
+        "stages": ({"name": stage.name, "steps": map(step_to_json, stage.steps)} for stage in stages),
+    }
+
+
+def _pending(step: AnyStep) -> PendingChange:
+    return PendingChange(
+        component=step.component,
+        identity=step.identity,
+        action=Action.REMOVE,
+        reason="its environment is removed",
+    )
+
+
+def _stages(
+    desired: DesiredState, tracked: TrackedState, steps: Mapping[str, Sequence[AnyStep]]
+) -> Iterable[PlanStage]:
+    known = {part.component: part.stage for part in desired.components}
+    known |= {name: part.stage for name, part in tracked.programs.components.items()}
+    order = [_GONE_BEFORE, *reversed(desired.stages)]
+    needed = _needs(desired, tracked)
+    for stage in order:
+        own = [
+            name
+            for name in sorted(steps)
+            if (known[name] == stage if stage != _GONE_BEFORE else known[name] not in desired.stages)
+        ]
+        levels = _levels(own, needed)
+        for number, level in enumerate(levels):
+            name = stage if len(levels) == 1 else f"{stage} ({number + 1} of {len(levels)})"
+            yield PlanStage(name=name, steps=tuple(step for part in level for step in steps[part]))
+
+
+def _levels(names: Sequence[str], needs: Mapping[str, frozenset[str]]) -> list[list[str]]:
+    """The components in rows: nobody is in an earlier row than those of these who need it."""
+    left, rows = list(names), list[list[str]]()
+    while left:
+        needed = {need for name in left for need in needs.get(name, frozenset()) if need != name}
+        row = [name for name in left if name not in needed] or left
+        rows.append(row)
+        left = [name for name in left if name not in row]
+    return rows
+
+
+def _needs(desired: DesiredState, tracked: TrackedState) -> dict[str, frozenset[str]]:
+    """What each component needs; a route needs its service also where the spec has it no more."""
+    found: dict[str, frozenset[str]] = {}
+    for part in desired.components:
+        own = set(part.after)
+        if isinstance(part, DesiredRoute):
+            own.add(part.service)
+        elif isinstance(part, DesiredDatabase):
+            own |= {part.on.service} if part.on is not None else set()
+        elif isinstance(part, DesiredService | DesiredJob):
+            own |= {reference.component for reference in part.program.consumes}
+        found[part.component] = frozenset(own)
+    services = frozenset(name for name, part in tracked.programs.components.items() if part.kind == "Service")
+    for name, left in tracked.programs.components.items():
+        if name not in found and left.kind == "Route":
+            found[name] = services
+    return found
+
+
+def _steps(
+    desired: DesiredState, tracked: TrackedState, live: LiveState, removal: Removal
+) -> Iterable[tuple[str, tuple[AnyStep, ...]]]:
+    jobs = {part.component: part for part in desired.programs.jobs}
+    for name, part in sorted(tracked.programs.components.items()):
+        match part.kind:
+            case "Route":
+                yield name, (_remove_route(part),)
+            case "Service":
+                yield name, (_remove_service(part),)
+            case _:
+                yield name, tuple(_job(part, jobs.get(name)))
+    for database in desired.databases:
+        there = live.databases.get(database.database, LiveDatabase()).exists
+        if there and {database.component, database.database} & set(removal.databases):
+            yield database.component, (_drop(database),)
+
+
+def _remove_route(part: TrackedComponent) -> RemoveRoute:
+    host, path = str(part.definition.get("host", "")), str(part.definition.get("path", "/"))
+    return RemoveRoute(
+        id=f"{part.component}/{StepKind.REMOVE_ROUTE.value}",
+        kind=StepKind.REMOVE_ROUTE,
+        component=part.component,
+        identity=f"route {host}{path}",
+        database="",
+        host=host,
+        path=path,
+    )
+
+
+def _remove_service(part: TrackedComponent) -> RemoveService:
+    program = part.definition.get("program", {})
+    return RemoveService(
+        id=f"{part.component}/{StepKind.REMOVE_SERVICE.value}",
+        kind=StepKind.REMOVE_SERVICE,
+        component=part.component,
+        identity=f"service {part.component}",
+        database="",
+        runtime=str(program.get("runtime", "")),
+        data=tuple(str(each.get("name", "")) for each in program.get("data", ())),
+    )
+
+
+def _job(part: TrackedComponent, job: DesiredJob | None) -> Iterable[AnyStep]:
+    if job is not None and Trigger.REMOVE in job.triggers and not job.skip:
+        yield RunJob(
+            id=f"{part.component}/{StepKind.RUN_JOB.value}",
+            kind=StepKind.RUN_JOB,
+            component=part.component,
+            identity=f"job {part.component}",
+            database="",
+            runtime=job.program.runtime.value,
+            trigger=Trigger.REMOVE.value,
+            inputs_hash=job.inputs_hash,
+            timeout_s=job.timeout_s,
+            attempts=job.attempts,
+            consumes=tuple(str(reference) for reference in job.program.consumes),
+        )
+    yield ForgetJob(
+        id=f"{part.component}/{StepKind.FORGET_JOB.value}",
+        kind=StepKind.FORGET_JOB,
+        component=part.component,
+        identity=f"job {part.component}",
+        database="",
+    )
+
+
+def _drop(part: DesiredDatabase) -> DropDatabase:
+    return DropDatabase(
+        id=f"{part.component}/{StepKind.DROP_DATABASE.value}",
+        kind=StepKind.DROP_DATABASE,
+        component=part.component,
+        identity=f"database {part.database}",
+        database=part.database,
+        hazards=(Hazard(code=HazardCode.DELETES_DATA, message=DROPS),),
+    )

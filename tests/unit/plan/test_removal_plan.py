@@ -1,0 +1,166 @@
+"""Removing an environment: last stage first, what needs something before it, databases only by name."""
+
+from dataclasses import replace
+
+from reconciler.plan.encode import deployment_from_json, deployment_to_json
+from reconciler.plan.model import DeploymentPlan
+from reconciler.plan.removal import build_removal
+from reconciler.spec.values import OutputReference, SecretReference
+from reconciler.state.desired import DesiredDatabase, DesiredState
+from reconciler.state.live import LiveDatabase, LivePrograms, LiveState
+from reconciler.state.programs import (
+    DesiredJob,
+    DesiredProgram,
+    DesiredPrograms,
+    DesiredRoute,
+    DesiredServer,
+    DesiredService,
+    RuntimeName,
+    Trigger,
+)
+from reconciler.state.removal import Removal
+from reconciler.state.tracked import TrackedComponent, TrackedPrograms, TrackedState
+
+PROGRAM = DesiredProgram(runtime=RuntimeName.PROCESS, argv=("run",))
+USES = DesiredProgram(
+    runtime=RuntimeName.PROCESS,
+    argv=("run",),
+    env=(("URL", OutputReference(component="api", output="host")),),
+)
+DESIRED = DesiredState(
+    environment="shop",
+    deployment="eu",
+    commit="c" * 40,
+    postgres=SecretReference(env="EU"),
+    stages=("servers", "databases", "jobs", "services"),
+    databases=(
+        DesiredDatabase(
+            component="db",
+            stage="databases",
+            database="shop",
+            on=DesiredServer(service="pg", port="5432", user="postgres"),
+        ),
+    ),
+    modules=(),
+    programs=DesiredPrograms(
+        services=(
+            DesiredService(component="pg", stage="servers", program=PROGRAM, definition_hash="1"),
+            DesiredService(component="api", stage="services", program=PROGRAM, definition_hash="2"),
+            DesiredService(component="web", stage="services", program=USES, definition_hash="3"),
+        ),
+        jobs=(
+            DesiredJob(
+                component="export",
+                stage="jobs",
+                program=PROGRAM,
+                inputs_hash="4",
+                triggers=frozenset({Trigger.REMOVE}),
+            ),
+            DesiredJob(component="seed", stage="jobs", program=PROGRAM, inputs_hash="5"),
+        ),
+        routes=(
+            DesiredRoute(
+                component="edge",
+                stage="services",
+                host="shop.example.com",
+                path="/",
+                service="web",
+                port="http",
+                definition_hash="6",
+            ),
+        ),
+    ),
+)
+KINDS = {"pg": "Service", "api": "Service", "web": "Service", "export": "Job", "seed": "Job", "edge": "Route"}
+STAGES = {part.component: part.stage for part in DESIRED.components}
+
+
+def tracked(*names: str) -> TrackedState:
+    return TrackedState(
+        databases={},
+        programs=TrackedPrograms(
+            components={
+                name: TrackedComponent(
+                    component=name, kind=KINDS[name], stage=STAGES[name], definition_hash="x", instance="one"
+                )
+                for name in names
+            }
+        ),
+    )
+
+
+LIVE = LiveState(server_major=18, databases={"shop": LiveDatabase(exists=True)})
+
+
+def removal(
+    *databases: str, desired: DesiredState = DESIRED, live: LiveState = LIVE, allowed: str = ""
+) -> DeploymentPlan:
+    return build_removal(desired, (tracked(*KINDS), live), Removal(databases=databases), frozenset({allowed}))
+
+
+def rows(plan: DeploymentPlan) -> list[tuple[str, list[str]]]:
+    return [(stage.name, [step.id for step in stage.steps]) for stage in plan.stages]
+
+
+def test_last_stage_goes_first_and_what_is_needed_goes_last() -> None:
+    """Routes before their services, consumers before producers, and jobs of the removal where they stand."""
+    assert rows(removal()) == [
+        ("services (1 of 3)", ["edge/remove-route"]),
+        ("services (2 of 3)", ["web/remove-service"]),
+        ("services (3 of 3)", ["api/remove-service"]),
+        ("jobs", ["export/run-job", "export/forget-job", "seed/forget-job"]),
+        ("servers", ["pg/remove-service"]),
+    ]
+
+
+def test_databases_stay_unless_they_are_named() -> None:
+    """One that is named is dropped before the service that it lives on goes, and needs consent."""
+    plan = removal("db")
+    assert rows(plan)[-2:] == [("databases", ["db/drop-database"]), ("servers", ["pg/remove-service"])]
+    assert plan.refused == (
+        "db: database shop: hazard DELETES_DATA: the database is dropped with all that is in it",
+    )
+    assert removal("db", allowed="DELETES_DATA").refused == ()
+    assert rows(removal("shop")) == rows(plan)
+
+
+def test_database_that_is_gone_is_not_dropped() -> None:
+    """Nothing is planned for what is not there."""
+    gone = replace(LIVE, databases={})
+    assert all(name != "databases" for name, _ in rows(removal("db", live=gone)))
+
+
+def test_nothing_goes_while_something_cannot_be_seen() -> None:
+    """A runtime that does not answer is not one with nothing in it."""
+    unknown = replace(LIVE, programs=LivePrograms(unknown={"api": "the engine does not answer"}))
+    plan = removal(live=unknown)
+    assert (plan.stages, plan.blocked) == ((), ("api: the engine does not answer",))
+
+
+def test_what_the_spec_does_not_know_goes_too() -> None:
+    """What an older commit had and nobody pruned is removed before everything else."""
+    smaller = replace(
+        DESIRED, programs=replace(DESIRED.programs, services=DESIRED.programs.services[:2], routes=())
+    )
+    state = tracked(*KINDS)
+    components = {
+        name: replace(part, stage="gone" if name in ("web", "edge") else part.stage)
+        for name, part in state.programs.components.items()
+    }
+    state = replace(state, programs=replace(state.programs, components=components))
+    plan = build_removal(smaller, (state, LIVE), Removal(), frozenset())
+    assert rows(plan)[:2] == [
+        ("behind the stages of the spec (1 of 2)", ["edge/remove-route"]),
+        ("behind the stages of the spec (2 of 2)", ["web/remove-service"]),
+    ]
+
+
+def test_plan_is_recorded_without_loss() -> None:
+    """Whoever carries it out knows what it was asked for."""
+    plan = removal("db")
+    assert deployment_from_json(deployment_to_json(plan)) == plan
+
+
+def test_same_inputs_give_the_same_digest() -> None:
+    """And other databases another one."""
+    assert removal().digest == removal().digest != removal("db").digest
