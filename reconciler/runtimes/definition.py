@@ -17,16 +17,21 @@ from reconciler.runtimes.instance import FORMAT
 from reconciler.runtimes.runtime import ServiceSpec, environment_of
 
 
-def definition_of(spec: ServiceSpec, ports: dict[str, int]) -> dict[str, Any]:
+def definition_of(
+    spec: ServiceSpec,
+    ports: dict[str, int],
+    folders: dict[str, str] | None = None,
+    output: str | None = None,
+) -> dict[str, Any]:
     """What is written for the supervisor, hidden values too, with a token of its own."""
     return {
         "format": FORMAT,
         "hash": spec.definition_hash,
         "token": secrets.token_hex(16),
         "argv": list(spec.argv),
-        "env": environment_of(spec, ports),
+        "env": environment_of(spec, ports, folders, output),
         "cwd": spec.cwd or "/",
-        "user": None if spec.user is None else _account(spec.user),
+        "user": account_of(spec.user),
         "ports": ports,
         "grace_s": spec.grace_s,
         "open_files": spec.limits.open_files,
@@ -42,7 +47,10 @@ def definition_of(spec: ServiceSpec, ports: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _account(user: str) -> tuple[int, int, list[int]]:
+def account_of(user: str | None) -> tuple[int, int, list[int]] | None:
+    """The numbers of a user and its groups; None for the one that we are."""
+    if user is None:
+        return None
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
@@ -50,34 +58,56 @@ def _account(user: str) -> tuple[int, int, list[int]]:
     return entry.pw_uid, entry.pw_gid, os.getgrouplist(user, entry.pw_gid)
 
 
-def faults_here(spec: ServiceSpec) -> list[str]:
-    """All that keeps a service from running as a process here, now; none of it quotes a value."""
-    found = []
-    if spec.image is not None:
-        found.append("a process has no image")
-    if any((spec.limits.memory_bytes, spec.limits.cpus, spec.limits.processes)):
-        found.append("the runtime 'process' limits only open files; 'systemd' and 'container' limit the rest")
+def faults_here(spec: ServiceSpec, *, in_unit: bool) -> list[str]:
+    """All that keeps a service from running as a process here, now; none of it quotes a value.
+
+    `in_unit`: its supervisor gets a unit of systemd, which can hold more limits.
+    """
+    found = faults_of_kind(spec, "a process")
+    if not in_unit and any((spec.limits.memory_bytes, spec.limits.cpus, spec.limits.processes)):
+        found.append(
+            "outside of systemd the runtime 'process' limits only open files; 'container' limits the rest"
+        )
     if spec.user is not None:
         found += _faults_of_user(spec.user)
+    return found + faults_of_program(spec)
+
+
+def faults_of_kind(spec: ServiceSpec, what: str) -> list[str]:
+    """What a definition asks that only a container has."""
+    found = []
+    if spec.image is not None or spec.build is not None:
+        found.append(f"{what} has no image")
+    if spec.networks:
+        found.append(f"{what} has no networks of a container engine")
+    return found + [
+        f"its data '{each.name}' cannot stand at '{each.path}': {what} is told by a variable where they are"
+        for each in spec.data
+        if each.path is not None
+    ]
+
+
+def faults_of_program(spec: ServiceSpec) -> list[str]:
+    """What is wrong with its command and folder on this machine."""
+    found = []
     if spec.cwd is not None and not Path(spec.cwd).is_absolute():
         found.append(f"its working directory '{spec.cwd}' is not absolute")
     elif spec.cwd is not None and not Path(spec.cwd).is_dir():
         found.append(f"its working directory '{spec.cwd}' is no directory that is there")
-    found += _faults_of_program(spec)
-    return found
+    return found + _faults_of_command(spec)
 
 
 def _faults_of_user(user: str) -> list[str]:
     try:
-        uid, _, _ = _account(user)
+        account = account_of(user)
     except PermanentError:
         return [f"there is no user '{user}'"]
-    if os.geteuid() not in (0, uid):
+    if account is not None and os.geteuid() not in (0, account[0]):
         return [f"it cannot run as '{user}': only root can choose"]
     return []
 
 
-def _faults_of_program(spec: ServiceSpec) -> list[str]:
+def _faults_of_command(spec: ServiceSpec) -> list[str]:
     if not spec.argv:
         return ["it has no command"]
     program = spec.argv[0]

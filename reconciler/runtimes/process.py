@@ -25,8 +25,8 @@ from typing_extensions import override
 import reconciler
 from reconciler.errors import Conflict, PermanentError, RuntimeUnavailable
 from reconciler.runtimes import instance as files
-from reconciler.runtimes import processes, sight, supervisor, transient
-from reconciler.runtimes.definition import definition_of, faults_here, is_free
+from reconciler.runtimes import processes, service_files, sight, supervisor, transient
+from reconciler.runtimes.definition import account_of, definition_of, faults_here, is_free
 from reconciler.runtimes.runtime import (
     Identity,
     Observed,
@@ -84,7 +84,7 @@ class ProcessRuntime(Runtime):
 
     @override
     async def prepare(self, spec: ServiceSpec) -> None:
-        found = faults(spec) or await asyncio.to_thread(faults_here, spec)
+        found = faults(spec) or await asyncio.to_thread(self._faults_here, spec)
         if found:
             raise PermanentError(f"preparing service '{spec.identity}': {'; '.join(found)}")
         with self._translated(f"preparing service '{spec.identity}'"):
@@ -118,7 +118,17 @@ class ProcessRuntime(Runtime):
         folder = self._folder(spec.identity, instance)
         return without_hidden(spec, await asyncio.to_thread(_ends_of_logs, folder))
 
+    @override
+    async def output(self, spec: ServiceSpec, instance: str) -> bytes | None:
+        folder = self._folder(spec.identity, instance)
+        with self._translated(f"reading the output of '{spec.identity}'"):
+            return await asyncio.to_thread(service_files.read_output, spec, folder)
+
     # ---- below: blocking, in a thread
+
+    def _faults_here(self, spec: ServiceSpec) -> list[str]:
+        found = faults_here(spec, in_unit=transient.here() is not None)
+        return found or service_files.faults_of_reach(self._root, spec, account_of(spec.user))
 
     def _why_not(self) -> str | None:
         if not sys.platform.startswith("linux") or processes.look(os.getpid()) is None:
@@ -148,11 +158,7 @@ class ProcessRuntime(Runtime):
         return tuple(found)
 
     def _make_folder(self, folder: Path) -> None:
-        """Make it and those above it, up to our root, for nobody else to read."""
-        self._root.parent.mkdir(parents=True, exist_ok=True)
-        for each in (*reversed(folder.parents), folder):
-            if each.is_relative_to(self._root):
-                each.mkdir(mode=0o700, exist_ok=True)
+        service_files.make_folder(self._root, folder)
 
     def _check_room(self) -> None:
         self._make_folder(self._root)
@@ -173,6 +179,10 @@ class ProcessRuntime(Runtime):
             )
         self._await_last_word(spec, folder)
         if files.holder(folder) is None:
+            account = account_of(spec.user)
+            service_files.make_data(self._root, spec, account)
+            if spec.output_bytes_max is not None:
+                service_files.make_output(folder, account)
             self._launch(spec, folder, definition)
         observed = sight.look(folder, spec.identity, instance)
         if observed is None:
@@ -188,7 +198,9 @@ class ProcessRuntime(Runtime):
         self._make_folder(fresh)
         try:
             ports = {port.name: self._number_of(spec, port) for port in spec.ports}
-            files.write_definition(fresh, definition_of(spec, ports))
+            folders = service_files.data_folders(self._root, spec)
+            output = None if spec.output_bytes_max is None else str(folder / service_files.OUTPUT)
+            files.write_definition(fresh, definition_of(spec, ports, folders, output))
             for attempt in range(1, _RENAMES_MAX + 1):
                 try:
                     self._make_folder(folder.parent)
@@ -236,6 +248,7 @@ class ProcessRuntime(Runtime):
                 description=f"service {spec.identity}",
                 environment=environment,
                 stop_s=spec.grace_s + _ASKED_S,
+                limits=spec.limits,
             )  # fmt: skip
             environment = {name: os.environ[name] for name in _OF_THE_BUS if name in os.environ}
         else:

@@ -309,6 +309,7 @@ def faults(spec: ServiceSpec) -> list[str]:
     if any("\0" in each for each in spec.argv):
         found.append("the command has a zero byte")
     found += _faults_of_ports(spec.ports)
+    found += _faults_of_data(spec.data)
     check = spec.health.check
     if isinstance(check, HttpCheck | TcpCheck) and check.port not in {port.name for port in spec.ports}:
         found.append(f"its health check names the port '{check.port}', which it does not have")
@@ -344,6 +345,12 @@ def _faults_of_ports(ports: Sequence[Port]) -> list[str]:
     return found
 
 
+def _faults_of_data(data: Sequence[Data]) -> list[str]:
+    names = [each.name for each in data]
+    found = [f"'{name}' cannot be the name of its data" for name in names if not _NAME.fullmatch(name)]
+    return found + sorted({f"the data '{name}' is given twice" for name in names if names.count(name) > 1})
+
+
 def check_names(identity: Identity, instance: str) -> None:
     """Raise PermanentError for what cannot name an instance: names become those of folders and containers."""
     for name in (identity.environment, identity.deployment, identity.component, instance):
@@ -354,11 +361,25 @@ def check_names(identity: Identity, instance: str) -> None:
             )
 
 
-def environment_of(spec: ServiceSpec, ports: Mapping[str, int]) -> dict[str, str]:
-    """All variables of a service, hidden ones too, with the numbers of its ports as `PORT_<NAME>`."""
-    chosen = {f"PORT_{re.sub('[^A-Za-z0-9]', '_', name).upper()}": str(port) for name, port in ports.items()}
+def environment_of(
+    spec: ServiceSpec,
+    ports: Mapping[str, int],
+    folders: Mapping[str, str] | None = None,
+    output: str | None = None,
+) -> dict[str, str]:
+    """All variables of a service, hidden ones too, with the numbers of its ports as `PORT_<NAME>`.
+
+    `folders` are where its data stand, told as `DATA_<NAME>`, and `output` the file of `JOB_OUTPUT`.
+    """
+    chosen = {_variable("PORT", name): str(port) for name, port in ports.items()}
+    places = {_variable("DATA", name): folder for name, folder in (folders or {}).items()}
+    job = {} if output is None else {"JOB_OUTPUT": output}
     given = {name: value.reveal() if isinstance(value, Hidden) else value for name, value in spec.env}
-    return {"PATH": _PATH, **chosen, **given}
+    return {"PATH": _PATH, **chosen, **places, **job, **given}
+
+
+def _variable(kind: str, name: str) -> str:
+    return f"{kind}_{re.sub('[^A-Za-z0-9]', '_', name).upper()}"
 
 
 def without_hidden(spec: ServiceSpec, text: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reconciler.frozen import frozen
+from reconciler.runtimes.runtime import Limits
 
 _BOOTED = Path("/run/systemd/system")
 _BYTES_MAX = 64 * 1024
@@ -60,10 +61,12 @@ def command(
     description: str,
     environment: Mapping[str, str],
     stop_s: float,
+    limits: Limits,
 ) -> list[str]:
     """What starts a program in a unit of its own, and returns once it said that it is ready.
 
-    The environment stands on a command line that everybody can read: nothing hidden may be in it.
+    The limits hold for all that is in the unit, and one more process for the program itself. The environment
+    stands on a command line that everybody can read: nothing hidden may be in it.
     """
     user = (
         [] if unit.is_of_a_user else [f"--property=User={os.geteuid()}", f"--property=Group={os.getegid()}"]
@@ -79,11 +82,24 @@ def command(
         "--service-type=notify",
         "--property=KillMode=mixed",
         f"--property=TimeoutStopSec={stop_s:g}",
+        *(f"--property={each}" for each in limit_lines(limits, beside=1)),
         *user,
         *(f"--setenv={key}={value}" for key, value in environment.items()),
         "--",
         *argv,
     ]
+
+
+def limit_lines(limits: Limits, *, beside: int = 0) -> list[str]:
+    """The limits of a control group in the words of a unit; those of open files are a process's own."""
+    lines = []
+    if limits.memory_bytes is not None:
+        lines.append(f"MemoryMax={limits.memory_bytes}")
+    if limits.cpus is not None:
+        lines.append(f"CPUQuota={max(1, round(limits.cpus * 100))}%")
+    if limits.processes is not None:
+        lines.append(f"TasksMax={limits.processes + beside}")
+    return lines
 
 
 def why_no_unit(unit: Unit) -> str | None:

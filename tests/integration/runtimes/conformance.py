@@ -11,6 +11,7 @@ import pytest
 from reconciler.errors import Conflict, PermanentError
 from reconciler.runtimes.health import until_steady
 from reconciler.runtimes.runtime import (
+    Data,
     Hidden,
     Identity,
     Observed,
@@ -249,3 +250,54 @@ class Conformance:
             assert await bench.running() == len(await bench.runtime.observe("production", "eu"))
             await bench.runtime.remove(API, "one")
         assert await bench.running() == 0
+
+    @pytest.mark.parametrize("status", [0, 3])
+    async def test_done_is_an_end(self, bench: Bench, status: int) -> None:
+        """What runs once ends for good with its status, good or bad."""
+        await bench.runtime.apply(shell(f"exit {status}", restart=ONCE), "one")
+        found = await in_state(bench.runtime, "one", ServiceState.EXITED)
+        assert (found.exit_status, found.starts) == (status, 1)
+
+    async def test_output_is_read(self, bench: Bench) -> None:
+        """What it wrote to the file that it was told is given as it is; one that wrote nothing has none."""
+        writes, silent = (
+            shell(script, restart=ONCE, output_bytes_max=100)
+            for script in ('printf \'{"a": 1}\' > "$JOB_OUTPUT"', "true")
+        )
+        for spec, instance, expected in ((writes, "one", b'{"a": 1}'), (silent, "two", None)):
+            await bench.runtime.apply(spec, instance)
+            await in_state(bench.runtime, instance, ServiceState.EXITED)
+            assert await bench.again().output(spec, instance) == expected
+        assert await bench.runtime.output(writes, "three") is None
+
+    async def test_output_of_an_earlier_run_is_not_taken_for_its_own(self, bench: Bench) -> None:
+        """What is run again begins with an empty output."""
+        script = f'test -e {bench.place}/been && exit 0; touch {bench.place}/been; echo old > "$JOB_OUTPUT"'
+        spec = shell(script, restart=ONCE, output_bytes_max=100)
+        for expected in (b"old\n", None):
+            await bench.runtime.apply(spec, "one")
+            await in_state(bench.runtime, "one", ServiceState.EXITED)
+            assert await bench.runtime.output(spec, "one") == expected
+
+    async def test_too_much_output_is_refused(self, bench: Bench) -> None:
+        """An output beyond its limit is none, and is said to be too much."""
+        spec = shell('printf 12345 > "$JOB_OUTPUT"', restart=ONCE, output_bytes_max=4)
+        await bench.runtime.apply(spec, "one")
+        await in_state(bench.runtime, "one", ServiceState.EXITED)
+        with pytest.raises(PermanentError, match="more than the 4 bytes"):
+            await bench.runtime.output(spec, "one")
+
+    async def test_data_outlive_instances(self, bench: Bench) -> None:
+        """The next instance of a service finds what one before wrote to its data."""
+        script = f'echo been >> "$DATA_MAIN/log"; cat "$DATA_MAIN/log" > {bench.place}/$NAME; {FOR_EVER}'
+        for name, expected in (("one", "been\n"), ("two", "been\nbeen\n")):
+            spec = shell(script, data=(Data(name="main"),), env=(("NAME", name),))
+            await bench.runtime.prepare(spec)
+            await bench.runtime.apply(spec, name)
+            await in_state(bench.runtime, name, ServiceState.HEALTHY)
+
+            async def all_written(name: str = name, expected: str = expected) -> bool:
+                return bench.read(name) == expected
+
+            await until(all_written, f"'{name}' to find {expected!r}")
+            await bench.runtime.remove(API, name)

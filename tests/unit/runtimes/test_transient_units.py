@@ -3,6 +3,7 @@
 import pytest
 
 from reconciler.runtimes import transient
+from reconciler.runtimes.runtime import Limits
 from reconciler.runtimes.transient import Unit
 
 
@@ -49,6 +50,7 @@ def test_command(is_of_a_user: bool) -> None:
         description="service production/eu/api",
         environment={"PYTHONPATH": "/opt"},
         stop_s=30.0,
+        limits=Limits(memory_bytes=4096, cpus=0.5, processes=3),
     )
     assert command[0] == "systemd-run"
     assert ("--user" in command) is is_of_a_user
@@ -61,5 +63,8 @@ def test_command(is_of_a_user: bool) -> None:
         "--property=KillMode=mixed",
         "--property=TimeoutStopSec=30",
         "--setenv=PYTHONPATH=/opt",
+        "--property=MemoryMax=4096",
+        "--property=CPUQuota=50%",
+        "--property=TasksMax=4",
     ):
         assert each in command
