@@ -1,6 +1,7 @@
 """Says by digest what each environment of a commit is made from; it parses and resolves nothing itself."""
 
 import hashlib
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -11,9 +12,10 @@ from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.listing import ReadFile, Unread
 from reconciler.spec.parse import ParsedEnvironment
-from reconciler.spec.variables import module_globs, module_paths, object_paths
+from reconciler.spec.variables import build_paths, input_globs, module_globs, module_paths, object_paths
+from reconciler.state.source_files import SourceFile
 
-_MADE_BY = b"inputs 6"
+_MADE_BY = b"inputs 7"
 """To be changed with what a desired state is made from, so that no digest of before counts as equal."""
 _AFTER_SLASH = chr(ord("/") + 1)
 
@@ -52,6 +54,7 @@ class TreeInputs:
         self._modules: dict[str, bytes] = {}
         self._folders: Mapping[str, str] | None = None
         self._matching: dict[str, tuple[str, ...]] = {}
+        self._matching_files: dict[str, tuple[str, ...]] = {}
 
     def file(self, path: str) -> bytes | Unread | None:
         """A file of the commit, or why it was left out; None where there is none."""
@@ -93,13 +96,38 @@ class TreeInputs:
         """What was left out below a folder of SQL objects, itself or above it, with the reason."""
         return {file: self._unread[file] for file in self._left_out(path)}
 
+    def below(self, folder: str) -> Sequence[SourceFile]:
+        """As `SourceFiles`."""
+        return [self._source_file(path) for path in self._below(folder)]
+
+    def matching_files(self, glob: str) -> Sequence[str]:
+        """The files that a glob means."""
+        known = self._matching_files.get(glob)
+        if known is None:
+            fixed = re.match(r"(?:[^*?\[/]+/)*", glob)
+            folder = fixed[0].removesuffix("/") if fixed is not None else ""
+            known = tuple(path for path in self._below(folder) if matches(glob, path))
+            self._matching_files[glob] = known
+        return known
+
+    def matching(self, glob: str) -> Sequence[SourceFile]:
+        """As `SourceFiles`."""
+        return [self._source_file(path) for path in self.matching_files(glob)]
+
+    def unread(self, place: str) -> Mapping[str, str]:
+        """As `SourceFiles`."""
+        return {path: self._unread[path] for path in self._left_out(place)}
+
+    def _source_file(self, path: str) -> SourceFile:
+        return SourceFile(path=path, hash=self._blobs[path], size=len(self._files[path]))
+
     def module_folders(self) -> Mapping[str, str]:
         """The folders with plan files, with the projects these name."""
         if self._folders is None:
             self._folders = module_folders(self._files, self._unread)
         return self._folders
 
-    def matching(self, glob: str) -> tuple[str, ...]:
+    def module_matches(self, glob: str) -> tuple[str, ...]:
         """The folders with plan files that a glob means; many environments share their globs."""
         known = self._matching.get(glob)
         if known is None:
@@ -119,6 +147,16 @@ class TreeInputs:
         """Digests of all files that the components of a spec are read from."""
         yield from map(self.module, self.named(spec))
         yield from map(self.objects, object_paths(spec))
+        for context in build_paths(spec):
+            yield self._place("" if context == "." else context)
+        for glob in input_globs(spec):
+            yield self._matched(glob)
+
+    def _matched(self, glob: str) -> bytes:
+        digest = hashlib.sha256(f"{glob}\0".encode())
+        for file in self.matching_files(glob):
+            digest.update(f"{file}\0{self._blobs[file]}\0".encode())
+        return digest.digest()
 
     def named(self, spec: EnvironmentSpec) -> Sequence[str]:
         """The folders of all modules of a spec, also of those that its globs find."""
@@ -126,8 +164,8 @@ class TreeInputs:
         if not globs:
             return paths
         # Where none is found, what may be said of it are the folders there are.
-        known = self.module_folders() if any(not self.matching(glob) for glob in globs) else ()
-        return sorted({*paths, *known, *(folder for glob in globs for folder in self.matching(glob))})
+        known = self.module_folders() if any(not self.module_matches(glob) for glob in globs) else ()
+        return sorted({*paths, *known, *(folder for glob in globs for folder in self.module_matches(glob))})
 
     def _module_places(self, path: str) -> tuple[str, ...]:
         return module_places(path, self._files)

@@ -244,7 +244,9 @@ class Resolving:
         def read_project(path: str, externals: Sequence[str], values: Mapping[str, str]) -> Compiled:
             return self._project(view, path, externals, values)
 
-        readers = Readers(module=read, objects=read_project, folders=view.tree.module_folders)
+        readers = Readers(
+            module=read, objects=read_project, folders=view.tree.module_folders, source=view.tree
+        )
         try:
             return resolve_with(spec, deployment, view.commit, readers, target=target)
         except SpecError as error:

@@ -1,4 +1,4 @@
-"""The components of a spec, strict and frozen: databases, change modules and SQL objects."""
+"""The components of a spec, strict: databases, change modules, SQL objects; and the union of all."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self, TypeVar
@@ -9,6 +9,7 @@ from reconciler.spec import text_rules
 from reconciler.spec.fields import (
     LIST_ITEMS_MAX,
     VARIABLES_MAX,
+    ComponentModel,
     DatabaseName,
     Duration,
     GroupName,
@@ -30,18 +31,25 @@ from reconciler.spec.fields import (
     WebAddress,
     broken_rule,
 )
+from reconciler.spec.programs import PortName, ServerPassword, ServerUser
+from reconciler.spec.services import JobSpec, RouteSpec, ServiceSpec
 from reconciler.spec.text_rules import Broken
 
 EXTERNALS_MAX = 2000
 """Relations that one component names."""
 
-ComponentKind = Literal["Database", "Module", "Objects"]
+ComponentKind = Literal["Database", "Module", "Objects", "Service", "Job", "Route"]
 
 DEFAULT_STAGE_OF_KIND: Mapping[ComponentKind, str] = {
     "Database": "databases",
     "Module": "migrations",
     "Objects": "objects",
+    "Service": "services",
+    "Job": "jobs",
+    "Route": "routes",
 }
+SERVERS_STAGE = "servers"
+"""The default stage of a Service that a Database lives on."""
 
 Named = TypeVar("Named", "AssertionSpec", "RefreshSpec", "DeferredSpec")
 
@@ -50,19 +58,6 @@ class ComponentReference(SpecModel):
     """Another component of the same environment."""
 
     component: Name = Field(alias="from", description="Name of the component.")
-
-
-class _Component(SpecModel):
-    name: Name = Field(description="Name of the component, unique in the environment.")
-    stage: Name | None = Field(
-        default=None, description="Stage it runs in; left out: the default stage of its kind."
-    )
-    after: Annotated[tuple[Name, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
-        default=(), description="Components of the same stage that are done before this one starts."
-    )
-    skip: bool = Field(
-        default=False, description="Leave it out of plans and rollouts; it is still removed with the rest."
-    )
 
 
 class RoleSpec(SpecModel):
@@ -100,16 +95,46 @@ Role = Annotated[
 ]
 
 
-class DatabaseSpec(_Component):
-    """A database on the server of each deployment, with its extensions and the roles its modules expect."""
+class ServerSpec(SpecModel):
+    """A Service of the same environment that a database lives on, and how the daemon signs in there."""
+
+    service: Name = Field(alias="from", description="The Service component that is the PostgreSQL server.")
+    port: PortName | None = Field(
+        default=None, description="Its port that PostgreSQL listens on; left out: the only one it has."
+    )
+    user: ServerUser = Field(default="postgres", description="Role the daemon signs in as.")
+    password: ServerPassword | None = Field(
+        default=None, description="Where the password of that role stands; left out: it needs none."
+    )
+    database: DatabaseName = Field(
+        default="postgres", description="Database of the server that is there from the beginning."
+    )
+
+
+class DatabaseSpec(ComponentModel):
+    """A database on a server, with its extensions and the roles its modules expect."""
 
     kind: Literal["Database"] = Field(description="Kind of the component.")
+    on: ServerSpec | None = Field(
+        default=None,
+        description="The Service component that it lives on; left out: the server of the deployment.",
+    )
     database: DatabaseName = Field(description="Name of the database on the server.")
     extensions: Annotated[tuple[Identifier, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
         default=(), description="Extensions that are made in it."
     )
     roles: Annotated[tuple[Role, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
         default=(), description="Roles that its modules expect on the server, made before any of them runs."
+    )
+    owner: RoleName | None = Field(
+        default=None,
+        description="Role with a generated password that may do all in it; made where it is named or an "
+        "output of it is asked for. Left out: the name of the database with `_owner`.",
+    )
+    reader: RoleName | None = Field(
+        default=None,
+        description="Role with a generated password that may read all of it; made where it is named or an "
+        "output of it is asked for. Left out: the name of the database with `_reader`.",
     )
 
 
@@ -142,7 +167,7 @@ class DivergenceSpec(SpecModel):
     )
 
 
-class ModuleSpec(_Component):
+class ModuleSpec(ComponentModel):
     """A change module that is deployed to a database in the order of its plan file, or several by globs."""
 
     model_config = ConfigDict(
@@ -226,7 +251,7 @@ def _named_once(items: tuple[Named, ...]) -> tuple[Named, ...]:
     return items
 
 
-class ObjectsSpec(_Component):
+class ObjectsSpec(ComponentModel):
     """A folder of SQL objects, which are built beside what is live and take its place in one transaction."""
 
     kind: Literal["Objects"] = Field(description="Kind of the component.")
@@ -290,5 +315,5 @@ class ObjectsSpec(_Component):
         return text_rules.seconds(self.data_age) if self.data_age is not None else None
 
 
-AnyComponent = DatabaseSpec | ModuleSpec | ObjectsSpec
+AnyComponent = DatabaseSpec | ModuleSpec | ObjectsSpec | ServiceSpec | JobSpec | RouteSpec
 ComponentSpec = Annotated[AnyComponent, Field(discriminator="kind")]

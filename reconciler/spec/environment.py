@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from reconciler.spec import text_rules
 from reconciler.spec.components import (
     DEFAULT_STAGE_OF_KIND,
+    SERVERS_STAGE,
     AnyComponent,
     ComponentSpec,
     DatabaseSpec,
@@ -28,13 +29,14 @@ from reconciler.spec.fields import (
     VariableName,
     VariableValue,
 )
+from reconciler.spec.services import JobSpec, RouteSpec, ServiceSpec
 
 API_VERSION = "reconciler/v1"
 STAGES_MAX = 100
 DEPLOYMENTS_MAX = 5000
 """Of one environment, with those of its list."""
 WAVES_MAX = 1000
-COMPONENTS_MAX = 1000
+COMPONENTS_MAX = 5000
 
 DEFAULT_STAGES: tuple[tuple[str, str], ...] = (
     ("servers", "services that databases live on"),
@@ -59,6 +61,11 @@ class PostgresSpec(SpecModel):
 
     dsn: Secret = Field(
         description="Where the connection string to the server's maintenance database stands."
+    )
+    provision_dsn: Secret | None = Field(
+        default=None,
+        alias="provisionDsn",
+        description="Where another one stands, of a role that may do less, for plans that only provision.",
     )
 
 
@@ -289,6 +296,26 @@ class EnvironmentSpec(SpecModel):
         return tuple(part for part in self.spec.components if isinstance(part, ObjectsSpec))
 
     @property
+    def services(self) -> tuple[ServiceSpec, ...]:
+        """The Service components, as written."""
+        return tuple(part for part in self.spec.components if isinstance(part, ServiceSpec))
+
+    @property
+    def jobs(self) -> tuple[JobSpec, ...]:
+        """The Job components, as written."""
+        return tuple(part for part in self.spec.components if isinstance(part, JobSpec))
+
+    @property
+    def routes(self) -> tuple[RouteSpec, ...]:
+        """The Route components, as written."""
+        return tuple(part for part in self.spec.components if isinstance(part, RouteSpec))
+
+    @property
+    def servers(self) -> frozenset[str]:
+        """The components that databases live on."""
+        return frozenset(part.on.service for part in self.databases if part.on is not None)
+
+    @property
     def waves(self) -> Mapping[str, int]:
         """The wave of each deployment: the one it names, else one after all that are named."""
         named = [place.wave for place in self.spec.deployments if place.wave is not None]
@@ -297,7 +324,17 @@ class EnvironmentSpec(SpecModel):
 
     def stage_of(self, component: AnyComponent) -> str:
         """Return the stage a component runs in: the named one, else the default of its kind."""
+        if component.stage is None and isinstance(component, ServiceSpec) and component.name in self.servers:
+            return SERVERS_STAGE
         return component.stage if component.stage is not None else DEFAULT_STAGE_OF_KIND[component.kind]
+
+    def stages_of(self) -> dict[str, str]:
+        """The stages that all components run in, by name."""
+        found = {part.name: part.stage or DEFAULT_STAGE_OF_KIND[part.kind] for part in self.components}
+        servers = self.servers
+        return found | {
+            part.name: SERVERS_STAGE for part in self.services if part.stage is None and part.name in servers
+        }
 
     def deployment(self, name: str) -> DeploymentSpec | None:
         """Return the deployment of a name."""

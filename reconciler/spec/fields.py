@@ -61,11 +61,11 @@ class OrText:
         return {"anyOf": [{"type": "string", "description": self.text}, handler(schema)]}
 
 
-def _secret_reference(value: object, info: ValidationInfo) -> SecretReference:
+def secret_reference(value: object, info: ValidationInfo) -> SecretReference:
     """Validate by hand: what stands here may be a secret by mistake, and must not reach an error."""
     hint = "write {env: NAME}, {file: PATH} or {age: …}; a secret never stands in a spec in the clear"
     if isinstance(value, SecretReference):
-        value = _shown_reference(value)
+        value = shown_reference(value)
     if not isinstance(value, dict):
         raise broken_rule(Broken("must refer to a secret, not hold it", hint))
     if set(value) not in ({"env"}, {"file"}, {"age"}):
@@ -91,10 +91,24 @@ def _encrypted(text: str) -> SecretReference:
         raise broken_rule(Broken(f"the encrypted value {error.why}", hint)) from None
 
 
-def _shown_reference(value: SecretReference) -> dict[str, str]:
+def shown_reference(value: SecretReference) -> dict[str, str]:
+    """A reference as a spec writes it."""
     if value.age is not None:
         return {"age": value.age}
     return {"env": value.env} if value.env is not None else {"file": value.file or ""}
+
+
+def reference_schemas() -> list[dict[str, Any]]:
+    """What stands for a secret, as JSON Schema says it."""
+    return [
+        _reference_schema("env", "Environment variable of the daemon.", "^[A-Za-z_$]"),
+        _reference_schema("file", "Absolute path of a file on the daemon's machine.", "^[/$]"),
+        _reference_schema(
+            "age",
+            "The secret, encrypted for a key of the daemon.",
+            f"^\\s*({age_text.BARE}|{age_text.ARMOR[0]})",
+        ),
+    ]
 
 
 def _reference_schema(key: str, description: str, pattern: str) -> dict[str, Any]:
@@ -153,20 +167,12 @@ SqlText = Annotated[str, follows(text_rules.sql, template=True)]
 WebAddress = Annotated[str, follows(text_rules.web_address, template=True)]
 Secret = Annotated[
     SecretReference,
-    PlainValidator(_secret_reference),
-    PlainSerializer(_shown_reference),
+    PlainValidator(secret_reference),
+    PlainSerializer(shown_reference),
     WithJsonSchema(
         {
             "description": "Where the secret stands, or the secret encrypted; never in the clear.",
-            "oneOf": [
-                _reference_schema("env", "Environment variable of the daemon.", "^[A-Za-z_$]"),
-                _reference_schema("file", "Absolute path of a file on the daemon's machine.", "^[/$]"),
-                _reference_schema(
-                    "age",
-                    "The secret, encrypted for a key of the daemon.",
-                    f"^\\s*({age_text.BARE}|{age_text.ARMOR[0]})",
-                ),
-            ],
+            "oneOf": reference_schemas(),
         }
     ),
 ]
@@ -177,4 +183,19 @@ class SpecModel(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, serialize_by_alias=True
+    )
+
+
+class ComponentModel(SpecModel):
+    """What all components share."""
+
+    name: Name = Field(description="Name of the component, unique in the environment.")
+    stage: Name | None = Field(
+        default=None, description="Stage it runs in; left out: the default stage of its kind."
+    )
+    after: Annotated[tuple[Name, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
+        default=(), description="Components of the same stage that are done before this one starts."
+    )
+    skip: bool = Field(
+        default=False, description="Leave it out of plans and rollouts; it is still removed with the rest."
     )

@@ -3,19 +3,22 @@
 The checks over a whole spec work on this, so that one bad field does not hide what is wrong elsewhere.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import field
 
 from reconciler.frozen import frozen
 from reconciler.spec import text_rules
-from reconciler.spec.components import DEFAULT_STAGE_OF_KIND
+from reconciler.spec.components import DEFAULT_STAGE_OF_KIND, SERVERS_STAGE
 from reconciler.spec.environment import COMPONENTS_MAX, DEFAULT_STAGES, DEPLOYMENTS_MAX, STAGES_MAX
 from reconciler.spec.words import Path
 
 _NAMES = frozenset({"name", "stage", "kind", "after", "from"})
 """Keys of names, in which variables are refused already."""
 
-_SECRETS = frozenset({"dsn", "password"})
+_SECRETS = frozenset({"dsn", "provisionDsn", "password"})
+_OWN_NAMES = frozenset({"variables", "env"})
+"""What holds names that whoever wrote the spec made up."""
+
 _PLACES = ("path", "modules", "to")
 _MADE_IN_A_DATABASE = ("Module", "Objects")
 
@@ -66,6 +69,10 @@ class Outline:
 def outline(data: Mapping[str, object]) -> Outline:
     """Take the outline of a document."""
     spec = _mapping(data.get("spec"))
+    parts = _items(spec.get("components"), COMPONENTS_MAX)
+    servers = {
+        _name(_mapping(part.get("on")).get("from")) for _, part in parts if part.get("kind") == "Database"
+    }
     waves = _mapping(_mapping(spec.get("rollout")).get("waves"))
     return Outline(
         name=_name(_mapping(data.get("metadata")).get("name")),
@@ -83,9 +90,7 @@ def outline(data: Mapping[str, object]) -> Outline:
         or "deployments" in spec
         or "deploymentsFrom" in spec,
         gate=_name(_mapping(waves.get("gate")).get("database")),
-        components=tuple(
-            _component(position, part) for position, part in _items(spec.get("components"), COMPONENTS_MAX)
-        ),
+        components=tuple(_component(position, part, servers) for position, part in parts),
         # What a list's deployments have in common is looked at as each of them has it.
         strings=tuple(
             _strings(("spec",), {key: value for key, value in spec.items() if key != "deploymentsFrom"})
@@ -93,10 +98,14 @@ def outline(data: Mapping[str, object]) -> Outline:
     )
 
 
-def _component(position: int, part: Mapping[str, object]) -> ComponentOutline:
+def _component(
+    position: int, part: Mapping[str, object], servers: Collection[str | None]
+) -> ComponentOutline:
     path: Path = ("spec", "components", position)
     kind = part.get("kind")
     default = next((stage for known, stage in DEFAULT_STAGE_OF_KIND.items() if known == kind), None)
+    if kind == "Service" and _name(part.get("name")) in servers:
+        default = SERVERS_STAGE
     after = part.get("after")
     reference = _mapping(part.get("database")).get("from")
     return ComponentOutline(
@@ -138,8 +147,8 @@ def _strings(path: Path, value: object) -> Iterator[tuple[Path, str]]:
                 yield from _strings((*path, position), item)
         case dict():
             for key, item in value.items():
-                is_name = key in _NAMES and path[-1] != "variables"
-                is_secret = key in _SECRETS and path[-1] != "variables" and _holds_secret(item)
+                is_name = key in _NAMES and path[-1] not in _OWN_NAMES
+                is_secret = key in _SECRETS and path[-1] not in _OWN_NAMES and _holds_secret(item)
                 if not (is_name or is_secret):
                     yield from _strings((*path, key), item)
         case _:

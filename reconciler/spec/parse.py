@@ -22,7 +22,7 @@ from reconciler.spec.yaml_text import Document, Mark
 
 SUFFIXES = (".yaml", ".yml")
 DOCUMENT_KINDS = ("Environment",)
-_SECRET_KEYS = frozenset({"dsn", "password"})
+_SECRET_KEYS = frozenset({"dsn", "provisionDsn", "password"})
 
 
 @frozen

@@ -19,6 +19,8 @@ IDENTIFIER_BYTES_MAX = 63
 PATH_CHARACTERS_MAX = 1024
 TARGET_CHARACTERS_MAX = 255
 TEXT_CHARACTERS_MAX = 1024
+LONG_TEXT_CHARACTERS_MAX = 32_768
+HOST_CHARACTERS_MAX = 253
 RELATION_CHARACTERS_MAX = 300
 """Schema and name of 63 bytes each, every character of them quoted."""
 SQL_CHARACTERS_MAX = 4000
@@ -33,6 +35,18 @@ _VARIABLE = re.compile(VARIABLE_PATTERN.removesuffix("$") + r"\Z")
 _HAZARD = re.compile(HAZARD_PATTERN.removesuffix("$") + r"\Z")
 _DURATION = re.compile(DURATION_PATTERN.removesuffix("$") + r"\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SPAN_PATTERN = "^[0-9]{1,6}(ms|s|m|h|d)$"
+SIZE_PATTERN = "^[0-9]{1,15}(Ki|Mi|Gi|Ti)?$"
+_SPAN = re.compile(r"([0-9]{1,6})(ms|s|m|h|d)\Z")
+_SPAN_SECONDS = {"ms": 0.001, **{unit: float(size) for unit, size in _SECONDS.items()}}
+_SIZE = re.compile(r"([0-9]{1,15})(Ki|Mi|Gi|Ti)?\Z")
+_BYTES = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_OUTPUT = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}\Z")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}(:[A-Za-z0-9_][A-Za-z0-9._-]{0,63})?\Z")
+_IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._/:@-]{0,511}\Z")
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
+_HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
+_ROUTE_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()+,;=:@%/-]*\Z")
 _ENVIRONMENT_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _REFERENCE_TEMPLATE = re.compile(r"[A-Za-z0-9_/.${}-]+")
 _WEB_ADDRESS = re.compile(r"https?://(?P<place>[^/?#]+)")
@@ -167,6 +181,18 @@ def seconds(text: str) -> int:
     return int(text[:-1]) * _SECONDS[text[-1]]
 
 
+def span_seconds(text: str) -> float | None:
+    """The seconds of a duration that may be short; None where it is none."""
+    found = _SPAN.match(text)
+    return int(found[1]) * _SPAN_SECONDS[found[2]] if found is not None else None
+
+
+def size_bytes(text: str) -> int | None:
+    """The bytes of a size; None where it is none."""
+    found = _SIZE.match(text)
+    return int(found[1]) * _BYTES[found[2] or ""] if found is not None else None
+
+
 def short_text(text: str) -> Broken | None:
     """Descriptions and values of variables."""
     if len(text) > TEXT_CHARACTERS_MAX:
@@ -242,3 +268,87 @@ def secret_file(text: str) -> Broken | None:
     if any(part in ("", ".", "..") for part in text.split("/")[1:]):
         return Broken("must not hold empty parts, '.' or '..'", "write the plain path")
     return None
+
+
+def output(text: str) -> Broken | None:
+    """Names of outputs."""
+    if _OUTPUT.match(text):
+        return None
+    return Broken("is not the name of an output", "letters, digits, '.', '_' and '-', with a letter first")
+
+
+def program_variable(text: str) -> Broken | None:
+    """Names of the variables that a program is given."""
+    if not _ENVIRONMENT_VARIABLE.fullmatch(text):
+        return Broken("is not the name of an environment variable", "letters, digits and '_', up to 255")
+    if text.upper().startswith(DAEMON_PREFIX):
+        return Broken(
+            f"environment variables that start with {DAEMON_PREFIX} are the daemon's own",
+            "name it another way",
+        )
+    return None
+
+
+def long_text(text: str) -> Broken | None:
+    """Arguments of programs, and values of their variables."""
+    if len(text) > LONG_TEXT_CHARACTERS_MAX:
+        return Broken(f"has more than {LONG_TEXT_CHARACTERS_MAX} characters", "keep it in a file")
+    if "\x00" in text:
+        return Broken("must not hold a NUL character")
+    return None
+
+
+def argument(text: str) -> Broken | None:
+    """The program that is run, the first of a command."""
+    return Broken("must not be empty", "write the program to run") if not text else long_text(text)
+
+
+def machine_path(text: str) -> Broken | None:
+    """Folders of the machine, or of a container."""
+    if not text.startswith("/") or len(text) > PATH_CHARACTERS_MAX or _UNPRINTABLE.search(text):
+        return Broken("must be an absolute path", "write it as in /srv/shop")
+    if any(part in (".", "..") for part in text.split("/")[1:]):
+        return Broken("must not hold '.' or '..'", "write the plain path")
+    return None
+
+
+def context(text: str) -> Broken | None:
+    """The folder of the source that an image is built from."""
+    return None if text == "." else path(text)
+
+
+def user(text: str) -> Broken | None:
+    """Whom a program runs as."""
+    if _USER.match(text):
+        return None
+    return Broken("is not the name of a user", "write it as in shop, 1000 or 1000:1000")
+
+
+def image(text: str) -> Broken | None:
+    """Images of containers."""
+    if _IMAGE.match(text) and "//" not in text:
+        return None
+    return Broken("is not the name of an image", "write it as in registry.example.com/shop/api:1.4.2")
+
+
+def network(text: str) -> Broken | None:
+    """Networks of a container engine."""
+    if _NETWORK.match(text):
+        return None
+    return Broken("is not the name of a network", "letters, digits, '.', '_' and '-'")
+
+
+def host(text: str) -> Broken | None:
+    """Hosts that routes are for."""
+    if len(text) <= HOST_CHARACTERS_MAX and _HOST.match(text):
+        return None
+    return Broken("is not the name of a host", "write it in lower case, as in shop.example.com")
+
+
+def route_path(text: str) -> Broken | None:
+    """Paths below which requests are routed."""
+    if len(text) <= PATH_CHARACTERS_MAX and _ROUTE_PATH.match(text) and "//" not in text:
+        if any(part in (".", "..") for part in text.split("/")):
+            return Broken("must not hold '.' or '..'", "write the plain path")
+        return None
+    return Broken("is not a path of requests", "write it as in /api")

@@ -121,6 +121,18 @@ def module_globs(spec: EnvironmentSpec) -> tuple[str, ...]:
     return _put_in(spec, {glob for part in spec.modules for glob in part.modules or ()})
 
 
+def build_paths(spec: EnvironmentSpec) -> tuple[str, ...]:
+    """Return the folders that images of a spec are built from in all of its deployments; `.` is the root."""
+    containers = [part.runtime.container for part in spec.services]
+    builds = [each.build for each in (*containers, *(part.runtime.container for part in spec.jobs)) if each]
+    return _put_in(spec, {build.context for build in builds if build is not None})
+
+
+def input_globs(spec: EnvironmentSpec) -> tuple[str, ...]:
+    """Return the globs of the files that count for jobs of a spec in all of its deployments."""
+    return _put_in(spec, {glob for part in spec.jobs for glob in part.inputs})
+
+
 def _put_in(spec: EnvironmentSpec, written: Set[str]) -> tuple[str, ...]:
     found = {path for path in written if "${" not in path}
     for place in spec.deployments if written - found else ():

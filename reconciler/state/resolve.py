@@ -27,7 +27,10 @@ from reconciler.state.gate import desired_gate
 from reconciler.state.globs import expanded
 from reconciler.state.objects import Projects, ReadObjects, desired_objects
 from reconciler.state.program import Purpose, judge
+from reconciler.state.programs import DesiredPrograms
 from reconciler.state.roles import desired_roles
+from reconciler.state.services import Wanted, desired_programs
+from reconciler.state.source_files import PlainFiles, SourceFiles
 from reconciler.state.together import not_together
 from reconciler.state.verdicts import Verdicts
 
@@ -67,6 +70,8 @@ class Readers:
     """None: modules are left out."""
     objects: ReadObjects
     folders: Folders
+    source: SourceFiles | None = None
+    """None: services, jobs and routes are left out."""
 
 
 @frozen
@@ -98,6 +103,7 @@ def readers_of(files: Mapping[str, bytes], unread: Mapping[str, str] = NOTHING) 
         module=lambda path, target, values: read_content(path, target, files, values, unread=unread),
         objects=Projects(files, unread).read,
         folders=lambda: module_folders(files, unread),
+        source=PlainFiles(files, unread),
     )
 
 
@@ -116,15 +122,21 @@ def resolve_with(
     if read.module is not None:
         own = _by_paths(written, read.folders, target, len(spec.deployments))
     place = next(part for part in own.deployments if part.name == deployment)
+    stages = own.stages_of()
+    places = _places(written)
+    problems: list[Problem] = []
+    programs = _programs(own, read, places, problems)
     databases = {
         part.name: DesiredDatabase(
             component=part.name,
-            stage=own.stage_of(part),
+            stage=stages[part.name],
             database=part.database,
             extensions=tuple(dict.fromkeys(part.extensions)),
             after=tuple(part.after),
             roles=roles[part.name],
             skip=part.skip,
+            on=programs.servers.get(part.name),
+            access=programs.access.get(part.name),
         )
         for part in own.databases
     }
@@ -136,7 +148,7 @@ def resolve_with(
         wave=waves[deployment],
         last=max(waves.values()),
     )
-    modules, objects = _of_files(own, databases, read, _places(written))
+    modules, objects = _of_files(own, databases, read, places, problems)
     return DesiredState(
         environment=own.name,
         deployment=deployment,
@@ -148,7 +160,23 @@ def resolve_with(
         objects=objects,
         gate=gate,
         wave=waves[deployment],
+        programs=programs.programs,
+        provision_postgres=place.postgres.provision_dsn,
     )
+
+
+def _programs(
+    own: EnvironmentSpec, read: Readers, places: Mapping[str, str], problems: list[Problem]
+) -> Wanted:
+    """Services, jobs and routes; what is wrong with them is added to what else is."""
+    nothing = Wanted(programs=DesiredPrograms(), servers={}, access={})
+    if read.source is None:
+        return nothing
+    try:
+        return desired_programs(own, read.source, places)
+    except SpecError as error:
+        problems += error.problems
+        return nothing
 
 
 def _places(written: EnvironmentSpec) -> dict[str, str]:
@@ -157,10 +185,13 @@ def _places(written: EnvironmentSpec) -> dict[str, str]:
 
 
 def _of_files(
-    own: EnvironmentSpec, databases: Mapping[str, DesiredDatabase], read: Readers, places: Mapping[str, str]
+    own: EnvironmentSpec,
+    databases: Mapping[str, DesiredDatabase],
+    read: Readers,
+    places: Mapping[str, str],
+    problems: list[Problem],
 ) -> tuple[tuple[DesiredModule, ...], tuple[DesiredObjects, ...]]:
-    """What components that are files want; raises SpecError with all that is wrong with any of them."""
-    problems: list[Problem] = []
+    """What components that are files want; raises SpecError with all that is wrong with any component."""
     modules: tuple[DesiredModule, ...] = ()
     objects: tuple[DesiredObjects, ...] = ()
     try:

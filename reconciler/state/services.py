@@ -1,0 +1,434 @@
+"""What a deployment wants of services, jobs and routes, and of access to databases, from its spec.
+
+It opens no file: what is built and what jobs read is known by the hashes of the files of a commit.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from reconciler.errors import Problem, SpecError
+from reconciler.frozen import frozen
+from reconciler.spec import text_rules
+from reconciler.spec.components import AnyComponent, DatabaseSpec, ServerSpec
+from reconciler.spec.environment import EnvironmentSpec
+from reconciler.spec.programs import (
+    BuildSpec,
+    ContainerSpec,
+    JobRuntimeSpec,
+    LimitsSpec,
+    ProcessSpec,
+    ServedContainerSpec,
+    ServedProcessSpec,
+    ServiceRuntimeSpec,
+)
+from reconciler.spec.services import HealthSpec, JobSpec, RestartSpec, RouteSpec, ServiceSpec
+from reconciler.spec.values import OutputReference, SecretReference
+from reconciler.state.order import topological
+from reconciler.state.programs import (
+    DesiredAccess,
+    DesiredBuild,
+    DesiredData,
+    DesiredHealth,
+    DesiredJob,
+    DesiredLimits,
+    DesiredOutput,
+    DesiredPort,
+    DesiredProgram,
+    DesiredPrograms,
+    DesiredRestart,
+    DesiredRoute,
+    DesiredServer,
+    DesiredService,
+    OutputType,
+    RuntimeName,
+    Trigger,
+    Value,
+)
+from reconciler.state.source_files import SourceFile, SourceFiles
+
+BUILD_FILES_MAX = 10_000
+BUILD_BYTES_MAX = 64 * 1024 * 1024
+INPUT_FILES_MAX = 10_000
+
+
+@frozen
+class Wanted:
+    """Services, jobs and routes; and of Database components what they live on, and who gets in."""
+
+    programs: DesiredPrograms
+    servers: Mapping[str, DesiredServer]
+    access: Mapping[str, DesiredAccess]
+
+
+def desired_programs(spec: EnvironmentSpec, files: SourceFiles, places: Mapping[str, str]) -> Wanted:
+    """Say what a spec of one deployment wants; `places` are where components stand in the document, by name.
+
+    Raises SpecError with everything wrong, at places in the spec.
+    """
+    making = _Making(spec, files, places)
+    for name in making.order():
+        making.make(name)
+    if making.problems:
+        raise SpecError(making.problems)
+    return making.wanted()
+
+
+class _Making:
+    """Makes what each component wants, after what it is made from: versions of outputs go into hashes."""
+
+    def __init__(self, spec: EnvironmentSpec, files: SourceFiles, places: Mapping[str, str]) -> None:
+        self.problems: list[Problem] = []
+        self._spec = spec
+        self._files = files
+        self._places = places
+        self._parts = {part.name: part for part in spec.components}
+        self._stages = spec.stages_of()
+        self._on = spec.servers
+        self._asked = _asked(spec)
+        self._versions: dict[str, str] = {}
+        self._services: dict[str, DesiredService] = {}
+        self._jobs: dict[str, DesiredJob] = {}
+        self._routes: dict[str, DesiredRoute] = {}
+        self._servers: dict[str, DesiredServer] = {}
+        self._access: dict[str, DesiredAccess] = {}
+
+    def order(self) -> Iterable[str]:
+        """Components after those whose outputs they take."""
+        needs = {name: tuple(_needs(part)) for name, part in self._parts.items()}
+        return topological(list(self._parts), needs)
+
+    def make(self, name: str) -> None:
+        """Make what one component wants; those it needs were made before."""
+        part = self._parts[name]
+        match part:
+            case ServiceSpec():
+                self._service(part)
+            case JobSpec():
+                self._job(part)
+            case RouteSpec():
+                self._route(part)
+            case DatabaseSpec():
+                self._database(part)
+            case _:
+                pass
+
+    def wanted(self) -> Wanted:
+        """All of it, in the order of the spec."""
+        return Wanted(
+            programs=DesiredPrograms(
+                services=tuple(self._services[part.name] for part in self._spec.services),
+                jobs=tuple(self._jobs[part.name] for part in self._spec.jobs),
+                routes=tuple(self._routes[part.name] for part in self._spec.routes),
+            ),
+            servers=self._servers,
+            access=self._access,
+        )
+
+    def _service(self, part: ServiceSpec) -> None:
+        program = self._program(part)
+        health = _health(part.health, program.ports)
+        check = [health.check, health.port, health.path, list(health.argv)]
+        definition = _hash("service", self._shown(program), check)
+        self._services[part.name] = DesiredService(
+            component=part.name,
+            stage=self._stages[part.name],
+            program=program,
+            definition_hash=definition,
+            health=health,
+            restart=_restart(part.restart),
+            grace_s=_seconds(part.grace),
+            in_place=part.replace == "in-place" or bool(program.data) or part.name in self._on,
+            after=part.after,
+            skip=part.skip,
+        )
+        # Where all numbers stand in the spec, another instance is reached as the one before.
+        chosen = program.runtime is RuntimeName.CONTAINER or any(
+            port.number is None for port in program.ports
+        )
+        fixed = [[port.name, port.number] for port in program.ports]
+        self._versions[part.name] = definition if chosen else _hash("ports", fixed)
+
+    def _job(self, part: JobSpec) -> None:
+        program = self._program(part)
+        outputs = tuple(
+            DesiredOutput(
+                name=each.name, type=OutputType(each.type), sensitive=each.sensitive, keep=each.keep
+            )
+            for each in part.outputs
+        )
+        declared = [[each.name, each.type.value, each.sensitive] for each in outputs]
+        inputs = _hash("job", self._shown(program), self._inputs(part), declared)
+        self._jobs[part.name] = DesiredJob(
+            component=part.name,
+            stage=self._stages[part.name],
+            program=program,
+            inputs_hash=inputs,
+            triggers=frozenset(Trigger(each) for each in part.run.on),
+            schedule=part.run.schedule,
+            timeout_s=_seconds(part.timeout),
+            attempts=part.attempts,
+            grace_s=_seconds(part.grace),
+            outputs=outputs,
+            after=part.after,
+            skip=part.skip,
+        )
+        self._versions[part.name] = inputs
+
+    def _route(self, part: RouteSpec) -> None:
+        port = part.to.port or self._only_port(part.to.service)
+        self._routes[part.name] = DesiredRoute(
+            component=part.name,
+            stage=self._stages[part.name],
+            host=part.host,
+            path=part.path,
+            service=part.to.service,
+            port=port,
+            definition_hash=_hash("route", part.host, part.path, part.to.service, port, part.proxy),
+            proxy=part.proxy,
+            after=part.after,
+            skip=part.skip,
+        )
+
+    def _database(self, part: DatabaseSpec) -> None:
+        if part.on is not None:
+            self._servers[part.name] = self._server(part.on)
+        asked = self._asked.get(part.name, ())
+        owner, reader = part.owner or f"{part.database}_owner", part.reader or f"{part.database}_reader"
+        self._too_long(part, owner, reader)
+        # Not which outputs are asked for: one more of them makes none of the others another.
+        inputs = _hash("access", part.database, owner, reader, self._place(part))
+        self._versions[part.name] = inputs
+        if asked or part.owner is not None or part.reader is not None:
+            self._access[part.name] = DesiredAccess(
+                owner=owner, reader=reader, outputs=asked, inputs_hash=inputs
+            )
+
+    def _server(self, on: ServerSpec) -> DesiredServer:
+        return DesiredServer(
+            service=on.service,
+            port=on.port or self._only_port(on.service),
+            user=on.user,
+            password=on.password,
+            maintenance_database=on.database,
+        )
+
+    def _place(self, part: DatabaseSpec) -> object:
+        """How the server of a database is reached, by references."""
+        server = self._servers.get(part.name)
+        if server is None:
+            return ["dsn", self._value(self._spec.deployments[0].postgres.dsn)]
+        return ["on", server.service, server.port, self._versions[server.service]]
+
+    def _too_long(self, part: DatabaseSpec, *names: str) -> None:
+        """Names that are made from that of the database have to be ones that PostgreSQL takes whole."""
+        for name in names:
+            if name not in (part.owner, part.reader) and (broken := text_rules.role(name)) is not None:
+                message = f"the role '{name}' {broken.message}"
+                hint = "name `owner` and `reader`"
+                self.problems.append(Problem(path=self._places[part.name], message=message, hint=hint))
+
+    def _only_port(self, service: str) -> str:
+        part = self._parts[service]
+        ports = _ports(part.runtime) if isinstance(part, ServiceSpec) else ()
+        return ports[0].name if ports else ""
+
+    def _program(self, part: ServiceSpec | JobSpec) -> DesiredProgram:
+        name, runtime = _runtime(part.runtime)
+        container = runtime if isinstance(runtime, ContainerSpec) else None
+        process = runtime if isinstance(runtime, ProcessSpec) else None
+        return DesiredProgram(
+            runtime=name,
+            argv=runtime.command or (),
+            image=container.image if container is not None else None,
+            build=self._build(part, container.build) if container is not None else None,
+            cwd=process.cwd if process is not None else None,
+            user=runtime.user,
+            ports=_ports(part.runtime),
+            env=tuple(sorted(part.env.items())),
+            data=tuple(DesiredData(name=each.name, path=each.path) for each in runtime.data),
+            networks=container.networks if container is not None else (),
+            limits=_limits(part.limits),
+            log_bytes_max=part.logs.size,
+            log_files=part.logs.files,
+        )
+
+    def _build(self, part: ServiceSpec | JobSpec, build: BuildSpec | None) -> DesiredBuild | None:
+        if build is None:
+            return None
+        place = f"{self._places[part.name]}.runtime.container.build"
+        folder = "" if build.context == "." else build.context
+        files = self._files.below(folder)
+        dockerfile = f"{folder}/{build.dockerfile}" if folder else build.dockerfile
+        self.problems += _of_build(build, files, dockerfile, self._files.unread(folder), place)
+        pairs = tuple((file.path, file.hash) for file in files[:BUILD_FILES_MAX])
+        return DesiredBuild(
+            context=build.context,
+            dockerfile=build.dockerfile,
+            hash=_hash("build", build.context, build.dockerfile, pairs),
+            files=pairs,
+        )
+
+    def _inputs(self, part: JobSpec) -> list[object]:
+        found: dict[str, str] = {}
+        for number, glob in enumerate(part.inputs):
+            files = self._files.matching(glob)
+            found |= {file.path: file.hash for file in files}
+            if not files or len(found) > INPUT_FILES_MAX:
+                message = (
+                    f"means more than {INPUT_FILES_MAX} files" if files else "means no file of the source"
+                )
+                hint = "paths begin at the root of the source; `**` stands for any folders"
+                path = f"{self._places[part.name]}.inputs[{number}]"
+                self.problems.append(Problem(path=path, message=message, hint=hint))
+        return [*sorted(found.items())]
+
+    def _shown(self, program: DesiredProgram) -> object:
+        """All that makes an instance another one, with references in the place of secrets."""
+        limits = program.limits
+        return [
+            program.runtime.value,
+            program.argv,
+            program.image,
+            program.build.hash if program.build is not None else None,
+            program.cwd,
+            program.user,
+            [(port.name, port.number) for port in program.ports],
+            [(name, self._value(value)) for name, value in program.env],
+            [(each.name, each.path) for each in program.data],
+            program.networks,
+            [limits.memory_bytes, limits.cpus, limits.processes, limits.open_files],
+        ]
+
+    def _value(self, value: Value) -> object:
+        match value:
+            case str():
+                return ["text", value]
+            case SecretReference():
+                return ["secret", value.env, value.file, value.age]
+            case OutputReference():
+                return ["output", str(value), self._versions.get(value.component, "")]
+
+
+def _asked(spec: EnvironmentSpec) -> dict[str, tuple[str, ...]]:
+    """The outputs that somebody who is not skipped takes, by component, in order."""
+    found: dict[str, set[str]] = {}
+    for part in spec.components:
+        for reference in consumed(part) if not part.skip else ():
+            found.setdefault(reference.component, set()).add(reference.output)
+    return {name: tuple(sorted(outputs)) for name, outputs in found.items()}
+
+
+def consumed(part: AnyComponent) -> Iterator[OutputReference]:
+    """The outputs that a component takes."""
+    values: Iterable[object] = ()
+    if isinstance(part, ServiceSpec | JobSpec):
+        values = part.env.values()
+    elif isinstance(part, DatabaseSpec) and part.on is not None:
+        values = (part.on.user, part.on.password)
+    return (value for value in values if isinstance(value, OutputReference))
+
+
+def _needs(part: AnyComponent) -> Iterator[str]:
+    """The components that another is made from."""
+    yield from (reference.component for reference in consumed(part))
+    if isinstance(part, DatabaseSpec) and part.on is not None:
+        yield part.on.service
+
+
+def _runtime(runtime: ServiceRuntimeSpec | JobRuntimeSpec) -> tuple[RuntimeName, ProcessSpec | ContainerSpec]:
+    if runtime.container is not None:
+        return RuntimeName.CONTAINER, runtime.container
+    if runtime.systemd is not None:
+        return RuntimeName.SYSTEMD, runtime.systemd
+    assert runtime.process is not None
+    return RuntimeName.PROCESS, runtime.process
+
+
+def _ports(runtime: ServiceRuntimeSpec | JobRuntimeSpec) -> tuple[DesiredPort, ...]:
+    _name, program = _runtime(runtime)
+    if not isinstance(program, ServedProcessSpec | ServedContainerSpec):
+        return ()
+    return tuple(
+        DesiredPort(name=port.name, number=int(port.port) if port.port is not None else None)
+        for port in program.ports
+    )
+
+
+def _health(health: HealthSpec, ports: Sequence[DesiredPort]) -> DesiredHealth:
+    check, port, path = "own", None, "/"
+    if health.http is not None:
+        check, port, path = "http", health.http.port, health.http.path
+    elif health.tcp is not None:
+        check, port = "tcp", health.tcp.port
+    elif health.command is not None:
+        check = "command"
+    if check in ("http", "tcp") and port is None and ports:
+        port = ports[0].name
+    return DesiredHealth(
+        check=check,
+        port=port,
+        path=path,
+        argv=health.command or (),
+        interval_s=_seconds(health.interval),
+        check_timeout_s=_seconds(health.check_timeout),
+        deadline_s=_seconds(health.timeout),
+        steady_s=_seconds(health.steady),
+        crashes_max=health.crashes,
+    )
+
+
+def _restart(restart: RestartSpec) -> DesiredRestart:
+    return DesiredRestart(
+        when=restart.when,
+        delay_s=_seconds(restart.delay),
+        delay_max_s=_seconds(restart.delay_max),
+        limit=restart.limit,
+    )
+
+
+def _limits(limits: LimitsSpec) -> DesiredLimits:
+    return DesiredLimits(
+        memory_bytes=limits.memory,
+        cpus=limits.cpus,
+        processes=limits.processes,
+        open_files=limits.open_files,
+    )
+
+
+def _of_build(
+    build: BuildSpec,
+    files: Sequence[SourceFile],
+    dockerfile: str,
+    unread: Mapping[str, str],
+    place: str,
+) -> Iterator[Problem]:
+    """What keeps an image from being built from these files."""
+    if unread:
+        path, why = min(unread.items())
+        yield Problem(path=f"{place}.context", message=f"'{path}' was not read: {why}")
+    elif not files:
+        hint = "paths are relative to the root of the source; has the folder been added?"
+        yield Problem(path=f"{place}.context", message=f"there is no file below '{build.context}'", hint=hint)
+    elif dockerfile not in {file.path for file in files}:
+        hint = "`dockerfile` is relative to the context"
+        yield Problem(path=f"{place}.context", message=f"there is no file '{dockerfile}'", hint=hint)
+    size = sum(file.size for file in files)
+    if len(files) > BUILD_FILES_MAX or size > BUILD_BYTES_MAX:
+        message = (
+            f"'{build.context}' has {len(files)} files of {size} bytes in all, and an image is built from "
+            f"{BUILD_FILES_MAX} files of {BUILD_BYTES_MAX} bytes at most"
+        )
+        yield Problem(path=f"{place}.context", message=message, hint="name a folder that holds less")
+
+
+def _seconds(text: str) -> float:
+    found = text_rules.span_seconds(text)
+    assert found is not None, "the model checked it"
+    return found
+
+
+def _hash(*said: Any) -> str:
+    text = json.dumps(said, separators=(",", ":"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
