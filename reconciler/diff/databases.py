@@ -35,7 +35,8 @@ class DatabaseContext:
 
     `intended`: a creation of ours was begun and not finished. `made`: an operation made or adopted a database
     of this name before. `resuming`: the operation that left the base line moving is the one that plans now,
-    and will settle it. `adopt_copies`: a copy may be adopted.
+    and will settle it. `adopt_copies`: a copy may be adopted. `can_seal`: there is a key to keep passwords
+    with.
     """
 
     versions: Versions
@@ -44,6 +45,17 @@ class DatabaseContext:
     made: bool = False
     resuming: bool = False
     adopt_copies: bool = False
+    can_seal: bool = True
+
+
+def unknown(desired: DesiredDatabase, why: str) -> DatabaseDiff:
+    """A database on a service that was applied and does not answer: it may hold anything."""
+    assert desired.on is not None
+    service = desired.on.service
+    return DatabaseDiff(
+        desired=desired,
+        blocked=(f"nobody knows what is in it: service '{service}', on which it lives: {why}",),
+    )
 
 
 def compare(

@@ -9,10 +9,13 @@ from reconciler.state.live import LiveRole
 from reconciler.state.roles import PRIVILEGED
 
 
-def with_roles(part: DatabaseDiff, live: Mapping[str, LiveRole], *, drift: bool) -> DatabaseDiff:
+def with_roles(
+    part: DatabaseDiff, live: Mapping[str, LiveRole], *, drift: bool, known: bool = True
+) -> DatabaseDiff:
     """Add to the diff of a database which roles are missing, and which are not what they are declared to be.
 
-    `live` has every declared role that the server has, and of those that they are to be members of.
+    `live` has every declared role that the server has, and of those that they are to be members of; not
+    `known`: there is no such server yet.
     """
     declared = {role.name for role in part.desired.roles}
     missing = tuple(_with_powers(role, live) for role in part.desired.roles if role.name not in live)
@@ -21,7 +24,7 @@ def with_roles(part: DatabaseDiff, live: Mapping[str, LiveRole], *, drift: bool)
         "under `roles:` too, or make it by hand"
         for role in missing
         for group in role.member_of
-        if group not in live and group not in declared
+        if known and group not in live and group not in declared
     )
     told = [row for role in part.desired.roles if role.name in live for row in _differs(part, role, live)]
     return replace(

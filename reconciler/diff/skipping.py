@@ -23,12 +23,12 @@ def without_skips(desired: DesiredState) -> DesiredState:
 def database(part: DatabaseDiff) -> DatabaseDiff:
     """A database as those see it that are in it: one that is skipped and lacks something is blocked.
 
-    Nobody makes its roles and extensions; a module that requires an extension makes it itself.
+    Nobody makes its roles, extensions and access; a module that requires an extension makes it itself.
     """
     if not part.desired.skip:
         return part
     why = [f"it is skipped, and {part.reason}"] if part.need is not None else []
-    return replace(part, roles=(), extensions=(), blocked=(*part.blocked, *why))
+    return replace(part, roles=(), extensions=(), access=None, blocked=(*part.blocked, *why))
 
 
 def module(part: ModuleDiff) -> ModuleDiff:

@@ -24,6 +24,7 @@ async def read_roles(connection: Connection, names: Collection[str]) -> Mapping[
                     "replication": row[6],
                 },
                 member_of=frozenset(row[7]),
+                comment=row[8],
             )
             for row in rows
         }

@@ -5,6 +5,7 @@ from dataclasses import field
 
 from reconciler.catalog.model import Catalog, DatabaseIdentity
 from reconciler.frozen import frozen
+from reconciler.state.programs import DesiredServer
 
 
 @frozen
@@ -31,6 +32,7 @@ class LiveRole:
     superuser: bool = False
     attributes: Mapping[str, bool] = field(default_factory=dict)
     member_of: frozenset[str] = frozenset()
+    comment: str | None = None
 
 
 @frozen
@@ -44,6 +46,8 @@ class LiveInstance:
     """(port, host, number)."""
     reason: str = ""
     handle: str = ""
+    lasting: bool = False
+    """Unhealthy for so long that it will not mend by itself."""
 
 
 @frozen
@@ -87,3 +91,9 @@ class LiveState:
     programs: LivePrograms = field(default_factory=LivePrograms)
     servers: Mapping[str, "LiveState | None"] = field(default_factory=dict)
     """Of services that databases live on; None for one that was applied and does not answer."""
+    silent: Mapping[str, str] = field(default_factory=dict)
+    """Of those that do not answer, why."""
+
+    def server(self, on: DesiredServer | None) -> "LiveState | None":
+        """The server that a database lives on; None where nothing is known of it."""
+        return self if on is None else self.servers.get(on.service)

@@ -99,7 +99,7 @@ SELECT
     ) AS lock_capacity;
 
 -- name: roles :many
--- What some roles are and what they are members of; passwords are not to be seen.
+-- What some roles are, what they are members of, and what is noted of them; passwords are not to be seen.
 SELECT
     r.rolname::text AS name,
     r.rolsuper,
@@ -113,6 +113,7 @@ SELECT
         FROM pg_auth_members AS m
         INNER JOIN pg_roles AS g ON m.roleid = g.oid
         WHERE m.member = r.oid
-    ) AS member_of
+    ) AS member_of,
+    shobj_description(r.oid, 'pg_authid') AS note
 FROM pg_roles AS r
 WHERE r.rolname::text = ANY(%(names)s::text []);
