@@ -142,11 +142,13 @@ class DatabaseDiff:
     dropped: Mapping[str, CatalogObject] = field(default_factory=dict)
     standing: Mapping[str, Standing] = field(default_factory=dict)
     left_moving: bool = False
+    access: str | None = None
+    """Why the roles that others get in with are to be made, and the outputs kept; None: they are."""
 
     @property
     def works(self) -> bool:
         """Whether anything is pending."""
-        return bool(self.need is not None or self.roles or self.extensions)
+        return bool(self.need is not None or self.roles or self.extensions or self.access is not None)
 
     @property
     def pending(self) -> tuple[PendingChange, ...]:
@@ -158,6 +160,8 @@ class DatabaseDiff:
             rows.append(self._row(f"database {self.desired.database}", action, self.reason))
         rows += [self._row(f"role {role.name}", Action.ADD, "not on the server") for role in self.roles]
         rows += [self._row(f"extension {name}", Action.ADD, why) for name, why in self.extensions]
+        if self.access is not None:
+            rows.append(self._row(f"access to database {self.desired.database}", Action.CHANGE, self.access))
         return tuple(rows)
 
     def _row(self, identity: str, action: Action, reason: str) -> PendingChange:
@@ -328,11 +332,12 @@ class ObjectsDiff:
 
 
 class ServiceAction(StrEnum):
-    """What is done about a service."""
+    """What is done about a service; `settle` starts nothing, and does what is left around what runs."""
 
     ADD = "add"
     CHANGE = "change"
     HEAL = "heal"
+    SETTLE = "settle"
 
 
 @frozen
@@ -341,7 +346,7 @@ class ServiceDiff:
 
     `replaces` is the instance that is live now, `beside` whether it runs until the new one is healthy,
     `strays` others of ours that are there and nobody needs. `routes` are components of routes that lead to it
-    already and are switched with it.
+    already and are switched with it. `produces` are outputs as `component.name`, kept under `outputs_hash`.
     """
 
     desired: DesiredService
@@ -353,6 +358,7 @@ class ServiceDiff:
     routes: tuple[str, ...] = ()
     consumes: tuple[str, ...] = ()
     produces: tuple[str, ...] = ()
+    outputs_hash: str = ""
     drift: tuple[Drift, ...] = ()
     blocked: tuple[str, ...] = ()
     diverged: tuple[Divergence, ...] = ()
@@ -360,7 +366,7 @@ class ServiceDiff:
     @property
     def works(self) -> bool:
         """Whether anything is pending."""
-        return self.action is not None or bool(self.strays)
+        return self.action is not None
 
     @property
     def pending(self) -> tuple[PendingChange, ...]:
@@ -440,13 +446,33 @@ class RouteDiff:
 
 @frozen
 class LeftComponent:
-    """A service, job or route that is tracked and not in the spec; it is removed only with consent."""
+    """A service, job or route that is tracked and not in the spec; it is removed only with consent.
+
+    `stops`: it is in the spec, and to be off because its environment was stopped. `instances` are there.
+    """
 
     tracked: TrackedComponent
     removes: bool
     reason: str
     instances: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
+    stops: bool = False
+
+    @property
+    def diverged(self) -> tuple[Divergence, ...]:
+        """It is told where it stays, too."""
+        if self.stops:
+            return ()
+        own = self.tracked
+        return (
+            Divergence(
+                component=own.component,
+                identity=f"{own.kind.lower()} {own.component}",
+                sort=DivergenceSort.ORPHANED,
+                policy=DivergencePolicy.WARN,
+                detail=self.reason,
+            ),
+        )
 
     @property
     def pending(self) -> tuple[PendingChange, ...]:
@@ -504,7 +530,8 @@ class Diff:
     @property
     def diverged(self) -> tuple[Divergence, ...]:
         """Deployed history differs from what the commit says."""
-        return (*(row for part in self.parts for row in part.diverged), *self.left_behind)
+        own = (row for part in (*self.parts, *self.left) for row in part.diverged)
+        return (*own, *self.left_behind)
 
     @property
     def warnings(self) -> tuple[str, ...]:

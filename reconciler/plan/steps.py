@@ -294,8 +294,9 @@ class PrepareProgram(Step):
 class RollService(Step):
     """Start an instance of a service, wait until it is healthy and stays so, switch routes, end the old one.
 
-    `beside`: the old one (`replaces`) runs on until then; else it is ended before. `action` is add, change or
-    heal. `routes` are the components of routes that are switched with it.
+    `beside`: the old one (`replaces`) runs on until then; else it is ended before. `action` is add, change,
+    heal, or settle: then the instance runs, and what else there is of it is ended, and its outputs are kept.
+    `routes` are the components of routes that are switched with it; `produces` is kept under `outputs_hash`.
     """
 
     runtime: str
@@ -307,6 +308,7 @@ class RollService(Step):
     routes: tuple[str, ...] = ()
     consumes: tuple[str, ...] = ()
     produces: tuple[str, ...] = ()
+    outputs_hash: str = ""
 
 
 @frozen

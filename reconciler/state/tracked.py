@@ -151,7 +151,8 @@ class TrackedPrograms:
     """Services, jobs and routes of one deployment by component, and outputs by `component.name`.
 
     `jobs` are the hashes of the inputs that jobs last ran to their end with. `stopped`: a person stopped the
-    environment. `started`: it was applied before.
+    environment. `started`: it was applied before. `read_at` is when this was read (seconds since 1970, by the
+    clock of the control database); None where nothing was asked.
     """
 
     components: Mapping[str, TrackedComponent] = field(default_factory=dict)
@@ -159,6 +160,7 @@ class TrackedPrograms:
     jobs: Mapping[str, str] = field(default_factory=dict)
     stopped: bool = False
     started: bool = False
+    read_at: float | None = field(default=None, compare=False)
 
 
 @frozen
