@@ -55,6 +55,31 @@ class Secrets:
         """The keys that open encrypted values, as they are kept."""
         return tuple(self.for_settings(key) for key in self._age_keys)
 
+    def seal(self, text: str) -> str:
+        """A text encrypted for the first key, as it is kept. Raises Refused where there is no key."""
+        from reconciler.daemon import age
+
+        if not self._age_keys:
+            raise Refused(
+                "a sensitive value cannot be kept: the settings name no key to seal it with",
+                hint="name one under secrets.age_keys; `reconciler secret keygen` makes it",
+            )
+        first = age.keys_of([self.for_settings(self._age_keys[0])])
+        return age.encrypted(text, age.recipients_of(first[:1]))
+
+    def unseal(self, sealed: str) -> str:
+        """What a sealed text holds."""
+        return self._opened(sealed)
+
+    def forbid(self, value: str) -> None:
+        """No log shows this value from now on."""
+        self._forbid(value)
+
+    @property
+    def can_seal(self) -> bool:
+        """Whether the settings name a key to seal sensitive values with."""
+        return bool(self._age_keys)
+
     def _opened(self, value: str) -> str:
         from reconciler.daemon import age
 
