@@ -9,7 +9,7 @@ from reconciler.daemon.secrets import Secrets
 from reconciler.events import Event
 from reconciler.execution.interference import Interference
 from reconciler.frozen import frozen
-from reconciler.planner.planner import Planner, PlannerLimits
+from reconciler.planner.planner import Known, Planner, PlannerLimits
 from reconciler.postgres.connection import Connections, Dsn
 from reconciler.reconcile.assess import Assessor
 from reconciler.reconcile.heads import Heads
@@ -96,7 +96,7 @@ def build_readers(
             full_read_interval_s=settings.limits.full_read_interval_s,
         ),
         emit=hooks.emit,
-        remembered=remembered,
+        known=Known(contents=remembered, can_seal=bool(settings.secrets.age_keys)),
     )
     heads = Heads(
         sources=repositories,

@@ -32,10 +32,19 @@ from reconciler.frozen import frozen
 from reconciler.plan.build import Consent
 from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import NOTHING_ASKED, DeploymentPlan, ObjectsAsked, Scope
+from reconciler.plan.removal import build_removal
 from reconciler.planner import tasks
 from reconciler.planner.left import Namesake, claiming, namesakes, sound_spec
 from reconciler.planner.objects import ObjectsLook, with_objects
 from reconciler.planner.reads import StateReader
+from reconciler.planner.servers import (
+    NOTHING_RUNS,
+    ProgramsRecord,
+    Servers,
+    find_servers,
+    on_services,
+    services_of,
+)
 from reconciler.planner.shared import Shared
 from reconciler.planner.view import Parsing, Resolving, Restrict, SourceView
 from reconciler.postgres.connection import Connection, Connections, Dsn
@@ -48,8 +57,11 @@ from reconciler.spec.variables import for_deployment
 from reconciler.state.contents import Remembered
 from reconciler.state.desired import DesiredState
 from reconciler.state.left import left_state
+from reconciler.state.live import LivePrograms
+from reconciler.state.registry import Registry, RegistryKind
+from reconciler.state.removal import Removal
 from reconciler.state.task import ModuleTask, TaskVerb, find_module, narrowed
-from reconciler.state.tracked import TrackedState
+from reconciler.state.tracked import Revertible, TrackedPrograms, TrackedState
 from reconciler.tracking.install import TRACKING_VERSION
 
 VERSIONS = Versions(tracking=TRACKING_VERSION, fingerprint_algorithm=ALGORITHM)
@@ -77,6 +89,19 @@ class PlannerLimits:
     deployments_in_parallel: int = 8
     databases_in_parallel: int = 4
     full_read_interval_s: float = 600.0
+
+
+@frozen
+class Known:
+    """What a planner knows of beside its sources and databases.
+
+    `contents` are modules as they were resolved before, `programs` the record of services and what runs of
+    them. `can_seal`: the settings name a key that passwords can be kept with.
+    """
+
+    contents: Remembered | None = None
+    programs: ProgramsRecord | None = None
+    can_seal: bool = True
 
 
 @frozen
@@ -108,6 +133,8 @@ class PlanRequest:
     forced: frozenset[str] = frozenset()
     operation: str | None = None
     keep_failed: bool = False
+    removal: Removal | None = None
+    """The environment is to be removed, and nothing else is planned."""
 
 
 @frozen
@@ -143,22 +170,26 @@ class Planner:
         resolve_secret: Callable[[SecretReference], str],
         limits: PlannerLimits,
         emit: Callable[[Event], None],
-        remembered: Remembered | None = None,
+        known: Known | None = None,
     ) -> None:
+        known = known or Known()
         self._sources = sources
         self._paths = paths
         self._parsing = Parsing(restrict=restrict or (lambda _source, parsed: parsed))
-        self._resolving = Resolving(remembered=remembered)
+        self._resolving = Resolving(remembered=known.contents)
         self._resolve_secret = resolve_secret
         self._connections = connections
         self._limits = limits
         self._emit = emit
+        self._programs = known.programs
+        self._can_seal = known.can_seal
         self._views: OrderedDict[tuple[str, str], SourceView] = OrderedDict()
         self._histories: dict[tuple[str, str, str], bool] = {}
         self._reader = StateReader(
             connections,
             databases_in_parallel=limits.databases_in_parallel,
             full_read_interval_s=limits.full_read_interval_s,
+            service_timeout_s=limits.read_timeout_s / 2,
         )
         self._making: Shared[tuple[str, str], SourceView] = Shared(
             keep_s=VIEW_SHARED_S, weight_max=0, weigh=lambda _view: 1
@@ -167,8 +198,38 @@ class Planner:
         self._views_max = 2 * len(sources) + VIEWS_BESIDE_HEADS
 
     def dsn(self, desired: DesiredState) -> Dsn:
-        """The connection string of a deployment; raises NotFound without quoting anything of it."""
-        return Dsn(self._resolve_secret(desired.postgres))
+        """The connection string of a deployment; raises NotFound without quoting anything of it.
+
+        What only provisions has narrower credentials where the spec gives some.
+        """
+        narrower = desired.provision_postgres if desired.provision_only else None
+        return Dsn(self._resolve_secret(narrower or desired.postgres))
+
+    async def dsn_of(self, desired: DesiredState, database: str) -> Dsn:
+        """The connection string of the server that a database of a deployment lives on.
+
+        Raises TemporaryError where it lives on a service of which nobody knows where it is just now.
+        """
+        if all(part.on is None for part in desired.databases if part.database == database):
+            return self.dsn(desired)
+        return (await self.servers(desired)).of(desired, database)
+
+    async def servers(
+        self, desired: DesiredState, known: tuple[TrackedPrograms, LivePrograms] | None = None
+    ) -> Servers:
+        """Where all databases of a deployment are; `known`: what was read of its services already."""
+        own = self.dsn(desired)
+        if not on_services(desired):
+            return Servers(own=own)
+        if self._programs is None:
+            return Servers(own=own, silent=dict.fromkeys(services_of(desired), NOTHING_RUNS))
+        return await find_servers(
+            desired,
+            own,
+            known or await self._programs.read(desired),
+            secret=self._resolve_secret,
+            output=partial(self._programs.output, desired),
+        )
 
     def secret(self, reference: SecretReference) -> str:
         """A secret that a spec refers to; raises NotFound without quoting anything of it."""
@@ -342,9 +403,10 @@ class Planner:
         self, dsn: Dsn, desired: DesiredState, not_before: float | None
     ) -> dict[str, tuple[str, int] | None]:
         """Which databases those of these names on a server really are, whatever the server is called."""
+        own = replace(desired, databases=tuple(part for part in desired.databases if part.on is None))
         try:
             async with asyncio.timeout(self._limits.read_timeout_s):
-                _tracked, live = await self._reader.read(dsn, desired, not_before=not_before)
+                _tracked, live = await self._reader.read(Servers(own=dsn), own, not_before=not_before)
         except TimeoutError as error:
             raise TemporaryError("nobody knows whose its databases are: reading took too long") from error
         return {
@@ -395,16 +457,18 @@ class Planner:
         with suppress(ReconcilerError, TimeoutError):
             own = for_deployment(spec, deployment)
             dsn = Dsn(self._resolve_secret(own.deployments[0].postgres.dsn))
+            names = [part.database for part in own.databases if part.on is None]
             async with asyncio.timeout(self._limits.read_timeout_s):
-                await self._reader.read_ahead(dsn, [part.database for part in own.databases])
+                await self._reader.read_ahead(dsn, names)
 
     async def assess(self, spec: EnvironmentSpec, desired: DesiredState, request: PlanRequest) -> Assessment:
         """Read the states of one deployment and plan it; one that cannot be read says so in its plan."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._limits.read_timeout_s):
+                servers = await self.servers(desired)
                 tracked, live = await self._reader.read(
-                    self.dsn(desired), desired, not_before=request.not_before, due_too=request.due_reads
+                    servers, desired, not_before=request.not_before, due_too=request.due_reads
                 )
         except (ReconcilerError, TimeoutError) as error:
             why = str(error) or f"reading it took longer than {self._limits.read_timeout_s:g} s"
@@ -420,6 +484,9 @@ class Planner:
         gone = [name for name, database in live.databases.items() if not database.exists]
         made = await request.made() if gone and request.made is not None else frozenset()
         allowed = frozenset(spec.policy.allow_hazards) | request.allow_hazards
+        if request.removal is not None:
+            plan = build_removal(desired, (tracked, live), request.removal, allowed)
+            return Assessment(desired=desired, plan=plan, tracked=tracked, diff=None, allowed=allowed)
         contexts = {
             database.database: DatabaseContext(
                 versions=VERSIONS,
@@ -428,6 +495,7 @@ class Planner:
                 made=database.database in made,
                 resuming=request.resuming,
                 adopt_copies=HazardCode.ADOPTS_DATABASE_COPY.value in allowed,
+                can_seal=self._can_seal,
             )
             for database in desired.databases
         }
@@ -435,9 +503,9 @@ class Planner:
             desired = without_skips(desired)
         diff = compare(desired, tracked, live, contexts)
         try:
-            diff = await self._with_reverts(spec, (desired, tracked), diff, (request, allowed))
+            diff = await self._with_reverts(spec, (desired, tracked), diff, (request, allowed), servers)
             if _has_objects(desired, tracked) and request.task is None:
-                look = self._objects_look(desired, request, prune=spec.policy.prune)
+                look = self._objects_look(desired, request, servers, prune=spec.policy.prune)
                 diff = await with_objects(desired, (tracked, live), diff, look)
         except ReconcilerError as error:
             return unread(desired, str(error))
@@ -456,12 +524,14 @@ class Planner:
         plan = replace(plan, asked=asked) if asked != NOTHING_ASKED else plan
         return Assessment(desired=desired, plan=plan, tracked=tracked, diff=diff, allowed=allowed)
 
-    def _objects_look(self, desired: DesiredState, request: PlanRequest, *, prune: bool) -> ObjectsLook:
+    def _objects_look(
+        self, desired: DesiredState, request: PlanRequest, servers: Servers, *, prune: bool
+    ) -> ObjectsLook:
         return ObjectsLook(
             prune=prune,
             forced=request.forced,
             operation=request.operation,
-            borrow=partial(self._reader.borrowing, self.dsn(desired)),
+            borrow=lambda database: self._reader.borrowing(servers.of(desired, database), database),
             compute=self._in_thread,
         )
 
@@ -471,16 +541,23 @@ class Planner:
         states: tuple[DesiredState, TrackedState],
         diff: Diff,
         asked: tuple[PlanRequest, frozenset[str]],
+        servers: Servers,
     ) -> Diff:
         """Add what is taken back: what a person asked for, or what left the spec."""
         request, allowed = asked
-        read = partial(self._reader.revertible, self.dsn(states[0]))
+
+        async def read(database: str) -> Mapping[str, Revertible]:
+            return await self._reader.revertible(servers.of(states[0], database), database)
+
         if states[0].prune_from is not None:
             return await tasks.pruning(states, diff, read)
         if request.task is not None and request.task.verb is TaskVerb.REVERT:
             return await tasks.reverting(states, diff, request.task, request.only, read)
         if request.task is not None and request.task.verb is TaskVerb.ADOPT:
-            look = partial(self._reader.registry, self.dsn(states[0]))
+
+            async def look(database: str, kind: RegistryKind, schema: str | None) -> Registry | None:
+                return await self._reader.registry(servers.of(states[0], database), database, kind, schema)
+
             return await tasks.adopting(states[1], diff, request.task, look)
         if request.task is not None:
             return tasks.deploying(diff, request.task)

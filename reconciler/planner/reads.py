@@ -9,6 +9,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
 
+from reconciler.errors import ReconcilerError
+from reconciler.frozen import frozen
+from reconciler.planner.servers import Servers
 from reconciler.planner.shared import Shared
 from reconciler.postgres.connection import Connection, Connections, DatabaseMissing, Dsn
 from reconciler.snapshot.database import Glance, ServerFacts, read_database, read_server
@@ -16,7 +19,7 @@ from reconciler.snapshot.probe import ALGORITHM
 from reconciler.snapshot.registry import read_registry
 from reconciler.snapshot.roles import read_roles
 from reconciler.snapshot.transaction import read_repeatedly, reading
-from reconciler.state.desired import DesiredState
+from reconciler.state.desired import DesiredDatabase, DesiredState
 from reconciler.state.live import LiveDatabase, LiveRole, LiveState
 from reconciler.state.registry import Registry, RegistryKind
 from reconciler.state.tracked import Revertible, TrackedDatabase, TrackedState
@@ -42,9 +45,15 @@ class StateReader:
     """
 
     def __init__(
-        self, connections: Connections, *, databases_in_parallel: int, full_read_interval_s: float
+        self,
+        connections: Connections,
+        *,
+        databases_in_parallel: int,
+        full_read_interval_s: float,
+        service_timeout_s: float = 20.0,
     ) -> None:
         self._connections = connections
+        self._service_timeout_s = service_timeout_s
         self._databases_in_parallel = databases_in_parallel
         self._full_read_interval_s = full_read_interval_s
         self._full_reads: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -59,14 +68,58 @@ class StateReader:
         )
 
     async def read(
-        self, dsn: Dsn, desired: DesiredState, *, not_before: float | None, due_too: bool = True
+        self, servers: Servers, desired: DesiredState, *, not_before: float | None, due_too: bool = True
     ) -> tuple[TrackedState, LiveState]:
         """Tracked and live state of every database of a deployment; what was read since may serve.
 
+        Of services that databases live on, those that do not answer are noted; the deployment's own server
+        has to.
         Not `due_too`: a full read that is only due for its age is left to another.
         """
-        names = [database.database for database in desired.databases]
-        server = await self._server_with(dsn, names, not_before=not_before)
+        freshness = _Freshness(not_before=not_before, due_too=due_too)
+        own = [part for part in desired.databases if part.on is None]
+        found: Mapping[str, _Read] = {}
+        live = LiveState(server_major=0, databases={})
+        if own or not _has_else(desired):
+            found, live = await self._of_server(servers.own, own, freshness)
+        if len(own) == len(desired.databases):
+            return _together(found, live)
+        services = dict.fromkeys(part.on.service for part in desired.databases if part.on is not None)
+        others = await asyncio.gather(
+            *(self._of_service(name, servers, desired, freshness) for name in services)
+        )
+        answers = dict(zip(services, others, strict=True))
+        return _together(found, live, answers)
+
+    async def _of_service(
+        self, service: str, servers: Servers, desired: DesiredState, freshness: "_Freshness"
+    ) -> tuple[Mapping[str, _Read], LiveState] | str | None:
+        """What is on a service; None where it was never applied, a text that says why nobody knows."""
+        if service in servers.silent:
+            return servers.silent[service]
+        parts: dict[Dsn, list[DesiredDatabase]] = {}
+        for part in desired.databases:
+            if part.on is not None and part.on.service == service and part.database in servers.services:
+                parts.setdefault(servers.services[part.database], []).append(part)
+        if not parts:
+            return None
+        try:
+            async with asyncio.timeout(self._service_timeout_s):
+                several = [await self._of_server(dsn, own, freshness) for dsn, own in parts.items()]
+        except TimeoutError:
+            return f"it did not answer within {self._service_timeout_s:g} s"
+        except ReconcilerError as error:
+            return str(error)
+        found = {name: read for one, _live in several for name, read in one.items()}
+        roles = {name: role for _found, live in several for name, role in live.roles.items()}
+        return found, replace(several[0][1], databases=_live_of(found), roles=roles)
+
+    async def _of_server(
+        self, dsn: Dsn, parts: Sequence[DesiredDatabase], freshness: "_Freshness"
+    ) -> tuple[Mapping[str, _Read], LiveState]:
+        """What is on one server of some databases; raises where it does not answer."""
+        names = [part.database for part in parts]
+        server = await self._server_with(dsn, names, not_before=freshness.not_before)
         slots = asyncio.Semaphore(self._databases_in_parallel)
 
         async def one(name: str) -> _Read:
@@ -75,7 +128,9 @@ class StateReader:
             async with slots:
                 try:
                     return await self._databases.get(
-                        (dsn, name), lambda: self._database(dsn, name, due_too=due_too), not_before=not_before
+                        (dsn, name),
+                        lambda: self._database(dsn, name, due_too=freshness.due_too),
+                        not_before=freshness.not_before,
                     )
                 except DatabaseMissing:
                     # It was dropped since the server was read, if it was.
@@ -83,26 +138,21 @@ class StateReader:
                         raise
                     return TrackedDatabase(), LiveDatabase()
 
-        wanted = frozenset(
-            name for part in desired.databases for role in part.roles for name in (role.name, *role.member_of)
-        )
+        wanted = _named_roles(parts)
         roles: Mapping[str, LiveRole] = {}
         if wanted:
             roles = await self._roles.get(
-                (dsn, wanted), lambda: self._named_roles(dsn, wanted), not_before=not_before
+                (dsn, wanted), lambda: self._named_roles(dsn, wanted), not_before=freshness.not_before
             )
         found: Mapping[str, _Read] = dict(
             zip(names, await asyncio.gather(*(one(name) for name in names)), strict=True)
         )
-        return (
-            TrackedState(databases={name: tracked for name, (tracked, _live) in found.items()}),
-            LiveState(
-                server_major=server.server_major,
-                databases={name: live for name, (_tracked, live) in found.items()},
-                available_extensions=server.available_extensions,
-                lock_capacity=server.lock_capacity,
-                roles=roles,
-            ),
+        return found, LiveState(
+            server_major=server.server_major,
+            databases=_live_of(found),
+            available_extensions=server.available_extensions,
+            lock_capacity=server.lock_capacity,
+            roles=roles,
         )
 
     async def read_ahead(self, dsn: Dsn, names: Sequence[str]) -> None:
@@ -188,6 +238,52 @@ class StateReader:
             return base_line.probe
         self._full_reads[key] = now
         return None
+
+
+@frozen
+class _Freshness:
+    """How old a read may be that serves; see `StateReader.read`."""
+
+    not_before: float | None
+    due_too: bool
+
+
+def _has_else(desired: DesiredState) -> bool:
+    """Whether a deployment has anything that is not on its own server."""
+    own = desired.programs
+    return bool(desired.databases or own.services or own.jobs or own.routes)
+
+
+def _named_roles(parts: Sequence[DesiredDatabase]) -> frozenset[str]:
+    """The roles of a server that databases on it name."""
+    named = {name for part in parts for role in part.roles for name in (role.name, *role.member_of)}
+    access = (part.access for part in parts if part.access is not None)
+    return frozenset(named.union(*((one.owner, one.reader) for one in access)))
+
+
+def _live_of(found: Mapping[str, _Read]) -> Mapping[str, LiveDatabase]:
+    return {name: live for name, (_tracked, live) in found.items()}
+
+
+def _together(
+    found: Mapping[str, _Read],
+    live: LiveState,
+    answers: Mapping[str, tuple[Mapping[str, _Read], LiveState] | str | None] | None = None,
+) -> tuple[TrackedState, LiveState]:
+    """The states of a deployment from what its own server and its services hold."""
+    every = dict(found)
+    servers: dict[str, LiveState | None] = {}
+    silent: dict[str, str] = {}
+    for service, answer in (answers or {}).items():
+        if isinstance(answer, str):
+            servers[service], silent[service] = None, answer
+        elif answer is not None:
+            every.update(answer[0])
+            servers[service] = answer[1]
+    return (
+        TrackedState(databases={name: tracked for name, (tracked, _live) in every.items()}),
+        replace(live, databases=_live_of(every), servers=servers, silent=silent),
+    )
 
 
 def _rows(read: _Read) -> int:

@@ -29,6 +29,12 @@ class Dsn:
         self._parsed: dict[str, Any] | None = None
         self._server: str | None = None
 
+    @classmethod
+    def of(cls, **parameters: str | None) -> "Dsn":
+        """One of these keywords and values of libpq; None leaves a keyword out."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return cls(conninfo.make_conninfo(**given))
+
     def reveal(self) -> str:
         """The text itself; only for handing to the driver."""
         return self._text

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from reconciler.planner.planner import Assessment, PlanRequest
 from reconciler.planner.reads import StateReader
+from reconciler.planner.servers import Servers
 from reconciler.postgres.connection import Connection, Connections, Dsn
 from reconciler.snapshot import database as snapshot_database
 from reconciler.spec.environment import EnvironmentSpec
@@ -70,7 +71,9 @@ async def test_later_pass_and_dry_run_read_anew(postgres_server: Server, databas
     (name,) = databases[:1]
 
     async def probe(not_before: float | None) -> str | None:
-        _tracked, live = await reader.read(postgres_server.dsn, state_of([name]), not_before=not_before)
+        _tracked, live = await reader.read(
+            Servers(own=postgres_server.dsn), state_of([name]), not_before=not_before
+        )
         return live.databases[name].probe
 
     began = time.monotonic()
@@ -117,19 +120,19 @@ async def test_servers_that_are_silent_keep_no_place_from_others(
     silent = [await asyncio.start_server(never_answer, "127.0.0.1", 0) for _ in range(8)]
     connections = Connections(total=8, per_server=8)
     reader = StateReader(connections, databases_in_parallel=4, full_read_interval_s=600)
-    await reader.read(postgres_server.dsn, state_of(databases), not_before=None)
+    await reader.read(Servers(own=postgres_server.dsn), state_of(databases), not_before=None)
     waiting = []
     for number in range(64):
         port = silent[number % 8].sockets[0].getsockname()[1]
         dsn = Dsn(f"host=127.0.0.1 port={port} user=u{number} dbname=x sslmode=disable")
-        read = reader.read(dsn, state_of(databases), not_before=None)
+        read = reader.read(Servers(own=dsn), state_of(databases), not_before=None)
         waiting.append(asyncio.create_task(read))
 
     async def asked() -> bool:
         return len(clients) == 4
 
     await until(asked)
-    _tracked, live = await reader.read(postgres_server.dsn, state_of(databases), not_before=None)
+    _tracked, live = await reader.read(Servers(own=postgres_server.dsn), state_of(databases), not_before=None)
     assert all(live.databases[name].exists for name in databases)
     assert len(clients) == 4, "the silent ones were still waited for"
     for task in waiting:
@@ -153,7 +156,7 @@ async def test_full_reads_over_two_connections_never_wait_for_each_other(
     state = state_of(databases)
     began = time.monotonic()
     found = await asyncio.gather(
-        *(reader.read(postgres_server.dsn, state, not_before=None) for _ in range(6))
+        *(reader.read(Servers(own=postgres_server.dsn), state, not_before=None) for _ in range(6))
     )
     assert time.monotonic() - began < 15, "none had to give up waiting"
     assert all(live.databases[name].catalog is not None for _tracked, live in found for name in databases)
@@ -224,7 +227,7 @@ async def test_connections_stay_within_the_bound_of_a_server(
     reader = StateReader(connections, databases_in_parallel=4, full_read_interval_s=600)
     state = state_of(databases)
     for _ in range(3):
-        await reader.read(postgres_server.dsn, state, not_before=None)
+        await reader.read(Servers(own=postgres_server.dsn), state, not_before=None)
         assert len(connections._by_age) <= 2
     async with connections.borrow(Dsn(postgres_server.text(databases[0]))):
         assert len(connections._by_age) <= 1
@@ -261,7 +264,9 @@ async def test_operations_share_what_a_server_is(
     reader = StateReader(connections, databases_in_parallel=4, full_read_interval_s=600)
 
     async def exists(name: str) -> bool:
-        _tracked, live = await reader.read(postgres_server.dsn, state_of([name]), not_before=None)
+        _tracked, live = await reader.read(
+            Servers(own=postgres_server.dsn), state_of([name]), not_before=None
+        )
         return live.databases[name].exists
 
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from reconciler.planner.reads import StateReader
+from reconciler.planner.servers import Servers
 from reconciler.postgres.connection import Connections, Dsn
 from reconciler.snapshot.database import ServerFacts
 from reconciler.state.live import LiveDatabase
@@ -47,6 +48,6 @@ async def test_whoever_comes_first_reads(overtakes: bool) -> None:
     ahead = asyncio.create_task(reader.read_ahead(DSN, [DATABASE]))
     if overtakes:
         await comes.wait()
-    await reader.read(DSN, desired(), not_before=began)
+    await reader.read(Servers(own=DSN), desired(), not_before=began)
     await ahead
     assert reader.read_databases == [DATABASE]
