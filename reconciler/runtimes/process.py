@@ -6,17 +6,12 @@ services it never touches, but for those whose supervisor is gone.
 """
 
 import asyncio
-import errno
 import os
-import random
-import secrets
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,41 +21,31 @@ import reconciler
 from reconciler.errors import Conflict, PermanentError, RuntimeUnavailable
 from reconciler.runtimes import instance as files
 from reconciler.runtimes import processes, service_files, sight, supervisor, transient
-from reconciler.runtimes.definition import account_of, definition_of, faults_here, is_free
+from reconciler.runtimes.definition import account_of, definition_of, faults_here
+from reconciler.runtimes.instance_folders import InstanceFolders
 from reconciler.runtimes.runtime import (
     Identity,
     Observed,
-    Port,
     Runtime,
     ServiceSpec,
-    check_names,
     faults,
     without_hidden,
 )
 
-_MAKING = ".making"
-_GONE = ".gone"
-_FORGOTTEN_S = 3600.0
 _START_S = 30.0
 _ASKED_S = 20.0
 _STOP_S = 20.0
 _LOCK_AGAIN_S = 0.02
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_ROOM_BYTES_MIN = 1024 * 1024
 _LOG_END_BYTES = 8192
-_RENAMES_MAX = 5
 _OF_THE_BUS = ("PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
-_PORTS = range(20000, 32000)
-"""Below those that the system gives to outgoing connections."""
-_PORTS_TRIED_MAX = 100
 
 
 class ProcessRuntime(Runtime):
     """Services of one daemon; `root` is a folder of the daemon's own, and holds nothing else."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root.absolute()
-        self._given: set[int] = set()
+        self._folders = InstanceFolders(root)
+        self._root = self._folders.root
 
     @property
     @override
@@ -79,7 +64,7 @@ class ProcessRuntime(Runtime):
     async def observe(
         self, environment: str, deployment: str, component: str | None = None
     ) -> tuple[Observed, ...]:
-        with self._translated(f"looking at services of '{environment}/{deployment}'"):
+        with self._folders.translated(f"looking at services of '{environment}/{deployment}'"):
             return await asyncio.to_thread(self._observe, environment, deployment, component)
 
     @override
@@ -87,25 +72,25 @@ class ProcessRuntime(Runtime):
         found = faults(spec) or await asyncio.to_thread(self._faults_here, spec)
         if found:
             raise PermanentError(f"preparing service '{spec.identity}': {'; '.join(found)}")
-        with self._translated(f"preparing service '{spec.identity}'"):
-            await asyncio.to_thread(self._check_room)
+        with self._folders.translated(f"preparing service '{spec.identity}'"):
+            await asyncio.to_thread(self._folders.check_room)
 
     @override
     async def apply(self, spec: ServiceSpec, instance: str) -> Observed:
         found = faults(spec)
         if found:
             raise PermanentError(f"starting service '{spec.identity}': {'; '.join(found)}")
-        folder = self._folder(spec.identity, instance)
+        folder = self._folders.of(spec.identity, instance)
         if files.is_retired(folder):
             await self.remove(spec.identity, instance)
-        with self._translated(f"starting service '{spec.identity}'"):
+        with self._folders.translated(f"starting service '{spec.identity}'"):
             return await asyncio.to_thread(self._apply, spec, instance, folder)
 
     @override
     async def remove(self, identity: Identity, instance: str) -> None:
-        folder = self._folder(identity, instance)
-        with self._translated(f"removing service '{identity}'"):
-            if not await asyncio.to_thread(self._retire, folder):
+        folder = self._folders.of(identity, instance)
+        with self._folders.translated(f"removing service '{identity}'"):
+            if not await asyncio.to_thread(self._folders.retire, folder):
                 return
             grace_s = await asyncio.to_thread(_grace_of, folder)
             await self._stop(identity, folder, grace_s)
@@ -115,13 +100,13 @@ class ProcessRuntime(Runtime):
 
     @override
     async def log_end(self, spec: ServiceSpec, instance: str) -> str:
-        folder = self._folder(spec.identity, instance)
+        folder = self._folders.of(spec.identity, instance)
         return without_hidden(spec, await asyncio.to_thread(_ends_of_logs, folder))
 
     @override
     async def output(self, spec: ServiceSpec, instance: str) -> bytes | None:
-        folder = self._folder(spec.identity, instance)
-        with self._translated(f"reading the output of '{spec.identity}'"):
+        folder = self._folders.of(spec.identity, instance)
+        with self._folders.translated(f"reading the output of '{spec.identity}'"):
             return await asyncio.to_thread(service_files.read_output, spec, folder)
 
     # ---- below: blocking, in a thread
@@ -142,35 +127,18 @@ class ProcessRuntime(Runtime):
         unit = transient.here()
         return None if unit is None else transient.why_no_unit(unit)
 
-    def _folder(self, identity: Identity, instance: str) -> Path:
-        check_names(identity, instance)
-        return self._root / identity.environment / identity.deployment / identity.component / instance
-
     def _observe(self, environment: str, deployment: str, component: str | None) -> tuple[Observed, ...]:
-        place = self._root / environment / deployment
-        found = []
-        for name in [component] if component is not None else _names_in(place):
-            identity = Identity(environment=environment, deployment=deployment, component=name)
-            for instance in _names_in(place / name):
-                observed = sight.look(self._folder(identity, instance), identity, instance)
-                if observed is not None:
-                    found.append(observed)
-        return tuple(found)
-
-    def _make_folder(self, folder: Path) -> None:
-        service_files.make_folder(self._root, folder)
-
-    def _check_room(self) -> None:
-        self._make_folder(self._root)
-        facts = os.statvfs(self._root)
-        if facts.f_bavail * facts.f_frsize < _ROOM_BYTES_MIN or (facts.f_files and not facts.f_favail):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._root))
+        looks = (
+            sight.look(folder, identity, instance)
+            for identity, instance, folder in self._folders.all_of(environment, deployment, component)
+        )
+        return tuple(observed for observed in looks if observed is not None)
 
     def _apply(self, spec: ServiceSpec, instance: str, folder: Path) -> Observed:
-        self._make_folder(self._root)
-        self._sweep()
+        self._folders.make(self._root)
+        self._folders.sweep()
         if not (folder / files.DEFINITION).exists():
-            self._make(spec, folder)
+            self._folders.place(folder, lambda fresh: self._write(spec, fresh, folder))
         definition = files.read_definition(folder)
         if definition["hash"] != spec.definition_hash:
             raise Conflict(
@@ -189,52 +157,11 @@ class ProcessRuntime(Runtime):
             raise RuntimeUnavailable(f"starting service '{spec.identity}': it was removed meanwhile")
         return observed
 
-    def _make(self, spec: ServiceSpec, folder: Path) -> None:
-        """Write the instance whole beside its place, and move it there: half of one is never found."""
-        if folder.exists() and not (folder / files.DEFINITION).exists():
-            # It came whole: what lacks its definition was being removed when that was cut short.
-            shutil.rmtree(folder)
-        fresh = self._root / _MAKING / secrets.token_hex(8)
-        self._make_folder(fresh)
-        try:
-            ports = {port.name: self._number_of(spec, port) for port in spec.ports}
-            folders = service_files.data_folders(self._root, spec)
-            output = None if spec.output_bytes_max is None else str(folder / service_files.OUTPUT)
-            files.write_definition(fresh, definition_of(spec, ports, folders, output))
-            for attempt in range(1, _RENAMES_MAX + 1):
-                try:
-                    self._make_folder(folder.parent)
-                    fresh.rename(folder)
-                except FileNotFoundError:
-                    # The last other instance was removed a moment ago, and the folder above with it.
-                    if attempt == _RENAMES_MAX:
-                        raise
-                except OSError as error:
-                    if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                        return
-                    raise
-                else:
-                    return
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-
-    def _number_of(self, spec: ServiceSpec, port: Port) -> int:
-        if port.number is not None:
-            if not is_free(port.number):
-                raise PermanentError(
-                    f"starting service '{spec.identity}': its port {port.number} is taken",
-                    hint="end what listens there, or give the service another port",
-                )
-            return port.number
-        for number in random.sample(_PORTS, _PORTS_TRIED_MAX):
-            if number not in self._given and is_free(number):
-                if len(self._given) > len(_PORTS) // 2:
-                    self._given.clear()
-                self._given.add(number)
-                return number
-        raise RuntimeUnavailable(
-            f"starting service '{spec.identity}': no free port for '{port.name}' among {_PORTS_TRIED_MAX}"
-        )
+    def _write(self, spec: ServiceSpec, fresh: Path, folder: Path) -> None:
+        ports = {port.name: self._folders.port(spec, port) for port in spec.ports}
+        folders = service_files.data_folders(self._root, spec)
+        output = None if spec.output_bytes_max is None else str(folder / service_files.OUTPUT)
+        files.write_definition(fresh, definition_of(spec, ports, folders, output))
 
     def _launch(self, spec: ServiceSpec, folder: Path, definition: dict[str, Any]) -> None:
         home = str(Path(reconciler.__file__).resolve().parents[1])
@@ -282,19 +209,6 @@ class ProcessRuntime(Runtime):
                 )
             time.sleep(_LOCK_AGAIN_S)
 
-    def _retire(self, folder: Path) -> bool:
-        if not folder.exists():
-            return False
-        try:
-            files.retire(folder)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            # A full disk keeps nobody from stopping: it is only not known after a crash in the middle.
-            if error.errno not in _FULL:
-                raise
-        return True
-
     async def _stop(self, identity: Identity, folder: Path, grace_s: float) -> None:
         """Ask its supervisor to end it all; one that does not in time is killed."""
         for number, within_s in ((signal.SIGTERM, grace_s + _ASKED_S), (signal.SIGKILL, _STOP_S)):
@@ -333,58 +247,10 @@ class ProcessRuntime(Runtime):
                     raise RuntimeUnavailable(
                         f"removing service '{identity}': {left} of its processes do not end"
                     )
-            place = self._set_aside(folder)
-            if place == folder:
-                shutil.rmtree(folder)
+            place = self._folders.set_aside(folder)
         finally:
             os.close(lock)
-        shutil.rmtree(place, ignore_errors=True)
-        for above in folder.parents:
-            if above == self._root:
-                break
-            with suppress(OSError):
-                above.rmdir()
-
-    def _set_aside(self, folder: Path) -> Path:
-        """Take it from its place in one move; on a disk too full for that it stays, and goes bit by bit."""
-        gone = self._root / _GONE
-        try:
-            self._make_folder(gone)
-            return folder.rename(gone / secrets.token_hex(8))
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-        (folder / files.DEFINITION).unlink(missing_ok=True)
-        return folder
-
-    def _sweep(self) -> None:
-        """Remove what a crash left of making and removing folders: there are hidden values in them."""
-        for name in _names_in(self._root / _GONE):
-            shutil.rmtree(self._root / _GONE / name, ignore_errors=True)
-        for name in _names_in(self._root / _MAKING):
-            place = self._root / _MAKING / name
-            with suppress(FileNotFoundError):
-                if time.time() - place.stat().st_mtime > _FORGOTTEN_S:
-                    shutil.rmtree(place, ignore_errors=True)
-
-    @contextmanager
-    def _translated(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except files.Damaged as error:
-            raise PermanentError(
-                f"{doing}: {error}", hint="remove the instance, and start another"
-            ) from error
-        except OSError as error:
-            why = "the disk is full" if error.errno in _FULL else (error.strerror or str(error)).lower()
-            raise RuntimeUnavailable(f"{doing} in '{self._root}': {why}") from error
-
-
-def _names_in(folder: Path) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        self._folders.forget(folder, place)
 
 
 def _grace_of(folder: Path) -> float:
