@@ -88,7 +88,15 @@ class Backend(Looks, Protocol):
         ...
 
     def steer(self, name: str, verb: str, *, reason: str) -> Json:
-        """Suspend, resume or reconcile an environment; gives the environment as it is after."""
+        """Suspend, resume, reconcile, stop or start an environment; gives it as it is after."""
+        ...
+
+    def removal(self, name: str, databases: Sequence[str]) -> Json:
+        """The dry run of removing an environment that left its source."""
+        ...
+
+    def remove(self, name: str, databases: Sequence[str], *, reason: str) -> Json | None:
+        """Record the rollout that removes it; None where nothing was left."""
         ...
 
     def forget(self, name: str, deployment: str, *, reason: str) -> Json:

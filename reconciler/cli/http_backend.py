@@ -28,6 +28,7 @@ ANSWER_BYTES_MAX = 256 * 1024 * 1024
 LOOK_EVERY_S = 0.2
 LOOK_PART = 4.0
 """Pause between two looks at a rollout, in times of how long one takes."""
+_WITH_REASON = frozenset({"suspend", "stop", "start"})
 VERSION_HEADER = "reconciler-version"
 
 
@@ -134,8 +135,18 @@ class HttpBackend:
         return self._post(f"/v1/rollouts/{_encoded(rollout)}/{verb}", body)
 
     def steer(self, name: str, verb: str, *, reason: str) -> Json:
-        """Suspend, resume or reconcile an environment."""
-        return self._post(f"{_environment(name)}/{verb}", {"reason": reason} if verb == "suspend" else {})
+        """Suspend, resume, reconcile, stop or start an environment."""
+        return self._post(f"{_environment(name)}/{verb}", {"reason": reason} if verb in _WITH_REASON else {})
+
+    def removal(self, name: str, databases: Sequence[str]) -> Json:
+        """The dry run of removing an environment that left its source."""
+        return self._get(f"{_environment(name)}/removal", databases=list(databases) or None)
+
+    def remove(self, name: str, databases: Sequence[str], *, reason: str) -> Json | None:
+        """Record the rollout that removes it."""
+        asked = {"databases": list(databases), "reason": reason}
+        rollout: Json | None = self._post(f"{_environment(name)}/remove", asked)["rollout"]
+        return rollout
 
     def forget(self, name: str, deployment: str, *, reason: str) -> Json:
         """Stop telling of a deployment that left."""

@@ -106,9 +106,24 @@ class LocalBackend(LocalLooks[Local]):
             self._run(reconciler.suspend(name, reason=why, requested_by=REQUESTED_BY))
         elif verb == "resume":
             self._run(reconciler.resume(name, requested_by=REQUESTED_BY))
+        elif verb == "stop":
+            self._run(reconciler.stop(name, reason=reason, requested_by=REQUESTED_BY))
+        elif verb == "start":
+            self._run(reconciler.start(name, reason=reason, requested_by=REQUESTED_BY))
         else:
             self._run(reconciler.reconcile(name, requested_by=REQUESTED_BY))
         return self.environment(name)
+
+    def removal(self, name: str, databases: Sequence[str]) -> Json:
+        """The dry run of removing an environment that left its source."""
+        return plan_to_json(self._run(self._local.reconciler.preview_removal(name, databases)))
+
+    def remove(self, name: str, databases: Sequence[str], *, reason: str) -> Json | None:
+        """Record the rollout that removes it."""
+        why = reason or "removed on the command line"
+        reconciler = self._local.reconciler
+        recorded = self._run(reconciler.remove(name, databases, reason=why, requested_by=REQUESTED_BY))
+        return as_object(recorded) if recorded is not None else None
 
     def forget(self, name: str, deployment: str, *, reason: str) -> Json:
         """Stop telling of a deployment that left."""

@@ -34,6 +34,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "show": ("show",),
     "verbs": ("stop", "start", "cancel", "release", "promote", "revert", "skip-revert", "retry", "approve"),
     "operate": ("suspend", "resume", "reconcile", "forget"),
+    "env": ("env",),
     "control": ("control",),
     "module": ("module",),
     "objects": ("objects",),

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from reconciler.control import approvals
+from reconciler.control import approvals, removals
 from reconciler.control.environments import free_holds
 from reconciler.control.events import NewEvent, append_all
 from reconciler.control.moves import Moved, Why, move
@@ -83,6 +83,8 @@ class NewRollout:
     owner: str | None = None
     planned_from: datetime | None = None
     wave_pause_s: float = 0.0
+    removes: bool = False
+    """It removes an environment that left its source."""
 
 
 async def record(connection: Connection, new: NewRollout) -> str:
@@ -96,6 +98,8 @@ async def record(connection: Connection, new: NewRollout) -> str:
     async with changing(connection, f"recording a rollout of environment '{new.environment}'"):
         await run(connection, "add_environment", environment=new.environment, source=new.source)
         await lock_owned(connection, new.environment, new.owner)
+        if new.removes:
+            await removals.begin(connection, new.environment)
         unfinished = await many(connection, "unfinished_operations", environment=new.environment)
         wanted = {item.deployment: item for item in new.operations}
         covering = next((row["rollout"] for row in unfinished if _covers(row, new, wanted)), None)
@@ -210,7 +214,7 @@ def _covers(row: Row, new: NewRollout, wanted: Mapping[str, NewOperation]) -> bo
     same = wanted.get(row["deployment"])
     if same is None or (row["commit"], row["scope"]) != (new.commit, new.scope) or row["superseded"]:
         return False
-    if row["task"] != same.plan.get("task"):
+    if row["task"] != same.plan.get("task") or row["removes"] != new.removes:
         return False
     match OperationState(row["state"]):
         case OperationState.STOPPED | OperationState.REVERT_WINDOW | OperationState.REVERTING:
@@ -276,6 +280,7 @@ async def _insert(connection: Connection, new: NewRollout) -> int:
         requested_by=new.requested_by,
         allow_hazards=list(new.allow_hazards),
         wave_pause_s=new.wave_pause_s,
+        removes=new.removes,
     )
     assert row is not None
     await run(connection, "note_attempt", environment=new.environment, commit=new.commit)

@@ -7,6 +7,7 @@ comes from `reconciler.rollout`.
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from reconciler.control import removals
 from reconciler.control.events import NewEvent, append_all
 from reconciler.control.facts import refresh_conditions
 from reconciler.control.moves import Moved, Why, move, write_down
@@ -152,6 +153,7 @@ class _Brief:
     states: frozenset[OperationState]
     is_asked: bool
     is_replaced: bool
+    removes: bool
 
     @property
     def needs_a_look(self) -> bool:
@@ -173,6 +175,7 @@ async def _read_briefs(connection: Connection, rollouts: Collection[int]) -> lis
             states=frozenset(OperationState(state) for state in row["states"]),
             is_asked=row["is_asked"],
             is_replaced=row["is_replaced"],
+            removes=row["removes"],
         )
         for row in rows
     ]
@@ -377,6 +380,8 @@ async def _derive(connection: Connection, found: _Brief) -> RolloutState | None:
         return None
     if state in _TOLD:
         await _tell_rollout(connection, found, state)
+    if found.removes and state in TERMINAL_ROLLOUT:
+        await removals.end(connection, found.environment, done=state is RolloutState.COMPLETED)
     return state
 
 

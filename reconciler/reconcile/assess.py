@@ -116,6 +116,7 @@ class Assessor:
                 due_reads=base.due_reads,
                 forced=base.forced,
                 keep_failed=base.keep_failed,
+                removal=base.removal,
             )
             return await self._planner.assess(spec, desired, own)
 

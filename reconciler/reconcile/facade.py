@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from reconciler.control import deliveries, environments, left, requests, views
+from reconciler.control import deliveries, environments, left, requests, stops, views
 from reconciler.control import events as control_events
 from reconciler.control.wake import wake, wake_source
 from reconciler.diff.modules import DIVERGES
@@ -17,6 +17,7 @@ from reconciler.reconcile.leaving import Ground, Leaving, ready
 from reconciler.reconcile.looking import Looking
 from reconciler.reconcile.module_tasks import ModuleTasks
 from reconciler.reconcile.record import Recorder, RolloutRequest
+from reconciler.reconcile.removing import Removing
 from reconciler.rollout.status import EnvironmentStatus, EventRecord, RequestStatus, RolloutStatus
 from reconciler.state.task import ModuleTask, TaskVerb
 
@@ -41,6 +42,7 @@ class Reconciler(Looking):
         super().__init__(heads=heads, planner=planner, assessor=recorder, connections=connections)
         self._recorder = recorder
         self._tasks = ModuleTasks(heads=heads, planner=planner, recorder=recorder)
+        self._removing = Removing(planner=planner, recorder=recorder)
         self._ask_pass = ask_pass
         self._ask_work = ask_work
 
@@ -132,6 +134,35 @@ class Reconciler(Looking):
         await self.environment(name)
         async with self._recorder.connection() as connection:
             await left.forget(connection, name, deployment, why=reason, actor=requested_by)
+
+    async def preview_removal(self, name: str, databases: Sequence[str] = ()) -> Plan:
+        """The dry run of a removal; nothing is written anywhere."""
+        return await self._removing.preview(name, databases)
+
+    async def remove(
+        self, name: str, databases: Sequence[str] = (), *, reason: str, requested_by: str
+    ) -> RolloutStatus | None:
+        """Record the rollout that removes an environment which left its source.
+
+        None where nothing is left to remove, and it is gone. Raises Refused with every reason.
+        """
+        rollout = await self._removing.record(name, databases, reason=reason, requested_by=requested_by)
+        if rollout is None:
+            return None
+        self._ask_work()
+        return await self.rollout(rollout)
+
+    async def stop(self, name: str, *, reason: str, requested_by: str) -> None:
+        """Want the services and routes of an environment off; the next rollout ends them."""
+        await self.environment(name)
+        async with self._recorder.connection() as connection:
+            await stops.stop(connection, name, reason=reason, actor=requested_by)
+
+    async def start(self, name: str, *, reason: str, requested_by: str) -> None:
+        """Want them on again; the next rollout starts them."""
+        await self.environment(name)
+        async with self._recorder.connection() as connection:
+            await stops.start(connection, name, reason=reason, actor=requested_by)
 
     async def preview_module(
         self,

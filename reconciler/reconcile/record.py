@@ -32,6 +32,7 @@ class RolloutRequest:
     allow_hazards: frozenset[str] = frozenset()
     by_hand: bool = False
     narrowed: bool = False
+    removes: bool = False
 
 
 class Recorder(Assessor):
@@ -82,6 +83,7 @@ class Recorder(Assessor):
             owner=owner,
             planned_from=planned_from,
             wave_pause_s=spec.rollout.waves.pause_s,
+            removes=request.removes,
         )
         async with self.connection() as connection:
             rollout = await rollouts.record(connection, new)

@@ -17,6 +17,7 @@ from reconciler.web.limits import Turns
 from reconciler.web.requests import (
     PROBLEMS,
     WITH_BODY,
+    Admin,
     Environment,
     OneDeployment,
     Operator,
@@ -38,6 +39,10 @@ Ref = Annotated[
 Redeploy = Annotated[
     list[Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=models.PRINTABLE)]] | None,
     Query(max_length=models.SCHEMAS_MAX, description="schemas of SQL objects to be built anew in any case"),
+]
+Databases = Annotated[
+    list[Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=models.PRINTABLE)]] | None,
+    Query(max_length=models.SCHEMAS_MAX, description="databases that would go too, by component or name"),
 ]
 OneScope = Annotated[Literal["full", "provision-only"] | None, Query()]
 SPEC_BODY = {
@@ -172,6 +177,55 @@ async def resume(
     """Reconcile a suspended environment again."""
     await reconciler.resume(env, requested_by=who.name)
     return answer(await reconciler.environment(env))
+
+
+@router.post("/{env}/stop", response_model=EnvironmentStatus, status_code=202, openapi_extra=WITH_BODY)
+async def stop(
+    reconciler: Reconciling, who: Operator, env: Environment, body: models.ReasonBody | None = None
+) -> JSONResponse:
+    """Want the services and routes of an environment off; the next rollout ends them."""
+    reason = body.reason if body is not None else ""
+    await reconciler.stop(env, reason=reason, requested_by=who.name)
+    return answer(await reconciler.environment(env), 202)
+
+
+@router.post("/{env}/start", response_model=EnvironmentStatus, status_code=202, openapi_extra=WITH_BODY)
+async def start(
+    reconciler: Reconciling, who: Operator, env: Environment, body: models.ReasonBody | None = None
+) -> JSONResponse:
+    """Want them on again; the next rollout starts them."""
+    reason = body.reason if body is not None else ""
+    await reconciler.start(env, reason=reason, requested_by=who.name)
+    return answer(await reconciler.environment(env), 202)
+
+
+@router.get("/{env}/removal", response_model=models.Diff)
+async def removal(
+    request: Request, reconciler: Reconciling, _who: Reader, env: Environment, databases: Databases = None
+) -> JSONResponse:
+    """Say what removing an environment that left its source would do, and write nothing."""
+    turns: Turns = request.app.state.dry_runs
+    async with turns.turn():
+        return JSONResponse(plan_to_json(await reconciler.preview_removal(env, databases or ())))
+
+
+@router.post(
+    "/{env}/remove",
+    response_model=models.Applied,
+    status_code=201,
+    responses={200: {"model": models.Applied, "description": "nothing was left to remove"}},
+    openapi_extra=WITH_BODY,
+)
+async def remove(
+    reconciler: Reconciling, who: Admin, env: Environment, body: models.RemovalBody | None = None
+) -> JSONResponse:
+    """Remove what an environment that left its source deployed; databases stay unless they are named."""
+    asked = body if body is not None else models.RemovalBody()
+    reason = asked.reason or f"removed by {who.name}"
+    recorded = await reconciler.remove(env, asked.databases, reason=reason, requested_by=who.name)
+    if recorded is None:
+        return answer({"rollout": None})
+    return answer({"rollout": recorded}, 201, {"Location": f"/v1/rollouts/{recorded.id}"})
 
 
 @router.post("/{env}/reconcile", response_model=EnvironmentStatus, status_code=202, openapi_extra=WITH_BODY)

@@ -65,6 +65,16 @@ class ForgetBody(Body):
     reason: Reason = ""
 
 
+class RemovalBody(Body):
+    """Which databases go with the environment, and why; the others stay."""
+
+    databases: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=255, pattern=PRINTABLE)], ...],
+        Field(max_length=SCHEMAS_MAX, strict=False),
+    ] = ()
+    reason: Reason = ""
+
+
 class ReasonBody(Body):
     """Why something is asked for."""
 

@@ -135,3 +135,4 @@ OneDeployment = Annotated[
 Reader = Annotated[Caller, Depends(Needs(Role.READ))]
 Provisioner = Annotated[Caller, Depends(Needs(Role.PROVISION))]
 Operator = Annotated[Caller, Depends(Needs(Role.OPERATE))]
+Admin = Annotated[Caller, Depends(Needs(Role.ADMIN))]

@@ -3,6 +3,7 @@
 `reconciler.reconcile.Reconciler` is the one the daemon passes; tests pass one that lives in memory.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from reconciler.plan.model import NOTHING_ASKED, ObjectsAsked, Plan
@@ -97,6 +98,24 @@ class Service(Protocol):
 
     async def forget(self, name: str, deployment: str, *, reason: str, requested_by: str) -> None:
         """Stop telling of a deployment that left the spec."""
+        ...
+
+    async def preview_removal(self, name: str, databases: Sequence[str] = ()) -> Plan:
+        """The dry run of a removal."""
+        ...
+
+    async def remove(
+        self, name: str, databases: Sequence[str] = (), *, reason: str, requested_by: str
+    ) -> RolloutStatus | None:
+        """Record the rollout that removes an environment; None where nothing is left of it."""
+        ...
+
+    async def stop(self, name: str, *, reason: str, requested_by: str) -> None:
+        """Want its services and routes off."""
+        ...
+
+    async def start(self, name: str, *, reason: str, requested_by: str) -> None:
+        """Want them on again."""
         ...
 
     async def suspend(self, name: str, *, reason: str, requested_by: str) -> None:

@@ -14,18 +14,29 @@ FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: add_environment :exec
 -- Gives a name to the source that declares it first.
-INSERT INTO reconciler_control.environments (name, source) VALUES (%(environment)s, %(source)s)
-ON CONFLICT (name) DO NOTHING;
+INSERT INTO reconciler_control.environments AS e (name, source) VALUES (%(environment)s, %(source)s)
+ON CONFLICT (name) DO UPDATE
+SET
+    source = excluded.source, removed_at = NULL, orphaned_at = NULL, inputs = NULL, observed_commit = NULL,
+    applied_commit = NULL, applied_at = NULL, applied_commit_at = NULL
+WHERE e.removed_at IS NOT NULL;
 
 -- name: add_environments :many
 -- Gives names to the source that declares them first; tells which are another's.
 WITH added AS (
-    INSERT INTO reconciler_control.environments (name, source)
+    INSERT INTO reconciler_control.environments AS e (name, source)
     SELECT n.name, %(source)s FROM unnest(%(environments)s::text []) AS n (name) ORDER BY n.name
-    ON CONFLICT (name) DO NOTHING
+    ON CONFLICT (name) DO UPDATE
+    SET
+        source = excluded.source, removed_at = NULL, orphaned_at = NULL, inputs = NULL,
+        observed_commit = NULL, applied_commit = NULL, applied_at = NULL, applied_commit_at = NULL
+    WHERE e.removed_at IS NOT NULL
+    RETURNING e.name
 )
 SELECT e.name, e.source FROM reconciler_control.environments AS e
-WHERE e.name = ANY(%(environments)s) AND e.source <> %(source)s
+WHERE
+    e.name = ANY(%(environments)s) AND e.source <> %(source)s
+    AND NOT e.name = ANY(SELECT a.name FROM added AS a)
 ORDER BY e.name;
 
 -- name: note_attempt :exec
@@ -142,6 +153,8 @@ SET
     error = %(error)s,
     error_reason = %(error_reason)s,
     orphaned_at = NULL,
+    removing_at = NULL,
+    removed_at = NULL,
     last_pass_at = clock_timestamp()
 WHERE name = %(environment)s;
 
@@ -226,7 +239,7 @@ RETURNING
 UPDATE reconciler_control.environments
 SET orphaned_at = clock_timestamp()
 WHERE
-    source = %(source)s AND orphaned_at IS NULL AND NOT name = ANY(%(names)s)
+    source = %(source)s AND orphaned_at IS NULL AND removing_at IS NULL AND NOT name = ANY(%(names)s)
     AND owner IS NOT DISTINCT FROM coalesce(%(owner)s, owner)
     -- Somebody who read a newer commit may have declared it, or looked at it, since ours was fetched.
     AND greatest(declared_at, last_pass_at) < coalesce(%(fetched_at)s::timestamptz, 'infinity')
@@ -249,6 +262,20 @@ SET suspended_at = NULL, suspended_by = NULL, suspended_reason = NULL
 WHERE name = %(environment)s AND suspended_at IS NOT NULL
 RETURNING name;
 
+-- name: stop_environment :one
+-- Wants the services and routes of an environment off; gives no row where they are to be off already.
+UPDATE reconciler_control.environments
+SET stopped_at = clock_timestamp(), stopped_by = %(actor)s
+WHERE name = %(environment)s AND stopped_at IS NULL
+RETURNING name;
+
+-- name: start_environment :one
+-- Wants them on again; gives no row where they are to be on already.
+UPDATE reconciler_control.environments
+SET stopped_at = NULL, stopped_by = NULL
+WHERE name = %(environment)s AND stopped_at IS NOT NULL
+RETURNING name;
+
 -- name: read_environments :many
 -- All environments, or those named, with what people are shown of them.
 SELECT
@@ -257,7 +284,7 @@ SELECT
     attempted_commit, attempted_at,
     (SELECT w.name FROM reconciler_control.workers AS w WHERE w.id = owner) AS owner
 FROM reconciler_control.environments
-WHERE %(names)s::text [] IS NULL OR name = ANY(%(names)s)
+WHERE removed_at IS NULL AND (%(names)s::text [] IS NULL OR name = ANY(%(names)s))
 ORDER BY name;
 
 -- name: read_deployments :many

@@ -5,11 +5,12 @@
 -- Records a rollout; its operations follow in the same transaction.
 INSERT INTO reconciler_control.rollouts (
     environment, source, commit, scope, state, ordering, on_failure, max_parallel, promotion, reason,
-    requested_by, allow_hazards, wave_pause_s
+    requested_by, allow_hazards, wave_pause_s, removes
 )
 VALUES (
     %(environment)s, %(source)s, %(commit)s, %(scope)s, %(state)s, %(ordering)s, %(on_failure)s,
-    %(max_parallel)s, %(promotion)s, %(reason)s, %(requested_by)s, %(allow_hazards)s, %(wave_pause_s)s
+    %(max_parallel)s, %(promotion)s, %(reason)s, %(requested_by)s, %(allow_hazards)s, %(wave_pause_s)s,
+    %(removes)s
 )
 RETURNING id;
 
@@ -37,7 +38,7 @@ RETURNING o.id, o.deployment;
 -- What is not over of an environment, to see what a new rollout repeats and what it replaces.
 SELECT
     o.id, o.rollout, o.deployment, o.state::text AS state, o.plan_digest, r.commit, r.scope,
-    o.superseded_at IS NOT NULL AS superseded, coalesce(o.plan -> 'task', 'null') AS task
+    o.superseded_at IS NOT NULL AS superseded, coalesce(o.plan -> 'task', 'null') AS task, r.removes
 FROM reconciler_control.operations AS o
 INNER JOIN reconciler_control.rollouts AS r ON o.rollout = r.id
 WHERE o.environment = %(environment)s AND o.finished_at IS NULL
@@ -105,7 +106,7 @@ ORDER BY r.id;
 -- Rollouts in brief: which states their operations have, and whether something of them needs a look at all.
 SELECT
     r.id, r.environment, r.commit, r.state::text AS state, r.ordering, r.on_failure, r.max_parallel,
-    r.promotion, r.released,
+    r.promotion, r.released, r.removes,
     ARRAY(
         SELECT s.state::text
         FROM unnest(enum_range(NULL::reconciler_control.operation_state)) AS s (state)
