@@ -210,6 +210,9 @@ class _Ground:
         unknown = self.live.programs.unknown.get(part.component)
         if unknown is not None:
             found.append(f"nothing is known of it: {unknown}")
+        barred = self.live.programs.barred.get(part.component)
+        if barred is not None and works:
+            found.append(barred)
         for instance in self.live.programs.instances.get(part.component, ()):
             if instance.state == "unknown":
                 why = instance.reason or "its runtime does not say"
@@ -241,7 +244,7 @@ class _Ground:
             trigger=trigger,
             reason=reason,
             consumes=_consumes(part.program),
-            produces=self._produces(part.component),
+            produces=self._produces(part.component) if self.context.ending is None else (),
             blocked=self._in_the_way(part, there, works=trigger is not None) if trigger is not None else (),
         )
 

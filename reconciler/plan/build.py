@@ -4,16 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from reconciler.diff import requirements
 from reconciler.diff.model import (
     Action,
-    AnyPart,
     DatabaseDiff,
     DatabaseNeed,
     Diff,
+    JobDiff,
     ModuleDiff,
     PendingChange,
-    Reverts,
+    ProgramDiff,
 )
 from reconciler.frozen import frozen
 from reconciler.plan import digest
@@ -21,6 +20,9 @@ from reconciler.plan.encode import step_to_json
 from reconciler.plan.hazards import NEEDS_CONSENT, Hazard, HazardCode
 from reconciler.plan.model import DeploymentPlan, LeftDeployment, Plan, PlanStage, Scope
 from reconciler.plan.objects import objects_steps
+from reconciler.plan.outputs import accounts
+from reconciler.plan.programs import access_step, program_steps
+from reconciler.plan.stages import ENDINGS, lay
 from reconciler.plan.steps import (
     AdoptDatabase,
     AnyStep,
@@ -36,7 +38,6 @@ from reconciler.plan.steps import (
     TakeBaseLine,
 )
 from reconciler.plan.tasks import record_step, revert_steps
-from reconciler.state import order
 from reconciler.state.desired import (
     DesiredChange,
     DesiredGate,
@@ -90,15 +91,15 @@ def build(
     consent = consent or Consent()
     steps_by_component = _steps(diff, states[0], log_only=task is not None and task.log_only)
     reverts = [(part, tuple(revert_steps(part))) for part in diff.reverts]
-    stages, waiting = _stages(desired, diff, steps_by_component, reverts)
+    laid = lay(desired, diff, steps_by_component, reverts)
+    stages = laid.stages
     works = any(stage.steps for stage in stages)
     pending = diff.pending
     if desired.gate is not None and task is None and (works or gate_due):
         stages = (*stages, PlanStage(name=GATE_STAGE, steps=(_gate_step(desired.gate),)))
         pending = pending if works else (*pending, _gate_pending(desired.gate))
     base = digest.digest(_base(desired, diff, *states))
-    every_step = _once((step for steps in steps_by_component.values() for step in steps), set())
-    every_step += [step for _part, own in reverts for step in own]
+    kept, wanted = accounts(desired, states[0], [step for stage in stages for step in stage.steps])
     body: dict[str, Any] = {
         "environment": desired.environment,
         "deployment": desired.deployment,
@@ -111,6 +112,8 @@ def build(
         body["task"] = asdict(task)
     if desired.prune_from is not None:
         body["prune_from"] = desired.prune_from
+    if kept or wanted:
+        body["outputs"] = [kept, wanted]
     return DeploymentPlan(
         name=desired.deployment,
         base=base,
@@ -119,14 +122,18 @@ def build(
         pending=pending,
         drift=diff.drift,
         diverged=diff.diverged,
-        blocked=(*diff.blocked, *waiting),
-        refused=tuple(_refused(every_step, consent)),
+        blocked=(*diff.blocked, *laid.waiting),
+        refused=tuple(_refused(laid.every_step, consent)),
         held=held,
         task=task,
         wave=desired.wave,
         prune_from=desired.prune_from,
         warnings=diff.warnings,
         skipped=desired.skipped,
+        scope=scope,
+        left_out=tuple(left.component for left in desired.left_out),
+        kept_outputs=kept,
+        wanted_outputs=wanted,
     )
 
 
@@ -203,70 +210,6 @@ def whole(
     )
 
 
-def _stages(
-    desired: DesiredState,
-    diff: Diff,
-    steps: Mapping[str, Sequence[AnyStep]],
-    reverts: Sequence[tuple[Reverts, Sequence[AnyStep]]],
-) -> tuple[tuple[PlanStage, ...], list[str]]:
-    """Lay the steps into stages; once a component of a stage is blocked, later stages wait."""
-    stages, waiting = [], []
-    unfinished: str | None = None
-    extended: set[tuple[str, str]] = set()
-    for name in desired.stages:
-        parts = [part for part in diff.parts if part.desired.stage == name]
-        own = _once(
-            (step for component in _component_order(parts) for step in steps.get(component, ())), extended
-        )
-        taken_back = [own_steps for part, own_steps in reverts if part.stage == name]
-        own += [step for own_steps in taken_back for step in own_steps]
-        if not taken_back and all(part.desired.skip for part in parts):
-            stages.append(PlanStage(name=name, steps=(), skipped=_why_empty(desired, name)))
-            continue
-        if unfinished is not None:
-            if own:
-                waiting.append(f"stage '{name}' waits: {unfinished}")
-            stages.append(PlanStage(name=name, steps=(), skipped=unfinished))
-            continue
-        stages.append(PlanStage(name=name, steps=tuple(own), skipped=None if own else "nothing to do"))
-        blocked = [part.desired.component for part in parts if _is_unfinished(part)]
-        if blocked:
-            unfinished = f"component '{blocked[0]}' of stage '{name}' is blocked"
-    return tuple(stages), waiting
-
-
-def _why_empty(desired: DesiredState, stage: str) -> str:
-    skips = any(part.stage == stage and part.skip for part in desired.components)
-    return "all components are skipped" if skips else "no components"
-
-
-def _is_unfinished(part: AnyPart) -> bool:
-    """A module that diverged and has all of its plan deployed leaves nothing that later stages could need."""
-    return bool(part.blocked) and (isinstance(part, DatabaseDiff) or part.works)
-
-
-def _once(steps: Iterable[AnyStep], extended: set[tuple[str, str]]) -> list[AnyStep]:
-    """Leave out what an earlier step makes: extensions that several modules require, roles of the server."""
-    own = []
-    for step in steps:
-        if isinstance(step, CreateRole):
-            if ("", step.role) in extended:
-                continue
-            extended.add(("", step.role))
-        if isinstance(step, CreateExtension):
-            if (step.database, step.extension) in extended:
-                continue
-            extended.add((step.database, step.extension))
-        own.append(step)
-    return own
-
-
-def _component_order(parts: Sequence[AnyPart]) -> tuple[str, ...]:
-    """Inside a stage: after `after` edges, and a module after the modules it requires."""
-    requires = {part.desired.component: requirements.awaited(part) for part in parts}
-    return order.topological(list(requires), requires)
-
-
 def _steps(diff: Diff, tracked: TrackedState, *, log_only: bool = False) -> dict[str, tuple[AnyStep, ...]]:
     steps: dict[str, tuple[AnyStep, ...]] = {}
     for database in diff.databases:
@@ -280,7 +223,15 @@ def _steps(diff: Diff, tracked: TrackedState, *, log_only: bool = False) -> dict
     for objects in diff.objects:
         if not objects.blocked:
             steps[objects.desired.component] = tuple(objects_steps(objects))
+    for program in diff.programs:
+        if not program.blocked and not _ends(program):
+            steps[program.desired.component] = tuple(program_steps(program))
     return steps
+
+
+def _ends(part: ProgramDiff) -> bool:
+    """Whether it runs for the end of its environment, which has stages of its own."""
+    return isinstance(part, JobDiff) and part.trigger in ENDINGS
 
 
 def _database_steps(part: DatabaseDiff) -> Iterable[AnyStep]:
@@ -331,6 +282,7 @@ def _database_steps(part: DatabaseDiff) -> Iterable[AnyStep]:
         yield _role_step(component, database, role)
     for extension, _why in part.extensions:
         yield _extension_step(component, database, extension)
+    yield from access_step(part)
 
 
 def _role_step(component: str, database: str, role: DesiredRole) -> CreateRole:
@@ -486,7 +438,27 @@ def _base(desired: DesiredState, diff: Diff, tracked: TrackedState, live: LiveSt
                 project: [change.change_id for change in module.changes]
                 for project, module in sorted(recorded.modules.items())
             }
-    return {"deployment": desired.deployment, "databases": base}
+    programs = _base_of_programs(diff, tracked, live)
+    whole: dict[str, Any] = {"deployment": desired.deployment, "databases": base}
+    return {**whole, "programs": programs} if programs else whole
+
+
+def _base_of_programs(diff: Diff, tracked: TrackedState, live: LiveState) -> dict[str, Any]:
+    """What is recorded and what is there of the services, jobs and routes that are touched."""
+    own, there = tracked.programs, live.programs
+    touched = [part.desired.component for part in diff.programs if part.works]
+    touched += [part.tracked.component for part in diff.left if part.removes]
+    found: dict[str, Any] = {}
+    for name in sorted(touched):
+        one = own.components.get(name)
+        route = there.routes.get(name)
+        found[name] = [
+            [one.definition_hash, one.instance, one.applying] if one is not None else None,
+            own.jobs.get(name),
+            sorted(instance.instance for instance in there.instances.get(name, ())),
+            [route.to, route.edited] if route is not None else None,
+        ]
+    return found
 
 
 def _recorded(recorded: TrackedDatabase, project: str) -> Sequence[Any]:

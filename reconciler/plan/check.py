@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from reconciler.plan.model import DeploymentPlan
+from reconciler.plan.outputs import check_outputs
 from reconciler.plan.steps import CreateDatabase, DeployChange
 
 
@@ -41,4 +42,5 @@ def check(plan: DeploymentPlan) -> Sequence[str]:
                     f"project '{step.project}' is deployed to '{step.database}' by two components, "
                     f"'{other}' and '{step.component}'"
                 )
+    problems += check_outputs(plan)
     return problems

@@ -7,7 +7,7 @@ from typing import Any
 
 from reconciler.diff.model import Action, Divergence, DivergencePolicy, DivergenceSort, Drift, PendingChange
 from reconciler.plan.hazards import Hazard, HazardCode
-from reconciler.plan.model import DeploymentPlan, LeftDeployment, ObjectsAsked, Plan, PlanStage
+from reconciler.plan.model import DeploymentPlan, LeftDeployment, ObjectsAsked, Plan, PlanStage, Scope
 from reconciler.plan.steps import (
     AdoptDatabase,
     AlterObjects,
@@ -135,6 +135,10 @@ def deployment_to_json(plan: DeploymentPlan) -> dict[str, Any]:
         "prune_from": plan.prune_from,
         **({"redeploy_schemas": sorted(plan.asked.redeploy)} if plan.asked.redeploy else {}),
         **({"keep_failed": True} if plan.asked.keep_failed else {}),
+        **({"scope": plan.scope.value} if plan.scope is not Scope.FULL else {}),
+        **({"left_out": list(plan.left_out)} if plan.left_out else {}),
+        **({"kept_outputs": list(plan.kept_outputs)} if plan.kept_outputs else {}),
+        **({"wanted_outputs": list(plan.wanted_outputs)} if plan.wanted_outputs else {}),
         **({"removal": {"databases": list(plan.removal.databases)}} if plan.removal is not None else {}),
         "warnings": list(plan.warnings),
         "skipped": list(plan.skipped),
@@ -172,6 +176,10 @@ def deployment_from_json(value: Mapping[str, Any]) -> DeploymentPlan:
         asked=ObjectsAsked(
             redeploy=frozenset(value.get("redeploy_schemas", ())), keep_failed=value.get("keep_failed", False)
         ),
+        scope=Scope(value.get("scope", Scope.FULL.value)),
+        left_out=tuple(value.get("left_out", ())),
+        kept_outputs=tuple(value.get("kept_outputs", ())),
+        wanted_outputs=tuple(value.get("wanted_outputs", ())),
         removal=Removal(databases=tuple(value["removal"]["databases"])) if "removal" in value else None,
         blocked=tuple(value["blocked"]),
         refused=tuple(value["refused"]),

@@ -19,6 +19,7 @@ class HazardCode(StrEnum):
     PRIVILEGED_ROLE = "PRIVILEGED_ROLE"
     PRUNES_MANY = "PRUNES_MANY"
     BREAKS_CACHED_PLANS = "BREAKS_CACHED_PLANS"
+    REMOVES_SERVICE = "REMOVES_SERVICE"
 
 
 NEEDS_CONSENT = frozenset(
@@ -32,6 +33,7 @@ NEEDS_CONSENT = frozenset(
         HazardCode.RECORDS_UNSEEN,
         HazardCode.PRIVILEGED_ROLE,
         HazardCode.PRUNES_MANY,
+        HazardCode.REMOVES_SERVICE,
     }
 )
 """The others are only shown."""

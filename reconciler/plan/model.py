@@ -68,6 +68,13 @@ class DeploymentPlan:
     skipped: tuple[str, ...] = ()
     """Components that the spec leaves out of it."""
     asked: ObjectsAsked = NOTHING_ASKED
+    scope: Scope = Scope.FULL
+    left_out: tuple[str, ...] = ()
+    """Components that a provision-only plan leaves to another."""
+    kept_outputs: tuple[str, ...] = ()
+    """Outputs that steps need and that are kept from before, as `component.name`."""
+    wanted_outputs: tuple[str, ...] = ()
+    """Outputs that steps make and that no step needs: for who is as it should be already, or to be kept."""
     removal: Removal | None = None
     """The environment left its source, and a person removes what it deployed here."""
 

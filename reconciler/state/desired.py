@@ -188,6 +188,14 @@ DesiredComponent = (
 
 
 @frozen
+class LeftOut:
+    """A component that a provision-only plan leaves to another."""
+
+    component: str
+    stage: str
+
+
+@frozen
 class DesiredState:
     """Everything one deployment of one environment should be at one commit.
 
@@ -211,6 +219,8 @@ class DesiredState:
     """Narrower credentials, for plans that only provision."""
     provision_only: bool = False
     """It was narrowed to resources, and what they need."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What was left out of it then, by stage and name."""
 
     @property
     def components(self) -> tuple[DesiredComponent, ...]:
