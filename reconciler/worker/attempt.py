@@ -37,11 +37,12 @@ from reconciler.plan.steps import InstallTracking
 from reconciler.planner.planner import Assessment, Planner, PlanRequest
 from reconciler.planner.steps import steps_of
 from reconciler.planner.view import SourceView
-from reconciler.postgres.connection import is_transient
+from reconciler.postgres.connection import Connection, is_transient
 from reconciler.rollout.retry import decide, wait_again
 from reconciler.rollout.states import OperationEvent, OperationState
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredState
+from reconciler.state.servers import server_name
 from reconciler.state.task import ModuleTask
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.record import Actor
@@ -365,6 +366,7 @@ class Attempt:
             forced=recorded.asked.redeploy,
             operation=claim.operation,
             keep_failed=recorded.asked.keep_failed,
+            removal=recorded.removal,
         )
         return request, recorded.prune_from
 
@@ -460,9 +462,17 @@ class Attempt:
 
     async def _resources(self, assessment: Assessment) -> Resources:
         claim, control = self._claim, self._tools.control
-        dsn = self._tools.planner.dsn(assessment.desired)
+        desired, planner = assessment.desired, self._tools.planner
+        dsn = planner.dsn(desired)
         own_control_id = await control.control_id()
-        where = (claim.environment, claim.deployment, dsn.server)
+
+        def where(database: str) -> tuple[str, str, str, str]:
+            on = next((part.on for part in desired.databases if part.database == database), None)
+            server = server_name(on) if on is not None else dsn.server
+            return claim.environment, claim.deployment, server, database
+
+        async def spare(database: str) -> Connection | None:
+            return await planner.spare(await resources.dsn_of(database), database)
 
         async def confirm() -> None:
             async with control.connection() as connection:
@@ -471,16 +481,16 @@ class Attempt:
         async def intend(database: str) -> None:
             async with control.connection() as connection:
                 await claims.interruption(connection, claim)
-                await environments.intend_database(connection, *where, database)
+                await environments.intend_database(connection, *where(database))
 
         async def forget(database: str) -> None:
             async with control.connection() as connection:
-                await environments.forget_intent(connection, *where, database)
+                await environments.forget_intent(connection, *where(database))
 
         tracked = assessment.tracked.databases if assessment.tracked is not None else {}
         upgrades = {step.database for step in assessment.plan.steps if isinstance(step, InstallTracking)}
         prepared = {name for name, database in tracked.items() if database.installed} - upgrades
-        return Resources(
+        resources = Resources(
             dsn=dsn,
             owner=FenceOwner(
                 control_id=own_control_id,
@@ -512,11 +522,13 @@ class Attempt:
             forget=forget,
             confirm=confirm,
             urgent=self._running.urgent,
-            spare=partial(self._tools.planner.spare, dsn),
+            spare=spare,
+            locate=partial(planner.dsn_of, desired),
             secret=self._tools.planner.secret,
             say=self._journal.said,
             interference=self._tools.interference,
         )
+        return resources
 
     async def _record(self, outcome: _Outcome) -> bool:
         """Record the outcome for as long as the operation is ours, within a bound.
