@@ -118,6 +118,22 @@ def _whose(row: Row) -> str:
     return f"the route '{taken_by}' of deployment '{row['deployment']}' of environment '{row['environment']}'"
 
 
+async def read_kept_output(
+    connection: Connection, environment: str, deployment: str, component: str, name: str
+) -> ReadOutput | None:
+    """An output of a deployment as it is kept, or None."""
+    with telling(f"reading the output '{component}.{name}' of deployment '{deployment}'"):
+        row = await one(
+            connection,
+            "read_kept_output",
+            environment=environment,
+            deployment=deployment,
+            component=component,
+            name=name,
+        )
+    return ReadOutput(**row) if row is not None else None
+
+
 async def applying(connection: Connection, claim: Claim, what: Definition) -> None:
     """Note what is about to be there, before the first thing is done that leaves anything behind."""
     await _under_lease(connection, claim, "note_applying", **_columns(what))

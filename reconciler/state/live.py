@@ -73,6 +73,8 @@ class LivePrograms:
     unknown: Mapping[str, str] = field(default_factory=dict)
     unfit: Mapping[str, str] = field(default_factory=dict)
     """Runtimes that cannot run anything here, and why."""
+    barred: Mapping[str, str] = field(default_factory=dict)
+    """Routes that cannot be set, whatever is there, and why: the host and path is another's, say."""
 
 
 @frozen

@@ -250,6 +250,14 @@ LEFT JOIN reconciler_control.outputs AS u
         AND u.component = %(component)s AND u.name = %(name)s
 WHERE o.id = %(operation)s AND o.lease_token = %(lease_token)s;
 
+-- name: read_kept_output :one
+-- An output of a deployment with its value, sealed or not.
+SELECT u.value, u.sealed, u.inputs_hash
+FROM reconciler_control.outputs AS u
+WHERE
+    u.environment = %(environment)s AND u.deployment = %(deployment)s AND u.component = %(component)s
+    AND u.name = %(name)s;
+
 -- name: keep_outputs :one
 -- Keeps all outputs of a component under the lease, in place of those it had.
 WITH held AS MATERIALIZED (
