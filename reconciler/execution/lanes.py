@@ -1,7 +1,8 @@
 """Which steps of a stage run side by side, and which wait for which; it runs none.
 
-Databases run side by side, and within one the modules that need nothing of each other. What stands between
-them is an edge from an earlier component to a later one of the plan, so that no two ever wait for each other.
+Databases run side by side, and within one the modules that need nothing of each other; so does each service,
+job and route. What stands between them is an edge from an earlier component to a later one of the plan, so
+that no two ever wait for each other.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,27 +12,50 @@ from reconciler.execution.objects_steps import OBJECTS_STEPS
 from reconciler.plan.hazards import HazardCode
 from reconciler.plan.steps import (
     AnyStep,
+    ConsumeOutputs,
     CreateExtension,
     CreateRole,
     DeployChange,
+    ForgetJob,
     RecordChange,
     RecordTag,
+    RemoveRoute,
+    RemoveService,
     RenameChange,
 )
+from reconciler.spec.values import OutputReference
 from reconciler.state.desired import DesiredModule, DesiredState
+from reconciler.state.programs import DesiredJob, DesiredService
 
 MODULE_STEPS = (DeployChange, RecordChange, RecordTag, RenameChange, CreateExtension)
+REMOVING = (RemoveRoute, RemoveService, ForgetJob)
+
+
+def phases(steps: Sequence[AnyStep], stages: Mapping[str, str]) -> tuple[tuple[AnyStep, ...], ...]:
+    """The steps of a stage in groups, each of which begins when the one before it is done.
+
+    First what only prepares; last what takes note of what all others made. What is removed goes kind after
+    kind and stage after stage, as the plan has it; `stages` says by component where that was.
+    """
+
+    def group(step: AnyStep) -> tuple[int, str, str]:
+        if isinstance(step, REMOVING):
+            return 1, step.kind.value, stages.get(step.component, "")
+        return 0 if step.prepares else 2 if isinstance(step, ConsumeOutputs) else 1, "", ""
+
+    ordered = sorted(steps, key=lambda step: group(step)[0])
+    return tuple(tuple(rows) for _, rows in groupby(ordered, key=group))
 
 
 def lanes(steps: Sequence[AnyStep], desired: DesiredState) -> tuple[tuple[AnyStep, ...], ...]:
-    """The steps of a stage as rows that run side by side, each in the order of the plan."""
-    by_database: dict[str, list[AnyStep]] = {}
+    """The steps of a phase as rows that run side by side, each in the order of the plan."""
+    rows: dict[tuple[str, str], list[AnyStep]] = {}
     for step in steps:
-        by_database.setdefault(step.database, []).append(step)
+        rows.setdefault((step.database, "" if step.database else step.component), []).append(step)
     components = {module.component for module in desired.modules}
     found: list[tuple[AnyStep, ...]] = []
-    for row in by_database.values():
-        found += _split(row, components)
+    for (database, _), row in rows.items():
+        found += _split(row, components) if database else [tuple(row)]
     return tuple(found)
 
 
@@ -66,28 +90,59 @@ def _split(steps: Sequence[AnyStep], modules: set[str]) -> Iterable[tuple[AnySte
 
 def edges(steps: Sequence[AnyStep], desired: DesiredState) -> Mapping[str, tuple[str, ...]]:
     """What each component of a stage waits for: components whose steps stand before its own in the plan."""
-    order = list(dict.fromkeys(step.component for step in steps))
-    extensions = {
-        (step.database, step.extension): step.component
-        for step in reversed(steps)
-        if isinstance(step, CreateExtension)
-    }
+    places = {name: place for place, name in enumerate(dict.fromkeys(step.component for step in steps))}
     makers = {step.role: step.component for step in reversed(steps) if isinstance(step, CreateRole)}
     roles = {
         part.component: [makers[role.name] for role in part.roles if role.name in makers]
         for part in desired.databases
     }
-    after = {
-        **{part.component: tuple(part.after) for part in desired.databases},
-        **{part.component: tuple(part.after) for part in desired.modules},
-        **{part.component: (*part.after, part.database_component) for part in desired.objects},
+    needs = _needs_of_programs(desired, places)
+    needs |= {
+        part.component: [*roles[part.component], *([part.on.service] if part.on is not None else [])]
+        for part in desired.databases
+        if part.component in places
     }
-    found = {component: after.get(component, ()) for component in order}
-    for component, needs in roles.items():
-        if component in found:
-            found[component] = _with(found[component], needs, order[: order.index(component)])
+    needs |= _needs_of_modules(steps, desired, places, roles)
+    objects = {part.component: (*part.after, part.database_component) for part in desired.objects}
+    after = {part.component: part.after for part in desired.components if part.component in places}
+    found = {name: objects.get(name, after.get(name, ())) for name in places}
+    for component, named in needs.items():
+        more = [
+            need
+            for need in dict.fromkeys(named)
+            if places.get(need, len(places)) < places[component] and need not in found[component]
+        ]
+        found[component] = (*found[component], *more)
+    return found
+
+
+def _needs_of_programs(desired: DesiredState, places: Mapping[str, int]) -> dict[str, list[str]]:
+    """Who makes what a service or a job is given, and where a route leads to."""
+    own = desired.programs
+    parts: tuple[DesiredService | DesiredJob, ...] = (*own.services, *own.jobs)
+    found = {part.component: _producers(part.program.consumes) for part in parts if part.component in places}
+    found |= {route.component: [route.service] for route in own.routes if route.component in places}
+    return found
+
+
+def _producers(references: Iterable[OutputReference]) -> list[str]:
+    return list(dict.fromkeys(reference.component for reference in references))
+
+
+def _needs_of_modules(
+    steps: Sequence[AnyStep],
+    desired: DesiredState,
+    places: Mapping[str, int],
+    roles: Mapping[str, list[str]],
+) -> dict[str, list[str]]:
+    extensions = {
+        (step.database, step.extension): step.component
+        for step in reversed(steps)
+        if isinstance(step, CreateExtension)
+    }
+    found = {}
     for module in desired.modules:
-        if module.component not in found:
+        if module.component not in places:
             continue
         needs = [*_required(module, desired), module.database_component]
         needs += roles.get(module.database_component, [])
@@ -96,16 +151,8 @@ def edges(steps: Sequence[AnyStep], desired: DesiredState) -> Mapping[str, tuple
             for name in module.requires_extensions
             if (module.database, name) in extensions
         ]
-        found[module.component] = _with(
-            found[module.component], needs, order[: order.index(module.component)]
-        )
+        found[module.component] = needs
     return found
-
-
-def _with(known: tuple[str, ...], needs: Iterable[str], earlier: Sequence[str]) -> tuple[str, ...]:
-    """What a component waits for, with what of its needs stands before it."""
-    more = (need for need in dict.fromkeys(needs) if need in set(earlier) and need not in known)
-    return (*known, *more)
 
 
 def _required(module: DesiredModule, desired: DesiredState) -> Iterable[str]:

@@ -118,7 +118,7 @@ async def _stage(step: StageObjects, resources: Resources, journal: Journal) -> 
     session = await resources.session(step.database)
     await _look_ahead(step, pending, work, session)
     # Recorded first there: what a worker leaves behind that dies now is found by it.
-    await journal.staging(step, resources.dsn.server)
+    await journal.staging(step, resources.server_of(step.database))
     await staging.stage(
         session,
         work,
@@ -304,7 +304,7 @@ async def _beside(session: DatabaseSession, work: Work, resources: Resources) ->
     wanted = min(WRITERS_MAX, max((len(wave) for wave in work.waves), default=1)) - 1
     while len(session.beside) < wanted:
         try:
-            await session.with_writer(resources.dsn)
+            await session.with_writer(await resources.dsn_of(session.database))
         except TemporaryError:
             # The server may have no more connections just now: with those there are it only takes longer.
             break

@@ -11,19 +11,25 @@ from reconciler.changes.script import Script
 from reconciler.diff.model import ObjectsDiff, ToRevert
 from reconciler.errors import StateMoved
 from reconciler.execution.interference import Interference
+from reconciler.execution.register import Register
 from reconciler.execution.said import said_before, said_by
 from reconciler.execution.session import DatabaseSession, Limits, open_session
 from reconciler.plan.steps import AnyStep
 from reconciler.postgres.connection import Connection, Dsn
+from reconciler.runtimes.machine import Machine
 from reconciler.spec.values import SecretReference
 from reconciler.state.desired import DesiredChange, DesiredState
 from reconciler.state.program import Purpose
-from reconciler.state.tracked import TrackedDatabase
+from reconciler.state.programs import DesiredBuild, DesiredServer
+from reconciler.state.servers import server_name
+from reconciler.state.tracked import TrackedDatabase, TrackedPrograms
 from reconciler.tracking.fence import Fence, FenceOwner
 from reconciler.tracking.read import read_under_fence
 from reconciler.tracking.record import Actor
 
 _ID = re.compile(r"[0-9a-f]{40}")
+STARTED_AT_ONCE_MAX = 16
+"""Services and jobs that are prepared, started or ended at the same time."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +48,8 @@ class Resources:
     `say` is told what the scripts of a step said. `remarks` gains what people are told of an operation that
     was done. `spare` gives a connection to a database that was used to read it and that nobody needs any
     more, where there is one.
+    `machine` is what there is to run services on, `register` the record of them, `programs` what it said when
+    this was planned; `build_files` gives the files that an image is built from.
     """
 
     dsn: Dsn
@@ -71,6 +79,20 @@ class Resources:
     opening: dict[str, asyncio.Lock] = field(default_factory=dict)
     promoting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held from when a switch may be made until it is recorded that it was."""
+    machine: Machine | None = None
+    register: Register | None = None
+    programs: TrackedPrograms = field(default_factory=TrackedPrograms)
+    build_files: Callable[[DesiredBuild], Awaitable[Mapping[str, bytes]]] | None = None
+    locate: Callable[[str], Awaitable[Dsn]] | None = None
+    """Finds the server of a database that lives on a service, once that runs."""
+    located: dict[str, Dsn] = field(default_factory=dict)
+    starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTED_AT_ONCE_MAX))
+    """Held while something is prepared, started or ended, and not while it is waited for."""
+
+    @property
+    def stages(self) -> Mapping[str, str]:
+        """The stage of each service, job and route that was applied, by component."""
+        return {name: part.stage for name, part in self.programs.components.items()}
 
     def tell(
         self,
@@ -85,12 +107,28 @@ class Resources:
         if text:
             self.say(step, text)
 
+    async def dsn_of(self, database: str) -> Dsn:
+        """The server that a database lives on, as it is reached from now on."""
+        if self.locate is None or self._on(database) is None:
+            return self.dsn
+        if database not in self.located:
+            self.located[database] = await self.locate(database)
+        return self.located[database]
+
+    def server_of(self, database: str) -> str:
+        """What the server of a database is called in records."""
+        on = self._on(database)
+        return self.dsn.server if on is None else server_name(on)
+
+    def _on(self, database: str) -> DesiredServer | None:
+        return next((part.on for part in self.desired.databases if part.database == database), None)
+
     async def session(self, database: str) -> DatabaseSession:
         """The session of a database, opened at its first use, once for all who ask."""
         async with self.opening.setdefault(database, asyncio.Lock()):
             if database not in self.sessions:
                 session = await open_session(
-                    self.dsn,
+                    await self.dsn_of(database),
                     database,
                     self.owner,
                     limits=self.limits,
@@ -107,7 +145,7 @@ class Resources:
     async def beside(self, database: str) -> "Resources":
         """The same resources, but for a writer of one's own to a database."""
         session = await self.session(database)
-        other = await session.with_writer(self.dsn)
+        other = await session.with_writer(await self.dsn_of(database))
         return replace(self, sessions={**self.sessions, database: other})
 
     async def _confirm(self, database: str, holder: Connection, fence: Fence) -> None:
@@ -138,7 +176,7 @@ class Resources:
         )
         if moved or blind or stale or staged:
             raise StateMoved(
-                f"opening database '{database}' on {self.dsn.server} for writing: another writer"
+                f"opening database '{database}' on {self.server_of(database)} for writing: another writer"
                 " was at it since this was planned",
                 hint="nothing: it is planned anew by itself",
             )

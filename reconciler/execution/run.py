@@ -1,4 +1,5 @@
-"""Run the steps of a plan, stage after stage; inside a stage, databases and modules side by side.
+"""Run the steps of a plan, stage after stage; inside a stage, what needs nothing of each other side
+by side, and first what prepares the rest.
 
 Which steps there are and in which order was decided by the plan. Between any two steps is a safe point.
 """
@@ -6,50 +7,41 @@ Which steps there are and in which order was decided by the plan. Between any tw
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from reconciler.changes.script import Script
 from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused
-from reconciler.execution import after_revert, changes, gate, module_tasks, provision
+from reconciler.execution import after_revert, changes, gate, module_tasks, program_steps, provision
 from reconciler.execution.course import Course, Journal, Parked
-from reconciler.execution.lanes import edges, lanes
+from reconciler.execution.lanes import edges, lanes, phases
 from reconciler.execution.module_tasks import Stopped
 from reconciler.execution.objects_steps import OBJECTS_STEPS, ObjectsStep, carry_out
 from reconciler.execution.one_session import enough_with_one
+from reconciler.execution.program_steps import PROGRAM_STEPS
 from reconciler.execution.resources import Resources
 from reconciler.execution.roles import NewRole, create_role
 from reconciler.execution.scripts import fault_of
+from reconciler.execution.turns import Turns, Writers
 from reconciler.plan.model import DeploymentPlan, PlanStage
 from reconciler.plan.steps import (
     AdoptDatabase,
     AnyStep,
     CheckGate,
-    ConsumeOutputs,
     CreateDatabase,
     CreateExtension,
     CreateRole,
     DeployChange,
-    DropDatabase,
-    ForgetJob,
     InstallTracking,
-    PrepareProgram,
     PromoteObjects,
-    ProvideAccess,
     RecordChange,
     RecordTag,
-    RemoveRoute,
-    RemoveService,
     RenameChange,
     RevertChange,
-    RollService,
-    RunJob,
-    SetRoute,
     TakeBaseLine,
     VerifyRemaining,
 )
-from reconciler.state.desired import DesiredChange, DesiredModule
+from reconciler.state.desired import DesiredChange, DesiredModule, DesiredState
 from reconciler.state.program import Purpose
 from reconciler.tracking import record
 
@@ -70,35 +62,8 @@ PlainStep = (
 )
 """Steps of databases and modules."""
 
-ProgramStep = (
-    ProvideAccess
-    | PrepareProgram
-    | RollService
-    | RunJob
-    | SetRoute
-    | RemoveRoute
-    | RemoveService
-    | ForgetJob
-    | DropDatabase
-    | ConsumeOutputs
-)
-PROGRAM_STEPS = (
-    ProvideAccess,
-    PrepareProgram,
-    RollService,
-    RunJob,
-    SetRoute,
-    RemoveRoute,
-    RemoveService,
-    ForgetJob,
-    DropDatabase,
-    ConsumeOutputs,
-)
-
 PARALLEL_DATABASES_MAX = 8
 """Databases and modules written to side by side within one operation; each database needs two connections."""
-WRITERS_PER_DATABASE_MAX = 4
-"""Modules of one database that are written side by side; each beyond the first needs a connection."""
 
 
 async def run(plan: DeploymentPlan, resources: Resources, journal: Journal) -> None:
@@ -110,15 +75,24 @@ async def run(plan: DeploymentPlan, resources: Resources, journal: Journal) -> N
 
 
 async def _run_stage(stage: PlanStage, resources: Resources, journal: Journal) -> None:
-    turns = _Turns(stage, resources)
-    writers = _Writers(resources)
-    results = await asyncio.gather(
-        *(_run_lane(steps, writers, journal, turns) for steps in lanes(stage.steps, resources.desired)),
+    writers = Writers(resources)
+    for phase in phases(stage.steps, resources.stages):
+        await _run_phase(phase, writers, resources.desired, journal)
+
+
+async def _run_phase(
+    steps: Sequence[AnyStep], writers: Writers, desired: DesiredState, journal: Journal
+) -> None:
+    """All of it is done when it returns; of several errors the gravest is told, and of these the first."""
+    # What only prepares needs nothing of the others, whatever comes after what.
+    after = {} if steps[0].prepares else edges(steps, desired)
+    turns = Turns(steps, after, databases=PARALLEL_DATABASES_MAX)
+    await asyncio.gather(
+        *(_run_lane(row, writers, journal, turns) for row in lanes(steps, desired)),
         return_exceptions=True,
     )
-    errors = [result for result in results if isinstance(result, BaseException)]
-    if errors:
-        raise min(errors, key=_rank)
+    if turns.errors:
+        raise min(turns.errors, key=_rank)
 
 
 def _rank(error: BaseException) -> int:
@@ -128,104 +102,23 @@ def _rank(error: BaseException) -> int:
     return next((rank for kind, rank in zip(order, ranks, strict=True) if isinstance(error, kind)), 6)
 
 
-class _Turns:
-    """Who of one stage waits for whom: `after` edges between components, and a bound on databases at once."""
-
-    def __init__(self, stage: PlanStage, resources: Resources) -> None:
-        self._after = edges(stage.steps, resources.desired)
-        self._left = {
-            component: sum(1 for step in stage.steps if step.component == component)
-            for component in {step.component for step in stage.steps}
-        }
-        self._done = {component: asyncio.Event() for component in self._left}
-        self._parked: dict[str, Parked] = {}
-        self._stop = asyncio.Event()
-        # Held while steps run and never while one waits for another: all could wait for who has none.
-        self.slots = asyncio.Semaphore(PARALLEL_DATABASES_MAX)
-
-    def stop(self) -> None:
-        """Something failed: nothing more is begun."""
-        self._stop.set()
-
-    def go_on(self) -> None:
-        """Raise if something failed."""
-        if self._stop.is_set():
-            raise Stopped
-
-    async def wait(self, component: str) -> None:
-        """Return once everything before `component` is done."""
-        for before in self._after.get(component, ()):
-            if before in self._done:
-                waits = [asyncio.create_task(event.wait()) for event in (self._done[before], self._stop)]
-                try:
-                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for task in waits:
-                        task.cancel()
-                if before in self._parked:
-                    raise self._parked[before]
-        self.go_on()
-
-    def park(self, component: str, parked: Parked) -> None:
-        """A component waits for a promotion, and what comes behind it with it; others go on."""
-        if self._left[component] > 0:
-            self._parked[component] = parked
-            self._done[component].set()
-
-    def done(self, component: str, count: int) -> None:
-        """Note `count` finished steps of a component."""
-        self._left[component] -= count
-        if self._left[component] <= 0:
-            self._done[component].set()
-
-
-class _Writers:
-    """Hands out resources to lanes: lanes of one database that run at the same time have a writer each."""
-
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
-        self._first: set[str] = set()
-        self._free: dict[str, list[Resources]] = {}
-        self._bounds: dict[str, asyncio.Semaphore] = {}
-
-    @asynccontextmanager
-    async def one(self, database: str) -> AsyncIterator[Resources]:
-        """Resources whose writer to a database nobody else uses meanwhile."""
-        bound = self._bounds.setdefault(database, asyncio.Semaphore(WRITERS_PER_DATABASE_MAX))
-        async with bound:
-            own = await self._take(database)
-            try:
-                yield own
-            finally:
-                self._free.setdefault(database, []).append(own)
-
-    async def _take(self, database: str) -> Resources:
-        free = self._free.get(database, [])
-        if free:
-            return free.pop()
-        if database not in self._first:
-            self._first.add(database)
-            return self._resources
-        return await self._resources.beside(database)
-
-
-async def _run_lane(steps: Sequence[AnyStep], writers: _Writers, journal: Journal, turns: _Turns) -> None:
-    """Run the steps of one stage that go to one database, all or those of a module, in order."""
+async def _run_lane(steps: Sequence[AnyStep], writers: Writers, journal: Journal, turns: Turns) -> None:
+    """Run the steps of one phase that go to one database, or all those of a component, in order."""
+    database = steps[0].database
     try:
         for (component, kind), group in itertools.groupby(steps, key=_together):
             run_of_steps = list(group)
             await turns.wait(component)
-            async with turns.slots, writers.one(steps[0].database) as resources:
+            async with turns.slot(database), writers.one(database) as resources:
                 turns.go_on()
                 await _run_group(kind, run_of_steps, resources, journal, turns)
             for step in run_of_steps:
                 turns.done(step.component, 1)
     except Parked as parked:
-        for step in steps:
-            turns.park(step.component, parked)
+        turns.park(steps, parked)
         raise
-    except BaseException:
-        turns.stop()
+    except BaseException as error:
+        turns.stop(error)
         raise
 
 
@@ -235,7 +128,7 @@ def _together(step: AnyStep) -> tuple[str, type[AnyStep]]:
 
 
 async def _run_group(
-    kind: type[AnyStep], steps: Sequence[AnyStep], resources: Resources, journal: Journal, turns: _Turns
+    kind: type[AnyStep], steps: Sequence[AnyStep], resources: Resources, journal: Journal, turns: Turns
 ) -> None:
     if kind is DeployChange:
         await _deploy(steps, resources, journal, turns)
@@ -258,7 +151,7 @@ async def _one(step: AnyStep, resources: Resources, journal: Journal) -> None:
     if isinstance(step, OBJECTS_STEPS):
         await _objects(step, resources, journal)
     elif isinstance(step, PROGRAM_STEPS):
-        raise NotImplementedError(step.id)
+        await _timed(step, journal, lambda: program_steps.carry_out(step, resources, journal))
     else:
         await _timed(step, journal, lambda: _carry_out(step, resources))
     resources.interference.at(f"after {step.id}")
@@ -288,8 +181,9 @@ async def _timed(step: AnyStep, journal: Journal, action: Callable[[], Awaitable
 async def _carry_out(step: PlainStep, resources: Resources) -> None:
     match step:
         case CreateDatabase():
+            dsn = await resources.dsn_of(step.database)
             await provision.create_database(
-                resources.dsn, step.database, intend=lambda: resources.intend(step.database)
+                dsn, step.database, intend=lambda: resources.intend(step.database)
             )
             resources.interference.at(f"inside {step.id}")
             await resources.session(step.database)
@@ -320,7 +214,7 @@ async def _carry_out(step: PlainStep, resources: Resources) -> None:
 async def _look(step: VerifyRemaining | CheckGate, resources: Resources) -> None:
     """Steps that only read, and fail where they find what should not be so."""
     if isinstance(step, CheckGate):
-        await gate.check_gate(step, resources.dsn)
+        await gate.check_gate(step, await resources.dsn_of(step.database))
     else:
         await after_revert.verify_remaining(step, resources)
 
@@ -335,7 +229,8 @@ async def _create_role(step: CreateRole, resources: Resources) -> None:
             raise Refused(f"the commit says of no password for role '{step.role}'")
         password = resources.secret(reference)
     wanted = NewRole(name=step.role, attributes=step.attributes, member_of=step.member_of)
-    await create_role(await resources.session(step.database), resources.dsn, wanted, password=password)
+    dsn = await resources.dsn_of(step.database)
+    await create_role(await resources.session(step.database), dsn, wanted, password=password)
 
 
 async def _record_tag(step: RecordTag, resources: Resources) -> None:
@@ -353,7 +248,7 @@ async def _record_tag(step: RecordTag, resources: Resources) -> None:
     )
 
 
-async def _deploy(steps: Sequence[AnyStep], resources: Resources, journal: Journal, turns: _Turns) -> None:
+async def _deploy(steps: Sequence[AnyStep], resources: Resources, journal: Journal, turns: Turns) -> None:
     """Deploy a run of changes of one module: one session, one safe point after each transaction."""
     await journal.safe_point()
     queue = [step for step in steps if isinstance(step, DeployChange)]

@@ -61,6 +61,7 @@ class Nothing:
         self.interference = running.Resources.__dataclass_fields__["interference"].default_factory()  # type: ignore[misc]
 
         self.promoting = asyncio.Lock()
+        self.stages: dict[str, str] = {}
 
     async def session(self, _database: str) -> None: ...
 
