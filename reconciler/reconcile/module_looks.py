@@ -81,7 +81,8 @@ class ModuleLooks:
         self, desired: DesiredState, database: str, project: str | None, request: LogRequest
     ) -> tuple[LoggedEvent, ...]:
         try:
-            async with self._connections.borrow(self._planner.dsn(desired), database=database) as connection:
+            dsn = await self._planner.dsn_of(desired, database)
+            async with self._connections.borrow(dsn, database=database) as connection:
                 return await read_log(
                     connection, project, request.limit, change=request.change, kind=request.kind
                 )

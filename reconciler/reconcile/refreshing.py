@@ -208,7 +208,7 @@ class Refreshing:
             environment=due.key.environment, deployment=due.key.deployment, component=due.key.component
         )
         try:
-            dsn = self._planner.dsn(group.desired)
+            dsn = await self._planner.dsn_of(group.desired, group.database)
             async with self._connections.borrow(dsn, database=group.database, role="refresh") as connection:
                 done = await refresh(connection, place, group.views)
         except ReconcilerError as error:

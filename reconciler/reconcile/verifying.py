@@ -118,7 +118,7 @@ class Verifier:
         verified = [_of(module, item.tracked) for module in nothing]
         if len(nothing) == len(modules):
             return verified
-        dsn = self._planner.dsn(item.desired)
+        dsn = await self._planner.dsn_of(item.desired, database)
         async with self._connections.borrow(dsn, database=database, role="verify") as connection:
             return verified + [
                 await self._module(connection, module, rows, item.tracked) for module, rows in wanted if rows

@@ -3,6 +3,7 @@
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.variables import for_deployment
 from reconciler.state.desired import DesiredDatabase, DesiredState
+from reconciler.state.services import desired_server
 
 
 def left_state(spec: EnvironmentSpec, deployment: str, *, commit: str, declared_at: str) -> DesiredState:
@@ -18,7 +19,12 @@ def left_state(spec: EnvironmentSpec, deployment: str, *, commit: str, declared_
         postgres=own.deployments[0].postgres.dsn,
         stages=tuple(stage.name for stage in own.stages),
         databases=tuple(
-            DesiredDatabase(component=part.name, stage=own.stage_of(part), database=part.database)
+            DesiredDatabase(
+                component=part.name,
+                stage=own.stage_of(part),
+                database=part.database,
+                on=desired_server(own, part.on) if part.on is not None else None,
+            )
             for part in own.databases
         ),
         modules=(),

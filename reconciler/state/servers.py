@@ -14,6 +14,11 @@ class Address:
     port: int
 
 
+def server_name(on: DesiredServer) -> str:
+    """What such a server is called in records, wherever it listens just now."""
+    return f"service {on.service}"
+
+
 def address_of(on: DesiredServer, tracked: TrackedPrograms, live: LivePrograms) -> Address | str | None:
     """Where the server is; None where its service was never applied, a text that says why nobody knows.
 

@@ -26,6 +26,7 @@ from reconciler.spec.programs import (
 from reconciler.spec.services import HealthSpec, JobSpec, RestartSpec, RouteSpec, ServiceSpec
 from reconciler.spec.values import OutputReference, SecretReference
 from reconciler.state.order import topological
+from reconciler.state.outputs import service_version
 from reconciler.state.programs import (
     DesiredAccess,
     DesiredBuild,
@@ -73,6 +74,19 @@ def desired_programs(spec: EnvironmentSpec, files: SourceFiles, places: Mapping[
     if making.problems:
         raise SpecError(making.problems)
     return making.wanted()
+
+
+def desired_server(spec: EnvironmentSpec, on: ServerSpec) -> DesiredServer:
+    """The service that a database lives on; where the spec names no port, the first one it has."""
+    service = next((part for part in spec.services if part.name == on.service), None)
+    ports = _ports(service.runtime) if service is not None else ()
+    return DesiredServer(
+        service=on.service,
+        port=on.port or (ports[0].name if ports else ""),
+        user=on.user,
+        password=on.password,
+        maintenance_database=on.database,
+    )
 
 
 class _Making:
@@ -143,12 +157,7 @@ class _Making:
             after=part.after,
             skip=part.skip,
         )
-        # Where all numbers stand in the spec, another instance is reached as the one before.
-        chosen = program.runtime is RuntimeName.CONTAINER or any(
-            port.number is None for port in program.ports
-        )
-        fixed = [[port.name, port.number] for port in program.ports]
-        self._versions[part.name] = definition if chosen else _hash("ports", fixed)
+        self._versions[part.name] = service_version(program, definition)
 
     def _job(self, part: JobSpec) -> None:
         program = self._program(part)
@@ -193,7 +202,7 @@ class _Making:
 
     def _database(self, part: DatabaseSpec) -> None:
         if part.on is not None:
-            self._servers[part.name] = self._server(part.on)
+            self._servers[part.name] = desired_server(self._spec, part.on)
         asked = self._asked.get(part.name, ())
         owner, reader = part.owner or f"{part.database}_owner", part.reader or f"{part.database}_reader"
         self._too_long(part, owner, reader)
@@ -204,15 +213,6 @@ class _Making:
             self._access[part.name] = DesiredAccess(
                 owner=owner, reader=reader, outputs=asked, inputs_hash=inputs
             )
-
-    def _server(self, on: ServerSpec) -> DesiredServer:
-        return DesiredServer(
-            service=on.service,
-            port=on.port or self._only_port(on.service),
-            user=on.user,
-            password=on.password,
-            maintenance_database=on.database,
-        )
 
     def _place(self, part: DatabaseSpec) -> object:
         """How the server of a database is reached, by references."""

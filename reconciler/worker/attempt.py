@@ -42,7 +42,6 @@ from reconciler.rollout.retry import decide, wait_again
 from reconciler.rollout.states import OperationEvent, OperationState
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredState
-from reconciler.state.servers import server_name
 from reconciler.state.task import ModuleTask
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.record import Actor
@@ -465,11 +464,7 @@ class Attempt:
         desired, planner = assessment.desired, self._tools.planner
         dsn = planner.dsn(desired)
         own_control_id = await control.control_id()
-
-        def where(database: str) -> tuple[str, str, str, str]:
-            on = next((part.on for part in desired.databases if part.database == database), None)
-            server = server_name(on) if on is not None else dsn.server
-            return claim.environment, claim.deployment, server, database
+        where = (claim.environment, claim.deployment)
 
         async def spare(database: str) -> Connection | None:
             return await planner.spare(await resources.dsn_of(database), database)
@@ -481,11 +476,13 @@ class Attempt:
         async def intend(database: str) -> None:
             async with control.connection() as connection:
                 await claims.interruption(connection, claim)
-                await environments.intend_database(connection, *where(database))
+                await environments.intend_database(
+                    connection, *where, resources.server_of(database), database
+                )
 
         async def forget(database: str) -> None:
             async with control.connection() as connection:
-                await environments.forget_intent(connection, *where(database))
+                await environments.forget_intent(connection, *where, resources.server_of(database), database)
 
         tracked = assessment.tracked.databases if assessment.tracked is not None else {}
         upgrades = {step.database for step in assessment.plan.steps if isinstance(step, InstallTracking)}
