@@ -6,6 +6,7 @@ from itertools import islice
 from reconciler.spec import variables
 from reconciler.spec.outline import ComponentOutline, DeploymentOutline, Outline
 from reconciler.spec.problems import PROBLEMS_MAX, Finding
+from reconciler.spec.program_check import check_programs
 from reconciler.spec.variables import BadVariable
 from reconciler.spec.words import Path, did_you_mean, path_text, shown, with_article
 
@@ -30,6 +31,7 @@ def check(outline: Outline) -> list[Finding]:
         _module_places(outline),
         _deployments(outline),
         _gate(outline),
+        check_programs(outline),
     )
     found = (finding for findings in checks for finding in findings)
     return list(islice(found, PROBLEMS_MAX + 1))
@@ -189,12 +191,12 @@ def _cycles(outline: Outline) -> Iterator[Finding]:
 
 
 def _waits_for(part: ComponentOutline, components: Mapping[str, ComponentOutline]) -> tuple[str, ...]:
-    names = [name for _path, name in part.after]
+    names = [*(name for _path, name in part.after), *(use.component for use in part.uses)]
     if part.reference is not None:
         names.append(part.reference)
     return tuple(
         name
-        for name in names
+        for name in dict.fromkeys(names)
         if name != part.name and name in components and components[name].stage == part.stage
     )
 

@@ -10,6 +10,7 @@ from reconciler.frozen import frozen
 from reconciler.spec import text_rules
 from reconciler.spec.components import DEFAULT_STAGE_OF_KIND, SERVERS_STAGE
 from reconciler.spec.environment import COMPONENTS_MAX, DEFAULT_STAGES, DEPLOYMENTS_MAX, STAGES_MAX
+from reconciler.spec.program_outline import ProgramOutline, Use, program, uses
 from reconciler.spec.words import Path
 
 _NAMES = frozenset({"name", "stage", "kind", "after", "from"})
@@ -39,6 +40,8 @@ class ComponentOutline:
     """The folder that a Module or Objects component is read from."""
     places: frozenset[str] = frozenset()
     """Which of `path`, `modules` and `to` a Module has."""
+    uses: tuple[Use, ...] = ()
+    program: ProgramOutline | None = None
 
 
 @frozen
@@ -123,6 +126,8 @@ def _component(
         database=_text(part.get("database")) if kind == "Database" else None,
         files=_text(part.get("path")) if kind in _MADE_IN_A_DATABASE else None,
         places=frozenset(key for key in _PLACES if kind == "Module" and part.get(key) is not None),
+        uses=uses(kind, path, part),
+        program=program(kind, path, part),
     )
 
 

@@ -271,4 +271,4 @@ def _kind_hint(tag: str, owner: Any) -> str:
     known = [kind for member in get_args(_bare(owner)) for kind in _kinds(member)]
     listed = f"known kinds: {', '.join(known)}"
     near = did_you_mean(tag, known, "kinds")
-    return near if near == listed else f"{near} {listed}"
+    return f"{near} {listed}" if near.startswith("did") else listed

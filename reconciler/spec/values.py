@@ -1,5 +1,6 @@
 """Small values that specs are made of and other layers use as they are."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 
 from typing_extensions import override
@@ -33,3 +34,24 @@ class SecretReference:
         if self.age is not None:
             return "an encrypted value"
         return f"env {self.env}" if self.env is not None else f"file {self.file}"
+
+
+DATABASE_OUTPUTS: Mapping[str, bool] = {
+    "url": True,
+    "host": False,
+    "port": False,
+    "database": False,
+    "user": False,
+    "password": True,
+    "readerUrl": True,
+    "readerUser": False,
+    "readerPassword": True,
+}
+"""The outputs of a Database, and which of them are sensitive."""
+
+
+def service_outputs(ports: Sequence[str]) -> tuple[str, ...]:
+    """The outputs of a Service with these ports: with several of them, each has its own."""
+    if not ports:
+        return ()
+    return ("host", "port") if len(ports) == 1 else ("host", *(f"port.{name}" for name in ports))

@@ -1,10 +1,10 @@
 """Services, jobs and routes as a deployment should have them; nothing of how they are run stands here."""
 
-from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
 
 from reconciler.frozen import frozen
+from reconciler.spec import values
 from reconciler.spec.values import OutputReference, SecretReference
 
 Value = str | SecretReference | OutputReference
@@ -221,18 +221,7 @@ class DesiredAccess:
     inputs_hash: str
 
 
-DATABASE_OUTPUTS: Mapping[str, bool] = {
-    "url": True,
-    "host": False,
-    "port": False,
-    "database": False,
-    "user": False,
-    "password": True,
-    "readerUrl": True,
-    "readerUser": False,
-    "readerPassword": True,
-}
-"""The outputs of a Database, and which of them are sensitive."""
+DATABASE_OUTPUTS = values.DATABASE_OUTPUTS
 SERVICE_OUTPUTS = ("host", "port")
 """Of a Service; with more than one port also `port.<name>` for each."""
 

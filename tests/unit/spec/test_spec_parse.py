@@ -161,15 +161,15 @@ COMPONENT = HEAD + PLACES + "  components:\n    - "
         (
             COMPONENT + "{name: db, kind: Databse, database: shop}\n",
             ("e.yaml:9:24: spec.components[0].kind: unknown kind 'Databse' "
-            "(did you mean 'Database'? known kinds: Database, Module, Objects)"),
+            "(did you mean 'Database'? known kinds: Database, Module, Objects, Service, Job, Route)"),
         ),
         (
-            COMPONENT + "{name: db, kind: Service, image: x}\n",
-            "e.yaml:9:24: spec.components[0].kind: unknown kind 'Service' (known kinds: Database, Module, Objects)",
+            COMPONENT + "{name: db, kind: Cluster, image: x}\n",
+            "e.yaml:9:24: spec.components[0].kind: unknown kind 'Cluster' (known kinds: Database, Module, Objects, Service, Job, Route)",
         ),
         (
             COMPONENT + "{name: db, database: shop}\n",
-            "e.yaml:9:7: spec.components[0]: key 'kind' is missing (known kinds: Database, Module, Objects)",
+            "e.yaml:9:7: spec.components[0]: key 'kind' is missing (known kinds: Database, Module, Objects, Service, Job, Route)",
         ),
         (COMPONENT + "{name: db, kind: Database}\n", "e.yaml:9:7: spec.components[0]: key 'database' is missing"),
         (COMPONENT + "db\n", "e.yaml:9:7: spec.components[0]: must be a mapping, not text"),
