@@ -260,7 +260,8 @@ class _Ground:
             )
         if self.tracked.stopped:
             return None, ""
-        if Trigger.START in part.triggers and not self.tracked.started:
+        to_start = not self.tracked.started and part.component not in self.tracked.ran
+        if Trigger.START in part.triggers and to_start:
             return Trigger.START, "for the start of its environment"
         done = self.tracked.jobs.get(part.component)
         if Trigger.CHANGE in part.triggers and done != part.inputs_hash:
@@ -370,6 +371,8 @@ class _Ground:
 
     def _prunes(self) -> tuple[bool, str]:
         """Whether what left the spec is removed, and what is told of it."""
+        if self.desired.prune_from is not None:
+            return True, "its deployment left the spec"
         if not self.context.prune:
             return False, "it left the spec and stays, for policy.prune is off"
         if not self.desired.components:

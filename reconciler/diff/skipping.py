@@ -2,7 +2,15 @@
 
 from dataclasses import replace
 
-from reconciler.diff.model import DatabaseDiff, Diff, ModuleDiff
+from reconciler.diff.model import (
+    DatabaseDiff,
+    Diff,
+    JobDiff,
+    ModuleDiff,
+    ProgramDiff,
+    RouteDiff,
+    ServiceDiff,
+)
 from reconciler.state.desired import DesiredState
 
 REASON = "skip: true in the spec"
@@ -17,6 +25,12 @@ def without_skips(desired: DesiredState) -> DesiredState:
         databases=tuple(replace(part, skip=False) for part in desired.databases),
         modules=tuple(replace(part, skip=False) for part in desired.modules),
         objects=tuple(replace(part, skip=False) for part in desired.objects),
+        programs=replace(
+            desired.programs,
+            services=tuple(replace(part, skip=False) for part in desired.programs.services),
+            jobs=tuple(replace(part, skip=False) for part in desired.programs.jobs),
+            routes=tuple(replace(part, skip=False) for part in desired.programs.routes),
+        ),
     )
 
 
@@ -53,8 +67,20 @@ def left_out(diff: Diff) -> Diff:
         databases=tuple(_quiet(part) if part.desired.skip else part for part in diff.databases),
         modules=tuple(part for part in diff.modules if not part.desired.skip),
         objects=tuple(part for part in diff.objects if not part.desired.skip),
+        programs=tuple(_idle(part) if part.desired.skip else part for part in diff.programs),
     )
 
 
 def _quiet(part: DatabaseDiff) -> DatabaseDiff:
     return replace(part, need=None, reason="", diverged=(), blocked=())
+
+
+def _idle(part: ProgramDiff) -> ProgramDiff:
+    """Nothing is done about it; what drifted is told."""
+    match part:
+        case ServiceDiff():
+            return ServiceDiff(desired=part.desired, drift=part.drift)
+        case JobDiff():
+            return JobDiff(desired=part.desired)
+        case RouteDiff():
+            return RouteDiff(desired=part.desired, drift=part.drift)

@@ -194,7 +194,7 @@ async def pruning(states: tuple[DesiredState, TrackedState], diff: Diff, read: R
             taken.append(part)
         need = owner.need if part is not None and part.changes else None
         owners.append(replace(owner, need=need, roles=(), extensions=(), drift=(), diverged=(), blocked=()))
-    return Diff(databases=tuple(owners), modules=(), reverts=tuple(taken))
+    return Diff(databases=tuple(owners), modules=(), reverts=tuple(taken), left=diff.left)
 
 
 _BY_HAND = "`reconciler module revert` takes it back by hand"

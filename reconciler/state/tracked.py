@@ -151,7 +151,8 @@ class TrackedPrograms:
     """Services, jobs and routes of one deployment by component, and outputs by `component.name`.
 
     `jobs` are the hashes of the inputs that jobs last ran to their end with. `stopped`: a person stopped the
-    environment. `started`: it was applied before. `read_at` is when this was read (seconds since 1970, by the
+    environment. `started`: it was applied before, since a person started it last. `ran` are jobs that ran to
+    their end since then for that start, or for the stop where it is stopped. `read_at` is when this was read (seconds since 1970, by the
     clock of the control database); None where nothing was asked.
     """
 
@@ -160,6 +161,7 @@ class TrackedPrograms:
     jobs: Mapping[str, str] = field(default_factory=dict)
     stopped: bool = False
     started: bool = False
+    ran: frozenset[str] = frozenset()
     read_at: float | None = field(default=None, compare=False)
 
 
