@@ -295,6 +295,7 @@ def _tracked(row: Row) -> TrackedPrograms:
         jobs=row["jobs"] or {},
         stopped=row["stopped"],
         started=row["started"],
+        ran=frozenset(row["ran"]),
         read_at=row["read_at"],
     )
 

@@ -17,6 +17,7 @@ import reconciler.plan.build as plan_build
 from reconciler.diff.compare import compare
 from reconciler.diff.databases import DatabaseContext, Versions
 from reconciler.diff.model import Diff
+from reconciler.diff.settling import settled
 from reconciler.diff.skipping import left_out, without_skips
 from reconciler.errors import (
     NotFound,
@@ -34,6 +35,7 @@ from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import NOTHING_ASKED, DeploymentPlan, ObjectsAsked, Scope
 from reconciler.plan.removal import build_removal
 from reconciler.planner import tasks
+from reconciler.planner.contexts import program_context
 from reconciler.planner.left import Namesake, claiming, namesakes, sound_spec
 from reconciler.planner.objects import ObjectsLook, with_objects
 from reconciler.planner.reads import StateReader
@@ -57,9 +59,12 @@ from reconciler.spec.variables import for_deployment
 from reconciler.state.contents import Remembered
 from reconciler.state.desired import DesiredState
 from reconciler.state.left import left_state
-from reconciler.state.live import LivePrograms
+from reconciler.state.live import LivePrograms, LiveState
+from reconciler.state.programs import Trigger
+from reconciler.state.provisioning import narrowed as narrowed_to_resources
 from reconciler.state.registry import Registry, RegistryKind
 from reconciler.state.removal import Removal
+from reconciler.state.servers import server_name
 from reconciler.state.task import ModuleTask, TaskVerb, find_module, narrowed
 from reconciler.state.tracked import Revertible, TrackedPrograms, TrackedState
 from reconciler.tracking.install import TRACKING_VERSION
@@ -135,6 +140,12 @@ class PlanRequest:
     keep_failed: bool = False
     removal: Removal | None = None
     """The environment is to be removed, and nothing else is planned."""
+    insist: bool = False
+    """A person asked: what drifted of services is put back however often it was."""
+    ending: Trigger | None = None
+    """Why the environment ends, for the operation that ends it: its jobs run for that."""
+    ran: frozenset[str] = frozenset()
+    """Jobs which this operation ran to their end already."""
 
 
 @frozen
@@ -213,6 +224,12 @@ class Planner:
         if all(part.on is None for part in desired.databases if part.database == database):
             return self.dsn(desired)
         return (await self.servers(desired)).of(desired, database)
+
+    async def place_of(self, desired: DesiredState, database: str) -> tuple[str, Dsn]:
+        """What the server of a database is called in records, and how to get there."""
+        on = next((part.on for part in desired.databases if part.database == database), None)
+        dsn = await self.dsn_of(desired, database)
+        return (server_name(on) if on is not None else dsn.server), dsn
 
     async def servers(
         self, desired: DesiredState, known: tuple[TrackedPrograms, LivePrograms] | None = None
@@ -463,13 +480,12 @@ class Planner:
 
     async def assess(self, spec: EnvironmentSpec, desired: DesiredState, request: PlanRequest) -> Assessment:
         """Read the states of one deployment and plan it; one that cannot be read says so in its plan."""
+        if request.scope is Scope.PROVISION_ONLY:
+            desired = narrowed_to_resources(desired)
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._limits.read_timeout_s):
-                servers = await self.servers(desired)
-                tracked, live = await self._reader.read(
-                    servers, desired, not_before=request.not_before, due_too=request.due_reads
-                )
+                servers, tracked, live = await self._states(desired, request)
         except (ReconcilerError, TimeoutError) as error:
             why = str(error) or f"reading it took longer than {self._limits.read_timeout_s:g} s"
             return unread(desired, why)
@@ -501,7 +517,7 @@ class Planner:
         }
         if request.task is not None or desired.prune_from is not None:
             desired = without_skips(desired)
-        diff = compare(desired, tracked, live, contexts)
+        diff = compare(desired, tracked, live, contexts, program_context(spec, tracked.programs, request))
         try:
             diff = await self._with_reverts(spec, (desired, tracked), diff, (request, allowed), servers)
             if _has_objects(desired, tracked) and request.task is None:
@@ -509,7 +525,7 @@ class Planner:
                 diff = await with_objects(desired, (tracked, live), diff, look)
         except ReconcilerError as error:
             return unread(desired, str(error))
-        diff = left_out(diff)
+        diff = left_out(settled(diff, desired, tracked.programs))
         plan = plan_build.build(
             desired,
             diff,
@@ -523,6 +539,19 @@ class Planner:
         asked = ObjectsAsked(redeploy=request.forced, keep_failed=request.keep_failed)
         plan = replace(plan, asked=asked) if asked != NOTHING_ASKED else plan
         return Assessment(desired=desired, plan=plan, tracked=tracked, diff=diff, allowed=allowed)
+
+    async def _states(
+        self, desired: DesiredState, request: PlanRequest
+    ) -> tuple[Servers, TrackedState, LiveState]:
+        """Read all there is; what runs first, for databases may live on it."""
+        running = TrackedPrograms(), LivePrograms()
+        if self._programs is not None:
+            running = await self._programs.read(desired, not_before=request.not_before)
+        servers = await self.servers(desired, running)
+        tracked, live = await self._reader.read(
+            servers, desired, not_before=request.not_before, due_too=request.due_reads
+        )
+        return servers, replace(tracked, programs=running[0]), replace(live, programs=running[1])
 
     def _objects_look(
         self, desired: DesiredState, request: PlanRequest, servers: Servers, *, prune: bool

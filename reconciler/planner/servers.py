@@ -26,8 +26,10 @@ OpenOutput = Callable[[OutputReference], Awaitable[str]]
 class ProgramsRecord(Protocol):
     """What is known of the services, jobs, routes and outputs of deployments."""
 
-    async def read(self, desired: DesiredState) -> tuple[TrackedPrograms, LivePrograms]:
-        """What is tracked and live of a deployment."""
+    async def read(
+        self, desired: DesiredState, *, not_before: float | None = None
+    ) -> tuple[TrackedPrograms, LivePrograms]:
+        """What is tracked and live of a deployment; what was read of many since `not_before` may serve."""
         ...
 
     async def output(self, desired: DesiredState, reference: OutputReference) -> str:

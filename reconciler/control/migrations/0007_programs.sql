@@ -3,10 +3,13 @@
 ALTER TABLE reconciler_control.environments
 ADD COLUMN stopped_at timestamptz,
 ADD COLUMN stopped_by text,
+ADD COLUMN started_at timestamptz,
 ADD CONSTRAINT environments_stopped_says_who CHECK ((stopped_at IS NULL) = (stopped_by IS NULL));
 COMMENT ON COLUMN reconciler_control.environments.stopped_at IS
 'Since when its services and routes are to be off, because somebody said so; a commit starts nothing.';
 COMMENT ON COLUMN reconciler_control.environments.stopped_by IS 'Who said so.';
+COMMENT ON COLUMN reconciler_control.environments.started_at IS
+'When somebody said last that what was stopped is to be on again.';
 
 
 CREATE TABLE reconciler_control.programs (

@@ -272,7 +272,7 @@ RETURNING name;
 -- name: start_environment :one
 -- Wants them on again; gives no row where they are to be on already.
 UPDATE reconciler_control.environments
-SET stopped_at = NULL, stopped_by = NULL
+SET stopped_at = NULL, stopped_by = NULL, started_at = clock_timestamp()
 WHERE name = %(environment)s AND stopped_at IS NOT NULL
 RETURNING name;
 

@@ -6,7 +6,24 @@
 SELECT
     d.name AS deployment,
     e.stopped_at IS NOT NULL AS stopped,
-    d.applied_commit IS NOT NULL AS started,
+    d.applied_commit IS NOT NULL AND (
+        e.started_at IS NULL OR EXISTS (
+            SELECT FROM reconciler_control.operations AS o
+            WHERE
+                o.environment = %(environment)s AND o.deployment = d.name AND o.state = 'completed'
+                AND o.finished_at > e.started_at
+        )
+    ) AS started,
+    ARRAY(
+        SELECT DISTINCT r.component
+        FROM reconciler_control.job_runs AS r
+        WHERE
+            r.environment = %(environment)s AND r.deployment = d.name
+            AND r.trigger = CASE WHEN e.stopped_at IS NULL THEN 'start' ELSE 'stop' END
+            AND r.began_at >= coalesce(e.stopped_at, e.started_at, '-infinity')
+            AND r.ended_at IS NOT NULL AND r.error IS NULL
+        ORDER BY 1
+    ) AS ran,
     extract(EPOCH FROM clock_timestamp())::double precision AS read_at,
     (
         SELECT jsonb_agg(
