@@ -52,6 +52,8 @@ async def why_unhealthy(spec: ServiceSpec, observed: Observed) -> str | None:
                     return await _http(_endpoint(observed, port), path)
                 case TcpCheck(port=port):
                     return await _tcp(_endpoint(observed, port))
+                case CommandCheck() if observed.is_checked:
+                    return None
                 case CommandCheck(argv=argv):
                     return await _command(spec, observed, argv)
     except TimeoutError:

@@ -227,7 +227,8 @@ class Observed:
     """One instance as it is; `exit_status` is of its last end, minus the signal where it was one.
 
     `starts` counts how often it was started: whoever waits for it to stay up sees by it that it did not.
-    `since` is for people, `handle` names it in the words of its runtime.
+    `since` is for people, `handle` names it in the words of its runtime. `is_checked`: the program of its
+    health check is run by its runtime, where it runs, and `state` says what came of it.
     """
 
     identity: Identity
@@ -240,6 +241,7 @@ class Observed:
     exit_status: int | None = None
     starts: int = 0
     reason: str = ""
+    is_checked: bool = False
 
 
 class Runtime(Protocol):

@@ -1,0 +1,516 @@
+"""The runtime `container`: services as containers of an engine, by its API, found by their labels.
+
+What has no label of ours is nobody's business here, whatever it is called; a name is only what keeps an
+instance from being made twice.
+"""
+
+import asyncio
+import io
+import random
+import ssl
+import tarfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from reconciler.errors import Conflict, PermanentError, RuntimeUnavailable
+from reconciler.runtimes import container_sight as sight
+from reconciler.runtimes import container_texts as texts
+from reconciler.runtimes import images
+from reconciler.runtimes.definition import is_free
+from reconciler.runtimes.engine import Engine, EngineRefusal, is_too_old
+from reconciler.runtimes.exchange import Address, NoAnswer, TooLarge
+from reconciler.runtimes.runtime import (
+    Identity,
+    Observed,
+    Runtime,
+    ServiceSpec,
+    check_names,
+    without_hidden,
+)
+
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+_PREPARE_S = 900.0
+_STOP_S = 30.0
+_AGAIN_S = 0.05
+_TRIES = 40
+_GOES_TRIES = 600
+_INSPECTED_AT_ONCE = 8
+_LOG_LINES = 200
+_LOG_READ_BYTES = 4 * 1024 * 1024
+_LOG_END_BYTES = 8192
+_TAR_BYTES = 16 * 1024
+_PORTS = range(20000, 32000)
+"""Below those that the system gives to outgoing connections; they stay when a container is started again."""
+_PORTS_TRIED = 100
+_PORT_TAKEN = ("port is already allocated", "address already in use")
+_NO_NETWORK = "network"
+_FOR_GOOD = (
+    "unable to find user",
+    "executable file not found",
+    "no such file or directory",
+    "permission denied",
+)
+
+
+class ContainerRuntime(Runtime):
+    """Services of one daemon as containers; `owner` marks them, and is that of its control database.
+
+    `tls`: a folder with ca.pem, cert.pem and key.pem, for an engine over TCP. `publish_at`: the address of
+    the engine's machine at which ports are published, and reached. `credentials`: a config.json of Docker.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = DEFAULT_HOST,
+        owner: str,
+        tls: Path | None = None,
+        publish_at: str = "127.0.0.1",
+        credentials: Path | None = None,
+        prepare_s: float = _PREPARE_S,
+    ) -> None:
+        self._host = host
+        self._owner = owner
+        self._tls = tls
+        self._publish_at = publish_at
+        self._credentials = credentials
+        self._prepare_s = prepare_s
+        self._made: Engine | None = None
+
+    @property
+    @override
+    def name(self) -> str:
+        return "container"
+
+    @override
+    def may_stand_beside(self, spec: ServiceSpec) -> bool:
+        return not spec.data and not (texts.is_on_host(spec) and spec.ports)
+
+    @override
+    async def why_not(self) -> str | None:
+        why = await self._why_not()
+        return None if why is None else f"services as containers need an engine, and {why}"
+
+    @override
+    async def observe(
+        self, environment: str, deployment: str, component: str | None = None
+    ) -> tuple[Observed, ...]:
+        identity = Identity(environment=environment, deployment=deployment, component=component or "")
+        async with self._translated(f"looking at services of '{environment}/{deployment}'"):
+            found: dict[tuple[str, str], dict[str, Any]] = {}
+            for each in await self._containers(identity):
+                labels = each["Config"]["Labels"]
+                key = (labels.get(texts.COMPONENT, ""), labels.get(texts.INSTANCE, ""))
+                # Labels can be copied, names cannot: the one that has both is ours.
+                if key not in found or not sight.is_renamed(each):
+                    found[key] = each
+        return tuple(sight.observed(found[key], self._publish_at) for key in sorted(found))
+
+    @override
+    async def prepare(self, spec: ServiceSpec) -> None:
+        doing = f"preparing service '{spec.identity}'"
+        async with self._translated(doing):
+            found = texts.faults_as_container(spec) or await self._faults_there(spec)
+            if found:
+                raise PermanentError(f"{doing}: {'; '.join(found)}")
+            await images.provide(
+                self._engine(), spec, credentials=self._credentials, within_s=self._prepare_s
+            )
+
+    @override
+    async def apply(self, spec: ServiceSpec, instance: str) -> Observed:
+        doing = f"starting service '{spec.identity}'"
+        check_names(spec.identity, instance)
+        if found := texts.faults_as_container(spec):
+            raise PermanentError(f"{doing}: {'; '.join(found)}")
+        async with self._translated(doing, spec):
+            for _ in range(_TRIES):
+                observed = await self._applied(spec, instance)
+                if observed is not None:
+                    return observed
+                await asyncio.sleep(_AGAIN_S)
+        raise RuntimeUnavailable(f"{doing}: it is removed, or made anew, whenever it was made")
+
+    @override
+    async def remove(self, identity: Identity, instance: str) -> None:
+        check_names(identity, instance)
+        async with self._translated(f"removing service '{identity}'"):
+            for each in await self._containers(identity, instance):
+                await self._end(each)
+            await self._forget_network(identity)
+
+    @override
+    async def log_end(self, spec: ServiceSpec, instance: str) -> str:
+        async with self._translated(f"reading what service '{spec.identity}' said"):
+            found = await self._find(spec.identity, instance)
+            if found is None:
+                return ""
+            try:
+                said = await self._engine().read(
+                    f"/containers/{found['Id']}/logs",
+                    stdout=1, stderr=1, tail=_LOG_LINES, bytes_max=_LOG_READ_BYTES,
+                )  # fmt: skip
+            except EngineRefusal as refusal:
+                if refusal.status == 404:
+                    return ""
+                raise
+        # Hidden before it is cut: half of a secret is not found any more.
+        text = without_hidden(spec, _frames(said).decode("utf-8", "replace"))
+        return text[-_LOG_END_BYTES:].strip()
+
+    @override
+    async def output(self, spec: ServiceSpec, instance: str) -> bytes | None:
+        bytes_max = spec.output_bytes_max or 0
+        doing = f"reading the output of job '{spec.identity}'"
+        async with self._translated(doing):
+            found = await self._find(spec.identity, instance)
+            if found is None:
+                return None
+            try:
+                archive = await self._engine().read(
+                    f"/containers/{found['Id']}/archive",
+                    path=texts.JOB_OUTPUT, bytes_max=bytes_max + _TAR_BYTES,
+                )  # fmt: skip
+            except EngineRefusal as refusal:
+                if refusal.status == 404:
+                    return None
+                raise
+            except TooLarge:
+                raise PermanentError(
+                    f"{doing}: it wrote more than the {bytes_max} bytes that it may"
+                ) from None
+        content = _only_file(archive)
+        if content is None:
+            raise PermanentError(f"{doing}: '{texts.JOB_OUTPUT}' is no file")
+        if len(content) > bytes_max:
+            raise PermanentError(f"{doing}: it wrote more than the {bytes_max} bytes that it may")
+        return content
+
+    # ---- below: the engine, as it is
+
+    async def _why_not(self) -> str | None:
+        fault = Address(text=self._host).fault()
+        if fault is not None:
+            return fault
+        try:
+            version = await self._engine().version()
+        except NoAnswer as error:
+            hint = "start Docker, or say where it serves in 'runtimes.container.host'"
+            if "permission denied" in str(error):
+                hint = "give that socket's group to the daemon's user; it has all rights of the engine then"
+            return f"none answers at {error}: {hint}"
+        except (OSError, ssl.SSLError) as error:
+            return f"the keys in '{self._tls}' are of no use: {error}"
+        if is_too_old(version):
+            return f"that at {self._host} is older than Docker 20.10: {version.get('Version')}"
+        if str(version.get("Os", "linux")) != "linux":
+            return f"that at {self._host} is for another system than Linux"
+        return None
+
+    def _engine(self) -> Engine:
+        if self._made is None:
+            tls = None
+            if self._tls is not None:
+                tls = ssl.create_default_context(cafile=str(self._tls / "ca.pem"))
+                tls.load_cert_chain(str(self._tls / "cert.pem"), str(self._tls / "key.pem"))
+            self._made = Engine(Address(text=self._host, tls=tls))
+        return self._made
+
+    async def _containers(self, identity: Identity, instance: str | None = None) -> list[dict[str, Any]]:
+        """All containers of ours with these labels, as they are."""
+        labels = texts.labels_of(self._owner, identity, instance)
+        wanted = [f"{name}={value}" for name, value in labels.items()]
+        listed = await self._engine().get("/containers/json", all=1, filters={"label": wanted})
+        some = asyncio.Semaphore(_INSPECTED_AT_ONCE)
+
+        async def inspected(identifier: str) -> dict[str, Any] | None:
+            async with some:
+                return await self._inspected(identifier)
+
+        found = await asyncio.gather(*(inspected(str(each["Id"])) for each in listed or []))
+        return [each for each in found if each is not None]
+
+    async def _inspected(self, identifier: str) -> dict[str, Any] | None:
+        try:
+            found = await self._engine().get(f"/containers/{identifier}/json")
+        except EngineRefusal as refusal:
+            if refusal.status == 404:
+                return None
+            raise
+        return found if isinstance(found, dict) else None
+
+    async def _find(self, identity: Identity, instance: str) -> dict[str, Any] | None:
+        found = await self._containers(identity, instance)
+        return min(found, key=sight.is_renamed, default=None)
+
+    async def _faults_there(self, spec: ServiceSpec) -> list[str]:
+        """All that this engine cannot do for it."""
+        found = []
+        for name in spec.networks:
+            try:
+                await self._engine().get(f"/networks/{name}")
+            except EngineRefusal as refusal:
+                if refusal.status != 404:
+                    raise
+                found.append(f"its engine has no network '{name}'; 'docker network create {name}' makes it")
+        if spec.limits.cpus is not None:
+            there = int((await self._engine().get("/info") or {}).get("NCPU") or 0)
+            if there and spec.limits.cpus > there:
+                found.append(
+                    f"a limit of {spec.limits.cpus:g} processors is above the {there} that there are"
+                )
+        return found
+
+    async def _applied(self, spec: ServiceSpec, instance: str) -> Observed | None:
+        """One go at it; None where another look has to be taken."""
+        found = await self._find(spec.identity, instance)
+        if found is None:
+            await self._create(spec, instance)
+            return None
+        labels, state = found["Config"]["Labels"], found["State"]
+        if labels.get(texts.DEFINITION) != spec.definition_hash:
+            raise Conflict(
+                f"starting service '{spec.identity}': its instance '{instance}' has another definition",
+                hint="name another instance, or remove this one first",
+            )
+        status = state.get("Status")
+        if status in {"removing", "dead"}:
+            return None
+        is_job_again = spec.output_bytes_max is not None and status == "exited"
+        if sight.edited(found) or is_job_again:
+            # A job starts afresh, without what it wrote when it ran before.
+            await self._end(found)
+            return None
+        if status == "paused":
+            await self._engine().post(f"/containers/{found['Id']}/unpause")
+        elif status in {"created", "exited"} and not await self._start(spec, found):
+            return None
+        again = await self._inspected(found["Id"])
+        return None if again is None else sight.observed(again, self._publish_at)
+
+    async def _create(self, spec: ServiceSpec, instance: str) -> None:
+        image = await images.here(self._engine(), spec)
+        if image is None:
+            await self.prepare(spec)
+            image = await images.here(self._engine(), spec)
+        if image is None:
+            raise NoAnswer("its image is gone again")
+        network = "" if texts.is_on_host(spec) else await self._network(spec.identity)
+        for data in spec.data:
+            await self._volume(spec.identity, data.name)
+        asked = texts.Asked(
+            owner=self._owner,
+            instance=instance,
+            image=image.reference,
+            image_id=image.identifier,
+            network_id=network,
+            publish_at=self._publish_at,
+            published=dict(
+                zip(texts.inside_ports(spec), random.sample(_PORTS, len(spec.ports)), strict=True)
+            ),
+        )
+        name = texts.container_name(self._owner, spec.identity, instance)
+        try:
+            await self._engine().post("/containers/create", texts.container_of(spec, asked), name=name)
+        except EngineRefusal as refusal:
+            if refusal.status != 409:
+                raise
+            await self._check_name(spec.identity, name)
+
+    async def _check_name(self, identity: Identity, name: str) -> None:
+        """Who has the name is ours, made by another a moment ago; else it is somebody's."""
+        holder = await self._inspected(name)
+        if holder is not None and (holder["Config"].get("Labels") or {}).get(texts.OWNER) != self._owner:
+            raise Conflict(
+                f"starting service '{identity}': a container that is not ours has the name '{name}'",
+                hint="rename or remove that container",
+            )
+
+    async def _start(self, spec: ServiceSpec, found: Mapping[str, Any]) -> bool:
+        """Start a container that does not run; False where it has to be made anew."""
+        engine, identifier = self._engine(), found["Id"]
+        try:
+            if found["State"].get("Status") == "created":
+                await self._finish(spec, identifier)
+            await engine.post(f"/containers/{identifier}/start")
+        except EngineRefusal as refusal:
+            said = refusal.said.lower()
+            is_gone = refusal.status in {404, 409} and "no such container" in said
+            if is_gone or "marked for removal" in said:
+                return False
+            if "is ambiguous" in said:
+                await self._only_network(spec.identity)
+                return False
+            # Nothing stays of what never ran.
+            if found["State"].get("Status") == "created":
+                await self._delete(identifier)
+            if any(each in said for each in _PORT_TAKEN) and not texts.is_on_host(spec):
+                await self._delete(identifier)
+                return False
+            if _NO_NETWORK in said and "not found" in said:
+                await self._delete(identifier)
+                return False
+            raise
+        return True
+
+    async def _finish(self, spec: ServiceSpec, identifier: str) -> None:
+        """What cannot be said when a container is made, and is the same when it is done twice."""
+        place = {"Aliases": [spec.identity.component]}
+        for name in [] if texts.is_on_host(spec) else spec.networks:
+            try:
+                await self._engine().post(
+                    f"/networks/{name}/connect", {"Container": identifier, "EndpointConfig": place}
+                )
+            except EngineRefusal as refusal:
+                if "already exists" not in refusal.said:
+                    raise
+        if spec.output_bytes_max is not None:
+            await self._engine().put(f"/containers/{identifier}/archive", _job_folder(), path="/")
+
+    async def _volume(self, identity: Identity, data: str) -> None:
+        name = texts.volume_name(identity, data)
+        labels = texts.labels_of(self._owner, identity) | {texts.DATA: data}
+        there = await self._engine().post("/volumes/create", {"Name": name, "Labels": labels})
+        if (there.get("Labels") or {}) != labels:
+            raise Conflict(
+                f"starting service '{identity}': the volume '{name}' is there and not ours",
+                hint=f"its labels would be {labels}; move what it holds elsewhere, or remove it",
+            )
+
+    async def _network(self, identity: Identity) -> str:
+        """The network of a deployment, made where it is not there; services find each other there by name."""
+        name = texts.network_name(self._owner, identity.environment, identity.deployment)
+        labels = texts.labels_of(self._owner, _deployment(identity))
+        there = await self._networks_of(identity)
+        if not there:
+            await self._engine().post(
+                "/networks/create", {"Name": name, "CheckDuplicate": True, "Labels": labels}
+            )
+            there = await self._only_network(identity)
+        if not there:
+            raise NoAnswer(f"{self._host}: its network '{name}' is gone again")
+        return there[0]
+
+    async def _only_network(self, identity: Identity) -> list[str]:
+        """An engine may give a name twice to two who ask at once; nobody can start there until one goes."""
+        there = await self._networks_of(identity)
+        for other in there[1:]:
+            with suppress_status(403, 404, 409):
+                await self._engine().delete(f"/networks/{other}")
+        return there
+
+    async def _networks_of(self, identity: Identity) -> list[str]:
+        labels = texts.labels_of(self._owner, _deployment(identity))
+        wanted = [f"{name}={value}" for name, value in labels.items()]
+        listed = await self._engine().get("/networks", filters={"label": wanted})
+        return [
+            str(each["Id"]) for each in sorted(listed or [], key=lambda each: (each["Created"], each["Id"]))
+        ]
+
+    async def _forget_network(self, identity: Identity) -> None:
+        """Remove the network of a deployment of which nothing is left; while it is used it stays."""
+        if await self._containers(_deployment(identity)):
+            return
+        for each in await self._networks_of(identity):
+            with suppress_status(403, 404, 409):
+                await self._engine().delete(f"/networks/{each}")
+
+    async def _end(self, found: Mapping[str, Any]) -> None:
+        """Stop a container in its grace, and remove it with what it kept for itself."""
+        identifier, labels = found["Id"], found["Config"]["Labels"]
+        grace_s = 10
+        with suppress(ValueError):
+            grace_s = texts.stop_s(float(labels.get(texts.GRACE, "")))
+        engine = self._engine()
+        with suppress_status(304, 404, 409):
+            await engine.post(f"/containers/{identifier}/stop", t=grace_s, within_s=grace_s + _STOP_S)
+        await self._delete(identifier)
+
+    async def _delete(self, identifier: str) -> None:
+        with suppress_status(404, 409):
+            await self._engine().delete(f"/containers/{identifier}", v=1, force=1)
+        # Another may be at it, and is not done before it is gone.
+        for _ in range(_GOES_TRIES):
+            if await self._inspected(identifier) is None:
+                return
+            await asyncio.sleep(_AGAIN_S)
+        raise NoAnswer(f"{self._host}: its container '{identifier[:12]}' does not go")
+
+    @asynccontextmanager
+    async def _translated(self, doing: str, spec: ServiceSpec | None = None) -> AsyncIterator[None]:
+        try:
+            yield
+        except (NoAnswer, TooLarge) as error:
+            raise RuntimeUnavailable(f"{doing}: the container engine at {error}") from error
+        except EngineRefusal as refusal:
+            said = refusal.said if spec is None else without_hidden(spec, refusal.said)
+            if images.is_disk_full(said):
+                raise RuntimeUnavailable(f"{doing}: the disk of the container engine is full") from refusal
+            if refusal.status == 400 or any(each in said.lower() for each in _FOR_GOOD):
+                raise PermanentError(f"{doing}: its container engine refuses: {said}") from refusal
+            hint = "set 'default-address-pools' of the engine" if "address pool" in said else None
+            raise RuntimeUnavailable(f"{doing}: its container engine says: {said}", hint=hint) from refusal
+        except (OSError, ssl.SSLError) as error:
+            raise RuntimeUnavailable(f"{doing}: reading the keys in '{self._tls}': {error}") from error
+
+
+class suppress_status:  # noqa: N801
+    """Go on where the engine refuses with one of these: what was to be done is done, or another does it."""
+
+    def __init__(self, *statuses: int) -> None:
+        self._statuses = statuses
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> bool:
+        return isinstance(error, EngineRefusal) and error.status in self._statuses
+
+
+def _published(spec: ServiceSpec) -> dict[str, int]:
+    """Where each of its ports is published: numbers that nobody has, as far as can be seen from here."""
+    if texts.is_on_host(spec):
+        return {}
+    free = (number for number in random.sample(_PORTS, _PORTS_TRIED) if is_free(number))
+    found = {port.name: number for port, number in zip(spec.ports, free, strict=False)}
+    if len(found) < len(spec.ports):
+        raise RuntimeUnavailable(f"starting service '{spec.identity}': there are too few free ports")
+    return found
+
+
+def _deployment(identity: Identity) -> Identity:
+    return Identity(environment=identity.environment, deployment=identity.deployment, component="")
+
+
+def _frames(said: bytes) -> bytes:
+    """The text of a log, of whose frames each has a head of eight bytes."""
+    found = bytearray()
+    at = 0
+    while at + 8 <= len(said):
+        size = int.from_bytes(said[at + 4 : at + 8])
+        found += said[at + 8 : at + 8 + size]
+        at += 8 + size
+    return bytes(found)
+
+
+def _job_folder() -> bytes:
+    """An archive with the folder that a job may write its output to, whoever it runs as."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        entry = tarfile.TarInfo(texts.JOB_FOLDER)
+        entry.type = tarfile.DIRTYPE
+        entry.mode = 0o777
+        tar.addfile(entry)
+    return archive.getvalue()
+
+
+def _only_file(archive: bytes) -> bytes | None:
+    with suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        entry = tar.next()
+        content = tar.extractfile(entry) if entry is not None and entry.isreg() else None
+        return None if content is None else content.read()
+    return None
