@@ -160,6 +160,18 @@ class AllowSettings(SettingsModel):
     paths: Globs = Field(default=("*",), description="Files that {file: …} may refer to.")
     kinds: Globs = Field(default=("*",), description="Kinds of component the source may declare.")
     addresses: Globs = Field(default=("*",), description="Addresses that deferred actions may call.")
+    runtimes: Globs = Field(
+        default=("*",), description="Runtimes of its services and jobs: process, systemd, container."
+    )
+    images: Globs = Field(
+        default=("*",),
+        description="Images of its containers; `build` stands for all that are built from the source.",
+    )
+    hosts: Globs = Field(default=("*",), description="Hosts that its routes may be for.")
+    proxies: Globs = Field(
+        default=("*",),
+        description="Proxies of its routes; a route that names none is allowed where all are.",
+    )
     encrypted: bool = Field(
         default=True,
         description="Whether {age: …} may stand in its specs, for any key of `secrets.age_keys`.",

@@ -5,13 +5,17 @@ from dataclasses import replace
 
 from reconciler.errors import Problem
 from reconciler.settings import AllowSettings, OwnSecrets
-from reconciler.spec.components import DatabaseSpec, ObjectsSpec
-from reconciler.spec.environment import EnvironmentSpec
+from reconciler.spec.components import AnyComponent, DatabaseSpec, ObjectsSpec
+from reconciler.spec.environment import DeploymentSpec, EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment
+from reconciler.spec.services import JobSpec, RouteSpec, ServiceSpec
 from reconciler.spec.values import SecretReference
 from reconciler.spec.variables import for_deployment
 from reconciler.spec.words import with_article
 
+BUILT = "build"
+"""What stands under `images` for all that are built from the source."""
+AnyComponents = tuple[AnyComponent, ...]
 _HINT = "see `allow` of the source in the settings of the daemon"
 
 
@@ -26,14 +30,16 @@ def _restricted(environment: ParsedEnvironment, allow: AllowSettings, own: OwnSe
     spec = environment.spec
     if spec is None:
         return environment
+    told: dict[str, str] = {}
+    for path, message in (
+        *_names(spec, allow),
+        *_kinds(spec, allow),
+        *_in_deployments(spec, allow, own),
+    ):
+        told.setdefault(path, message)
     problems = tuple(
         Problem(file=environment.file, path=path, message=message, hint=_HINT)
-        for path, message in (
-            *_names(spec, allow),
-            *_kinds(spec, allow),
-            *_addresses(spec, allow),
-            *_secrets(spec, allow, own),
-        )
+        for path, message in told.items()
     )
     return replace(environment, spec=None, problems=problems) if problems else environment
 
@@ -52,44 +58,88 @@ def _kinds(spec: EnvironmentSpec, allow: AllowSettings) -> Iterator[tuple[str, s
             )
 
 
-def _secrets(spec: EnvironmentSpec, allow: AllowSettings, own: OwnSecrets) -> Iterator[tuple[str, str]]:
+def _in_deployments(
+    spec: EnvironmentSpec, allow: AllowSettings, own: OwnSecrets
+) -> Iterator[tuple[str, str]]:
+    """What components use is judged as every deployment has it; where variables make no difference, once."""
+    seen: AnyComponents = ()
     for position, place in enumerate(spec.deployments):
-        reference = for_deployment(spec, place.name).deployments[0].postgres.dsn
-        if not _permitted(reference, allow, own):
-            message = f"this source may not refer to the secret of deployment '{place.name}'"
-            yield f"spec.deployments[{position}].postgres.dsn", message
-    yield from _passwords(spec, allow, own)
+        one = for_deployment(spec, place.name)
+        yield from _connections(one.deployments[0], f"spec.deployments[{position}].postgres", allow, own)
+        if one.components == seen:
+            continue
+        seen = one.components
+        for number, part in enumerate(seen):
+            path = f"spec.components[{number}]"
+            for below, reference, what in references(part):
+                if not _permitted(reference, allow, own):
+                    yield f"{path}.{below}", f"this source may not refer to {what}"
+            yield from _uses(part, path, allow)
 
 
-def _passwords(spec: EnvironmentSpec, allow: AllowSettings, own: OwnSecrets) -> Iterator[tuple[str, str]]:
-    """Passwords of roles, in any deployment."""
-    if not any(role.password is not None for part in spec.databases for role in part.roles):
+def _connections(
+    place: DeploymentSpec, path: str, allow: AllowSettings, own: OwnSecrets
+) -> Iterator[tuple[str, str]]:
+    message = f"this source may not refer to the secret of deployment '{place.name}'"
+    if not _permitted(place.postgres.dsn, allow, own):
+        yield f"{path}.dsn", message
+    narrower = place.postgres.provision_dsn
+    if narrower is not None and not _permitted(narrower, allow, own):
+        yield f"{path}.provisionDsn", message
+
+
+def references(part: AnyComponent) -> Iterator[tuple[str, SecretReference, str]]:
+    """The secrets that a component refers to: where below it, the reference, and what it is."""
+    match part:
+        case DatabaseSpec():
+            for number, role in enumerate(part.roles):
+                if role.password is not None:
+                    yield f"roles[{number}].password", role.password, f"the password of role '{role.name}'"
+            given = (("user", part.on.user), ("password", part.on.password)) if part.on is not None else ()
+            for key, value in given:
+                if isinstance(value, SecretReference):
+                    yield f"on.{key}", value, f"the {key} for the server of database '{part.name}'"
+        case ServiceSpec() | JobSpec():
+            for name, value in part.env.items():
+                if isinstance(value, SecretReference):
+                    yield f"env.{name}", value, f"the secret in variable '{name}' of '{part.name}'"
+        case _:
+            return
+
+
+def _uses(part: AnyComponent, path: str, allow: AllowSettings) -> Iterator[tuple[str, str]]:
+    """What a component uses beside secrets: addresses, runtimes, images, hosts and proxies."""
+    match part:
+        case ObjectsSpec():
+            for number, action in enumerate(part.deferred):
+                if action.url is not None and not allow.permits(allow.addresses, action.url):
+                    message = f"this source may not call the address of deferred action '{action.name}'"
+                    yield f"{path}.deferred[{number}].url", message
+        case ServiceSpec() | JobSpec():
+            yield from _runtime(part, f"{path}.runtime", allow)
+        case RouteSpec():
+            if not allow.permits(allow.hosts, part.host):
+                yield f"{path}.host", "this source may not have routes for this host"
+            # One that is not named is the only one there is, whose name the settings know.
+            if part.proxy is not None and not allow.permits(allow.proxies, part.proxy):
+                yield f"{path}.proxy", f"this source may not use proxy '{part.proxy}'"
+            elif part.proxy is None and "*" not in allow.proxies:
+                yield path, "this source may not leave the proxy of a route open"
+        case _:
+            return
+
+
+def _runtime(part: ServiceSpec | JobSpec, path: str, allow: AllowSettings) -> Iterator[tuple[str, str]]:
+    name = part.runtime.name
+    if not allow.permits(allow.runtimes, name):
+        yield f"{path}.{name}", f"this source may not run programs as {name}"
+    container = part.runtime.container
+    if container is None:
         return
-    told: set[str] = set()
-    for place in spec.deployments:
-        components = for_deployment(spec, place.name).components
-        for position, part in enumerate(components):
-            for number, role in enumerate(part.roles if isinstance(part, DatabaseSpec) else ()):
-                path = f"spec.components[{position}].roles[{number}].password"
-                if role.password is None or path in told or _permitted(role.password, allow, own):
-                    continue
-                told.add(path)
-                yield path, f"this source may not refer to the password of role '{role.name}'"
-
-
-def _addresses(spec: EnvironmentSpec, allow: AllowSettings) -> Iterator[tuple[str, str]]:
-    """Addresses of deferred actions, in any deployment."""
-    if not any(action.url is not None for part in spec.objects for action in part.deferred):
-        return
-    told: set[str] = set()
-    for place in spec.deployments:
-        for position, part in enumerate(for_deployment(spec, place.name).components):
-            for number, action in enumerate(part.deferred if isinstance(part, ObjectsSpec) else ()):
-                path = f"spec.components[{position}].deferred[{number}].url"
-                if action.url is None or path in told or allow.permits(allow.addresses, action.url):
-                    continue
-                told.add(path)
-                yield path, f"this source may not call the address of deferred action '{action.name}'"
+    if container.image is not None and not allow.permits(allow.images, container.image):
+        yield f"{path}.container.image", "this source may not run this image"
+    if container.build is not None and not allow.permits(allow.images, BUILT):
+        yield f"{path}.container.build", "this source may not build images"
 
 
 def _permitted(reference: SecretReference, allow: AllowSettings, own: OwnSecrets) -> bool:

@@ -280,6 +280,11 @@ class JobRuntimeSpec(SpecModel):
         _one_runtime([name for name in _RUNTIMES if getattr(self, name) is not None])
         return self
 
+    @property
+    def name(self) -> str:
+        """Which of them it is."""
+        return next(name for name in _RUNTIMES if getattr(self, name) is not None)
+
 
 class ServiceRuntimeSpec(SpecModel):
     """What runs a service; one of them."""
@@ -296,6 +301,11 @@ class ServiceRuntimeSpec(SpecModel):
     def _one(self) -> Self:
         _one_runtime([name for name in _RUNTIMES if getattr(self, name) is not None])
         return self
+
+    @property
+    def name(self) -> str:
+        """Which of them it is."""
+        return next(name for name in _RUNTIMES if getattr(self, name) is not None)
 
 
 def _output_reference(value: Mapping[Any, Any]) -> OutputReference:

@@ -110,3 +110,44 @@ def test_kinds_are_told_with_their_article() -> None:
         "this source may not declare a Database",
         "this source may not declare an Objects component",
     ]
+
+
+PROGRAMS = """\
+apiVersion: reconciler/v1
+kind: Environment
+metadata: {name: shop}
+spec:
+  deployments:
+    - {name: eu, postgres: {dsn: {env: EU}, provisionDsn: {env: EU_NARROW}}}
+    - {name: us, postgres: {dsn: {env: US}}}
+  components:
+    - {name: pg, kind: Service, runtime: {container: {image: "postgres:18", ports: [5432], data: [{name: main, path: /data}]}}}
+    - {name: db, kind: Database, database: shop, on: {from: pg, user: {env: PG_USER}, password: {file: "/run/${deployment}"}}}
+    - {name: api, kind: Service, runtime: {process: {command: [a], ports: [80]}}, env: {A: {env: "A_${deployment}"}, B: plain}}
+    - {name: web, kind: Service, runtime: {container: {build: {context: web}}}}
+    - {name: edge, kind: Route, host: "${deployment}.example.com", to: {from: api}, proxy: edge}
+    - {name: open, kind: Route, host: open.example.org, to: {from: api}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("allow", "expected"),
+    [
+        ({}, []),
+        ({"secrets": ["EU", "US", "PG_*", "A_*"]}, ["spec.deployments[0].postgres.provisionDsn"]),
+        ({"secrets": ["EU*", "US", "A_eu"]}, ["spec.components[1].on.user", "spec.components[2].env.A"]),
+        ({"paths": ["/run/eu"]}, ["spec.components[1].on.password"]),
+        ({"runtimes": ["container"]}, ["spec.components[2].runtime.process"]),
+        ({"images": ["registry.example.com/*", "build"]}, ["spec.components[0].runtime.container.image"]),
+        ({"images": ["postgres:*"]}, ["spec.components[3].runtime.container.build"]),
+        ({"hosts": ["*.example.com"]}, ["spec.components[5].host"]),
+        ({"hosts": ["eu.example.com", "open.*"]}, ["spec.components[4].host"]),
+        ({"proxies": ["inner"]}, ["spec.components[4].proxy", "spec.components[5]"]),
+    ],
+)  # fmt: skip
+def test_what_programs_use_is_limited(allow: dict[str, object], expected: list[str]) -> None:
+    """Secrets of variables, narrower credentials, runtimes, images, hosts and proxies, in each deployment."""
+    (parsed,) = parse_file("e.yaml", PROGRAMS.encode())
+    assert parsed.problems == ()
+    (judged,) = restrict([parsed], AllowSettings.model_validate(allow), NONE)
+    assert [problem.path for problem in judged.problems] == expected
