@@ -84,7 +84,7 @@ async def drop_database(step: DropDatabase, resources: Resources) -> None:
         # Nobody else writes there once the fence is ours.
         session = await resources.session(step.database)
         resources.interference.at(f"inside {step.id}")
-        del resources.sessions[step.database]
+        resources.sessions.pop(step.database, None)
         await session.abandon()
     try:
         maintenance = await connect(dsn, role="maintenance")
@@ -132,10 +132,10 @@ def _makers(part: DesiredDatabase, resources: Resources) -> list[str]:
         return []
     found = []
     for reference in (resources.desired.postgres, resources.desired.provision_postgres):
+        if reference is None:
+            continue
         with suppress(ReconcilerError):
-            user = (
-                Dsn(resources.secret(reference)).parameters().get("user") if reference is not None else None
-            )
+            user = Dsn(resources.secret(reference)).parameters().get("user")
             found += [str(user)] if user else []
     return list(dict.fromkeys(found))
 

@@ -1,7 +1,6 @@
 """Carry out one step of services, jobs, routes and outputs; which there are was decided by the plan."""
 
-from reconciler.errors import Refused
-from reconciler.execution import jobs, routes, services
+from reconciler.execution import access, jobs, routes, services
 from reconciler.execution.course import Journal
 from reconciler.execution.resources import Resources
 from reconciler.plan.steps import (
@@ -62,5 +61,7 @@ async def carry_out(step: ProgramStep, resources: Resources, journal: Journal) -
             await routes.remove_route(step, resources)
         case ConsumeOutputs():
             await jobs.consume(step, resources)
-        case ProvideAccess() | DropDatabase():
-            raise Refused(f"this version cannot carry out a step of the kind '{step.kind}' yet")
+        case ProvideAccess():
+            await access.provide_access(step, resources)
+        case DropDatabase():
+            await access.drop_database(step, resources)
