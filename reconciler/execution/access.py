@@ -38,6 +38,14 @@ _HINT = (
 )
 
 
+async def carry_out(step: ProvideAccess | DropDatabase, resources: Resources) -> None:
+    """Do what the step says."""
+    if isinstance(step, ProvideAccess):
+        await provide_access(step, resources)
+    else:
+        await drop_database(step, resources)
+
+
 async def provide_access(step: ProvideAccess, resources: Resources) -> None:
     """Make both roles with what they may do, and keep the outputs; again, changes nothing but verifiers.
 

@@ -61,7 +61,5 @@ async def carry_out(step: ProgramStep, resources: Resources, journal: Journal) -
             await routes.remove_route(step, resources)
         case ConsumeOutputs():
             await jobs.consume(step, resources)
-        case ProvideAccess():
-            await access.provide_access(step, resources)
-        case DropDatabase():
-            await access.drop_database(step, resources)
+        case ProvideAccess() | DropDatabase():
+            await access.carry_out(step, resources)

@@ -273,13 +273,16 @@ class Leftovers:
             try:
                 spec = sound_spec(view, chore.environment)
                 state = left_state(spec, chore.deployment, commit=commit, declared_at=commit)
-                dsn = self._planner.dsn(state)
+                server, dsn = await self._planner.place_of(state, chore.database)
+            except TemporaryError:
+                # It is known where, and just now not how to get there.
+                raise
             except ReconcilerError as error:
                 elsewhere.append(f"at commit {commit[:12]}: {error.message}")
                 continue
-            if dsn.server == chore.server:
+            if server == chore.server:
                 return dsn
-            elsewhere.append(f"at commit {commit[:12]} it is on {dsn.server}")
+            elsewhere.append(f"at commit {commit[:12]} it is on {server}")
         raise NotFound(
             f"connecting to {chore.server} for what is left of generation {chore.generation} on"
             f" '{chore.deployment}': {'; '.join(elsewhere)}",
