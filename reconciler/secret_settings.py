@@ -1,8 +1,9 @@
-"""What settings are made of that hold secrets: where each stands, and the keys that open encrypted ones."""
+"""What settings are made of: names, and secrets, where each stands and the keys that open encrypted ones."""
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from reconciler import age_text
@@ -21,6 +22,18 @@ class SettingsModel(BaseModel, defer_build=True):  # one validator is used, of t
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, validate_by_name=False, hide_input_in_errors=True
     )
+
+
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
+
+
+def _name(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(NAME_PATTERN.strip("^$"), value):
+        raise broken("is not a valid name", "1 to 63 of a-z, 0-9, '.', '_' and '-'")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
 
 
 def _secret_schema(schema: dict[str, Any]) -> None:

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from reconciler.errors import Problem, SettingsError
-from reconciler.secret_settings import SecretsSettings, SecretValue, SettingsModel, broken
+from reconciler.machine_settings import PROXIES_MAX, ProxySettings, RuntimesSettings
+from reconciler.secret_settings import Name, SecretsSettings, SecretValue, SettingsModel, broken
 
 PREFIX = "RECONCILER_"
-NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 LIST_ITEMS_MAX = 1000
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -47,15 +47,6 @@ Seconds = Annotated[
         }
     ),
 ]
-
-
-def _name(value: object) -> object:
-    if isinstance(value, str) and not re.fullmatch(NAME_PATTERN.strip("^$"), value):
-        raise broken("is not a valid name", "1 to 63 of a-z, 0-9, '.', '_' and '-'")
-    return value
-
-
-Name = Annotated[str, BeforeValidator(_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
 
 
 class ControlSettings(SettingsModel):
@@ -430,6 +421,12 @@ class Settings(SettingsModel):
     secrets: SecretsSettings = Field(
         default_factory=SecretsSettings, description="How encrypted values of specs and settings are opened."
     )
+    runtimes: RuntimesSettings = Field(
+        default_factory=RuntimesSettings, description="What services and jobs of environments are run by."
+    )
+    proxies: Annotated[tuple[ProxySettings, ...], Field(strict=False, max_length=PROXIES_MAX)] = Field(
+        default=(), description="Reverse proxies that routes of environments are set in."
+    )
     limits: LimitSettings = Field(
         default_factory=LimitSettings, description="Bounds of what waits, tries again or runs side by side."
     )
@@ -445,6 +442,7 @@ class Settings(SettingsModel):
         for what, names in (
             ("token", [token.name for token in self.tokens]),
             ("source", [source.name for source in self.sources]),
+            ("proxy", [proxy.name for proxy in self.proxies]),
         ):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise broken(f"duplicate {what} '{twice[0]}'", f"give each {what} a name of its own")
@@ -551,4 +549,6 @@ def _from_variable(name: str, text: str, annotation: Any) -> object:
     """Give the text of a variable the type of its setting; a secret stays where it is."""
     if annotation is SecretValue:
         return {"env": name}
+    if annotation is bool and text in {"true", "false"}:
+        return text == "true"
     return int(text) if annotation is int and re.fullmatch(r"[0-9]{1,9}", text) else text

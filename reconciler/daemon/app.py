@@ -23,6 +23,7 @@ from reconciler.daemon.bursts import Bursts
 from reconciler.daemon.control_server import control_dsn
 from reconciler.daemon.edge import Edge, Server, edge, server
 from reconciler.daemon.loops import EnvironmentLoop, SourceLoop
+from reconciler.daemon.machine import owner_of
 from reconciler.daemon.parts import Parts, build
 from reconciler.daemon.readers import Hooks
 from reconciler.daemon.secrets import Secrets
@@ -66,6 +67,7 @@ class Daemon:
         self._environments: EnvironmentLoop | None = None
         self._passes: Passes | None = None
         self._was_registered = False
+        self._owner = ""
         self._bursts = Bursts(partial(self._ask_pass, cause=WakeCause.WEBHOOK))
         self._worker: Worker | None = None
         self._leftovers: Leftovers | None = None
@@ -90,7 +92,15 @@ class Daemon:
             self._emit(DaemonStopped(reason="asked to stop"))
             return
         hooks = self._hooks()
-        parts = build(self._settings, self._secrets, control, hooks, fetch_first=False, shared=True)
+        parts = build(
+            self._settings,
+            self._secrets,
+            control,
+            hooks,
+            fetch_first=False,
+            shared=True,
+            owner=self._owner,
+        )
         self._passes = parts.passes
         self._metrics = Metrics(
             control=control, connections=parts.control_connections, sources=tuple(parts.repositories)
@@ -191,6 +201,7 @@ class Daemon:
                         continue
                     try:
                         await install(connection)
+                        self._owner = await owner_of(connection)
                     finally:
                         await connection.close()
                     return

@@ -7,6 +7,7 @@ from pathlib import Path
 from reconciler import logs
 from reconciler.daemon import module_files, verdict_file
 from reconciler.daemon.control_server import control_dsn
+from reconciler.daemon.machine import needs_owner, owner_of
 from reconciler.daemon.readers import Hooks, Readers, build_readers, connections_to_control
 from reconciler.daemon.secrets import Secrets
 from reconciler.errors import Refused
@@ -43,6 +44,7 @@ async def open_readers(
             await _install(control, control_connections)
         if control is not None and not needs_control and not await _installed(control, control_connections):
             control = None
+        owner = await _owner(settings, control, control_connections)
     except BaseException:
         await control_connections.close()
         raise
@@ -62,6 +64,7 @@ async def open_readers(
         fetch_first=True,
         remembered=known,
         control_connections=control_connections,
+        owner=owner,
     )
     try:
         yield Opened(readers=readers, control=control, hooks=hooks)
@@ -77,6 +80,14 @@ async def _install(control: Dsn, connections: Connections) -> None:
     # Kept for whoever asks the control database next.
     async with connections.borrow(control, role="control") as connection:
         await install(connection)
+
+
+async def _owner(settings: Settings, control: Dsn | None, connections: Connections) -> str:
+    """What things that others see too are marked with; asked for only where there can be some."""
+    if control is None or not needs_owner(settings):
+        return ""
+    async with connections.borrow(control, role="control") as connection:
+        return await owner_of(connection)
 
 
 async def _installed(control: Dsn, connections: Connections) -> bool:

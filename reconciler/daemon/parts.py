@@ -13,6 +13,7 @@ from reconciler.reconcile.passes import Passes
 from reconciler.reconcile.record import Recorder
 from reconciler.reconcile.refreshing import Refreshing
 from reconciler.reconcile.verifying import Verifier
+from reconciler.runtimes.machine import Machine
 from reconciler.settings import Settings
 from reconciler.source.repository import Repository
 
@@ -28,6 +29,8 @@ class Parts:
     passes: Passes
     refreshing: Refreshing
     reconciler: Reconciler
+    machine: Machine
+    secrets: Secrets
 
     async def close(self) -> None:
         """End passes and Git processes, and close connections."""
@@ -46,9 +49,10 @@ def build(
     *,
     fetch_first: bool,
     shared: bool = False,
+    owner: str = "",
 ) -> Parts:
     """Build everything but the worker; opens nothing yet. `shared`: passes wait to be told of peers."""
-    readers = build_readers(settings, secrets, control, hooks, fetch_first=fetch_first)
+    readers = build_readers(settings, secrets, control, hooks, fetch_first=fetch_first, owner=owner)
     return build_around(readers, settings, control, hooks, only_look=fetch_first, shared=shared)
 
 
@@ -93,6 +97,8 @@ def build_around(
         planner=readers.planner,
         passes=passes,
         refreshing=refreshing,
+        machine=readers.machine,
+        secrets=readers.secrets,
         reconciler=Reconciler(
             heads=readers.heads,
             planner=readers.planner,

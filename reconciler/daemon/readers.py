@@ -5,15 +5,18 @@ from functools import partial
 from pathlib import Path
 
 from reconciler.daemon import tree_files
+from reconciler.daemon.machine import build_machine
 from reconciler.daemon.secrets import Secrets
 from reconciler.events import Event
 from reconciler.execution.interference import Interference
 from reconciler.frozen import frozen
 from reconciler.planner.planner import Known, Planner, PlannerLimits
+from reconciler.planner.programs import ProgramReader
 from reconciler.postgres.connection import Connections, Dsn
 from reconciler.reconcile.assess import Assessor
 from reconciler.reconcile.heads import Heads
 from reconciler.reconcile.looking import Looking
+from reconciler.runtimes.machine import Machine
 from reconciler.settings import Settings, SourceSettings
 from reconciler.source.access import HistoryPolicy, SignaturePolicy, SourceAccess, SourceCredentials
 from reconciler.source.repository import Repository
@@ -45,6 +48,8 @@ class Readers:
     planner: Planner
     heads: Heads
     looking: Looking
+    machine: Machine
+    secrets: Secrets
 
     async def close(self) -> None:
         """End Git processes, and close connections."""
@@ -69,10 +74,12 @@ def build_readers(
     fetch_first: bool,
     remembered: Remembered | None = None,
     control_connections: Connections | None = None,
+    owner: str = "",
 ) -> Readers:
     """Build what reads; opens nothing yet.
 
-    `remembered` is what is known of scripts and modules from before, and takes in what is found.
+    `remembered` is what is known of scripts and modules from before, and takes in what is found; `owner` is
+    what services, containers and routes of ours are marked with.
     """
     connections = Connections(
         per_database=settings.limits.connections_per_database,
@@ -85,6 +92,7 @@ def build_readers(
         source.name: _repository(settings, source, secrets, keeps=remembered is not None)
         for source in settings.sources
     }
+    machine = build_machine(settings, owner)
     planner = Planner(
         sources=repositories,
         paths={source.name: source.path for source in settings.sources},
@@ -96,7 +104,17 @@ def build_readers(
             full_read_interval_s=settings.limits.full_read_interval_s,
         ),
         emit=hooks.emit,
-        known=Known(contents=remembered, can_seal=bool(settings.secrets.age_keys)),
+        known=Known(
+            contents=remembered,
+            programs=ProgramReader(
+                control=control,
+                connections=control_connections,
+                machine=machine,
+                unseal=secrets.unseal,
+                observe_timeout_s=settings.limits.read_timeout_s,
+            ),
+            can_seal=secrets.can_seal,
+        ),
     )
     heads = Heads(
         sources=repositories,
@@ -119,6 +137,8 @@ def build_readers(
         planner=planner,
         heads=heads,
         looking=Looking(heads=heads, planner=planner, assessor=assessor, connections=connections),
+        machine=machine,
+        secrets=secrets,
     )
 
 

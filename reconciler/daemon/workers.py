@@ -52,6 +52,8 @@ def build_worker(
             emit=hooks.emit,
             on_peers=on_peers,
             interference=hooks.interference,
+            machine=parts.machine,
+            sealer=parts.secrets,
         ),
     )
 

@@ -5,7 +5,6 @@ Nothing here writes anywhere. What the plan is, is decided by `diff` and `plan`;
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +23,6 @@ from reconciler.errors import (
     Problem,
     ReconcilerError,
     Refused,
-    SourceUnavailable,
     SpecError,
     TemporaryError,
 )
@@ -35,6 +33,7 @@ from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import NOTHING_ASKED, DeploymentPlan, ObjectsAsked, Scope
 from reconciler.plan.removal import build_removal
 from reconciler.planner import tasks
+from reconciler.planner.commits import Commits
 from reconciler.planner.contexts import program_context
 from reconciler.planner.left import Namesake, claiming, namesakes, sound_spec
 from reconciler.planner.objects import ObjectsLook, with_objects
@@ -47,12 +46,10 @@ from reconciler.planner.servers import (
     on_services,
     services_of,
 )
-from reconciler.planner.shared import Shared
 from reconciler.planner.view import Parsing, Resolving, Restrict, SourceView
 from reconciler.postgres.connection import Connection, Connections, Dsn
 from reconciler.snapshot.probe import ALGORITHM
 from reconciler.source.repository import Repository
-from reconciler.source.tree import SourceTree
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.values import SecretReference
 from reconciler.spec.variables import for_deployment
@@ -70,14 +67,6 @@ from reconciler.state.tracked import Revertible, TrackedPrograms, TrackedState
 from reconciler.tracking.install import TRACKING_VERSION
 
 VERSIONS = Versions(tracking=TRACKING_VERSION, fingerprint_algorithm=ALGORITHM)
-VIEWS_BESIDE_HEADS = 4
-"""Commits kept in memory beyond two for each source: its head and the one before."""
-HISTORIES_MAX = 1_000
-"""Pairs of commits of which it is kept whether one is in the history of the other."""
-VIEWS_BYTES_MAX = 256 * 1024 * 1024
-"""What the files of kept commits may have together, beyond one of each source; most they share."""
-VIEW_SHARED_S = 600.0
-"""A commit is always the same: whoever asks while it is read waits for that."""
 THREADS = 2
 DEPLOYMENTS_AHEAD = 4
 """Deployments that are read before it is known what they should be."""
@@ -184,8 +173,6 @@ class Planner:
         known: Known | None = None,
     ) -> None:
         known = known or Known()
-        self._sources = sources
-        self._paths = paths
         self._parsing = Parsing(restrict=restrict or (lambda _source, parsed: parsed))
         self._resolving = Resolving(remembered=known.contents)
         self._resolve_secret = resolve_secret
@@ -194,19 +181,14 @@ class Planner:
         self._emit = emit
         self._programs = known.programs
         self._can_seal = known.can_seal
-        self._views: OrderedDict[tuple[str, str], SourceView] = OrderedDict()
-        self._histories: dict[tuple[str, str, str], bool] = {}
+        self._commits = Commits(sources, paths, self._parsing, self._in_thread)
         self._reader = StateReader(
             connections,
             databases_in_parallel=limits.databases_in_parallel,
             full_read_interval_s=limits.full_read_interval_s,
             service_timeout_s=limits.read_timeout_s / 2,
         )
-        self._making: Shared[tuple[str, str], SourceView] = Shared(
-            keep_s=VIEW_SHARED_S, weight_max=0, weigh=lambda _view: 1
-        )
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="planner")
-        self._views_max = 2 * len(sources) + VIEWS_BESIDE_HEADS
 
     def dsn(self, desired: DesiredState) -> Dsn:
         """The connection string of a deployment; raises NotFound without quoting anything of it.
@@ -258,48 +240,15 @@ class Planner:
 
     async def view(self, source: str, commit: str) -> SourceView:
         """A commit, read and parsed once; fetched first where another daemon was quicker to have it."""
-        key = (source, commit)
-        if key not in self._views:
-            if source not in self._sources:
-                raise SourceUnavailable(
-                    f"source '{source}' is not among those this process knows",
-                    hint="name it in the settings of every daemon on this control database",
-                )
-            began = time.monotonic() - VIEW_SHARED_S
-            self._keep(key, await self._making.get(key, partial(self._make, *key), not_before=began))
-        else:
-            self._views.move_to_end(key)
-        return self._views[key]
+        return await self._commits.view(source, commit)
 
     def known_view(self, source: str, commit: str) -> SourceView | None:
         """A commit that was read before and is still in memory."""
-        return self._views.get((source, commit))
+        return self._commits.known(source, commit)
 
-    def _keep(self, key: tuple[str, str], view: SourceView) -> None:
-        """Keep a view; the newest ones of every source, others while they are few and small."""
-        self._views[key] = view
-        self._views.move_to_end(key)
-        while len(self._views) > len(self._sources) + 1 and (
-            len(self._views) > self._views_max
-            or sum(each.weight for each in self._views.values()) > VIEWS_BYTES_MAX
-        ):
-            self._views.popitem(last=False)
-
-    async def _make(self, source: str, commit: str) -> SourceView:
-        tree = await self._read(self._sources[source], commit)
-        folder = self._paths[source]
-        for paths in await self._in_thread(self._parsing.slices, source, tree, folder):
-            await self._in_thread(self._parsing.parse, source, tree, paths)
-        return await self._in_thread(self._parsing.view, source, tree, folder)
-
-    async def _read(self, repository: Repository, commit: str) -> SourceTree:
-        try:
-            return await repository.read(commit)
-        except NotFound:
-            # Recorded by a daemon that fetched since we did, or gone from our mirror. Who recorded it judged
-            # its signature, which may be that of a tag and not to be seen from the commit.
-            await repository.resolve(commit)
-            return await repository.read(commit)
+    async def files(self, source: str, commit: str, paths: Sequence[str]) -> Mapping[str, bytes]:
+        """Some files of a commit; those it has not are left out."""
+        return await self._commits.files(source, commit, paths)
 
     async def _in_thread(self, work: Callable[..., _Done], *args: Any) -> _Done:
         """Do what only computes in threads of our own: those of others may all be waiting for something."""
@@ -348,17 +297,9 @@ class Planner:
         where it is not in the history of the other: what a branch lost that was set back did not leave.
         """
         before = sound_spec(await self.view(view.source, declared_at), environment)
-        if not await self._descends(view, declared_at):
+        if not await self._commits.descends(view, declared_at):
             raise Refused(f"it is not in the history of commit {view.commit[:12]}")
         return left_state(before, deployment, commit=view.commit, declared_at=declared_at)
-
-    async def _descends(self, view: SourceView, previous: str) -> bool:
-        key = (view.source, view.commit, previous)
-        if key not in self._histories:
-            if len(self._histories) >= HISTORIES_MAX:
-                self._histories.clear()
-            self._histories[key] = await self._sources[view.source].descends(view.commit, previous)
-        return self._histories[key]
 
     async def check_unclaimed(
         self, view: SourceView, spec: EnvironmentSpec, left: DesiredState, *, head: SourceView | None = None

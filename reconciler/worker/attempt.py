@@ -3,13 +3,11 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-from reconciler.control import approvals, claims, environments, intents, transitions
+from reconciler.control import approvals, claims, intents, transitions
 from reconciler.control.approvals import Approval
 from reconciler.errors import (
     FenceTaken,
@@ -20,10 +18,9 @@ from reconciler.errors import (
     StateMoved,
     TemporaryError,
 )
-from reconciler.events import Event, OperationMoved, TaskFailed
 from reconciler.events import LeaseLost as LeaseLostEvent
+from reconciler.events import OperationMoved, TaskFailed
 from reconciler.execution.course import Parked
-from reconciler.execution.interference import Interference
 from reconciler.execution.objects.dropping import Surprised
 from reconciler.execution.objects.switching import Overtaken
 from reconciler.execution.resources import Resources
@@ -31,25 +28,22 @@ from reconciler.execution.run import run
 from reconciler.frozen import frozen
 from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
-from reconciler.plan.hazards import HazardCode
 from reconciler.plan.model import DeploymentPlan, Scope
-from reconciler.plan.steps import InstallTracking
-from reconciler.planner.planner import Assessment, Planner, PlanRequest
+from reconciler.planner.planner import Assessment, PlanRequest
 from reconciler.planner.steps import steps_of
 from reconciler.planner.view import SourceView
-from reconciler.postgres.connection import Connection, is_transient
+from reconciler.postgres.connection import is_transient
 from reconciler.rollout.retry import decide, wait_again
 from reconciler.rollout.states import OperationEvent, OperationState
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredState
 from reconciler.state.task import ModuleTask
-from reconciler.tracking.fence import FenceOwner
-from reconciler.tracking.record import Actor
 from reconciler.worker.agreeing import approved_hazards, done_before, how_to_consent, shown_reverts
 from reconciler.worker.describe import describe
+from reconciler.worker.equipment import equip
 from reconciler.worker.journal import Journal
-from reconciler.worker.lease import ControlAccess, Interrupted, Running
-from reconciler.worker.limits import WorkerLimits
+from reconciler.worker.lease import Interrupted, Running
+from reconciler.worker.tools import Tools
 
 OUTCOME_PAUSE_S = 0.25
 WAIT_MOST_S = 15.0
@@ -63,20 +57,6 @@ CRASHES_BESIDE_OTHERS = 10
 """How many times as often workers may die at an operation that most likely is not what they die of."""
 OUTCOME_PAUSE_MOST_S = 5.0
 """Pauses between tries to record an outcome; they double."""
-
-
-@frozen
-class Tools:
-    """What every attempt of a worker uses."""
-
-    name: str
-    control: ControlAccess
-    planner: Planner
-    limits: WorkerLimits
-    emit: Callable[[Event], None]
-    interference: Interference
-    leave_to_others: Callable[[str], bool]
-    """Told of a source that does not answer; true where operations whose commit is not here are others'."""
 
 
 @frozen
@@ -251,7 +231,7 @@ class Attempt:
         if not claim.first:
             await self._journal.done_before(done_before(deployment_from_json(claim.plan()), plan))
         self._running.checkpoint()
-        resources = await self._resources(assessment)
+        resources = await equip(assessment, self._running, self._tools, self._journal.said)
         try:
             await self._reopen(assessment, resources)
             if not claim.first:
@@ -293,7 +273,7 @@ class Attempt:
         """Make what was before live again; nothing is planned for it, and drift hinders nothing."""
         self._check_crashes()
         assessment = await self._assess_at_rest()
-        resources = await self._resources(assessment)
+        resources = await equip(assessment, self._running, self._tools, self._journal.said)
         try:
             await self._reopen(assessment, resources)
             await self._journal.promotions.go_back(resources)
@@ -458,74 +438,6 @@ class Attempt:
             async with control.connection() as connection:
                 await approvals.use(connection, claim.operation, claim.lease_token)
         return fresh
-
-    async def _resources(self, assessment: Assessment) -> Resources:
-        claim, control = self._claim, self._tools.control
-        desired, planner = assessment.desired, self._tools.planner
-        dsn = planner.dsn(desired)
-        own_control_id = await control.control_id()
-        where = (claim.environment, claim.deployment)
-
-        async def spare(database: str) -> Connection | None:
-            return await planner.spare(await resources.dsn_of(database), database)
-
-        async def confirm() -> None:
-            async with control.connection() as connection:
-                await claims.interruption(connection, claim)
-
-        async def intend(database: str) -> None:
-            async with control.connection() as connection:
-                await claims.interruption(connection, claim)
-                await environments.intend_database(
-                    connection, *where, resources.server_of(database), database
-                )
-
-        async def forget(database: str) -> None:
-            async with control.connection() as connection:
-                await environments.forget_intent(connection, *where, resources.server_of(database), database)
-
-        tracked = assessment.tracked.databases if assessment.tracked is not None else {}
-        upgrades = {step.database for step in assessment.plan.steps if isinstance(step, InstallTracking)}
-        prepared = {name for name, database in tracked.items() if database.installed} - upgrades
-        resources = Resources(
-            dsn=dsn,
-            owner=FenceOwner(
-                control_id=own_control_id,
-                environment=claim.environment,
-                deployment=claim.deployment,
-                operation=claim.operation,
-            ),
-            actor=Actor(commit=claim.commit, operation=claim.operation, committer=self._tools.name),
-            limits=self._tools.limits.writes,
-            desired=assessment.desired,
-            unprepared=frozenset(part.database for part in assessment.desired.databases) - prepared,
-            standing={
-                part.desired.database: part.standing
-                for part in (assessment.diff.databases if assessment.diff is not None else ())
-            },
-            planned_from=tracked,
-            reverts={
-                one.change.change_id: one
-                for part in (assessment.diff.reverts if assessment.diff is not None else ())
-                for one in part.changes
-            },
-            objects={
-                part.desired.component: part
-                for part in (assessment.diff.objects if assessment.diff is not None else ())
-            },
-            keep_failed=assessment.plan.asked.keep_failed,
-            repeats=HazardCode.REPEATS_STATEMENT.value in assessment.allowed,
-            intend=intend,
-            forget=forget,
-            confirm=confirm,
-            urgent=self._running.urgent,
-            spare=spare,
-            locate=partial(planner.dsn_of, desired),
-            secret=self._tools.planner.secret,
-            say=self._journal.said,
-            interference=self._tools.interference,
-        )
-        return resources
 
     async def _record(self, outcome: _Outcome) -> bool:
         """Record the outcome for as long as the operation is ours, within a bound.

@@ -21,9 +21,12 @@ from reconciler.execution.interference import Interference
 from reconciler.frozen import frozen
 from reconciler.planner.planner import Planner
 from reconciler.postgres.connection import Connection, Connections, Dsn, connect
-from reconciler.worker.attempt import Attempt, Tools
+from reconciler.runtimes.machine import Machine
+from reconciler.worker.attempt import Attempt
 from reconciler.worker.lease import ControlAccess, Lease, Running, answering
 from reconciler.worker.limits import WorkerLimits
+from reconciler.worker.register import Sealer
+from reconciler.worker.tools import Tools
 
 CONTROL_RETRY_S = 1.0
 """Pause before the control database is tried again after it went away."""
@@ -36,7 +39,7 @@ SHUN_MOST_S = 60.0
 
 @frozen
 class WorkerHooks:
-    """What a worker tells.
+    """What a worker tells, and what it has from its process.
 
     `on_peers(id, peers)` once when the worker registered and whenever others came or went, and with
     `(None, ())` when its registration ended.
@@ -45,6 +48,9 @@ class WorkerHooks:
     emit: Callable[[Event], None]
     on_peers: Callable[[str | None, tuple[Peer, ...]], None] | None = None
     interference: Interference = field(default_factory=Interference)
+    machine: Machine | None = None
+    """What services of this process are run on."""
+    sealer: Sealer | None = None
 
 
 class Worker:
@@ -79,6 +85,8 @@ class Worker:
             emit=hooks.emit,
             interference=hooks.interference,
             leave_to_others=self._shun,
+            machine=hooks.machine,
+            sealer=hooks.sealer,
         )
         self._only_rollout: str | None = None
         self._shunned: dict[str, tuple[float, float]] = {}

@@ -88,7 +88,13 @@ def test_each_variable_sets_its_setting(path: str) -> None:
     """The value of a variable arrives at the path that the page gives for it."""
     place, annotation = environment_names()[path]
     secret = annotation is SecretValue
-    text = {("listen",): "127.0.0.1:9", ("requests", "webhook_bytes"): "4096"}.get(place, "4")
+    texts = {
+        ("listen",): "127.0.0.1:9",
+        ("requests", "webhook_bytes"): "4096",
+        ("runtimes", "container", "host"): "tcp://10.0.0.7:2376",
+        ("runtimes", "systemd", "user"): "true",
+    }
+    text = texts.get(place, "4")
     beside = {"tls": {"certificate": "a.pem", "key": "b.pem"}} if place[0] == "tls" else {}
     settings = made(beside, {path: text})
     value: Any = settings
@@ -177,3 +183,24 @@ def test_signatures_name_a_key(signatures: dict[str, Any]) -> None:
     """Asking for signatures without naming a key would refuse everything, and is told."""
     with pytest.raises(SettingsError, match="names no key"):
         made({"sources": [{"name": "p", "url": "/x", "signatures": signatures}]})
+
+
+PROXIES = [{"name": "edge", "caddy": {"admin": "http://127.0.0.1:2019"}}]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"proxies": [*PROXIES, *PROXIES]},
+        {"proxies": [{"name": "edge", "caddy": {"admin": "127.0.0.1:2019"}}]},
+        {"proxies": [{"name": "edge", "caddy": {"admin": "http://127.0.0.1:2019", "listen": []}}]},
+        {"runtimes": {"container": {"host": "/var/run/docker.sock"}}},
+        {"runtimes": {"place": ""}},
+    ],
+    ids=["twice", "no-scheme", "listens-nowhere", "no-address", "no-place"],
+)
+def test_runtimes_and_proxies_are_checked(wrong: dict[str, Any]) -> None:
+    """What could lead to nothing is told when the settings are read."""
+    assert made({"proxies": PROXIES}).proxies[0].caddy.listen == (":80",)
+    with pytest.raises(SettingsError):
+        made(wrong)
