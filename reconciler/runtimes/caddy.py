@@ -17,11 +17,9 @@ from reconciler.runtimes.exchange import Address, Answer, NoAnswer, TooLarge
 from reconciler.runtimes.proxy import PlacedRoute
 from reconciler.runtimes.runtime import Identity
 
-_READ_WITHIN_S = 10.0
-_WRITE_WITHIN_S = 30.0
 _READ_TRIES = 3
 _WRITE_TRIES = 10
-_PAUSE_S = 0.05
+_PAUSE_S = 0.02
 _SAID_MAX = 300
 
 
@@ -48,6 +46,7 @@ class CaddyProxy:
     `admin` is its admin API (`http://127.0.0.1:2019` or `unix:///path`), `listen` where our routes listen:
     a server that does so already takes them, else one is made. `owner` tells whose routes they are: daemons
     with one control database have the same. What comes while something is being written is written together.
+    Within `within_s` it has to tell its configuration; a write may take three times that.
     """
 
     def __init__(
@@ -58,8 +57,11 @@ class CaddyProxy:
         owner: str,
         listen: tuple[str, ...] = (":80",),
         drain_s: float = 1.0,
+        within_s: float = 10.0,
     ) -> None:
         self._name = name
+        self._read_within_s = within_s
+        self._write_within_s = 3 * within_s + drain_s
         self._address = Address(text=admin)
         self._place = Place(proxy=name, owner=owner, listen=listen, drain_s=drain_s)
         self._lock = asyncio.Lock()
@@ -136,7 +138,7 @@ class CaddyProxy:
             made = changed(seen.config, self._place, changes, token=secrets.token_hex(6))
             if made.config is None or await self._send(seen, made.config):
                 return made
-            await asyncio.sleep(random.uniform(0.5, 1.5) * _PAUSE_S * 2 ** min(attempt, 5))  # noqa: S311
+            await asyncio.sleep(random.uniform(0.5, 1.5) * _PAUSE_S * 2 ** min(attempt, 3))  # noqa: S311
         raise RuntimeUnavailable(
             f"changing routes in proxy '{self._name}': somebody else changed its configuration each of "
             f"{_WRITE_TRIES} times",
@@ -160,10 +162,10 @@ class CaddyProxy:
 
     async def _configuration(self) -> Answer:
         """Ask for all of it; again where that breaks off, for whoever changes it starts the API anew."""
-        until = time.monotonic() + _READ_WITHIN_S
+        until = time.monotonic() + self._read_within_s
         for _ in range(_READ_TRIES - 1):
             try:
-                return await self._ask("GET", "/config/", within_s=_READ_WITHIN_S)
+                return await self._ask("GET", "/config/", within_s=self._read_within_s)
             except RuntimeUnavailable:
                 if time.monotonic() + _PAUSE_S >= until:
                     raise
@@ -179,7 +181,7 @@ class CaddyProxy:
         else:
             target, body = "/config/", config
         answer = await self._ask(
-            "POST", target, body=json.dumps(body).encode(), etag=seen.etag, within_s=self._write_within_s()
+            "POST", target, body=json.dumps(body).encode(), etag=seen.etag, within_s=self._write_within_s
         )
         if answer.status == 412:
             return False
@@ -191,9 +193,6 @@ class CaddyProxy:
             f"{answer.status}: {said}",
             hint="it keeps the one it had; what it says names what is in the way",
         )
-
-    def _write_within_s(self) -> float:
-        return _WRITE_WITHIN_S + self._place.drain_s
 
     async def _ask(
         self, method: str, target: str, *, body: bytes = b"", etag: str | None = None, within_s: float

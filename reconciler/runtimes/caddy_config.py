@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from reconciler.errors import Conflict, PermanentError
@@ -60,10 +61,10 @@ def standing(config: Json, place: Place) -> tuple[PlacedRoute, ...]:
             mark = _Mark.of(route)
             if mark is None or mark.owner != place.owner:
                 continue
-            again = mark.identity in found
             is_right = name == wanted and _id(route) == _id(right) and mark.check == _check(route)
-            seen = _read(route, mark, edited=again or not is_right)
-            found[mark.identity] = found[mark.identity] if again and name != wanted else seen
+            seen = _read(route, mark, edited=not is_right or mark.identity in found)
+            first = found.get(mark.identity, seen)
+            found[mark.identity] = seen if name == wanted else replace(first, edited=True)
     return tuple(found[key] for key in sorted(found, key=str))
 
 

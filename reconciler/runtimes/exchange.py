@@ -130,12 +130,14 @@ class Address:
             raise NoAnswer(f"{self.text}: {said.lower()}") from error
 
     async def _next(self, wire: h11.Connection, reader: asyncio.StreamReader) -> h11.Event | None:
+        came = b""
         try:
             while (event := wire.next_event()) is h11.NEED_DATA:
-                wire.receive_data(await reader.read(_CHUNK_BYTES))
+                came = await reader.read(_CHUNK_BYTES)
+                wire.receive_data(came)
         except (OSError, h11.RemoteProtocolError) as error:
             why = "the connection ended in the middle of an answer"
-            if isinstance(error, h11.RemoteProtocolError) and wire.their_state is not h11.SEND_BODY:
+            if isinstance(error, h11.RemoteProtocolError) and came:
                 why = "what answers does not speak HTTP"
             raise NoAnswer(f"{self.text}: {why}") from error
         return None if isinstance(event, type) else event
