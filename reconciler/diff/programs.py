@@ -116,7 +116,7 @@ class _Ground:
         strays = tuple(
             sorted(one.instance for one in instances if one.instance not in (current, part.instance))
         )
-        if action is None and strays:
+        if action is None and strays and drifted is None:
             action, reason = (
                 ServiceAction.SETTLE,
                 f"instances that nobody needs are there: {', '.join(strays)}",
@@ -253,11 +253,8 @@ class _Ground:
         if part.component in self.context.ran:
             return None, ""
         if ending is not None:
-            return (
-                (ending, f"for the {ending.value} of its environment")
-                if ending in part.triggers
-                else (None, "")
-            )
+            ends = ending in part.triggers and bool(self.tracked.components)
+            return (ending, f"for the {ending.value} of its environment") if ends else (None, "")
         if self.tracked.stopped:
             return None, ""
         to_start = not self.tracked.started and part.component not in self.tracked.ran
