@@ -2,11 +2,14 @@
 
 from typing import Protocol
 
-from reconciler.diff.programs import ProgramContext
+from reconciler.diff.model import JobDiff
+from reconciler.diff.programs import ProgramContext, compare_programs
 from reconciler.spec.environment import EnvironmentSpec
+from reconciler.state.desired import DesiredState
+from reconciler.state.live import LivePrograms, LiveState
 from reconciler.state.programs import Trigger
 from reconciler.state.task import ModuleTask
-from reconciler.state.tracked import TrackedPrograms
+from reconciler.state.tracked import TrackedPrograms, TrackedState
 
 
 class Asked(Protocol):
@@ -47,3 +50,18 @@ def program_context(spec: EnvironmentSpec, tracked: TrackedPrograms, asked: Aske
         ending=asked.ending or (Trigger.STOP if tracked.stopped else None),
         ran=asked.ran | (tracked.ran if tracked.stopped else frozenset()),
     )
+
+
+def runs_otherwise(
+    spec: EnvironmentSpec, desired: DesiredState, tracked: TrackedPrograms, live: LivePrograms
+) -> bool:
+    """Whether any service, job or route is not as it should, or nobody knows how it is."""
+    context = ProgramContext(drift=spec.policy.drift, prune=spec.policy.prune)
+    parts, left = compare_programs(
+        desired,
+        TrackedState(databases={}, programs=tracked),
+        LiveState(server_major=0, databases={}, programs=live),
+        context,
+    )
+    drifted = any(part.drift for part in parts if not isinstance(part, JobDiff))
+    return drifted or any(part.works or part.blocked for part in parts) or any(one.removes for one in left)

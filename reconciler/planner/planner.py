@@ -34,7 +34,7 @@ from reconciler.plan.model import NOTHING_ASKED, DeploymentPlan, ObjectsAsked, S
 from reconciler.plan.removal import build_removal
 from reconciler.planner import tasks
 from reconciler.planner.commits import Commits
-from reconciler.planner.contexts import program_context
+from reconciler.planner.contexts import program_context, runs_otherwise
 from reconciler.planner.left import Namesake, claiming, namesakes, sound_spec
 from reconciler.planner.objects import ObjectsLook, with_objects
 from reconciler.planner.reads import StateReader
@@ -418,6 +418,18 @@ class Planner:
             names = [part.database for part in own.databases if part.on is None]
             async with asyncio.timeout(self._limits.read_timeout_s):
                 await self._reader.read_ahead(dsn, names)
+
+    async def runs_otherwise(
+        self, spec: EnvironmentSpec, desired: DesiredState, *, not_before: float | None
+    ) -> bool:
+        """Whether its services, jobs and routes are not as they should; no database is read for that."""
+        if self._programs is None:
+            return False
+        if Scope(spec.policy.scope) is Scope.PROVISION_ONLY:
+            desired = narrowed_to_resources(desired)
+        async with asyncio.timeout(self._limits.read_timeout_s):
+            tracked, live = await self._programs.read(desired, not_before=not_before)
+        return runs_otherwise(spec, desired, tracked, live)
 
     async def assess(self, spec: EnvironmentSpec, desired: DesiredState, request: PlanRequest) -> Assessment:
         """Read the states of one deployment and plan it; one that cannot be read says so in its plan."""

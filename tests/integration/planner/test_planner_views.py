@@ -49,7 +49,7 @@ async def test_many_commits_leave_few_views(setting: Setting, git_repository: Gi
         commit = (await setting.source.fetch()).commit
         view = await setting.planner.view("site", commit)
         await setting.planner.desired(view, "shop")
-    assert len(setting.planner._views) <= 6
+    assert len(setting.planner._commits._views) <= 6
     assert len(setting.planner._resolving._states) == 1
 
 
