@@ -70,7 +70,7 @@ def build_machine(settings: Settings, owner: str) -> Machine:
     """The runtimes and proxies of the settings; opens nothing yet."""
     runtimes: dict[str, Callable[[], Runtime]] = {"process": lambda: _process(settings)}
     if settings.runtimes.systemd is not None:
-        runtimes["systemd"] = lambda: _systemd(settings, owner)
+        runtimes["systemd"] = lambda: _systemd(settings)
     if settings.runtimes.container is not None:
         runtimes["container"] = lambda: _container(settings, owner)
     proxies = {each.name: _proxy_maker(each, owner) for each in settings.proxies}
@@ -83,8 +83,12 @@ def _process(settings: Settings) -> Runtime:
     return ProcessRuntime(Path(settings.state_dir) / "services")
 
 
-def _systemd(settings: Settings, owner: str) -> Runtime:
-    raise NotImplementedError(settings, owner)
+def _systemd(settings: Settings) -> Runtime:
+    from reconciler.runtimes.systemd import SystemdRuntime
+
+    given = settings.runtimes.systemd
+    assert given is not None
+    return SystemdRuntime(Path(settings.state_dir) / "units", user=given.user)
 
 
 def _container(settings: Settings, owner: str) -> Runtime:

@@ -1,9 +1,11 @@
 """What a plan made anew has to do with the one that was recorded, and with what people agreed to; pure."""
 
+from dataclasses import replace
+
 from reconciler.control.claims import Claim
 from reconciler.plan.hazards import NEEDS_CONSENT
 from reconciler.plan.model import DeploymentPlan
-from reconciler.plan.steps import RevertChange
+from reconciler.plan.steps import AnyStep, RevertChange, RollService
 from reconciler.state.task import TaskVerb
 
 
@@ -32,9 +34,40 @@ def approved_hazards(claim: Claim, plan: DeploymentPlan) -> frozenset[str]:
 
 def done_before(recorded: DeploymentPlan, plan: DeploymentPlan) -> tuple[str, ...]:
     """The steps of the recorded plan that are done already; none where another plan took its place."""
-    known, left = [step.id for step in recorded.steps], [step.id for step in plan.steps]
-    before = len(known) - len(left)
-    return tuple(known[:before]) if before > 0 and known[before:] == left else ()
+    if not is_rest(recorded, plan):
+        return ()
+    left = {step.id for step in plan.steps}
+    return tuple(step.id for step in recorded.steps if step.id not in left)
+
+
+def is_rest(recorded: DeploymentPlan, plan: DeploymentPlan) -> bool:
+    """Whether a plan is what is left of the recorded one: its steps in its order, without those done.
+
+    What ran side by side is done in no one order, so that any of them may be left.
+    """
+    known = iter(step.id for step in recorded.steps)
+    return all(step.id in known for step in plan.steps)
+
+
+def is_agreed_rest(recorded: DeploymentPlan, plan: DeploymentPlan) -> bool:
+    """The same of a plan that a person agreed to: whole steps are compared, with the dangers they have."""
+    known = iter(recorded.steps)
+    return all(any(_is_same(step, one) for one in known) for step in plan.steps)
+
+
+def _is_same(step: AnyStep, agreed: AnyStep) -> bool:
+    if not isinstance(step, RollService) or not isinstance(agreed, RollService):
+        return step == agreed
+    # How it stood when the plan was made is not how it stands half way.
+    half_way = replace(
+        agreed,
+        action=step.action,
+        beside=step.beside,
+        replaces=step.replaces,
+        routes=step.routes,
+        hazards=step.hazards,
+    )
+    return step == half_way and set(step.hazards) <= set(agreed.hazards)
 
 
 def shown_reverts(plan: DeploymentPlan) -> frozenset[str] | None:

@@ -38,7 +38,14 @@ from reconciler.rollout.states import OperationEvent, OperationState
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredState
 from reconciler.state.task import ModuleTask
-from reconciler.worker.agreeing import approved_hazards, done_before, how_to_consent, shown_reverts
+from reconciler.worker.agreeing import (
+    approved_hazards,
+    done_before,
+    how_to_consent,
+    is_agreed_rest,
+    is_rest,
+    shown_reverts,
+)
 from reconciler.worker.describe import describe
 from reconciler.worker.equipment import equip
 from reconciler.worker.journal import Journal
@@ -403,9 +410,7 @@ class Attempt:
         if claim.first:
             same = fresh.digest == claim.plan_digest
         else:
-            left = [step.id for step in fresh.steps]
-            known = [step.id for step in deployment_from_json(claim.plan()).steps]
-            same = not left or known[-len(left) :] == left
+            same = is_rest(deployment_from_json(claim.plan()), fresh)
         same = same and fresh.blocked == claim.blocked
         if not same:
             async with self._tools.control.connection() as connection:
@@ -424,7 +429,7 @@ class Attempt:
         same = fresh.digest == approval.plan_digest
         if approval.used:
             # It began before. Whole steps are compared: a danger that came since was not agreed to.
-            same = same or not fresh.steps or recorded.steps[-len(fresh.steps) :] == fresh.steps
+            same = same or is_agreed_rest(recorded, fresh)
         if not same or fresh.blocked != recorded.blocked:
             raise _NotApproved(
                 f"the state moved since {approval.approved_by} approved {approval.plan_digest}: "
