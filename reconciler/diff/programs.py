@@ -244,21 +244,20 @@ class _Ground:
             trigger=trigger,
             reason=reason,
             consumes=_consumes(part.program),
-            produces=self._produces(part.component) if self.context.ending is None else (),
+            produces=self._produces(part.component) if self._ending() is None else (),
             blocked=self._in_the_way(part, there, works=trigger is not None) if trigger is not None else (),
         )
 
+    def _ending(self) -> Trigger | None:
+        return self.context.ending or (Trigger.STOP if self.tracked.stopped else None)
+
     def _job_trigger(self, part: DesiredJob) -> tuple[Trigger | None, str]:
-        ending = self.context.ending
-        if part.component in self.context.ran:
-            return None, ""
+        ending = self._ending()
+        ran = part.component in self.context.ran or part.component in self.tracked.ran
         if ending is not None:
-            ends = ending in part.triggers and bool(self.tracked.components)
+            ends = ending in part.triggers and not ran and bool(self.tracked.components)
             return (ending, f"for the {ending.value} of its environment") if ends else (None, "")
-        if self.tracked.stopped:
-            return None, ""
-        to_start = not self.tracked.started and part.component not in self.tracked.ran
-        if Trigger.START in part.triggers and to_start:
+        if Trigger.START in part.triggers and not self.tracked.started and not ran:
             return Trigger.START, "for the start of its environment"
         done = self.tracked.jobs.get(part.component)
         if Trigger.CHANGE in part.triggers and done != part.inputs_hash:
