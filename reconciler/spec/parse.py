@@ -16,6 +16,7 @@ from reconciler.spec.fields import RESOLVED
 from reconciler.spec.listing import Listing, ReadFile, Unread, listing
 from reconciler.spec.outline import outline
 from reconciler.spec.problems import PROBLEMS_MAX, Finding, findings_of, hidden, problems_of
+from reconciler.spec.services import JobSpec, ServiceSpec
 from reconciler.spec.variables import BadVariable
 from reconciler.spec.words import Path, did_you_mean, path_text, shown
 from reconciler.spec.yaml_text import Document, Mark
@@ -167,7 +168,7 @@ def _parse(file: str, document: Document, read_file: ReadFile) -> ParsedEnvironm
 
 
 def _marks(spec: EnvironmentSpec, document: Document) -> dict[str, Mark]:
-    """Where globs, roles, SQL objects and the question of a gate stand in a sound document."""
+    """Where what is judged with the files of a commit, or with a whole deployment, stands in a document."""
     places: list[Path] = []
     if spec.rollout.waves.gate is not None:
         places.append(("spec", "rollout", "waves", "gate", "sql"))
@@ -176,11 +177,20 @@ def _marks(spec: EnvironmentSpec, document: Document) -> dict[str, Mark]:
         if isinstance(part, ModuleSpec) and part.modules is not None:
             places.append((*here, "modules"))
             places += [(*here, "modules", number) for number in range(len(part.modules))]
-        elif isinstance(part, DatabaseSpec) and part.roles:
-            places.append((*here, "roles"))
+        elif isinstance(part, DatabaseSpec):
+            places += [here, *([(*here, "roles")] if part.roles else [])]
         elif isinstance(part, ObjectsSpec):
             places += _of_objects(part, here)
+        elif isinstance(part, ServiceSpec | JobSpec):
+            places += _of_program(part, here)
     return {path_text(place): document.mark(place) for place in places}
+
+
+def _of_program(part: ServiceSpec | JobSpec, here: Path) -> Iterator[Path]:
+    if part.runtime.container is not None and part.runtime.container.build is not None:
+        yield (*here, "runtime", "container", "build", "context")
+    if isinstance(part, JobSpec):
+        yield from ((*here, "inputs", number) for number in range(len(part.inputs)))
 
 
 def _of_objects(part: ObjectsSpec, here: Path) -> Iterator[Path]:
@@ -213,8 +223,9 @@ def _read(data: Any) -> tuple[EnvironmentSpec | None, list[Finding]]:
         spec = EnvironmentSpec.model_validate(data)
     except ValidationError as error:
         findings = findings_of(error, EnvironmentSpec, data)
-    findings += check(outline(data))
-    if spec is not None and not findings:
+    shape = outline(data)
+    findings += check(shape)
+    if spec is not None and not findings and shape.strings:
         findings = _resolved(spec, data)
     return spec, findings
 
@@ -238,7 +249,7 @@ def _other_kind(data: Mapping[str, Any]) -> Finding | None:
 
 def _resolved(spec: EnvironmentSpec, data: dict[str, Any]) -> list[Finding]:
     """Find what breaks a rule once the variables of a deployment are put in."""
-    if len(spec.deployments) * len(spec.components) > PLACES_MAX or not outline(data).strings:
+    if len(spec.deployments) * len(spec.components) > PLACES_MAX:
         return []
     findings: dict[tuple[object, ...], Finding] = {}
     for position, place in enumerate(spec.deployments):

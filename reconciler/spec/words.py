@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable
+from heapq import nlargest
 
 Path = tuple[str | int, ...]
 """Keys and list positions from the root of a document."""
@@ -10,6 +11,7 @@ Path = tuple[str | int, ...]
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,63}|[?]")
 _SHOWN_MAX = 63
 _NAMES_MAX = 12
+_COMPARED_MAX = 100
 
 
 def path_text(path: Path) -> str:
@@ -45,8 +47,26 @@ def did_you_mean(word: str, known: Iterable[str], what: str) -> str:
     if not names:
         return f"there are no {what}"
     folded = {name.casefold(): name for name in names}
-    if near := difflib.get_close_matches(word[:_SHOWN_MAX].casefold(), folded, n=1, cutoff=0.6):
+    wanted = word[:_SHOWN_MAX].casefold()
+    likely = _likely(wanted, folded) if len(folded) > _COMPARED_MAX else folded
+    if near := difflib.get_close_matches(wanted, likely, n=1, cutoff=0.6):
         return f"did you mean '{folded[near[0]]}'?"
     listed = ", ".join(names[:_NAMES_MAX])
     rest = f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else ""
     return f"known {what}: {listed}{rest}"
+
+
+def _likely(word: str, names: Iterable[str]) -> list[str]:
+    """Those of many names that begin or end as a word does: comparing it with each in full takes long."""
+
+    def alike(name: str) -> tuple[int, int]:
+        begin = _common(name, word)
+        return begin + _common(name[begin:][::-1], word[begin:][::-1]), -len(name)
+
+    return nlargest(_COMPARED_MAX, names, key=alike)
+
+
+def _common(name: str, word: str) -> int:
+    """How many characters two texts begin with alike."""
+    pairs = enumerate(zip(name, word, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(name), len(word)))

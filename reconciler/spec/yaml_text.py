@@ -18,7 +18,7 @@ from reconciler.spec.words import Path, path_text, shown
 FILE_BYTES_MAX = 1024 * 1024
 DOCUMENTS_MAX = 100
 DEPTH_MAX = 64
-NODES_MAX = 100_000
+NODES_MAX = 150_000
 """Counted with every alias replaced by what it stands for."""
 ALIASES_MAX = 1_000
 SCALAR_CHARACTERS_MAX = 64 * 1024

@@ -466,3 +466,13 @@ def test_no_message_shows_a_value_of_a_variable() -> None:
     )
     assert len(found) == 5
     assert not [each for each in found if secret in each]
+
+
+def test_a_slip_among_thousands_of_names_is_told_with_the_nearest_one() -> None:
+    """A hint costs little, however many components there are, and is the same as among few."""
+    parts = [
+        f"name: service-{number}, kind: Service, runtime: {{process: {{command: [a], ports: [{{name: a}}]}}}}"
+        for number in range(400)
+    ]
+    found = told([*parts, "name: last, kind: Route, host: a.example.com, to: {from: srvice-123}"])
+    assert found == ["spec.components[400].to: unknown component 'srvice-123' (did you mean 'service-123'?)"]
