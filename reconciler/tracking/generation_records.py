@@ -144,14 +144,22 @@ async def record_rebound(connection: Connection, oids: Sequence[int]) -> None:
 async def reset_metadata(
     connection: Connection, fence: Fence, name: ObjectName, options: Mapping[str, str]
 ) -> list[str]:
-    """Take back what we granted on and said of a live object or schema; gives what was granted by hand."""
+    """Take back what we granted on and said of a live object or schema; gives what was granted by hand.
+
+    What default privileges give to new ones of their kind they have again.
+    """
     parameters: dict[str, object] = {"epoch": fence.epoch, "schema": name.schema}
     query = "reset_schema"
     if name.name:
         query = "reset_object"
         parameters |= {"name": name.name, "options": json.dumps(dict(options))}
     cursor = await connection.execute(QUERIES[query], parameters)
-    return list((await _one(cursor))[0] or ())
+    by_hand = list((await _one(cursor))[0] or ())
+    if not name.name:
+        born = await connection.execute(QUERIES["born_grants_of_schema"], {"schema": name.schema})
+        for (statement,) in await born.fetchall():
+            await connection.execute(str(statement).encode())
+    return by_hand
 
 
 async def record_metadata(

@@ -405,6 +405,23 @@ SELECT reconciler.schema_acl(n.oid)
 FROM pg_catalog.pg_namespace AS n
 WHERE n.nspname OPERATOR(pg_catalog.=) %(schema)s;
 
+-- name: born_grants_of_schema :many
+-- What a new schema of the same owner would be granted by default, as statements for this one.
+SELECT pg_catalog.format(
+    'GRANT %%s ON SCHEMA %%I TO %%s%%s', a.privilege_type, n.nspname,
+    COALESCE(pg_catalog.quote_ident(r.rolname), 'PUBLIC'),
+    CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+) AS statement
+FROM pg_catalog.pg_namespace AS n
+INNER JOIN pg_catalog.pg_default_acl AS d
+    ON
+        n.nspowner OPERATOR(pg_catalog.=) d.defaclrole AND d.defaclnamespace OPERATOR(pg_catalog.=) 0
+        AND d.defaclobjtype OPERATOR(pg_catalog.=) 'n'
+CROSS JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) AS a
+LEFT JOIN pg_catalog.pg_roles AS r ON a.grantee OPERATOR(pg_catalog.=) r.oid
+WHERE n.nspname OPERATOR(pg_catalog.=) %(schema)s AND a.grantee OPERATOR(pg_catalog.<>) n.nspowner
+ORDER BY statement;
+
 -- name: reset_schema :one
 -- Takes back what we granted on a live schema.
 SELECT reconciler.reset_schema(%(epoch)s, %(schema)s);

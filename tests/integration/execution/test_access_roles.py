@@ -16,8 +16,10 @@ from reconciler.execution import changes
 from reconciler.execution.access import drop_database, provide_access
 from reconciler.execution.changes import Progress
 from reconciler.execution.interference import Interference
+from reconciler.execution.objects.metadata import Metadata, apply_metadata
 from reconciler.execution.resources import Resources
 from reconciler.execution.session import Limits
+from reconciler.objects.model import ObjectName
 from reconciler.plan.steps import DropDatabase, ProvideAccess, StepKind
 from reconciler.planner.planner import VERSIONS
 from reconciler.planner.reads import StateReader
@@ -246,6 +248,13 @@ async def test_grants_to_others_are_none_by_hand_on_generations(
         await provide_access(place.step, resources)
         assert await asyncio.to_thread(place.run, "SELECT n FROM app.plain", url="readerUrl") == [(1,)]
         await live(stand, session, work("k2", *drafts(2)))
+        assert await asyncio.to_thread(place.run, "SELECT n FROM app.plain", url="readerUrl") == [(2,)]
+        said = Metadata(
+            name=ObjectName("app", ""),
+            statements=("COMMENT ON SCHEMA app IS 'what is said of it in place'",),
+            metadata_hash="other",
+        )
+        await apply_metadata(session, [said])
         assert await asyncio.to_thread(place.run, "SELECT n FROM app.plain", url="readerUrl") == [(2,)]
         await live(stand, session, work("k3", *drafts(3)))
         await resources.finish()
