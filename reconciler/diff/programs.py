@@ -40,7 +40,8 @@ class ProgramContext:
 
     `insist`: a person asked for this, so that what drifted is put back however often it was before. `ending`
     is why the environment ends, for the operation that ends it. `ran` are jobs which this operation ran to
-    their end already.
+    their end already. `healing` are components that the recorded plan puts back: they were paced as it was
+    recorded.
     """
 
     drift: Literal["ignore", "warn", "heal"] = "warn"
@@ -48,6 +49,7 @@ class ProgramContext:
     insist: bool = False
     ending: Trigger | None = None
     ran: frozenset[str] = frozenset()
+    healing: frozenset[str] = frozenset()
 
 
 def compare_programs(
@@ -188,7 +190,7 @@ class _Ground:
         """Whether what drifted is put back now, and why it is not any more."""
         if self.context.drift != "heal" or not mends:
             return False, None
-        if self.context.insist:
+        if self.context.insist or there.component in self.context.healing:
             return True, None
         now = self.tracked.read_at or 0.0
         why = why_not_healed(there.heals, there.heal_after, now)

@@ -26,6 +26,11 @@ class Asked(Protocol):
         ...
 
     @property
+    def healing(self) -> frozenset[str]:
+        """Components that the recorded plan puts back."""
+        ...
+
+    @property
     def ending(self) -> Trigger | None:
         """Why the environment ends."""
         ...
@@ -49,6 +54,7 @@ def program_context(spec: EnvironmentSpec, tracked: TrackedPrograms, asked: Aske
         insist=asked.insist,
         ending=asked.ending or (Trigger.STOP if tracked.stopped else None),
         ran=asked.ran | (tracked.ran if tracked.stopped else frozenset()),
+        healing=asked.healing,
     )
 
 

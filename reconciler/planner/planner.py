@@ -131,6 +131,8 @@ class PlanRequest:
     """The environment is to be removed, and nothing else is planned."""
     insist: bool = False
     """A person asked: what drifted of services is put back however often it was."""
+    healing: frozenset[str] = frozenset()
+    """Components that the recorded plan puts back."""
     ending: Trigger | None = None
     """Why the environment ends, for the operation that ends it: its jobs run for that."""
     ran: frozenset[str] = frozenset()

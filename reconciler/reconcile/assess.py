@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import field
+from dataclasses import field, replace
 from functools import partial
 
 from reconciler.control import intents
@@ -103,20 +103,14 @@ class Assessor:
                 return await intents.made_databases(connection, states[0].environment, deployment)
 
         async def one(desired: DesiredState) -> Assessment:
-            own = PlanRequest(
-                scope=base.scope,
+            own = replace(
+                base,
                 intended=intended.get(desired.deployment, frozenset()),
                 made=partial(made, desired.deployment),
                 resuming=desired.deployment in resuming,
-                allow_hazards=base.allow_hazards,
                 held=held.get(desired.deployment),
-                not_before=base.not_before,
                 task=base.task if tasks is None else tasks[desired.deployment],
                 gate_due=desired.deployment in gates_due,
-                due_reads=base.due_reads,
-                forced=base.forced,
-                keep_failed=base.keep_failed,
-                removal=base.removal,
             )
             return await self._planner.assess(spec, desired, own)
 

@@ -90,6 +90,7 @@ class Reconciler(Looking):
             allow_hazards=allow_hazards,
             forced=forced_of(where.states, objects.redeploy),
             keep_failed=objects.keep_failed,
+            insist=True,
         )
         found = await self._recorder.assess(where.spec, where.states, {}, request=request)
         plans = [item.plan for item in found]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from reconciler.control.claims import Claim
 from reconciler.plan.hazards import NEEDS_CONSENT
 from reconciler.plan.model import DeploymentPlan
-from reconciler.plan.steps import AnyStep, RevertChange, RollService
+from reconciler.plan.steps import AnyStep, RevertChange, RollService, SetRoute
 from reconciler.state.task import TaskVerb
 
 
@@ -75,3 +75,12 @@ def shown_reverts(plan: DeploymentPlan) -> frozenset[str] | None:
     if plan.task is None or plan.task.verb is not TaskVerb.REVERT:
         return None
     return frozenset(step.change_id for step in plan.steps if isinstance(step, RevertChange))
+
+
+def put_back(plan: DeploymentPlan) -> frozenset[str]:
+    """The services and routes that a plan may put back: how often, is judged when it is recorded."""
+    return frozenset(
+        step.component
+        for step in plan.steps
+        if isinstance(step, SetRoute) or (isinstance(step, RollService) and step.action == "heal")
+    )

@@ -44,6 +44,7 @@ from reconciler.worker.agreeing import (
     how_to_consent,
     is_agreed_rest,
     is_rest,
+    put_back,
     shown_reverts,
 )
 from reconciler.worker.describe import describe
@@ -353,6 +354,7 @@ class Attempt:
             operation=claim.operation,
             keep_failed=recorded.asked.keep_failed,
             removal=recorded.removal,
+            healing=put_back(recorded),
         )
         return request, recorded.prune_from
 
