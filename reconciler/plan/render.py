@@ -7,7 +7,8 @@ from reconciler.diff.skipping import REASON as SKIPPED
 from reconciler.plan.encode import to_json
 from reconciler.plan.model import DeploymentPlan, LeftDeployment, Plan, Scope
 from reconciler.plan.objects_text import details, waiting
-from reconciler.plan.steps import AnyStep, DeployChange, DiscardObjects, RevertChange
+from reconciler.plan.programs_text import REMOVES, left_out, program_details, puts_back, rest_command
+from reconciler.plan.steps import AnyStep, DeployChange, DiscardObjects, RevertChange, RollService
 
 __all__ = ["to_json", "to_markdown", "to_text"]
 
@@ -29,6 +30,7 @@ def to_text(plan: Plan) -> str:
     for deployment in plan.deployments:
         lines += ["", *_deployment_text(deployment)]
     lines += ["", *(_left_text(row) for row in plan.left)] if plan.left else []
+    lines += ["", _rest(plan)] if _leaves_out(plan) else []
     return "\n".join(lines) + "\n"
 
 
@@ -49,11 +51,23 @@ def to_markdown(plan: Plan) -> str:
         ]
         table = ["| deployment | | databases | what becomes of it |", "| --- | --- | --- | --- |"]
         lines += ["", *_folded(f"{len(rows)} deployments not in the spec", table, rows)]
+    lines += ["", f"{_rest(plan)}"] if _leaves_out(plan) else []
     return "\n".join(lines) + "\n"
 
 
 def _scope(plan: Plan) -> str:
     return " (provision-only)" if plan.scope is Scope.PROVISION_ONLY else ""
+
+
+def _leaves_out(plan: Plan) -> bool:
+    return any(left_out(deployment) is not None for deployment in plan.deployments)
+
+
+def _rest(plan: Plan) -> str:
+    """What ends a plan of resources alone: how what it leaves out is rolled out."""
+    return (
+        f"only resources are provisioned; roll out the rest with: `{rest_command(_code(plan.environment))}`"
+    )
 
 
 def _verdict(plan: Plan) -> str:
@@ -96,6 +110,9 @@ def _notices(deployment: DeploymentPlan) -> Iterable[tuple[str, str]]:
         yield "warning", why
     for component in deployment.skipped:
         yield "skipped", f"{component}: {SKIPPED}"
+    left = left_out(deployment)
+    if left is not None:
+        yield "left out", f"{left}: this plan provisions resources alone"
     for row in deployment.diverged:
         yield (
             "allowed" if row.policy is DivergencePolicy.ALLOW else "diverged",
@@ -111,17 +128,24 @@ def _deployment_text(deployment: DeploymentPlan) -> list[str]:
             lines.append(f"  stage {stage.name}")
             for step in stage.steps:
                 lines.append(f"    {_step_text(step)}")
-                rows = (*details(step), *waiting(step, deployment))
+                rows = _details(step, deployment)
                 lines += [f"        {_line(row)}" for row in rows]
     if not deployment.steps and deployment.unavailable is None:
         lines.append(f"  {_no_steps(deployment)}")
     if deployment.drift:
-        lines.append("  drift (changed by hand; not touched)")
+        back = {row.component for row in deployment.drift if puts_back(deployment, row.component)}
+        lines.append("  drift (changed by hand)" if back else "  drift (changed by hand; not touched)")
         lines += [
             f"    {MARKS[row.action]} {_line(row.identity)} {row.action.value}: {_line(row.detail)}"
+            f"{'; put back' if row.component in back else ''}"
             for row in deployment.drift
         ]
     return lines
+
+
+def _details(step: AnyStep, deployment: DeploymentPlan) -> Sequence[str]:
+    """What is told below a step, a line each."""
+    return (*details(step), *waiting(step, deployment), *program_details(step, deployment))
 
 
 def _about(deployment: DeploymentPlan) -> str:
@@ -137,8 +161,15 @@ def _no_steps(deployment: DeploymentPlan) -> str:
 
 def _step_text(step: AnyStep) -> str:
     hazards = "".join(f"  ! {hazard.code.value}: {hazard.message}" for hazard in step.hazards)
-    mark = "-" if isinstance(step, RevertChange | DiscardObjects) else "+"
+    mark = _mark(step)
     return f"{mark} {step.kind.value:<16} {step.component}  {_line(step.identity)}{_late(step)}{hazards}"
+
+
+def _mark(step: AnyStep) -> str:
+    if isinstance(step, (RevertChange, DiscardObjects, *REMOVES)):
+        return MARKS[Action.REMOVE]
+    changes = isinstance(step, RollService) and (step.replaces is not None or step.action == "settle")
+    return MARKS[Action.CHANGE if changes else Action.ADD]
 
 
 def _late(step: AnyStep) -> str:
@@ -163,7 +194,7 @@ def _deployment_markdown(deployment: DeploymentPlan) -> list[str]:
         table = ["| stage | step | component | what | hazards |", "| --- | --- | --- | --- | --- |"]
         lines += ["", *_folded(f"{len(steps)} steps", table, steps)]
         for step in deployment.steps:
-            lines += _details_markdown(step, (*details(step), *waiting(step, deployment)))
+            lines += _details_markdown(step, _details(step, deployment))
     if deployment.drift:
         rows = [
             f"| {row.action.value} | {_cell(row.identity)} | {_cell(row.detail)} |"
@@ -175,7 +206,7 @@ def _deployment_markdown(deployment: DeploymentPlan) -> list[str]:
 
 
 def _details_markdown(step: AnyStep, rows: Sequence[str]) -> list[str]:
-    """What a step of SQL objects does, folded beneath the table; nothing for other steps."""
+    """What is told of a step, folded beneath the table; nothing where that is nothing."""
     if not rows:
         return []
     title = f"{step.kind.value} {_cell(step.component)}: {_cell(step.identity)}"

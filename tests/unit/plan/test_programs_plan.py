@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.diff.programs import ProgramContext
+from reconciler.plan import build, render
 from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
 from reconciler.plan.model import DeploymentPlan, PlanStage, Scope
@@ -430,3 +431,58 @@ def test_mode_is_part_of_the_digest() -> None:
 def test_a_component_left_out_is_in_no_step(name: str) -> None:
     """Nothing is built, pulled, checked, started or led there for it."""
     assert all(step.component != name for step in provisioned().steps)
+
+
+# ---- what people are shown
+
+
+def shown(plan: DeploymentPlan, scope: Scope = Scope.FULL) -> str:
+    return render.to_text(build.whole("production", "c" * 40, scope, [plan]))
+
+
+def test_plan_says_how_a_service_is_replaced_and_what_it_takes() -> None:
+    """From which instance, beside or in place, with which routes, and which outputs are there already."""
+    world = applied(WHOLE, planned(WHOLE, nothing()), nothing())
+    own = WHOLE.programs
+    old = own.services[2]
+    changed = replace(old, definition_hash="9" * 64)
+    wanted = replace(WHOLE, programs=replace(own, services=(*own.services[:2], changed)))
+    text = shown(planned(wanted, world))
+    assert (
+        f"start instance {'9' * 16} beside {old.instance}, and end that once {'9' * 16} stays healthy" in text
+    )
+    assert "switch what leads to it: edge" in text
+    assert "takes api.host (kept from before), api.port (kept from before)" in text
+    in_place = replace(changed, in_place=True)
+    wanted = replace(WHOLE, programs=replace(own, services=(*own.services[:2], in_place)))
+    assert f"end instance {old.instance}, and start {'9' * 16} in its place" in shown(planned(wanted, world))
+
+
+def test_drift_says_whether_it_is_put_back() -> None:
+    """By default it is only told."""
+    world = applied(WHOLE, planned(WHOLE, nothing()), nothing())
+    drifted = edited(world, api=None)
+    assert "drift (changed by hand; not touched)" in shown(planned(WHOLE, drifted))
+    healed = shown(planned(WHOLE, drifted, context=ProgramContext(drift="heal")))
+    assert "is not there any more; put back" in healed
+    assert f"put instance {WHOLE.programs.services[1].instance} back" in healed
+
+
+def test_provision_only_plan_says_what_it_leaves_out_and_how_the_rest_is_rolled_out() -> None:
+    """At its head, in it and at its end; in Markdown too."""
+    plan = build.whole("production", "c" * 40, Scope.PROVISION_ONLY, [provisioned()])
+    rest = "roll out the rest with: `reconciler apply production --full`"
+    for text in (render.to_text(plan), render.to_markdown(plan)):
+        assert "(provision-only): 7 steps to run" in text
+        assert "api, web, edge: this plan provisions resources alone" in text
+        assert rest in text
+    assert rest not in shown(planned(WHOLE, nothing()))
+
+
+def test_removals_are_marked_as_such() -> None:
+    """And what stays is said."""
+    before = environment(service("pg", program(data=(DesiredData(name="main"),))), service("api"))
+    world = applied(before, planned(before, nothing()), nothing())
+    text = shown(planned(environment(service("api")), world, context=ProgramContext(prune=True)))
+    assert "- remove-service   pg  service pg  ! REMOVES_SERVICE" in text
+    assert "its data stays: main" in text
