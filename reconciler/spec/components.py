@@ -1,6 +1,6 @@
 """The components of a spec, strict: databases, change modules, SQL objects; and the union of all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
@@ -34,6 +34,7 @@ from reconciler.spec.fields import (
 from reconciler.spec.programs import PortName, ServerPassword, ServerUser
 from reconciler.spec.services import JobSpec, RouteSpec, ServiceSpec
 from reconciler.spec.text_rules import Broken
+from reconciler.spec.values import OutputReference
 
 EXTERNALS_MAX = 2000
 """Relations that one component names."""
@@ -317,3 +318,27 @@ class ObjectsSpec(ComponentModel):
 
 AnyComponent = DatabaseSpec | ModuleSpec | ObjectsSpec | ServiceSpec | JobSpec | RouteSpec
 ComponentSpec = Annotated[AnyComponent, Field(discriminator="kind")]
+
+
+def consumed(part: AnyComponent) -> Iterator[OutputReference]:
+    """The outputs that a component takes."""
+    values: Iterable[object] = ()
+    if isinstance(part, ServiceSpec | JobSpec):
+        values = part.env.values()
+    elif isinstance(part, DatabaseSpec) and part.on is not None:
+        values = (part.on.user, part.on.password)
+    return (value for value in values if isinstance(value, OutputReference))
+
+
+def needed(part: AnyComponent) -> Iterator[str]:
+    """The components that have to be there for another one, beside those it names under `after`."""
+    yield from (reference.component for reference in consumed(part))
+    match part:
+        case DatabaseSpec(on=ServerSpec() as server):
+            yield server.service
+        case ModuleSpec() | ObjectsSpec():
+            yield part.database.component
+        case RouteSpec():
+            yield part.to.service
+        case _:
+            return

@@ -3,12 +3,13 @@
 It reads and writes no file.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from heapq import heapify, heappop, heappush
 
 from reconciler.errors import Conflict, NotFound, Problem, Refused, SpecError
 from reconciler.frozen import frozen
 from reconciler.spec import text_rules, yaml_edit, yaml_text
-from reconciler.spec.components import AnyComponent
+from reconciler.spec.components import AnyComponent, needed
 from reconciler.spec.environment import DEFAULT_STAGES, EnvironmentSpec
 from reconciler.spec.listing import ReadFile
 from reconciler.spec.parse import parse_file
@@ -292,23 +293,30 @@ def _component(spec: EnvironmentSpec, name: str) -> tuple[int, AnyComponent]:
 
 
 def listed(spec: EnvironmentSpec) -> tuple[tuple[str, str | None, tuple[AnyComponent, ...]], ...]:
-    """The stages in run order: name, description, and who is in it in the order of `after` and name."""
-    return tuple(
-        (
-            stage.name,
-            stage.description,
-            _ordered([each for each in spec.components if spec.stage_of(each) == stage.name]),
-        )
-        for stage in spec.stages
-    )
+    """The stages in run order: name, description, and who is in it, behind what each needs, else by name."""
+    places = spec.stages_of()
+    inside: dict[str, list[AnyComponent]] = {stage.name: [] for stage in spec.stages}
+    for each in spec.components:
+        inside[places[each.name]].append(each)
+    return tuple((stage.name, stage.description, _ordered(inside[stage.name])) for stage in spec.stages)
 
 
 def _ordered(components: Sequence[AnyComponent]) -> tuple[AnyComponent, ...]:
-    """Each behind those it comes after, else by name; a sound spec has no circle."""
-    left: Mapping[str, AnyComponent] = {each.name: each for each in components}
+    """A sound spec has no circle."""
+    known = {each.name: each for each in components}
+    waiting = {name: {*each.after, *needed(each)} & known.keys() for name, each in known.items()}
+    waiters: dict[str, list[str]] = {}
+    for name, others in waiting.items():
+        for other in others:
+            waiters.setdefault(other, []).append(name)
+    free = [name for name, others in waiting.items() if not others]
+    heapify(free)
     found: list[AnyComponent] = []
-    while left:
-        free = min(name for name, each in left.items() if not any(other in left for other in each.after))
-        found.append(left[free])
-        left = {name: each for name, each in left.items() if name != free}
+    while free:
+        done = heappop(free)
+        found.append(known[done])
+        for name in waiters.get(done, ()):
+            waiting[name].discard(done)
+            if not waiting[name]:
+                heappush(free, name)
     return tuple(found)

@@ -11,7 +11,7 @@ from typing import Any
 from reconciler.errors import Problem, SpecError
 from reconciler.frozen import frozen
 from reconciler.spec import text_rules
-from reconciler.spec.components import AnyComponent, DatabaseSpec, ServerSpec
+from reconciler.spec.components import DatabaseSpec, ServerSpec, consumed, needed
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.programs import (
     BuildSpec,
@@ -110,7 +110,7 @@ class _Making:
 
     def order(self) -> Iterable[str]:
         """Components after those whose outputs they take."""
-        needs = {name: tuple(_needs(part)) for name, part in self._parts.items()}
+        needs = {name: tuple(needed(part)) for name, part in self._parts.items()}
         return topological(list(self._parts), needs)
 
     def make(self, name: str) -> None:
@@ -318,23 +318,6 @@ def _asked(spec: EnvironmentSpec) -> dict[str, tuple[str, ...]]:
         for reference in consumed(part) if not part.skip else ():
             found.setdefault(reference.component, set()).add(reference.output)
     return {name: tuple(sorted(outputs)) for name, outputs in found.items()}
-
-
-def consumed(part: AnyComponent) -> Iterator[OutputReference]:
-    """The outputs that a component takes."""
-    values: Iterable[object] = ()
-    if isinstance(part, ServiceSpec | JobSpec):
-        values = part.env.values()
-    elif isinstance(part, DatabaseSpec) and part.on is not None:
-        values = (part.on.user, part.on.password)
-    return (value for value in values if isinstance(value, OutputReference))
-
-
-def _needs(part: AnyComponent) -> Iterator[str]:
-    """The components that another is made from."""
-    yield from (reference.component for reference in consumed(part))
-    if isinstance(part, DatabaseSpec) and part.on is not None:
-        yield part.on.service
 
 
 def _runtime(runtime: ServiceRuntimeSpec | JobRuntimeSpec) -> tuple[RuntimeName, ProcessSpec | ContainerSpec]:

@@ -1,5 +1,7 @@
 """Edits of stages: what each does to the text of a spec, and what it refuses."""
 
+# ruff: noqa: E501 - tables are read by the row
+
 import pytest
 
 from reconciler.errors import Conflict, NotFound, Refused, SpecError
@@ -279,3 +281,82 @@ def test_a_list_shows_stages_in_run_order() -> None:
         ("idle", []),
     ]
     assert found[0][1] == "databases, mostly"
+
+
+PROGRAMS = (
+    HEAD
+    + """\
+spec:
+  deployments: [{name: eu, postgres: {dsn: {env: EU_DSN}}}]
+  components:
+    - name: edge   # the way in
+      kind: Route
+      host: shop.example.com
+      to: {from: web}
+    - {name: web, kind: Service, runtime: {process: {command: [web], ports: [80]}}, env: {A: {from: api, output: port}}}
+    - name: api
+      kind: Service
+      runtime: {process: {command: [api], ports: [{name: http}]}}
+      env: {URL: {from: shop, output: url}, TOKEN: {from: seed, output: token}}
+    - name: seed
+      kind: Job
+      runtime: {process: {command: [seed]}}
+      outputs: [{name: token}]
+    - {name: shop, kind: Database, database: shop, on: {from: pg}}
+    - name: pg
+      kind: Service
+      runtime: {process: {command: [postgres], ports: [5432]}}
+"""
+)
+
+
+def in_stages(text: str) -> dict[str, list[str]]:
+    """Who is in each stage that is not empty, in the order that is shown."""
+    found = listed(spec_of(SpecFile(name="f.yaml", content=text.encode()), "shop"))
+    return {name: [each.name for each in parts] for name, _description, parts in found if parts}
+
+
+def test_programs_are_listed_behind_what_they_use() -> None:
+    """Stage, dependency, name: who takes an output or is led to stands behind, whatever it is called."""
+    assert in_stages(PROGRAMS) == {
+        "servers": ["pg"],
+        "databases": ["shop"],
+        "jobs": ["seed"],
+        "services": ["api", "web"],
+        "routes": ["edge"],
+    }
+    together = made(PROGRAMS, MoveComponents(names=("edge", "seed"), stage="services"))
+    assert in_stages(together)["services"] == ["seed", "api", "web", "edge"]
+    assert "- name: edge   # the way in\n" in together
+
+
+def test_programs_are_moved_skipped_and_kept_in_use() -> None:
+    """Every kind may be skipped, loses the flag when it moves, and keeps its stage from being deleted."""
+    every = ("edge", "web", "api", "seed", "shop", "pg")
+    skipped = made(PROGRAMS, SkipComponents(names=every, skip=True))
+    spec = spec_of(SpecFile(name="f.yaml", content=skipped.encode()), "shop")
+    assert all(part.skip for part in spec.components)
+    assert made(skipped, SkipComponents(names=every, skip=True)) == skipped
+    assert made(skipped, SkipComponents(names=every, skip=False)) == PROGRAMS
+    moved = made(skipped, MoveComponents(names=("edge", "seed"), stage="services"))
+    spec = spec_of(SpecFile(name="f.yaml", content=moved.encode()), "shop")
+    assert {part.name for part in spec.components if not part.skip} == {"edge", "seed"}
+    for stage, name in (("servers", "pg"), ("jobs", "seed"), ("services", "web"), ("routes", "edge")):
+        with pytest.raises(Refused, match=f"'{name}' would have no stage|'{name}'"):
+            made(PROGRAMS, DeleteStage(name=stage))
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (MoveComponents(names=("pg",), stage="services"), "'pg' is in stage 'services', after stage 'databases'"),
+        (MoveComponents(names=("api",), stage="servers"), "'shop' is in stage 'databases', after stage 'servers'"),
+        (MoveComponents(names=("seed",), stage="routes"), "'seed' is in stage 'routes', after stage 'services'"),
+        (MoveComponents(names=("edge",), stage="jobs"), "'web' is in stage 'services', after stage 'jobs'"),
+        (EditStage(name="routes", place=Beside(stage="services", after=False)), "after stage 'routes'"),
+    ],
+)  # fmt: skip
+def test_nothing_is_moved_before_what_it_uses(edit: Edit, told: str) -> None:
+    """An edit that would have a component use what a later stage makes is refused."""
+    with pytest.raises(SpecError, match=told):
+        made(PROGRAMS, edit)
