@@ -47,6 +47,7 @@ class Process:
         more_sources: Sequence[Mapping[str, str]] = (),
         shared: bool = False,
         interference: Interference | None = None,
+        more: Mapping[str, Any] | None = None,
         **limits: Any,
     ) -> None:
         self.events: list[Event] = []
@@ -55,6 +56,7 @@ class Process:
                 "state_dir": str(site.folder / name),
                 "sources": [*more_sources, {"name": "shop", "url": str(site.repository.path)}],
                 "limits": {**LIMITS, **limits},
+                **(more or {}),
             }
         )
         hooks = Hooks(
@@ -63,7 +65,7 @@ class Process:
             ask_work=lambda: None,
             interference=interference or Interference(),
         )
-        secrets = Secrets(site.environ, lambda _secret: None)
+        secrets = Secrets(site.environ, lambda _secret: None, settings.secrets.age_keys)
         self.parts: Parts = build(settings, secrets, site.control, hooks, fetch_first=False, shared=shared)
         self.peers: list[tuple[str | None, tuple[Peer, ...]]] = []
         self.worker: Worker = build_worker(

@@ -1,0 +1,123 @@
+"""A whole environment through passes and a worker: databases, jobs and services; nothing the next time."""
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.daemon import age
+from reconciler.runtimes.process import ProcessRuntime
+from reconciler.runtimes.runtime import Observed, ServiceState
+from tests.plugins.site import Process, Site, holds
+
+SEED = """
+import json, os, psycopg
+with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+    connection.execute("insert into first values (1)")
+with open(os.environ["JOB_OUTPUT"], "w") as file:
+    json.dump({"token": "correct horse", "rows": 1}, file)
+"""
+SPEC = """apiVersion: reconciler/v1
+kind: Environment
+metadata: {name: production}
+spec:
+  deployments: [{name: eu, postgres: {dsn: {env: SHOP_DSN}}}]
+  components:
+    - {name: shop-db, kind: Database, database: DATABASE}
+    - {name: shop-schema, kind: Module, database: {from: shop-db}, path: modules/shop}
+    - name: seed
+      kind: Job
+      runtime: {process: {command: [PYTHON, FOLDER/seed.py]}}
+      env: {DATABASE_URL: {from: shop-db, output: url}}
+      outputs: [{name: token, type: string, sensitive: true}, {name: rows, type: number}]
+    - name: api
+      kind: Service
+      runtime:
+        process:
+          command: [/bin/sh, -c, 'exec PYTHON -m http.server --bind 127.0.0.1 "$PORT_HTTP"']
+          cwd: FOLDER
+          ports: [{name: http}]
+      env: {TOKEN: {from: seed, output: token}, ROWS: {from: seed, output: rows}, MODE: first}
+      health: {http: {port: http, path: /}, interval: 100ms, steady: 200ms}
+"""
+
+
+class Machine:
+    """The processes of one daemon; all are gone at the end."""
+
+    def __init__(self, process: Process, folder: Path) -> None:
+        self.process = process
+        self.runtime = ProcessRuntime(folder / "services")
+
+    async def there(self, component: str) -> tuple[Observed, ...]:
+        """All instances of a component."""
+        return await self.runtime.observe("production", "eu", component)
+
+    async def close(self) -> None:
+        """End everything."""
+        for each in await self.runtime.observe("production", "eu"):
+            await self.runtime.remove(each.identity, each.instance)
+
+
+@pytest.fixture
+async def machine(site: Site) -> AsyncIterator[Machine]:
+    """A daemon's parts with a key to keep sensitive values with."""
+    site.environ["AGE_KEY"] = age.new_key().secret
+    process = site.process(more={"secrets": {"age_keys": [{"env": "AGE_KEY"}]}})
+    found = Machine(process, site.folder / "one")
+    yield found
+    await process.stop()
+    await found.close()
+
+
+def spec(site: Site, **changes: str) -> dict[str, str]:
+    text = SPEC.replace("DATABASE}", f"{site.database()}}}").replace("PYTHON", sys.executable)
+    text = text.replace("FOLDER", str(site.folder))
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    return {"environments/production.yaml": text}
+
+
+async def ended(process: Process) -> str:
+    """The state of the newest rollout's operation, once it is over."""
+
+    async def over() -> str | None:
+        (state,) = await process.states()
+        return state if state not in {"pending", "running", "retrying"} else None
+
+    found: str = await holds(over, "the rollout to end")
+    return found
+
+
+async def not_well(process: Process) -> list[str]:
+    """What its conditions say that is not well."""
+    found = (await process.environment()).conditions
+    return [row.message for row in found if row.status != (row.type in {"Ready", "Synced"})]
+
+
+async def test_everything_of_an_environment_is_rolled_out_once(site: Site, machine: Machine) -> None:
+    """One commit makes it all, each given what the one before it made; looking again plans nothing."""
+    (site.folder / "seed.py").write_text(SEED)
+    site.commit({"first": "create table first (n int)"}, spec(site))
+    process = machine.process
+    await process.look()
+    process.work()
+    assert await ended(process) == "completed", await not_well(process)
+    assert site.rows("select count(*) from first") == [(1,)]
+    (api,) = await machine.there("api")
+    assert api.state is ServiceState.HEALTHY
+    assert await machine.there("seed") == ()
+    await process.look()
+    assert len(await process.rollouts()) == 1
+    # Of what the next commit makes another, nothing else is done again.
+    site.commit({"first": "create table first (n int)"}, spec(site, **{"MODE: first": "MODE: second"}))
+    await process.look()
+    process.worker.wake()
+    assert await ended(process) == "completed", await not_well(process)
+    steps = (await process.parts.reconciler.rollout((await process.rollouts())[0].id)).operations[0].steps
+    assert [step.kind for step in steps] == ["prepare-program", "roll-service"]
+    (second,) = await machine.there("api")
+    assert (second.state, second.instance == api.instance) == (ServiceState.HEALTHY, False)
+    assert site.rows("select count(*) from first") == [(1,)]
