@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from reconciler.cli.backend import Backend, Json
-from reconciler.cli.command import Common, register
+from reconciler.cli.command import Common, register, scope_of
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.output import printable, short
 
@@ -27,6 +27,9 @@ def apply(  # noqa: PLR0917 - the options of the command
     deployment: Annotated[str | None, typer.Option(help="Only this deployment.")] = None,
     provision_only: Annotated[
         bool, typer.Option("--provision-only", help="Resources without what merely uses them.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Everything, also where the policy says provision-only.")
     ] = False,
     reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
     allow_hazard: Annotated[
@@ -60,7 +63,7 @@ def apply(  # noqa: PLR0917 - the options of the command
             environment,
             ref=ref,
             deployment=deployment,
-            scope="provision-only" if provision_only else None,
+            scope=scope_of(provision_only=provision_only, full=full),
             reason=reason,
             allow_hazards=allow_hazard or [],
             redeploy=redeploy_schema or [],

@@ -48,6 +48,15 @@ class Common:
     screen: Screen
 
 
+def scope_of(*, provision_only: bool, full: bool) -> str | None:
+    """What two options say about how much is covered; None: as the environment says."""
+    if provision_only and full:
+        raise typer.BadParameter("one or the other", param_hint="--provision-only, --full")
+    if full:
+        return "full"
+    return "provision-only" if provision_only else None
+
+
 ConfigOption = Annotated[
     str | None,
     typer.Option("--config", metavar="FILE", envvar="RECONCILER_CONFIG", help="The settings file."),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from reconciler.cli.backend import Json
-from reconciler.cli.command import Common, DiffOutputOption, register
+from reconciler.cli.command import Common, DiffOutputOption, register, scope_of
 from reconciler.cli.exit_codes import ExitCode, worst
 
 SPEC_BYTES_MAX = 1024 * 1024
@@ -18,7 +18,7 @@ def add(app: typer.Typer) -> None:
     register(app, "diff", output=DiffOutputOption)(diff)
 
 
-def diff(
+def diff(  # noqa: PLR0917 - the options of the command
     common: Common,
     environment: Annotated[str, typer.Argument(metavar="ENV", help="The environment.")],
     ref: Annotated[
@@ -31,6 +31,9 @@ def diff(
     deployment: Annotated[str | None, typer.Option(help="Only this deployment.")] = None,
     provision_only: Annotated[
         bool, typer.Option("--provision-only", help="Resources without what merely uses them.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Everything, also where the policy says provision-only.")
     ] = False,
     redeploy_schema: Annotated[
         list[str] | None,
@@ -46,7 +49,7 @@ def diff(
     """Say what applying a commit would do; writes nothing anywhere."""
     from reconciler.cli.client import look
 
-    scope = "provision-only" if provision_only else None
+    scope = scope_of(provision_only=provision_only, full=full)
     spec = _read(file) if file is not None else None
     with look(common) as backend:
         plan = backend.diff(

@@ -266,6 +266,8 @@ def _next(
     if _S.STOPPED in states:
         yield f"go on with: reconciler start {number}; give it up with: reconciler cancel {number}"
     yield from _after(rollout, states)
+    if rollout.scope == "provision-only" and states and set(states) <= {_S.COMPLETED, _S.REVERT_WINDOW}:
+        yield f"resources are provisioned; roll out the rest with: reconciler apply {environment} --full"
     if any(state in AT_WORK for state in states):
         yield f"follow it with: reconciler events {environment} --follow"
 

@@ -137,3 +137,12 @@ def test_what_was_followed_is_not_tried_again() -> None:
     assert outlook(rollout(operation("eu", S.FAILED, by_hand=True)), Around()).next == (
         "push a fix, or ask for it anew by the same command: reconciler module …",
     )
+
+
+def test_what_was_only_provisioned_says_how_the_rest_is_rolled_out() -> None:
+    """Once it is done everywhere, and not where something failed."""
+    rest = "resources are provisioned; roll out the rest with: reconciler apply production --full"
+    done, failed = operation("eu", S.COMPLETED), operation("us", S.FAILED)
+    assert outlook(rollout(done, scope="provision-only"), Around()).next == (rest,)
+    assert rest not in outlook(rollout(done, failed, scope="provision-only"), Around()).next
+    assert outlook(rollout(done), Around()).next == ()
