@@ -133,7 +133,7 @@ class Load:
         while not self._is_over:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             try:
-                while not self._is_over and await self._ask(reader, writer, path):
+                while await self._ask(reader, writer, path):
                     pass
             except (OSError, asyncio.IncompleteReadError, ValueError) as error:
                 self.failed.append(f"{path}: {error!r}")
@@ -149,7 +149,7 @@ class Load:
         if " 200 " not in head.split("\r\n")[0]:
             self.failed.append(f"{path}: {head} {said}")
         self.answers[said] += 1
-        return lines.get("connection") != "close"
+        return lines.get("connection") != "close" and not self._is_over
 
     def end(self) -> None:
         """Ask no more."""

@@ -54,7 +54,7 @@ async def test_a_switch_drops_no_request(tmp_path: Path) -> None:
     async with answering("old") as old, answering("new") as new:
         with caddy(tmp_path) as found:
             await found.until_up()
-            proxy = found.proxy()
+            proxy = found.proxy(drain_s=0.4)
             await proxy.put(route("edge", old))
             load = Load(found.port, SHOP)
             clients = [asyncio.create_task(load.run("/slow" if n % 2 else "/")) for n in range(8)]
