@@ -13,13 +13,27 @@ from reconciler.control.sql import Row, changing, many, one, run, telling
 from reconciler.errors import Conflict
 from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
-from reconciler.state.healing import heal_after
+from reconciler.state.healing import QUIET_S, heal_after
 from reconciler.state.tracked import TrackedComponent, TrackedOutput, TrackedPrograms
 
 RUNS_KEPT = 50
 """Runs of each job that are kept, beside those of the operation at work and the last that was done."""
 ERROR_CHARACTERS_MAX = 10_000
 """A longer error of a run is cut."""
+REASON_MAX = 1_000
+"""Of why a service is as it is."""
+
+_FIRST_STATES = {"Service": "healthy", "Route": "set"}
+"""How what was just applied is: an operation waits for it."""
+
+
+@frozen
+class FoundState:
+    """How a pass found a service or a route, for people."""
+
+    component: str
+    state: str
+    reason: str | None = None
 
 
 @frozen
@@ -90,6 +104,36 @@ async def known_environments(connection: Connection) -> frozenset[str]:
     return frozenset(row["environment"] for row in rows)
 
 
+async def note_states(
+    connection: Connection, environment: str, deployment: str, states: Sequence[FoundState]
+) -> None:
+    """Note how services and routes were found; what is known already is not written again."""
+    rows = [
+        {"component": each.component, "state": each.state, "reason": (each.reason or "")[:REASON_MAX] or None}
+        for each in states
+    ]
+    with telling(f"noting how services of environment '{environment}' are"):
+        await run(
+            connection, "note_states", environment=environment, deployment=deployment, states=Jsonb(rows)
+        )
+
+
+async def forget_heals(
+    connection: Connection, environment: str, deployment: str, components: Sequence[str]
+) -> tuple[str, ...]:
+    """Count anew how often services are put back that stayed as they should for long; gives which."""
+    with telling(f"noting which services of environment '{environment}' are quiet"):
+        rows = await many(
+            connection,
+            "forget_heals",
+            environment=environment,
+            deployment=deployment,
+            components=list(components),
+            quiet_s=QUIET_S,
+        )
+    return tuple(row["component"] for row in rows)
+
+
 async def routes_of_others(
     connection: Connection, environment: str, deployment: str, wanted: Sequence[RouteClaim]
 ) -> dict[str, str]:
@@ -141,7 +185,14 @@ async def applying(connection: Connection, claim: Claim, what: Definition) -> No
 
 async def applied(connection: Connection, claim: Claim, what: Definition, *, healed: bool) -> None:
     """Note that it is live; the host and path that it claimed last is its only one from now on."""
-    await _under_lease(connection, claim, "note_applied_program", healed=healed, **_columns(what))
+    await _under_lease(
+        connection,
+        claim,
+        "note_applied_program",
+        healed=healed,
+        state=_FIRST_STATES.get(what.kind),
+        **_columns(what),
+    )
 
 
 async def rolled_back(connection: Connection, claim: Claim, component: str) -> None:

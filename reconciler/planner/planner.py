@@ -143,7 +143,8 @@ class PlanRequest:
 class Assessment:
     """A deployment's plan with what it was made from; all of that is None where it could not be read.
 
-    `allowed` are the hazards that somebody consented to, by policy or for this rollout.
+    `running` is what runs of it. `allowed` are the hazards that somebody consented to, by policy or for this
+    rollout.
     """
 
     desired: DesiredState
@@ -151,6 +152,7 @@ class Assessment:
     tracked: TrackedState | None
     diff: Diff | None
     allowed: frozenset[str] = frozenset()
+    running: LivePrograms | None = None
 
 
 def unread(desired: DesiredState, why: str) -> Assessment:
@@ -493,7 +495,9 @@ class Planner:
         )
         asked = ObjectsAsked(redeploy=request.forced, keep_failed=request.keep_failed)
         plan = replace(plan, asked=asked) if asked != NOTHING_ASKED else plan
-        return Assessment(desired=desired, plan=plan, tracked=tracked, diff=diff, allowed=allowed)
+        return Assessment(
+            desired=desired, plan=plan, tracked=tracked, diff=diff, allowed=allowed, running=live.programs
+        )
 
     async def _states(
         self, desired: DesiredState, request: PlanRequest

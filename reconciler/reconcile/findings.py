@@ -149,6 +149,15 @@ def _holds_up(plan: DeploymentPlan, busy: bool, *, goes_on: bool) -> str | None:
     return "needs consent" if plan.refused else None
 
 
+def reason_of(plans: Sequence[DeploymentPlan]) -> str:
+    """Why a pass records a rollout: a commit, or only that what runs was altered by others."""
+    for plan in plans:
+        drifted = {row.component for row in plan.drift}
+        if any(step.component not in drifted for step in plan.steps):
+            return "commit"
+    return "drift"
+
+
 def intended(facts: Facts | None) -> dict[str, frozenset[str]]:
     """Databases about to be made, by deployment."""
     found: dict[str, set[str]] = {}

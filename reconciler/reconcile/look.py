@@ -27,6 +27,7 @@ from reconciler.reconcile.leaving import Ground, Leavers, ready, whys
 from reconciler.reconcile.record import Recorder, RolloutRequest
 from reconciler.reconcile.refreshing import Refreshing
 from reconciler.reconcile.sparing import Sparing
+from reconciler.reconcile.watching import Watching
 from reconciler.spec.environment import EnvironmentSpec
 
 SLOW_S = 1.0
@@ -77,15 +78,21 @@ class Looks:
         self._unchanged: set[str] = set()
         self._only_checks: set[str] = set()
         self._sparing = Sparing(planner=planner, assessor=recorder)
+        self._watching = Watching(planner=planner, assessor=recorder)
 
     def forget(self, name: str) -> None:
         """An environment is another daemon's, or left its source."""
         self._sparing.forget(name)
+        self._watching.forget(name)
         if self.refreshing is not None:
             self.refreshing.forget(name)
         self._applied.pop(name, None)
         for key in [key for key in self._drift if key[0] == name]:
             del self._drift[key]
+
+    def is_to_watch(self, name: str, view: SourceView) -> bool:
+        """Whether an environment that a commit left alone is to be looked at for what runs of it."""
+        return self._watching.is_due(view.environments[name].spec)
 
     def carried(self, names: Sequence[str] | frozenset[str], commit: str) -> None:
         """A commit left environments as they were: that it is applied there is no news."""
@@ -211,6 +218,8 @@ class Looks:
         known: Mapping[str, DeploymentObservation] = {}
         if not full:
             asked = {*gates_due, *_to_be_verified(spec, facts)}
+            moved = await self._watching.find(spec, states, not_before=round_.not_before)
+            asked |= moved - under_way.everywhere
             known = await self._sparing.find(facts, spec, view, under_way, asked)
         if full and facts is not None and facts.row["observed_commit"] == view.commit:
             self._only_checks.add(name)
@@ -230,6 +239,7 @@ class Looks:
             ),
         )
         self._only_checks.discard(name)
+        await self._watching.note(name, found)
         await self._end_outdated(name, found, under_way, round_)
         waits = self._out_of_turn(spec, found, under_way, view.commit)
         recorded = await self._record_pending(spec, found, under_way, round_, waits)
@@ -345,7 +355,8 @@ class Looks:
         ]
         if not ready:
             return None
-        request = RolloutRequest(scope=Scope(spec.policy.scope), reason="commit", requested_by=BY_ITSELF)
+        reason = findings.reason_of(ready)
+        request = RolloutRequest(scope=Scope(spec.policy.scope), reason=reason, requested_by=BY_ITSELF)
         try:
             return await self._recorder.record(
                 round_.view,

@@ -306,7 +306,11 @@ class Passes:
         quiet = await self._carry(view, head, self._leisurely(names, view) - stale, owner=owner)
         urgent = [name for name in names if name not in quiet and name not in stale]
         # A look that still waits its turn is asked for anew, so that it is one at this commit.
-        later = [name for name in names if name in quiet and (full or self._lanes.is_asked(name))]
+        later = [
+            name
+            for name in names
+            if name in quiet and (full or self._lanes.is_asked(name) or self._looks.is_to_watch(name, view))
+        ]
         round_ = self._round(view, head, [*urgent, *later], failures, owner=owner, began=began)
         for name, (path, why) in broken.items():
             await self._looks.report(name, round_, (why, SpecError.__name__), path=path)

@@ -31,6 +31,9 @@ CREATE TABLE reconciler_control.programs (
     heals integer NOT NULL DEFAULT 0 CHECK (heals >= 0),
     healed_at timestamptz,
     healed_by bigint REFERENCES reconciler_control.operations (id),
+    state text CHECK (state <> ''),
+    state_reason text CHECK (state_reason <> ''),
+    state_since timestamptz,
     PRIMARY KEY (environment, deployment, component),
     CONSTRAINT programs_are_there_or_come CHECK (definition_hash IS NOT NULL OR applying_hash IS NOT NULL),
     CONSTRAINT programs_applied_are_defined CHECK (
@@ -40,6 +43,9 @@ CREATE TABLE reconciler_control.programs (
     CONSTRAINT programs_coming_are_defined CHECK (
         (applying_hash IS NULL) = (applying_definition IS NULL)
         AND (applying IS NULL OR applying_hash IS NOT NULL)
+    ),
+    CONSTRAINT programs_state_since_when CHECK (
+        (state IS NULL) = (state_since IS NULL) AND (state_reason IS NULL OR state IS NOT NULL)
     ),
     CONSTRAINT programs_healed_say_when CHECK (
         (heals > 0) = (healed_at IS NOT NULL) AND (heals > 0) = (healed_by IS NOT NULL)
@@ -70,6 +76,10 @@ COMMENT ON COLUMN reconciler_control.programs.heals IS
 'How often it was put back since anything else was done to it, and since it was quiet for long.';
 COMMENT ON COLUMN reconciler_control.programs.healed_at IS 'When it was put back last.';
 COMMENT ON COLUMN reconciler_control.programs.healed_by IS 'Operation that did.';
+COMMENT ON COLUMN reconciler_control.programs.state IS
+'How it was found last, for people: healthy, starting, unhealthy, exited, absent, stopped or unknown; of a route set, edited, absent or unknown.';
+COMMENT ON COLUMN reconciler_control.programs.state_reason IS 'Why, where that is known.';
+COMMENT ON COLUMN reconciler_control.programs.state_since IS 'Since when that is known.';
 CREATE INDEX programs_of_operation ON reconciler_control.programs (operation);
 COMMENT ON INDEX reconciler_control.programs_of_operation IS 'Serves the foreign key.';
 

@@ -139,14 +139,16 @@ led AS (
 )
 INSERT INTO reconciler_control.programs AS p (
     environment, deployment, component, kind, stage, definition_hash, definition, instance, place, commit,
-    operation, applied_at, heals, healed_at, healed_by
+    operation, applied_at, heals, healed_at, healed_by, state, state_since
 )
 SELECT
     h.environment, h.deployment, %(component)s, %(kind)s, %(stage)s, %(definition_hash)s, %(definition)s,
     %(instance)s, %(place)s, h.commit, h.id, clock_timestamp(),
     CASE WHEN %(healed)s THEN 1 ELSE 0 END,
     CASE WHEN %(healed)s THEN clock_timestamp() END,
-    CASE WHEN %(healed)s THEN h.id END
+    CASE WHEN %(healed)s THEN h.id END,
+    %(state)s::text,
+    CASE WHEN %(state)s::text IS NOT NULL THEN clock_timestamp() END
 FROM held AS h
 ON CONFLICT (environment, deployment, component) DO UPDATE
 SET
@@ -163,7 +165,8 @@ SET
         WHEN %(healed)s AND p.healed_by = excluded.operation THEN p.healed_at
         ELSE excluded.healed_at
     END,
-    healed_by = excluded.healed_by
+    healed_by = excluded.healed_by, state = excluded.state, state_reason = NULL,
+    state_since = excluded.state_since
 RETURNING p.component;
 
 -- name: note_rolled_back :one
@@ -215,7 +218,8 @@ stopped AS (
     UPDATE reconciler_control.programs AS p
     SET
         instance = NULL, applying_hash = NULL, applying_definition = NULL, applying = NULL, operation = h.id,
-        heals = 0, healed_at = NULL, healed_by = NULL
+        heals = 0, healed_at = NULL, healed_by = NULL, state = 'stopped', state_reason = NULL,
+        state_since = clock_timestamp()
     FROM held AS h
     WHERE
         p.environment = h.environment AND p.deployment = h.deployment AND p.component = %(component)s
@@ -256,6 +260,26 @@ claims AS (
     WHERE p.environment = h.environment AND p.deployment = h.deployment AND p.component = %(component)s
 )
 SELECT h.id FROM held AS h;
+
+-- name: note_states :exec
+-- How services and routes were found, where that is not what is known; while something is put in its place, that
+-- is told elsewhere.
+UPDATE reconciler_control.programs AS p
+SET state = n.state, state_reason = n.reason, state_since = clock_timestamp()
+FROM jsonb_to_recordset(%(states)s) AS n (component text, state text, reason text)
+WHERE
+    p.environment = %(environment)s AND p.deployment = %(deployment)s AND p.component = n.component
+    AND p.applying_hash IS NULL AND (p.state, p.state_reason) IS DISTINCT FROM (n.state, n.reason);
+
+-- name: forget_heals :many
+-- Services that were found as they should be, so long after they were put back last, that this counts no more.
+UPDATE reconciler_control.programs AS p
+SET heals = 0, healed_at = NULL, healed_by = NULL
+WHERE
+    p.environment = %(environment)s AND p.deployment = %(deployment)s
+    AND p.component = ANY(%(components)s) AND p.heals > 0
+    AND p.healed_at <= clock_timestamp() - make_interval(secs => %(quiet_s)s)
+RETURNING p.component;
 
 -- name: read_output :one
 -- An output with its value, sealed or not, for an operation that is held; without one, no name either.

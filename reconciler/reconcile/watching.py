@@ -1,0 +1,127 @@
+"""Looks whether what runs is as it should, between looks at databases, and notes it; it mends nothing."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from reconciler.control import programs
+from reconciler.control.programs import FoundState
+from reconciler.diff.model import Diff, RouteDiff, ServiceDiff
+from reconciler.errors import ReconcilerError
+from reconciler.planner.planner import Assessment, Planner
+from reconciler.reconcile.assess import Assessor
+from reconciler.spec.environment import EnvironmentSpec
+from reconciler.state.desired import DesiredState
+from reconciler.state.live import LivePrograms
+from reconciler.state.tracked import TrackedComponent, TrackedPrograms
+
+EVERY_S = 30.0
+"""Between two looks at what runs of an environment, at least; commits may come more often."""
+AT_ONCE = 8
+"""Deployments of an environment that are looked at side by side."""
+
+
+class Watching:
+    """Finds deployments whose services, jobs and routes are not as they should, and keeps how they are.
+
+    What it keeps is of this process: after a restart it is written once more.
+    """
+
+    def __init__(
+        self, *, planner: Planner, assessor: Assessor, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._planner = planner
+        self._assessor = assessor
+        self._clock = clock
+        self._seen_at: dict[str, float] = {}
+        self._states: dict[tuple[str, str], tuple[FoundState, ...]] = {}
+
+    def forget(self, environment: str) -> None:
+        """Others pass over an environment now."""
+        self._seen_at.pop(environment, None)
+        for key in [key for key in self._states if key[0] == environment]:
+            del self._states[key]
+
+    def is_due(self, spec: EnvironmentSpec | None) -> bool:
+        """Whether an environment that nothing else asks for is to be looked at for what runs of it."""
+        if spec is None or not (spec.services or spec.routes):
+            return False
+        return self._clock() - self._seen_at.get(spec.name, float("-inf")) >= EVERY_S
+
+    async def find(
+        self, spec: EnvironmentSpec, states: Sequence[DesiredState], *, not_before: float
+    ) -> set[str]:
+        """Deployments of which something does not run as it should, or nobody knows how it runs."""
+        if not (spec.services or spec.routes):
+            return set()
+        self._seen_at[spec.name] = self._clock()
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def otherwise(desired: DesiredState) -> bool:
+            async with slots:
+                try:
+                    return await self._planner.runs_otherwise(spec, desired, not_before=not_before)
+                except (ReconcilerError, TimeoutError):
+                    # Whoever looks at all of it says what is wrong.
+                    return True
+
+        found = await asyncio.gather(*(otherwise(desired) for desired in states))
+        return {desired.deployment for desired, moved in zip(states, found, strict=True) if moved}
+
+    async def note(self, environment: str, found: Iterable[Assessment]) -> None:
+        """Write down how services and routes were found, where that is news, and which stay quiet."""
+        for item in found:
+            tracked, diff = item.tracked, item.diff
+            if tracked is None or diff is None or item.running is None or not tracked.programs.components:
+                continue
+            deployment = item.desired.deployment
+            states = _states(tracked.programs, item.running, diff)
+            if self._states.get((environment, deployment)) != states:
+                async with self._assessor.connection() as connection:
+                    await programs.note_states(connection, environment, deployment, states)
+                self._states[environment, deployment] = states
+            quiet = _quiet(tracked.programs, diff)
+            if quiet:
+                async with self._assessor.connection() as connection:
+                    await programs.forget_heals(connection, environment, deployment, quiet)
+
+
+def _states(tracked: TrackedPrograms, live: LivePrograms, diff: Diff) -> tuple[FoundState, ...]:
+    drifted = {row.component: row.detail for row in diff.drift}
+    return tuple(
+        state
+        for _, there in sorted(tracked.components.items())
+        if there.definition_hash and (state := _state(there, live, drifted)) is not None
+    )
+
+
+def _state(there: TrackedComponent, live: LivePrograms, drifted: Mapping[str, str]) -> FoundState | None:
+    name = there.component
+    if name in live.unknown and there.kind in {"Service", "Route"}:
+        return FoundState(component=name, state="unknown", reason=live.unknown[name])
+    if there.kind == "Route":
+        found = live.routes.get(name)
+        state = "absent" if found is None else "edited" if found.edited else "set"
+        return FoundState(component=name, state=state, reason=drifted.get(name))
+    if there.kind != "Service":
+        return None
+    if there.instance is None:
+        return FoundState(component=name, state="stopped")
+    instances = live.instances.get(name, ())
+    current = next((one for one in instances if one.instance == there.instance), None)
+    if current is None:
+        return FoundState(component=name, state="absent", reason=drifted.get(name))
+    return FoundState(component=name, state=current.state, reason=current.reason or drifted.get(name))
+
+
+def _quiet(tracked: TrackedPrograms, diff: Diff) -> list[str]:
+    """Services and routes that were put back before, and are as they should be."""
+    parts = [part for part in diff.programs if isinstance(part, ServiceDiff | RouteDiff)]
+    return [
+        part.desired.component
+        for part in parts
+        if not part.drift
+        and not part.works
+        and (there := tracked.components.get(part.desired.component)) is not None
+        and there.heals
+    ]
