@@ -250,6 +250,11 @@ class DeploymentDiff(Answer):
     prune_from: str | None = Field(
         None, description="it left the spec, and what it deployed is taken back: the last commit with it"
     )
+    left_out: list[str] = Field([], description="components that a provision-only plan leaves to another")
+    kept_outputs: list[str] = Field([], description="outputs that steps take and that are kept from before")
+    wanted_outputs: list[str] = Field(
+        [], description="outputs that steps make and none takes: for who is as it should be, or to be kept"
+    )
 
 
 class LeftDeployment(Answer):
