@@ -50,12 +50,14 @@ def read_outputs(job: DesiredJob, content: bytes | None) -> tuple[Made, ...]:
 
 
 def without_sensitive(job: DesiredJob, content: bytes | None, text: str) -> str:
-    """A text with no value in it that the job wrote as a sensitive output, as far as that can be read."""
-    try:
-        found = _parsed("", content or b"")
-    except PermanentError:
-        return text
+    """A text with no value in it that the job wrote as sensitive; none of it where that cannot be read."""
     declared = {output.name for output in job.outputs if output.sensitive}
+    if content is None:
+        return text
+    try:
+        found = _parsed("", content)
+    except PermanentError:
+        return "" if declared else text
     hidden = set()
     for name, written in found.items():
         value, sensitive = _value(written)

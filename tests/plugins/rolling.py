@@ -16,11 +16,11 @@ from reconciler.execution.program_steps import ProgramStep
 from reconciler.execution.register import Applying, KeptOutput, Made, Register
 from reconciler.execution.resources import Resources
 from reconciler.execution.session import Limits
-from reconciler.plan.steps import AnyStep, RollService, RunJob, StepKind
+from reconciler.plan.steps import AnyStep, RemoveService, RollService, RunJob, SetRoute, StepKind
 from reconciler.postgres.dsn import Dsn
 from reconciler.runtimes.machine import Machine
 from reconciler.runtimes.proxy import PlacedRoute
-from reconciler.runtimes.runtime import Identity, Observed
+from reconciler.runtimes.runtime import Identity, Observed, ServiceState
 from reconciler.spec.values import OutputReference, SecretReference
 from reconciler.state.desired import DesiredState
 from reconciler.state.programs import (
@@ -202,7 +202,7 @@ def _hash(part: object) -> str:
 def service(script: str, component: str = "api", **more: Any) -> DesiredService:
     """A service that is a script of the shell; `program` are changes of what is run."""
     program = DesiredProgram(
-        runtime=RuntimeName.PROCESS, argv=("/bin/sh", "-c", script), **more.pop("program", {})
+        **{"runtime": RuntimeName.PROCESS, "argv": ("/bin/sh", "-c", script), **more.pop("program", {})}
     )
     health = DesiredHealth(**{"interval_s": AGAIN_S, "steady_s": 0.1, **more.pop("health", {})})
     return DesiredService(
@@ -250,6 +250,7 @@ class Rolling:
         self.register = MemoryRegister()
         self.proxy = MemoryProxy()
         self.secrets: Mapping[str, str] = {}
+        self.journal = NoJournal()
 
     def resources(
         self, *parts: DesiredService | DesiredJob | DesiredRoute, interference: Interference | None = None
@@ -294,7 +295,7 @@ class Rolling:
     ) -> None:
         """One step, by a worker that knows nothing but what is recorded and there."""
         resources = self.resources(*parts, interference=interference)
-        await program_steps.carry_out(step, resources, NoJournal())
+        await program_steps.carry_out(step, resources, self.journal)
 
     def roll(self, wanted: DesiredService, **more: Any) -> RollService:
         """The step that rolls a service."""
@@ -333,6 +334,40 @@ class Rolling:
             produces=tuple(f"{wanted.component}.{output.name}" for output in wanted.outputs),
             **more,
         )
+
+    def set_route(self, wanted: DesiredRoute) -> SetRoute:
+        """The step that sets a route."""
+        return SetRoute(
+            id=f"{wanted.component}/set-route",
+            kind=StepKind.SET_ROUTE,
+            component=wanted.component,
+            identity=f"route {wanted.component}",
+            database="",
+            proxy=wanted.proxy,
+            host=wanted.host,
+            path=wanted.path,
+            service=wanted.service,
+            port=wanted.port,
+            definition_hash=wanted.definition_hash,
+        )
+
+    def remove(self, component: str, **more: Any) -> RemoveService:
+        """The step that removes a service."""
+        return RemoveService(
+            id=f"{component}/remove-service",
+            kind=StepKind.REMOVE_SERVICE,
+            component=component,
+            identity=f"service {component}",
+            database="",
+            runtime="process",
+            **more,
+        )
+
+    async def serving(self, component: str = "api") -> list[str]:
+        """The instances that are healthy; there is no other."""
+        found = await self.there(component)
+        assert all(each.state is ServiceState.HEALTHY for each in found)
+        return sorted(each.instance for each in found)
 
     async def there(self, component: str = "api") -> tuple[Observed, ...]:
         """All instances of a component."""

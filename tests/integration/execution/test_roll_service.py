@@ -1,13 +1,27 @@
 """Services are rolled: the new instance first, then the old one's end, or everything as it was."""
 
+import socket
+from typing import Any
+
 import pytest
 
-from reconciler.errors import StepFailed
+from reconciler.errors import Conflict, PermanentError, RuntimeUnavailable, StepFailed
+from reconciler.execution import services
+from reconciler.execution.register import Made
 from reconciler.runtimes.runtime import ServiceState
-from tests.plugins.rolling import Rolling, rolling, service
-from tests.plugins.services import FOR_EVER, bench
+from reconciler.spec.values import OutputReference, SecretReference
+from reconciler.state.programs import DesiredPort, DesiredService, OutputType
+from tests.plugins.rolling import HTTP, Rolling, rolling, route, service
+from tests.plugins.services import API, FOR_EVER, bench
 
 __all__ = ["bench", "rolling"]
+
+
+@pytest.fixture(autouse=True)
+def no_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No requests are on their way."""
+    monkeypatch.setattr(services, "DRAIN_S", 0.0)
+
 
 ONE = service(f": one; {FOR_EVER}")
 TWO = service(f": two; {FOR_EVER}")
@@ -35,3 +49,183 @@ async def test_what_does_not_stay_up_is_taken_back(rolling: Rolling, in_place: b
     assert [(each.instance, each.state) for each in found] == [(old.instance, ServiceState.HEALTHY)]
     recorded = rolling.register.components["api"]
     assert (recorded.instance, recorded.applying) == (old.instance, None)
+
+
+POINTS = {
+    False: ("noted", "applied", "healthy", "routed", "recorded"),
+    True: ("noted", "ended", "applied", "healthy", "routed", "recorded"),
+}
+
+
+@pytest.mark.parametrize(
+    ("in_place", "point"),
+    [(in_place, point) for in_place, points in POINTS.items() for point in points],
+    ids=lambda value: value if isinstance(value, str) else "in-place" if value else "beside",
+)
+async def test_a_worker_that_dies_anywhere_leaves_one_instance(
+    rolling: Rolling, in_place: bool, point: str
+) -> None:
+    """Whoever comes after it ends with the new instance alone: healthy, routed to, recorded, output kept."""
+    shop = route()
+    old, new = (service(f": {name}; {FOR_EVER}", in_place=in_place, program=HTTP) for name in ("one", "two"))
+    await rolling.carry_out(rolling.roll(old), old)
+    await rolling.carry_out(rolling.set_route(shop), shop, old)
+    step = rolling.roll(new, routes=("shop",), produces=("api.port",), outputs_hash="h")
+    await rolling.until_struck(f"{point} {step.id}", step, new, shop)
+    await rolling.carry_out(step, new, shop)
+    (found,) = await rolling.there()
+    assert (found.instance, found.state) == (new.instance, ServiceState.HEALTHY)
+    (endpoint,) = found.endpoints
+    assert rolling.proxy.led[-1] == ("shop", (endpoint.host, endpoint.port))
+    assert rolling.register.components["api"].instance == new.instance
+    assert rolling.register.outputs["api.port"][0].value == endpoint.port
+
+
+@pytest.mark.parametrize("in_place", [False, True], ids=["beside", "in-place"])
+async def test_a_worker_that_dies_going_back_is_followed(rolling: Rolling, in_place: bool) -> None:
+    """The next one finds what is not healthy, and goes back to the end: the old instance alone serves."""
+    old = service(f": one; {FOR_EVER}", in_place=in_place)
+    broken = service("exit 3", in_place=in_place)
+    await rolling.carry_out(rolling.roll(old), old)
+    step = rolling.roll(broken)
+    await rolling.until_struck(f"back {step.id}", step, broken)
+    with pytest.raises(StepFailed, match="does not stay up"):
+        await rolling.carry_out(step, broken)
+    assert await rolling.serving() == [old.instance]
+    assert rolling.register.components["api"].instance == old.instance
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"program": {"user": "nobody-of-that-name"}}, "there is none of that name"),
+        (
+            {"program": HTTP, "health": {"check": "http", "port": "http", "deadline_s": 0.3}},
+            "not healthy within",
+        ),
+        (
+            {
+                "program": {**HTTP, "argv": ("/bin/sleep", "1000")},
+                "health": {
+                    "check": "command",
+                    "argv": ("/bin/sleep", "1000"),
+                    "check_timeout_s": 0.1,
+                    "deadline_s": 0.3,
+                },
+            },
+            "no answer within",
+        ),
+    ],
+    ids=["cannot-start", "never-healthy", "check-hangs"],
+)
+async def test_nothing_unhealthy_takes_the_place_of_what_serves(
+    rolling: Rolling, wrong: dict[str, Any], why: str
+) -> None:
+    """Whatever is wrong with the new instance, the old one goes on and is routed to, and nothing is left."""
+    shop = route()
+    old = service(FOR_EVER, program=HTTP)
+    await rolling.carry_out(rolling.roll(old), old)
+    await rolling.carry_out(rolling.set_route(shop), shop, old)
+    new = service(f": new; {FOR_EVER}", **wrong)
+    with pytest.raises(PermanentError, match=why):
+        await rolling.carry_out(rolling.roll(new, routes=("shop",)), new, shop)
+    assert await rolling.serving() == [old.instance]
+    assert len(rolling.proxy.led) == 1
+
+
+async def test_a_port_that_is_taken_leaves_the_old_one_running(rolling: Rolling) -> None:
+    """With a number of its own it is replaced in place: the old one is started again where the new cannot."""
+    with socket.socket() as taken, socket.socket() as free:
+        for each in (taken, free):
+            each.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = free.getsockname()[1]
+        free.close()
+        old = _on(number)
+        await rolling.carry_out(rolling.roll(old), old)
+        new = _on(taken.getsockname()[1])
+        with pytest.raises(PermanentError, match="is taken"):
+            await rolling.carry_out(rolling.roll(new), new)
+    assert await rolling.serving() == [old.instance]
+
+
+def _on(number: int) -> DesiredService:
+    return service(FOR_EVER, in_place=True, program={"ports": (DesiredPort(name="http", number=number),)})
+
+
+async def test_a_proxy_that_is_away_begins_nothing(rolling: Rolling) -> None:
+    """Where routes could not be switched, no second instance is started; later it goes on by itself."""
+    shop = route()
+    old, new = (service(f": {name}; {FOR_EVER}", program=HTTP) for name in ("one", "two"))
+    await rolling.carry_out(rolling.roll(old), old)
+    await rolling.carry_out(rolling.set_route(shop), shop, old)
+    step = rolling.roll(new, routes=("shop",))
+    rolling.proxy.is_away = RuntimeUnavailable("the proxy does not answer")
+    with pytest.raises(RuntimeUnavailable):
+        await rolling.carry_out(step, new, shop)
+    assert await rolling.serving() == [old.instance]
+    rolling.proxy.is_away = None
+    # It takes the change, and its answer is lost: whether it did is not known, and both go on.
+    rolling.proxy.fails = [RuntimeUnavailable("no answer")]
+    with pytest.raises(RuntimeUnavailable):
+        await rolling.carry_out(step, new, shop)
+    assert await rolling.serving() == sorted([old.instance, new.instance])
+    await rolling.carry_out(step, new, shop)
+    assert await rolling.serving() == [new.instance]
+
+
+async def test_a_route_that_is_refused_takes_everything_back(rolling: Rolling) -> None:
+    """A proxy that says no is no reason to have two: routes lead where they led."""
+    shop = route()
+    old, new = (service(f": {name}; {FOR_EVER}", program=HTTP) for name in ("one", "two"))
+    await rolling.carry_out(rolling.roll(old), old)
+    await rolling.carry_out(rolling.set_route(shop), shop, old)
+    rolling.proxy.fails = [Conflict("somebody else has it")]
+    with pytest.raises(Conflict):
+        await rolling.carry_out(rolling.roll(new, routes=("shop",)), new, shop)
+    assert await rolling.serving() == [old.instance]
+    assert rolling.proxy.led[0] == rolling.proxy.led[-1]
+
+
+async def test_what_was_stopped_by_hand_is_put_back(rolling: Rolling) -> None:
+    """The same instance runs again, and it is counted as put back; one that cannot is left as it is."""
+    wanted = service(FOR_EVER)
+    await rolling.carry_out(rolling.roll(wanted), wanted)
+    await rolling.bench.runtime.remove(API, wanted.instance)
+    await rolling.carry_out(rolling.roll(wanted, action="heal"), wanted)
+    assert await rolling.serving() == [wanted.instance]
+    assert rolling.register.components["api"].heals == 1
+
+
+async def test_a_service_is_removed_and_forgotten(rolling: Rolling) -> None:
+    """All instances are ended, strays too; of an environment that was only stopped the record stays."""
+    wanted = service(FOR_EVER)
+    for keeps in (True, False):
+        await rolling.carry_out(rolling.roll(wanted), wanted)
+        step = rolling.remove("api", keeps_record=keeps)
+        await rolling.until_struck(f"inside {step.id}", step)
+        await rolling.carry_out(step)
+        assert await rolling.there() == ()
+        assert ("api" in rolling.register.components) is keeps
+
+
+async def test_secrets_and_outputs_reach_a_service_and_no_error(rolling: Rolling) -> None:
+    """Its variables hold what they refer to; what it prints of it is hidden in the error of its rollout."""
+    rolling.secrets = {"PASSWORD": "correct horse"}
+    await rolling.register.keep(
+        "seed", "h", [_made("token", "battery staple", sensitive=True), _made("n", 5)]
+    )
+    env = (
+        ("PASSWORD", SecretReference(env="PASSWORD")),
+        ("TOKEN", OutputReference(component="seed", output="token")),
+        ("N", OutputReference(component="seed", output="n")),
+    )
+    wanted = service('echo "$PASSWORD, $TOKEN and $N"; exit 1', program={"env": env})
+    with pytest.raises(StepFailed, match="it said last: <hidden>, <hidden> and 5"):
+        await rolling.carry_out(rolling.roll(wanted), wanted)
+    assert await rolling.there() == ()
+    assert rolling.register.components == {}
+
+
+def _made(name: str, value: object, *, sensitive: bool = False) -> Made:
+    return Made(name=name, type=OutputType.STRING, sensitive=sensitive, value=value)
