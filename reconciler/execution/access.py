@@ -76,7 +76,7 @@ async def provide_access(step: ProvideAccess, resources: Resources) -> None:
         for maker in left_out
     ]
     resources.interference.at(f"inside {step.id}")
-    made = access_outputs(dsn.parameters(), step.database, owner, reader)
+    made = access_outputs(_reached(part, resources, dsn).parameters(), step.database, owner, reader)
     wanted = [reference.partition(".")[2] for reference in step.produces]
     await register.keep(step.component, step.inputs_hash, [_made(name, made[name]) for name in wanted])
 
@@ -132,6 +132,14 @@ def _whose(database: str, resources: Resources) -> Whose:
 def _made(name: str, value: str | int) -> Made:
     kind = OutputType.NUMBER if isinstance(value, int) else OutputType.STRING
     return Made(name=name, type=kind, sensitive=DATABASE_OUTPUTS[name], value=value)
+
+
+def _reached(part: DesiredDatabase, resources: Resources, dsn: Dsn) -> Dsn:
+    """How others reach the server, whichever credentials this is done with."""
+    if part.on is None and resources.secret is not None:
+        with suppress(ReconcilerError):
+            return Dsn(resources.secret(resources.desired.postgres))
+    return dsn
 
 
 def _makers(part: DesiredDatabase, resources: Resources) -> list[str]:

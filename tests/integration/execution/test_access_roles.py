@@ -24,7 +24,7 @@ from reconciler.plan.steps import DropDatabase, ProvideAccess, StepKind
 from reconciler.planner.planner import VERSIONS
 from reconciler.planner.reads import StateReader
 from reconciler.planner.servers import Servers
-from reconciler.postgres.connection import Connections
+from reconciler.postgres.connection import Connections, Dsn
 from reconciler.state.desired import DesiredChange, DesiredState
 from reconciler.state.programs import DATABASE_OUTPUTS, DesiredAccess
 from reconciler.state.tracked import TrackedOutput, TrackedPrograms
@@ -74,6 +74,8 @@ class Place:
     database: str
     register: MemoryRegister = field(default_factory=MemoryRegister)
     connections: Connections = field(default_factory=Connections)
+    dsn: Dsn | None = None
+    """Narrower credentials, where they are not those of the server."""
 
     @property
     def access(self) -> DesiredAccess:
@@ -104,7 +106,7 @@ class Place:
 
     def resources(self, interference: Interference | None = None) -> Resources:
         return Resources(
-            dsn=self.server.dsn,
+            dsn=self.dsn or self.server.dsn,
             owner=OWNER,
             actor=ACTOR,
             limits=Limits(fence_wait_s=30),
@@ -115,6 +117,7 @@ class Place:
             intend=never,
             forget=never,
             register=self.register,
+            secret=lambda _reference: self.server.text(),
             interference=interference or Interference(),
         )
 
@@ -259,6 +262,23 @@ async def test_grants_to_others_are_none_by_hand_on_generations(
         await live(stand, session, work("k3", *drafts(3)))
         await resources.finish()
     assert not (await place.diff()).drift
+
+
+async def test_narrower_credentials_are_enough(place: Place) -> None:
+    """A role that may make roles and has the database provides access; whom it cannot speak for is told."""
+    narrow = f"{place.database}_narrow"
+    made = f"CREATE ROLE {narrow} LOGIN CREATEROLE PASSWORD 'narrow'"
+    await asyncio.to_thread(place.run, f"{made}; ALTER DATABASE {place.database} OWNER TO {narrow}")
+    place.dsn = Dsn.of(**{**place.server.dsn.parameters(), "user": narrow, "password": "narrow"})
+    try:
+        resources = await place.provide("CREATE TABLE made (n int); CREATE VIEW seen AS SELECT n FROM made")
+        assert await asyncio.to_thread(place.run, "SELECT n FROM seen", url="readerUrl") == []
+        (remark,) = resources.remarks
+        assert remark.startswith(f"what role 'postgres' makes in database '{place.database}' is not granted")
+    finally:
+        await asyncio.to_thread(place.run, f"ALTER DATABASE {place.database} OWNER TO postgres")
+        for role in (place.access.owner, place.access.reader, narrow):
+            await asyncio.to_thread(place.run, f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
 
 
 async def test_a_database_is_dropped_with_its_roles(place: Place) -> None:
