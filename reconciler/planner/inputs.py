@@ -1,7 +1,6 @@
 """Says by digest what each environment of a commit is made from; it parses and resolves nothing itself."""
 
 import hashlib
-import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -13,7 +12,7 @@ from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.listing import ReadFile, Unread
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.variables import build_paths, input_globs, module_globs, module_paths, object_paths
-from reconciler.state.source_files import SourceFile
+from reconciler.state.source_files import SourceFile, fixed_folder
 
 _MADE_BY = b"inputs 7"
 """To be changed with what a desired state is made from, so that no digest of before counts as equal."""
@@ -104,9 +103,7 @@ class TreeInputs:
         """The files that a glob means."""
         known = self._matching_files.get(glob)
         if known is None:
-            fixed = re.match(r"(?:[^*?\[/]+/)*", glob)
-            folder = fixed[0].removesuffix("/") if fixed is not None else ""
-            known = tuple(path for path in self._below(folder) if matches(glob, path))
+            known = tuple(path for path in self._below(fixed_folder(glob)) if matches(glob, path))
             self._matching_files[glob] = known
         return known
 
@@ -156,6 +153,8 @@ class TreeInputs:
         digest = hashlib.sha256(f"{glob}\0".encode())
         for file in self.matching_files(glob):
             digest.update(f"{file}\0{self._blobs[file]}\0".encode())
+        for file in self._left_out(fixed_folder(glob)):
+            digest.update(f"not {file}\0{self._unread[file]}\0".encode("utf-8", "surrogatepass"))
         return digest.digest()
 
     def named(self, spec: EnvironmentSpec) -> Sequence[str]:

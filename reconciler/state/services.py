@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from reconciler.changes.folders import matches
+from reconciler.changes.unread import HINT
 from reconciler.errors import Problem, SpecError
 from reconciler.frozen import frozen
 from reconciler.spec import text_rules
@@ -47,7 +49,7 @@ from reconciler.state.programs import (
     Trigger,
     Value,
 )
-from reconciler.state.source_files import SourceFile, SourceFiles
+from reconciler.state.source_files import SourceFile, SourceFiles, fixed_folder
 
 BUILD_FILES_MAX = 10_000
 BUILD_BYTES_MAX = 64 * 1024 * 1024
@@ -275,12 +277,17 @@ class _Making:
         for number, glob in enumerate(part.inputs):
             files = self._files.matching(glob)
             found |= {file.path: file.hash for file in files}
-            if not files or len(found) > INPUT_FILES_MAX:
+            path = f"{self._places[part.name]}.inputs[{number}]"
+            unread = self._files.unread(fixed_folder(glob))
+            left_out = sorted(file for file in unread if matches(glob, file) or not files)
+            if left_out:
+                message = f"'{left_out[0]}' was not read: {unread[left_out[0]]}"
+                self.problems.append(Problem(path=path, message=message, hint=HINT))
+            elif not files or len(found) > INPUT_FILES_MAX:
                 message = (
                     f"means more than {INPUT_FILES_MAX} files" if files else "means no file of the source"
                 )
                 hint = "paths begin at the root of the source; `**` stands for any folders"
-                path = f"{self._places[part.name]}.inputs[{number}]"
                 self.problems.append(Problem(path=path, message=message, hint=hint))
         return [*sorted(found.items())]
 
@@ -390,7 +397,7 @@ def _of_build(
     """What keeps an image from being built from these files."""
     if unread:
         path, why = min(unread.items())
-        yield Problem(path=f"{place}.context", message=f"'{path}' was not read: {why}")
+        yield Problem(path=f"{place}.context", message=f"'{path}' was not read: {why}", hint=HINT)
     elif not files:
         hint = "paths are relative to the root of the source; has the folder been added?"
         yield Problem(path=f"{place}.context", message=f"there is no file below '{build.context}'", hint=hint)

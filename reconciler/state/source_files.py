@@ -1,12 +1,15 @@
 """The files of a source as builds and jobs name them: by folder or glob, with hashes; it opens none."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from reconciler.changes.folders import matches
 from reconciler.changes.unread import NOTHING
 from reconciler.frozen import frozen
+
+_FIXED = re.compile(r"(?:[^*?\[/]+/)*")
 
 
 @frozen
@@ -32,6 +35,12 @@ class SourceFiles(Protocol):
     def unread(self, place: str) -> Mapping[str, str]:
         """What was left out below a place, itself or above it, with the reason."""
         ...
+
+
+def fixed_folder(glob: str) -> str:
+    """The folder that all files of a glob are in, as far as the glob names it; empty: the root."""
+    fixed = _FIXED.match(glob)
+    return fixed[0].removesuffix("/") if fixed is not None else ""
 
 
 class PlainFiles:

@@ -32,6 +32,13 @@ SPECS = [
     for path in ("modules/${module}", "modules/a", "modules", ".")
     for to in ("", ", to: one")
 ]
+PROGRAMS = """\
+    - name: web
+      kind: Service
+      runtime: {container: {build: {context: "modules/${module}", dockerfile: sqitch.plan}}}
+    - {name: seed, kind: Job, inputs: ["**/one.sql", "sql/*"], runtime: {process: {command: [seed]}}}
+"""
+SPECS += [text + PROGRAMS for text in SPECS[:2]]
 FOLDERS = ("", "modules", "modules/a", "modules/b", "modules/ab", "sql")
 CONTENTS: Mapping[str, list[str]] = {
     "sqitch.plan": [

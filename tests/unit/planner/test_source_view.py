@@ -15,7 +15,7 @@ from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.listing import ReadFile
 from reconciler.spec.parse import ParsedEnvironment, ParsedFile, parse_spec_file
 from reconciler.spec.permissions import restrict
-from reconciler.state.resolve import read_content
+from reconciler.state.resolve import read_content, resolve
 
 SPEC = """\
 apiVersion: reconciler/v1
@@ -140,6 +140,77 @@ def test_what_a_commit_has_as_a_link_is_an_error(path: str) -> None:
     assert f"'{path}" in str(caught.value)
     assert "was not read" in str(caught.value)
     assert "it is a symbolic link" in str(caught.value)
+
+
+PROGRAMS = """\
+apiVersion: reconciler/v1
+kind: Environment
+metadata: {name: shop}
+spec:
+  deployments:
+    - {name: eu, postgres: {dsn: {env: DSN}}}
+    - {name: us, postgres: {dsn: {env: DSN}}}
+  components:
+    - {name: web, kind: Service, runtime: {container: {build: {context: "apps/${deployment}"}}}}
+    - {name: seed, kind: Job, inputs: ["seed/*.csv"], runtime: {process: {command: [bin/seed]}}}
+"""
+APPS = {
+    "environments/shop.yaml": PROGRAMS,
+    "apps/eu/Dockerfile": "FROM scratch",
+    "apps/us/Dockerfile": "FROM scratch",
+    "seed/a.csv": "1",
+    "seed/more/b.csv": "2",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "moved", "rebuilt", "run"),
+    [
+        ("apps/eu/Dockerfile", {"eu"}, {"eu"}, False),
+        ("apps/eu/deep/new", {"eu"}, {"eu"}, False),
+        ("apps/europe/new", set(), set(), False),
+        ("seed/a.csv", {"eu", "us"}, set(), True),
+        ("seed/c.csv", {"eu", "us"}, set(), True),
+        ("seed/more/b.csv", set(), set(), False),
+        ("seed/.c.csv", set(), set(), False),
+    ],
+)
+def test_files_of_builds_and_inputs_count_for_who_is_made_from_them(
+    path: str, moved: set[str], rebuilt: set[str], run: bool
+) -> None:
+    """A deployment whose digest stays has the same hashes, and one of a changed context another image."""
+    before, after = view(APPS), view({**APPS, path: "other"}, "2")
+    spec = spec_of(before, "shop")
+    places = [place.name for place in spec.deployments]
+    assert after.alike(before, "shop") == set(places) - moved
+    assert (before.inputs != after.inputs) == bool(moved)
+    old, new = Resolving().states(before, spec), Resolving().states(after, spec_of(after, "shop"))
+    pairs = list(zip(places, old, new, strict=True))
+    images = {name: (one.programs.services[0], two.programs.services[0]) for name, one, two in pairs}
+    assert {name for name, (one, two) in images.items() if one != two} == rebuilt
+    assert all((one.programs.jobs != two.programs.jobs) == run for _name, one, two in pairs)
+
+
+def test_a_source_and_plain_files_give_the_same_hashes() -> None:
+    """What a command says of a work tree is what the daemon says of the commit."""
+    seen = view(APPS)
+    spec = spec_of(seen, "shop")
+    plain = resolve(spec, "eu", seen.commit, {path: text.encode() for path, text in APPS.items()})
+    assert Resolving().states(seen, spec)[0] == plain
+
+
+@pytest.mark.parametrize("path", ["apps/us/link", "apps/us", "seed/link.csv", "seed"])
+def test_what_builds_and_jobs_would_read_and_cannot_is_an_error(path: str) -> None:
+    """A file that a commit has as a link moves the digest, and is told where the spec names it."""
+    contents = {name: text for name, text in APPS.items() if not f"{name}/".startswith(f"{path}/")}
+    skipped = (Skipped(path=path, reason="it is a symbolic link"),)
+    linked = parsing().view("site", replace(tree(contents), skipped=skipped), "environments")
+    assert linked.inputs != view(contents).inputs
+    with pytest.raises(SpecError) as caught:
+        Resolving().states(linked, spec_of(linked, "shop"))
+    (problem,) = caught.value.problems
+    assert problem.message == f"'{path}' was not read: it is a symbolic link"
+    assert (problem.file, problem.line) == ("environments/shop.yaml", 9 if path.startswith("apps") else 10)
 
 
 def test_broken_environment_has_a_digest_of_what_is_wrong() -> None:
