@@ -29,6 +29,7 @@ from reconciler.frozen import frozen
 from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
 from reconciler.plan.model import DeploymentPlan, Scope
+from reconciler.plan.steps import RollService
 from reconciler.planner.planner import Assessment, PlanRequest
 from reconciler.planner.steps import steps_of
 from reconciler.planner.view import SourceView
@@ -246,6 +247,7 @@ class Attempt:
                 recorded = deployment_from_json(claim.plan())
                 await self._journal.promotions.catch_up(recorded, plan, resources)
             await run(plan, resources, self._journal)
+            await self._reopen(assessment, resources, behind=True)
             await resources.finish()
             self._remarks = resources.remarks
         except (LeaseLost, asyncio.CancelledError):
@@ -285,6 +287,7 @@ class Attempt:
         try:
             await self._reopen(assessment, resources)
             await self._journal.promotions.go_back(resources)
+            await self._reopen(assessment, resources, behind=True)
             await resources.finish()
         except (LeaseLost, asyncio.CancelledError):
             raise
@@ -310,10 +313,16 @@ class Attempt:
                 hint="see why in the log of the daemon and of its machine (memory, signals); then retry",
             )
 
-    async def _reopen(self, assessment: Assessment, resources: Resources) -> None:
-        """Settle what an interrupted attempt of this operation left moving, also where no step is left."""
+    async def _reopen(self, assessment: Assessment, resources: Resources, *, behind: bool = False) -> None:
+        """Settle what an interrupted attempt of this operation left moving, also where no step is left.
+
+        Where the service that a database lives on is rolled, that is done `behind` all steps: no session
+        outlives its server.
+        """
+        rolled = {step.component for step in assessment.plan.steps if isinstance(step, RollService)}
         for part in assessment.diff.databases if assessment.diff is not None else ():
-            if part.left_moving:
+            on = part.desired.on
+            if part.left_moving and (on is not None and on.service in rolled) is behind:
                 name = part.desired.database
                 await resources.session(name)
                 self._journal.retaken(name, "an attempt of the operation was interrupted")
