@@ -44,7 +44,8 @@ _MEMORY_MIN = 6 * 1024 * 1024
 _NANO = 10**9
 _MILLISECOND_NS = 10**6
 _CHECKS_FAILED = 3
-_RESTART = {RestartWhen.ALWAYS: "unless-stopped", RestartWhen.NEVER: "no"}
+_RESTART = {RestartWhen.ALWAYS: "always", RestartWhen.NEVER: "no"}
+"""Not `unless-stopped`: an engine that was killed takes all that it then ends for stopped by hand."""
 
 
 @frozen

@@ -2,17 +2,20 @@
 
 import io
 import os
-import secrets
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import override
 
 from reconciler.runtimes.container import ContainerRuntime
+from reconciler.runtimes.engine import Engine as Api
+from reconciler.runtimes.engine import EngineRefusal
+from reconciler.runtimes.exchange import Address
 from reconciler.runtimes.runtime import Data, Observed, ServiceSpec
 from tests.plugins.services import until
 from tests.system.engine import Engine, engine_folder, network_namespace
@@ -92,11 +95,12 @@ class InImage(ContainerRuntime):
 
 
 class ContainerBench:
-    """The runtime `container` with an owner of its own on a shared engine."""
+    """The runtime `container` on a shared engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, owner: str = "bench") -> None:
         self.engine = engine
-        self.owner = secrets.token_hex(8)
+        self.api = Api(Address(text=engine.address))
+        self.owner = owner
         self.runtime = self.again()
 
     @property
@@ -119,32 +123,34 @@ class ContainerBench:
         """Kill its first process, as nobody does who asks the engine."""
         os.kill(int(observed.handle.rpartition("pid ")[2]), 9)
 
-    def ids(self, *switches: str) -> list[str]:
+    async def ids(self, *, all_of_them: bool = False) -> list[str]:
         """Containers with our mark."""
-        mark = f"label=reconciler.owner={self.owner}"
-        return self.engine.docker("ps", "--quiet", *switches, "--filter", mark).stdout.split()
+        mark = {"label": [f"reconciler.owner={self.owner}"]}
+        listed = await self.api.get("/containers/json", all=int(all_of_them), filters=mark)
+        return [str(each["Id"]) for each in listed]
 
     async def running(self) -> int:
         """How many processes run in containers of ours, beside the first of each, which starts the others."""
         found = [
-            await until(partial(self._pids, each), f"'{each}' to start its program") for each in self.ids()
+            await until(partial(self._pids, each), f"'{each}' to start its program")
+            for each in await self.ids()
         ]
         return sum(len(pids) - 1 for pids in found)
 
-    async def _pids(self, identifier: str) -> list[str] | None:
+    async def _pids(self, identifier: str) -> list[Any] | None:
         """Its processes once there is more than the first; where it ended, one that counts for nothing."""
-        pids = self.engine.docker("top", identifier, "-o", "pid", check=False).stdout.split()[1:]
-        if identifier not in self.ids():
-            return ["0"]
-        return pids if len(pids) > 1 else None
+        try:
+            pids = (await self.api.get(f"/containers/{identifier}/top"))["Processes"]
+        except EngineRefusal:
+            pids = []
+        if identifier not in await self.ids():
+            return ["one"]
+        return list(pids) if len(pids) > 1 else None
 
-    def close(self) -> None:
-        """End everything, and see that nothing is left but data."""
-        mark = f"label=reconciler.owner={self.owner}"
-        left = self.ids("--all")
-        if left:
-            self.engine.docker("rm", "--force", "--volumes", *left, check=False)
-        for what in ("volume", "network"):
-            names = self.engine.docker(what, "ls", "--quiet", "--filter", mark).stdout.split()
-            if names:
-                self.engine.docker(what, "rm", *names)
+    async def close(self) -> None:
+        """End everything, and remove what it wrote."""
+        mark = {"label": [f"reconciler.owner={self.owner}"]}
+        for each in await self.ids(all_of_them=True):
+            await self.api.delete(f"/containers/{each}", force=1, v=1)
+        for each in (await self.api.get("/volumes", filters=mark))["Volumes"] or []:
+            await self.api.delete(f"/volumes/{each['Name']}")

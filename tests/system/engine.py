@@ -52,6 +52,20 @@ class Engine:
             self.process.wait(timeout=START_S)
             self.process = None
 
+    def kill(self) -> None:
+        """End it as a crash would; what it started stays."""
+        assert self.process is not None
+        record = self.folder / "exec/containerd/containerd.pid"
+        containerd = int(record.read_text())
+        self.process.kill()
+        self.process.wait(timeout=START_S)
+        self.process = None
+        from tests.system.conftest import until
+
+        # It goes with who started it, but a little later, and would be taken for one that still serves.
+        until(lambda: not _is_alive(containerd), lambda: "containerd to end", deadline_s=START_S)
+        record.unlink(missing_ok=True)
+
     def docker(
         self, *arguments: str, check: bool = True, timeout_s: float = 120.0, **environ: str
     ) -> subprocess.CompletedProcess[str]:
@@ -93,6 +107,13 @@ class Engine:
         return done.stdout + done.stderr
 
 
+def _is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def engine_folder() -> Iterator[Path]:
     """A folder for an engine, in memory; not below pytest's, for names of sockets are short."""
@@ -101,6 +122,10 @@ def engine_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
+        # An engine that was killed left its folder mounted, and is mounted anew by the next.
+        umount = ["umount", "--lazy", str(folder / "root")]
+        while subprocess.run(umount, capture_output=True, check=False).returncode == 0:
+            pass
         shutil.rmtree(folder)
 
 
