@@ -20,6 +20,9 @@ EVERY_S = 30.0
 AT_ONCE = 8
 """Deployments of an environment that are looked at side by side."""
 
+_Applied = tuple[tuple[str, str | None, int, str], ...]
+_Noted = tuple[tuple[FoundState, ...], _Applied]
+
 
 class Watching:
     """Finds deployments whose services, jobs and routes are not as they should, and keeps how they are.
@@ -34,13 +37,13 @@ class Watching:
         self._assessor = assessor
         self._clock = clock
         self._seen_at: dict[str, float] = {}
-        self._states: dict[tuple[str, str], tuple[FoundState, ...]] = {}
+        self._noted: dict[tuple[str, str], _Noted] = {}
 
     def forget(self, environment: str) -> None:
         """Others pass over an environment now."""
         self._seen_at.pop(environment, None)
-        for key in [key for key in self._states if key[0] == environment]:
-            del self._states[key]
+        for key in [key for key in self._noted if key[0] == environment]:
+            del self._noted[key]
 
     def is_due(self, spec: EnvironmentSpec | None) -> bool:
         """Whether an environment that nothing else asks for is to be looked at for what runs of it."""
@@ -76,14 +79,24 @@ class Watching:
                 continue
             deployment = item.desired.deployment
             states = _states(tracked.programs, item.running, diff)
-            if self._states.get((environment, deployment)) != states:
+            # Whoever applies something notes how it is, too, over what we noted before.
+            noted = (states, _applied(tracked.programs))
+            if self._noted.get((environment, deployment)) != noted:
                 async with self._assessor.connection() as connection:
                     await programs.note_states(connection, environment, deployment, states)
-                self._states[environment, deployment] = states
+                self._noted[environment, deployment] = noted
             quiet = _quiet(tracked.programs, diff)
             if quiet:
                 async with self._assessor.connection() as connection:
                     await programs.forget_heals(connection, environment, deployment, quiet)
+
+
+def _applied(tracked: TrackedPrograms) -> _Applied:
+    """What changes whenever a component is applied."""
+    return tuple(
+        (name, there.instance, there.heals, there.definition_hash)
+        for name, there in sorted(tracked.components.items())
+    )
 
 
 def _states(tracked: TrackedPrograms, live: LivePrograms, diff: Diff) -> tuple[FoundState, ...]:
