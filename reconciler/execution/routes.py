@@ -1,6 +1,7 @@
 """Set, lead elsewhere and take away routes in the proxies of this machine; the plan says which."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from reconciler.errors import PermanentError, Refused
 from reconciler.execution import instances
@@ -28,6 +29,8 @@ async def set_route(step: SetRoute, resources: Resources) -> None:
         raise Refused(f"the plan sets another version of route '{step.component}' than the commit holds")
     endpoints = await _live(route, resources)
     register = register_of(resources)
+    # By its name: the settings may have more than one proxy later.
+    route = replace(route, proxy=proxy_of(route, resources).name)
     what = Applying(
         component=route.component,
         kind="Route",
@@ -36,7 +39,8 @@ async def set_route(step: SetRoute, resources: Resources) -> None:
         definition=definition_of(route),
         place=machine_of(resources).place,
     )
-    await register.claim_route(route.component, proxy_of(route, resources).name, route.host, route.path)
+    assert route.proxy is not None
+    await register.claim_route(route.component, route.proxy, route.host, route.path)
     await register.applying(what)
     await _put(route, endpoints, resources)
     resources.interference.at(f"inside {step.id}")
@@ -117,11 +121,8 @@ async def _put(route: DesiredRoute, endpoints: Sequence[Endpoint], resources: Re
 async def _take_away_the_old(route: DesiredRoute, resources: Resources) -> None:
     """A route that moved to another proxy is in the one before still."""
     before = route_before(route.component, resources)
-    if before is None:
-        return
-    old = proxy_of(before, resources)
-    if old.name != proxy_of(route, resources).name:
-        await old.remove(identity_of(resources, route.component))
+    if before is not None and before.proxy != route.proxy:
+        await proxy_of(before, resources).remove(identity_of(resources, route.component))
 
 
 async def _live(route: DesiredRoute, resources: Resources) -> tuple[Endpoint, ...]:

@@ -249,6 +249,7 @@ class Rolling:
         self.bench = bench
         self.register = MemoryRegister()
         self.proxy = MemoryProxy()
+        self.proxies = {"edge": self.proxy}
         self.secrets: Mapping[str, str] = {}
         self.journal = NoJournal()
 
@@ -278,7 +279,7 @@ class Rolling:
             intend=_nothing,
             forget=_nothing,
             secret=self._secret,
-            machine=Machine(place="here", runtimes={runtime.name: runtime}, proxies={"edge": self.proxy}),
+            machine=Machine(place="here", runtimes={runtime.name: runtime}, proxies=dict(self.proxies)),
             register=self.register,
             programs=self.register.tracked(),
             interference=interference or Interference(),

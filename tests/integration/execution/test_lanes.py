@@ -1,21 +1,32 @@
 """Which steps of a stage run side by side."""
 
 from dataclasses import replace
+from typing import Any
 
-from reconciler.execution.lanes import edges, lanes
+from reconciler.execution.lanes import edges, lanes, phases
 from reconciler.plan.hazards import Hazard, HazardCode
 from reconciler.plan.steps import (
     AlterObjects,
     AnyStep,
+    ConsumeOutputs,
     CreateExtension,
     CreateRole,
     DeployChange,
+    ForgetJob,
+    PrepareProgram,
+    RemoveService,
+    RollService,
+    Step,
     StepKind,
     TakeBaseLine,
 )
+from reconciler.spec.values import OutputReference
 from reconciler.state.desired import DesiredRole, DesiredState
+from reconciler.state.programs import DesiredPrograms, DesiredServer
 from tests.plugins.object_projects import desired as desired_objects
 from tests.plugins.object_projects import project, sql_object
+from tests.plugins.rolling import route, service
+from tests.plugins.services import FOR_EVER
 from tests.plugins.states import change, database, desired, module
 
 
@@ -165,3 +176,71 @@ def test_who_needs_a_role_waits_for_who_makes_it() -> None:
         "a": ("db-two", "db-one"),
         "b": (),
     }
+
+
+def program(kind: type[Step], word: StepKind, component: str, **more: Any) -> AnyStep:
+    made = kind(
+        id=f"{component}/{word.value}",
+        kind=word,
+        component=component,
+        identity=component,
+        database="",
+        **more,
+    )
+    assert isinstance(made, AnyStep)
+    return made
+
+
+def prepare(component: str) -> AnyStep:
+    return program(PrepareProgram, StepKind.PREPARE_PROGRAM, component, runtime="process")
+
+
+def removal(component: str) -> AnyStep:
+    return program(RemoveService, StepKind.REMOVE_SERVICE, component, runtime="process")
+
+
+def forget(component: str) -> AnyStep:
+    return program(ForgetJob, StepKind.FORGET_JOB, component)
+
+
+def test_what_prepares_comes_first_and_what_takes_note_last() -> None:
+    """The order inside of each phase is that of the plan."""
+    sink = program(ConsumeOutputs, StepKind.CONSUME_OUTPUTS, "a", consumes=("a.x",))
+    steps = (step("a", "1"), sink, prepare("x"), step("b", "1"), prepare("y"))
+    found = [[one.id for one in phase] for phase in phases(steps, {})]
+    assert found == [["x/prepare-program", "y/prepare-program"], ["a/1", "b/1"], ["a/consume-outputs"]]
+
+
+def test_what_is_removed_goes_stage_after_stage() -> None:
+    """Services of one stage end side by side, and those of another before or behind them."""
+    stages = {"api": "late", "web": "late", "pg": "early", "seed": "early"}
+    steps = (removal("api"), removal("web"), removal("pg"), forget("seed"))
+    found = [[one.component for one in phase] for phase in phases(steps, stages)]
+    assert found == [["api", "web"], ["pg"], ["seed"]]
+
+
+def test_programs_have_a_row_each_and_wait_for_who_makes_what_they_are_given() -> None:
+    """A service waits for the outputs that it takes, a route for its service, a database for its server."""
+    pg = service(FOR_EVER, "pg")
+    api = service(FOR_EVER, "api", program={"env": (("URL", OutputReference(component="db", output="url")),)})
+    shop = route("api", "shop")
+    on = DesiredServer(service="pg", port="pg", user="postgres")
+    wanted = replace(
+        desired(databases=[database(component="db", on=on)]),
+        programs=DesiredPrograms(services=(pg, api), routes=(shop,)),
+    )
+    rolls = [
+        program(
+            RollService, StepKind.ROLL_SERVICE, one.component, runtime="process", instance=one.instance,
+            definition_hash=one.definition_hash, action="add", beside=True,
+        )
+        for one in (pg, api)
+    ]  # fmt: skip
+    base = replace(BASE, component="db")
+    steps = (rolls[0], base, rolls[1])
+    assert edges(steps, wanted) == {"pg": (), "db": ("pg",), "api": ("db",)}
+    assert [[one.id for one in row] for row in lanes(steps, wanted)] == [
+        ["pg/roll-service"],
+        [base.id],
+        ["api/roll-service"],
+    ]

@@ -11,7 +11,14 @@ from reconciler.errors import LeaseLost, Refused, StepFailed, TemporaryError
 from reconciler.execution import run as running
 from reconciler.execution.course import Parked
 from reconciler.plan.model import DeploymentPlan, PlanStage
-from reconciler.plan.steps import AnyStep, DeployChange, PromoteObjects, StepKind, TakeBaseLine
+from reconciler.plan.steps import (
+    AnyStep,
+    DeployChange,
+    PrepareProgram,
+    PromoteObjects,
+    StepKind,
+    TakeBaseLine,
+)
 from tests.plugins.states import change, database, desired, module
 
 
@@ -178,6 +185,58 @@ async def test_stage_waits_for_the_whole_stage_before(failing: str | None) -> No
         with pytest.raises(StepFailed):
             await running.run(both, resources, notes)
         assert "c" not in notes.seen
+
+
+def first_phase(component: str) -> PrepareProgram:
+    """What prepares a component."""
+    return PrepareProgram(
+        id=f"{component}/prepare",
+        kind=StepKind.PREPARE_PROGRAM,
+        component=component,
+        identity=component,
+        database="",
+        runtime="process",
+    )
+
+
+@pytest.mark.parametrize("failing", [None, "two"])
+async def test_everything_is_prepared_before_anything_is_deployed(
+    monkeypatch: pytest.MonkeyPatch, failing: str | None
+) -> None:
+    """It is prepared side by side, whatever comes after what; where that fails nothing is deployed."""
+    prepared: list[str] = []
+    both = asyncio.Event()
+
+    async def prepare(step: PrepareProgram, _resources: Any, _journal: Any) -> None:
+        prepared.append(step.component)
+        if len(prepared) == 2:
+            both.set()
+        await both.wait()
+        if step.component == failing:
+            raise StepFailed("its program is not there")
+
+    monkeypatch.setattr(running.program_steps, "carry_out", prepare)
+    steps = (first_phase("one"), first_phase("two"), *plan({"one": "a", "two": "b"}).stages[0].steps)
+    stage = PlanStage(name="all", steps=steps)
+    resources: Any = Nothing({"one": (), "two": ["one"]})
+    notes = Notes({})
+    carried_out = running.run(
+        DeploymentPlan(name="eu", base="", digest="", stages=(stage,)), resources, notes
+    )
+    async with asyncio.timeout(30):
+        if failing is None:
+            await carried_out
+        else:
+            with pytest.raises(StepFailed, match="not there"):
+                await carried_out
+    assert sorted(notes.seen[:2]) == ["one", "two"]
+    assert notes.seen[2:] == ([] if failing else ["one", "two"])
+
+
+async def test_of_equal_errors_the_first_is_told() -> None:
+    """What failed first is what people look at; what failed behind it may come of that."""
+    with pytest.raises(StepFailed, match="first"):
+        await carry_out({"b": "two", "a": "one"}, {}, a=StepFailed("second"), b=StepFailed("first"))
 
 
 async def test_other_bytes_than_those_of_the_plan_are_not_run() -> None:
