@@ -277,7 +277,7 @@ class _Ground:
         drifted = self._route_drift(part, there)
         action: Action | None = None
         reason, why_not = "", list[str]()
-        if there is None:
+        if there is None or not there.definition_hash:
             action, reason = Action.ADD, "not set yet"
         elif there.definition_hash != part.definition_hash:
             action, reason = Action.CHANGE, _what_changed(there, part)
@@ -295,7 +295,7 @@ class _Ground:
 
     def _route_drift(self, part: DesiredRoute, there: TrackedComponent | None) -> Drift | None:
         component, live = part.component, self.live.programs
-        if there is None or component in live.unknown or there.kind != "Route":
+        if there is None or there.kind != "Route" or not there.definition_hash or component in live.unknown:
             return None
         identity = f"route {part.host}{part.path}"
         found = live.routes.get(component)

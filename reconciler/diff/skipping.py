@@ -12,6 +12,7 @@ from reconciler.diff.model import (
     ServiceDiff,
 )
 from reconciler.state.desired import DesiredState
+from reconciler.state.tracked import TrackedPrograms
 
 REASON = "skip: true in the spec"
 
@@ -58,6 +59,28 @@ def why_not(owner: DatabaseDiff) -> str:
     if owner.desired.skip and owner.need is not None:
         return f"its database component '{name}' is skipped, and {owner.reason}"
     return f"its database component '{name}' is blocked"
+
+
+def without_stopped(diff: Diff, tracked: TrackedPrograms) -> Diff:
+    """A diff in which nothing is done in databases on services of an environment that is stopped.
+
+    They cannot be reached, as they should not; what is pending in them is, when it was started again.
+    """
+    if not tracked.stopped:
+        return diff
+    off = {part.desired.component for part in diff.databases if part.desired.on is not None}
+    return replace(
+        diff,
+        databases=tuple(
+            DatabaseDiff(desired=part.desired) if part.desired.component in off else part
+            for part in diff.databases
+        ),
+        modules=tuple(
+            ModuleDiff(desired=part.desired) if part.desired.database_component in off else part
+            for part in diff.modules
+        ),
+        objects=tuple(part for part in diff.objects if part.desired.database_component not in off),
+    )
 
 
 def left_out(diff: Diff) -> Diff:

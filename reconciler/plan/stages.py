@@ -95,7 +95,7 @@ def _why_empty(desired: DesiredState, stage: str) -> str:
         return "all components are skipped"
     if any(left.stage == stage for left in desired.left_out):
         return "left out: only resources are provisioned"
-    return "no components"
+    return "nothing to do" if any(part.stage == stage for part in desired.components) else "no components"
 
 
 def _is_unfinished(part: AnyPart) -> bool:

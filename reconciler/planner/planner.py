@@ -17,7 +17,7 @@ from reconciler.diff.compare import compare
 from reconciler.diff.databases import DatabaseContext, Versions
 from reconciler.diff.model import Diff
 from reconciler.diff.settling import settled
-from reconciler.diff.skipping import left_out, without_skips
+from reconciler.diff.skipping import left_out, without_skips, without_stopped
 from reconciler.errors import (
     NotFound,
     Problem,
@@ -482,7 +482,8 @@ class Planner:
                 diff = await with_objects(desired, (tracked, live), diff, look)
         except ReconcilerError as error:
             return unread(desired, str(error))
-        diff = left_out(settled(diff, desired, tracked.programs))
+        diff = without_stopped(settled(diff, desired, tracked.programs), tracked.programs)
+        diff = left_out(diff)
         plan = plan_build.build(
             desired,
             diff,

@@ -25,8 +25,10 @@ def address_of(on: DesiredServer, tracked: TrackedPrograms, live: LivePrograms) 
     What was never applied holds no database. What was applied and cannot be seen may hold any.
     """
     there = tracked.components.get(on.service)
-    if there is None or there.instance is None:
+    if there is None or (there.instance is None and not there.definition_hash):
         return None
+    if there.instance is None:
+        return "it was stopped"
     if on.service in live.unknown:
         return live.unknown[on.service]
     current = _current(there, live.instances.get(on.service, ()))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from reconciler.diff.compare import compare
 from reconciler.diff.databases import DatabaseContext, Versions
 from reconciler.diff.programs import ProgramContext
-from reconciler.diff.skipping import left_out
+from reconciler.diff.skipping import left_out, without_stopped
 from reconciler.plan import build
 from reconciler.plan.build import Consent
 from reconciler.plan.model import DeploymentPlan, Scope
@@ -176,7 +176,8 @@ def planned(
     """The plan that the planner makes of three states."""
     wanted = narrowed(wanted) if scope is Scope.PROVISION_ONLY else wanted
     contexts = {part.database: CONTEXT for part in wanted.databases}
-    diff = left_out(compare(wanted, *world, contexts, context or ProgramContext()))
+    diff = compare(wanted, *world, contexts, context or ProgramContext())
+    diff = left_out(without_stopped(diff, world[0].programs))
     return build.build(wanted, diff, world, scope=scope, consent=Consent(allowed=frozenset(allowed)))
 
 

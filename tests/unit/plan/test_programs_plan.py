@@ -288,6 +288,20 @@ def test_stop_ends_everything_backwards_and_start_brings_it_back() -> None:
     ]
 
 
+def test_databases_on_services_of_a_stopped_environment_are_left_alone() -> None:
+    """Nothing is made in place of what cannot be reached, nor when the environment is started again."""
+    world = applied(WHOLE, planned(WHOLE, nothing()), nothing())
+    off = stopped(world)
+    off = applied(WHOLE, planned(WHOLE, off), off)
+    tracked, live = off
+    off = tracked, replace(live, servers={"pg": None}, silent={"pg": "it was stopped"}, databases={})
+    plan = planned(WHOLE, off)
+    assert (plan.steps, plan.blocked) == ((), ())
+    started = planned(WHOLE, stopped(off, stop=False))
+    assert [step.id for step in started.steps] == ["pg/prepare-program", "pg/roll-service"]
+    assert "it was stopped" in started.blocked[0]
+
+
 # ---- provision-only
 
 

@@ -52,7 +52,8 @@ def seen(name: str, *endpoints: tuple[str, str, int]) -> LivePrograms:
 
 
 def tracked(**more: str) -> TrackedPrograms:
-    one = TrackedComponent(component="pg", kind="Service", stage="servers", definition_hash="h", **more)  # type: ignore[arg-type]
+    values = {"definition_hash": "h", **more}
+    one = TrackedComponent(component="pg", kind="Service", stage="servers", **values)  # type: ignore[arg-type]
     return TrackedPrograms(components={"pg": one})
 
 
@@ -68,7 +69,9 @@ def test_a_server_is_where_its_live_instance_is() -> None:
 def test_never_applied_is_not_unknown() -> None:
     """A service of which nothing was ever live holds nothing; one that is gone may hold anything."""
     assert address_of(ON, TrackedPrograms(), LivePrograms()) is None
-    assert address_of(ON, tracked(applying="a"), seen("a", ("sql", "127.0.0.1", 1))) is None
+    begun = tracked(applying="a", definition_hash="")
+    assert address_of(ON, begun, seen("a", ("sql", "127.0.0.1", 1))) is None
+    assert address_of(ON, tracked(), LivePrograms()) == "it was stopped"
     assert address_of(ON, tracked(instance="a"), LivePrograms()) == "its instance a is not there"
     hidden = LivePrograms(unknown={"pg": "it runs on machine 'two'"})
     assert address_of(ON, tracked(instance="a"), hidden) == "it runs on machine 'two'"
