@@ -20,7 +20,9 @@ from reconciler.planner.planner import Planner
 from reconciler.planner.view import SourceView
 from reconciler.source.repository import Repository
 from reconciler.spec.environment import EnvironmentSpec
+from reconciler.spec.values import SecretReference
 from reconciler.state.desired import DesiredState
+from reconciler.state.programs import DesiredServer
 
 SILENT_S = 10.0
 """How long the first fetch of a source may take before readiness no longer waits for it."""
@@ -174,7 +176,7 @@ class Heads:
         else:
             spec, states = await self._planner.posted(view, name, posted)
         if posted is not None or view.commit != head_view.commit:
-            _check_references(name, states, await self._known_references(head_view, name))
+            check_connections(name, states, await self._followed(head_view, name))
         other = head_view if view.commit != head_view.commit else None
         return Found(view=view, spec=spec, states=_chosen(name, states, deployment), head=other)
 
@@ -221,13 +223,13 @@ class Heads:
             raise SourceUnavailable(f"environment '{name}' was not found, and: {'; '.join(errors)}")
         raise no_environment(name, names)
 
-    async def _known_references(self, head_view: SourceView, name: str) -> set[str]:
-        """Connection references that stand in the head commit: the only ones another reference may use."""
+    async def _followed(self, head_view: SourceView, name: str) -> Sequence[DesiredState]:
+        """The desired states at the head commit; none where it is broken."""
         try:
             _spec, states = await self._planner.desired(head_view, name)
         except SpecError:
-            return set()
-        return {str(state.postgres) for state in states}
+            return ()
+        return states
 
 
 def _chosen(name: str, states: Sequence[DesiredState], deployment: str | None) -> tuple[DesiredState, ...]:
@@ -248,11 +250,31 @@ def no_environment(name: str, names: Sequence[str]) -> NotFound:
     return NotFound(f"environment '{name}' does not exist", hint=hint)
 
 
-def _check_references(name: str, states: Sequence[DesiredState], known: set[str]) -> None:
-    strange = sorted({str(state.postgres) for state in states} - known)
+def check_connections(name: str, states: Sequence[DesiredState], followed: Sequence[DesiredState]) -> None:
+    """A look at anything but the commit that is followed connects through nothing that this one does not.
+
+    Nobody connects to a service that it does not declare: it never ran. Raises Refused.
+    """
+    known, servers = _references(followed), _servers(followed)
+    there = {service.component for state in followed for service in state.programs.services}
+    strange = {str(each) for each in _references(states) - known}
+    strange |= {
+        f"service '{each.service}' on another port or as somebody else"
+        for each in _servers(states) - servers
+        if each.service in there
+    }
     if strange:
         raise Refused(
-            f"environment '{name}' would connect through {', '.join(strange)}, "
+            f"environment '{name}' would connect through {', '.join(sorted(strange))}, "
             "which the commit that is followed does not use",
             hint="connection references are resolved once they stand in the branch the daemon follows",
         )
+
+
+def _references(states: Sequence[DesiredState]) -> set[SecretReference]:
+    both = (each for state in states for each in (state.postgres, state.provision_postgres))
+    return {each for each in both if each is not None}
+
+
+def _servers(states: Sequence[DesiredState]) -> set[DesiredServer]:
+    return {part.on for state in states for part in state.databases if part.on is not None}
