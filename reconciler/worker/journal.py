@@ -27,7 +27,7 @@ class Journal:
         self.promotions = Promotions(running, control)
         self._finished: list[str] = []
         self._said: dict[str, str] = {}
-        self._started: str | None = None
+        self._started: dict[str, None] = {}
         self._waiting: set[str] = set()
         self.current: AnyStep | None = None
         self.broken: AnyStep | None = None
@@ -35,13 +35,15 @@ class Journal:
     async def started(self, step: AnyStep, *, instead_of: AnyStep | None = None) -> None:
         """A step begins, `instead_of` one that waits from now on for what it shares a transaction with."""
         self.current = step
-        self._started = step.id
+        self._started[step.id] = None
         if instead_of is not None:
             self._waiting.add(instead_of.id)
+            self._started.pop(instead_of.id, None)
 
     async def finished(self, step: AnyStep, duration_s: float) -> None:
         """A step is done."""
         self._finished.append(step.id)
+        self._started.pop(step.id, None)
         self._emit(self._event(step, duration_s, None))
         if step.kind is StepKind.TAKE_BASE_LINE:
             self.retaken(step.database, "planned")
@@ -80,6 +82,7 @@ class Journal:
                 await transitions.step_finished(
                     connection, self._running.claim, step.id, "failed", reason=str(error)
                 )
+        self._started.pop(step.id, None)
 
     async def progressed(self, step: AnyStep, text: str) -> None:
         """A step that takes long got on; only the newest of it is shown."""
@@ -135,10 +138,10 @@ class Journal:
     async def flush(self) -> None:
         """Write what finished since the last time, as one statement."""
         finished, self._finished = self._finished, []
-        started, self._started = self._started, None
+        started, self._started = self._started, {}
         said, self._said = self._said, {}
         waiting, self._waiting = self._waiting, set()
-        if not finished and not said and started is None:
+        if not finished and not said and not started:
             return
         try:
             async with self._control.connection() as connection:
@@ -147,11 +150,13 @@ class Journal:
                     await transitions.step_said(connection, self._running.claim, step_id, text)
                 if finished:
                     await transitions.finish_many(connection, self._running.claim, finished)
-                if started is not None and started not in finished:
-                    await transitions.step_started(connection, self._running.claim, started, sorted(waiting))
+                for step_id in [each for each in started if each not in finished]:
+                    await transitions.step_started(connection, self._running.claim, step_id, sorted(waiting))
+                    waiting = set()
         except BaseException:
             self._finished = finished + self._finished
             self._said = {**said, **self._said}
+            self._started = {**started, **self._started}
             self._waiting |= waiting
             raise
 
