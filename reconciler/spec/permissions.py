@@ -1,6 +1,6 @@
 """What the specs of a source may use, as the settings allow it; a spec that uses more is broken."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from reconciler.errors import Problem
@@ -10,12 +10,11 @@ from reconciler.spec.environment import DeploymentSpec, EnvironmentSpec
 from reconciler.spec.parse import ParsedEnvironment
 from reconciler.spec.services import JobSpec, RouteSpec, ServiceSpec
 from reconciler.spec.values import SecretReference
-from reconciler.spec.variables import for_deployment
+from reconciler.spec.variables import for_deployment, substitute, values_for
 from reconciler.spec.words import with_article
 
 BUILT = "build"
 """What stands under `images` for all that are built from the source."""
-AnyComponents = tuple[AnyComponent, ...]
 _HINT = "see `allow` of the source in the settings of the daemon"
 
 
@@ -61,15 +60,12 @@ def _kinds(spec: EnvironmentSpec, allow: AllowSettings) -> Iterator[tuple[str, s
 def _in_deployments(
     spec: EnvironmentSpec, allow: AllowSettings, own: OwnSecrets
 ) -> Iterator[tuple[str, str]]:
-    """What components use is judged as every deployment has it; where variables make no difference, once."""
-    seen: AnyComponents = ()
+    """What is used is judged as every deployment has it; where variables make no difference, once."""
     for position, place in enumerate(spec.deployments):
-        one = for_deployment(spec, place.name)
-        yield from _connections(one.deployments[0], f"spec.deployments[{position}].postgres", allow, own)
-        if one.components == seen:
-            continue
-        seen = one.components
-        for number, part in enumerate(seen):
+        yield from _connections(spec, place, f"spec.deployments[{position}].postgres", allow, own)
+    varies = "${" in spec.spec.model_dump_json(by_alias=True, include={"components"})
+    for place in spec.deployments if varies else spec.deployments[:1]:
+        for number, part in enumerate(for_deployment(spec, place.name).components):
             path = f"spec.components[{number}]"
             for below, reference, what in references(part):
                 if not _permitted(reference, allow, own):
@@ -78,14 +74,22 @@ def _in_deployments(
 
 
 def _connections(
-    place: DeploymentSpec, path: str, allow: AllowSettings, own: OwnSecrets
+    spec: EnvironmentSpec, place: DeploymentSpec, path: str, allow: AllowSettings, own: OwnSecrets
 ) -> Iterator[tuple[str, str]]:
-    message = f"this source may not refer to the secret of deployment '{place.name}'"
-    if not _permitted(place.postgres.dsn, allow, own):
-        yield f"{path}.dsn", message
-    narrower = place.postgres.provision_dsn
-    if narrower is not None and not _permitted(narrower, allow, own):
-        yield f"{path}.provisionDsn", message
+    values = values_for(spec.name, place.name, spec.variables, place.variables)
+    given = (("dsn", place.postgres.dsn), ("provisionDsn", place.postgres.provision_dsn))
+    for key, reference in given:
+        if reference is not None and not _permitted(_put_in(reference, values), allow, own):
+            yield f"{path}.{key}", f"this source may not refer to the secret of deployment '{place.name}'"
+
+
+def _put_in(reference: SecretReference, values: Mapping[str, str]) -> SecretReference:
+    """A reference with the variables of a deployment in it."""
+    if reference.env is not None:
+        return SecretReference(env=substitute(reference.env, values))
+    if reference.file is not None:
+        return SecretReference(file=substitute(reference.file, values))
+    return reference
 
 
 def references(part: AnyComponent) -> Iterator[tuple[str, SecretReference, str]]:

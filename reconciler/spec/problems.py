@@ -182,6 +182,8 @@ def _other(path: Path, item: ErrorDetails) -> Finding:
             return Finding(path, "must not be empty")
         case "too_long":
             return Finding(path, f"must have at most {context['max_length']} items")
+        case "greater_than":
+            return Finding(path, f"must be more than {context['gt']:g}")
         case "greater_than_equal":
             return Finding(path, f"must be at least {context['ge']:g}")
         case "less_than_equal":

@@ -370,6 +370,10 @@ FAULTS: list[tuple[list[str], list[str]]] = [
         ["spec.components[0].limits.memory: is not a size (write it as in 512Mi or 1Gi, or as a number of bytes)"],
     ),
     (
+        [SEED + ", limits: {cpus: 0}"],
+        ["spec.components[0].limits.cpus: must be more than 0"],
+    ),
+    (
         [SEED + ", inputs: [/seed/*]"],
         ["spec.components[0].inputs[0]: must be relative to the root of the source (leave the first '/' out)"],
     ),
