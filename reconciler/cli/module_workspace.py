@@ -89,12 +89,22 @@ def workspace_modules(root: Path, folder: Path, files: Mapping[str, bytes]) -> l
     return list(found)
 
 
+def _speaks_of_roles(spec: Any) -> bool:
+    """Whether any role may follow from a spec, so that it has to be looked at."""
+    own = spec.databases
+    return bool(spec.services or spec.jobs or any(part.roles or part.owner or part.reader for part in own))
+
+
 def declared_roles(files: Mapping[str, bytes], environments: str) -> list[Any]:
-    """The roles that sound specs declare, of all their deployments; groups before members."""
+    """The roles that sound specs declare, of all their deployments, and those others get in with.
+
+    Groups come before members.
+    """
     from reconciler.execution.roles import NewRole
     from reconciler.spec.parse import parse_tree
     from reconciler.spec.variables import for_deployment
     from reconciler.state.roles import desired_roles
+    from reconciler.state.services import access_roles
 
     prefix = environments.strip("/")
     prefix = f"{prefix}/" if prefix not in {"", "."} else ""
@@ -103,17 +113,20 @@ def declared_roles(files: Mapping[str, bytes], environments: str) -> list[Any]:
     }
     found: dict[str, NewRole] = {}
     for parsed in parse_tree(specs, files.get):
-        if parsed.spec is None or not any(part.roles for part in parsed.spec.databases):
+        if parsed.spec is None or not _speaks_of_roles(parsed.spec):
             continue
         for place in parsed.spec.deployments:
             try:
-                by_component = desired_roles(for_deployment(parsed.spec, place.name))
+                own = for_deployment(parsed.spec, place.name)
+                by_component = desired_roles(own)
             except InvalidInput as error:
                 raise InvalidInput(parsed.placed(error.problems)) from error
             for role in (each for roles in by_component.values() for each in roles):
                 attributes = tuple(name for name, wanted in role.attributes if wanted)
                 made = NewRole(name=role.name, attributes=attributes, member_of=role.member_of)
                 found.setdefault(role.name, made)
+            for name in access_roles(own):
+                found.setdefault(name, NewRole(name=name, attributes=("login",)))
         if len(found) > ROLES_MAX:
             break
     return list(found.values())

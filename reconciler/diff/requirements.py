@@ -10,9 +10,11 @@ from reconciler.changes import reference
 from reconciler.changes.reference import Reference
 from reconciler.diff.matching import plain_name
 from reconciler.diff.model import AnyPart, DatabaseDiff, ModuleDiff, ObjectsDiff, RouteDiff
+from reconciler.spec.values import OutputReference
 from reconciler.state.desired import DesiredModule
 from reconciler.state.line import Line, deployed_line, desired_line
 from reconciler.state.order import Cycle, topological
+from reconciler.state.programs import DesiredServer
 from reconciler.state.tracked import TrackedDatabase, TrackedState
 
 NAMED_MAX = 50
@@ -54,7 +56,7 @@ def awaited(part: AnyPart) -> tuple[str, ...]:
     if part.blocked:
         return ()
     if isinstance(part, DatabaseDiff):
-        return part.desired.after
+        return (*part.desired.after, *_under(part.desired.on))
     if isinstance(part, ObjectsDiff):
         return (*part.desired.after, part.desired.database_component)
     if isinstance(part, ModuleDiff):
@@ -63,6 +65,14 @@ def awaited(part: AnyPart) -> tuple[str, ...]:
         return (*part.desired.after, part.desired.service)
     makers = (reference.component for reference in part.desired.program.consumes)
     return (*part.desired.after, *makers)
+
+
+def _under(on: DesiredServer | None) -> tuple[str, ...]:
+    """The service that a database lives on, and who makes what the daemon signs in with there."""
+    if on is None:
+        return ()
+    made = (value.component for value in (on.user, on.password) if isinstance(value, OutputReference))
+    return (on.service, *made)
 
 
 def _met(parts: tuple[ModuleDiff, ...], ground: "_Ground") -> tuple[ModuleDiff, ...]:

@@ -91,6 +91,18 @@ def desired_server(spec: EnvironmentSpec, on: ServerSpec) -> DesiredServer:
     )
 
 
+def access_roles(spec: EnvironmentSpec) -> Iterable[str]:
+    """The roles that are made for others to get into the databases of a spec of one deployment."""
+    asked = _asked(spec)
+    for part in spec.databases:
+        if part.name in asked or part.owner is not None or part.reader is not None:
+            yield from _who_gets_in(part)
+
+
+def _who_gets_in(part: DatabaseSpec) -> tuple[str, str]:
+    return part.owner or f"{part.database}_owner", part.reader or f"{part.database}_reader"
+
+
 class _Making:
     """Makes what each component wants, after what it is made from: versions of outputs go into hashes."""
 
@@ -206,7 +218,7 @@ class _Making:
         if part.on is not None:
             self._servers[part.name] = desired_server(self._spec, part.on)
         asked = self._asked.get(part.name, ())
-        owner, reader = part.owner or f"{part.database}_owner", part.reader or f"{part.database}_reader"
+        owner, reader = _who_gets_in(part)
         self._too_long(part, owner, reader)
         # Not which outputs are asked for: one more of them makes none of the others another.
         inputs = _hash("access", part.database, owner, reader, self._place(part))

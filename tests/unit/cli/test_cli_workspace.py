@@ -138,3 +138,24 @@ def test_roles_of_all_specs_are_known_without_secrets() -> None:
         NewRole(name="eu_admin", attributes=("login",), member_of=("reader",)),
         NewRole(name="us_admin", attributes=("login",), member_of=("reader",)),
     ]
+
+
+def test_roles_that_others_get_in_with_are_known() -> None:
+    """Those that a spec names, and those that are made because somebody takes an output."""
+    databases = (
+        "    - {name: a, kind: Database, database: a, owner: boss}\n"
+        "    - {name: b, kind: Database, database: b}\n"
+        "    - {name: c, kind: Database, database: c}\n"
+    )
+    job = (
+        "    - name: j\n      kind: Job\n      runtime: {process: {command: [/bin/true]}}\n"
+        "      env: {URL: {from: b, output: url}}\n"
+    )
+    text = (
+        "apiVersion: reconciler/v1\nkind: Environment\nmetadata: {name: a}\nspec:\n"
+        "  deployments: [{name: eu, postgres: {dsn: {env: EU}}}]\n  components:\n"
+    )
+    found = declared_roles({"environments/a.yaml": f"{text}{databases}{job}".encode()}, "environments")
+    assert [(role.name, role.attributes) for role in found] == [
+        (name, ("login",)) for name in ("boss", "a_reader", "b_owner", "b_reader")
+    ]

@@ -8,6 +8,8 @@ import pytest
 from reconciler.diff.compare import compare
 from reconciler.diff.databases import DatabaseContext, Versions
 from reconciler.diff.model import DatabaseDiff, Diff
+from reconciler.diff.requirements import awaited
+from reconciler.spec.values import OutputReference
 from reconciler.state.access import Whose
 from reconciler.state.desired import DesiredDatabase
 from reconciler.state.live import LiveRole, LiveState
@@ -145,3 +147,12 @@ def test_a_service_that_does_not_answer_means_that_nobody_knows() -> None:
         "nobody knows what is in it: service 'pg', on which it lives: no route to host",
     )
     assert diff.modules[0].blocked
+
+
+def test_a_database_comes_after_what_it_stands_on() -> None:
+    """Its service, and who makes what the daemon signs in with, also inside of one stage."""
+    secret = OutputReference(component="keys", output="pg")
+    server = DesiredServer(service="pg", port="5432", user="postgres", password=secret)
+    part = DatabaseDiff(desired=database(on=server, after=("x",)))
+    assert awaited(part) == ("x", "pg", "keys")
+    assert awaited(DatabaseDiff(desired=database())) == ()
