@@ -20,6 +20,7 @@ from reconciler.errors import Conflict, PermanentError, RuntimeUnavailable
 from reconciler.runtimes import container_sight as sight
 from reconciler.runtimes import container_texts as texts
 from reconciler.runtimes import images
+from reconciler.runtimes.belongings import Belongings
 from reconciler.runtimes.definition import is_free
 from reconciler.runtimes.engine import Engine, EngineRefusal, is_too_old
 from reconciler.runtimes.exchange import Address, NoAnswer, TooLarge
@@ -34,11 +35,8 @@ from reconciler.runtimes.runtime import (
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 _PREPARE_S = 900.0
-_STOP_S = 30.0
 _AGAIN_S = 0.05
 _TRIES = 40
-_GOES_TRIES = 600
-_INSPECTED_AT_ONCE = 8
 _LOG_LINES = 200
 _LOG_READ_BYTES = 4 * 1024 * 1024
 _LOG_END_BYTES = 8192
@@ -102,7 +100,7 @@ class ContainerRuntime(Runtime):
         identity = Identity(environment=environment, deployment=deployment, component=component or "")
         async with self._translated(f"looking at services of '{environment}/{deployment}'"):
             found: dict[tuple[str, str], dict[str, Any]] = {}
-            for each in await self._containers(identity):
+            for each in await self._ours().all(identity):
                 labels = each["Config"]["Labels"]
                 key = (labels.get(texts.COMPONENT, ""), labels.get(texts.INSTANCE, ""))
                 # Labels can be copied, names cannot: the one that has both is ours.
@@ -114,7 +112,7 @@ class ContainerRuntime(Runtime):
     async def prepare(self, spec: ServiceSpec) -> None:
         doing = f"preparing service '{spec.identity}'"
         async with self._translated(doing):
-            found = texts.faults_as_container(spec) or await self._faults_there(spec)
+            found = texts.faults_as_container(spec) or await self._ours().faults_there(spec)
             if found:
                 raise PermanentError(f"{doing}: {'; '.join(found)}")
             await images.provide(
@@ -139,14 +137,14 @@ class ContainerRuntime(Runtime):
     async def remove(self, identity: Identity, instance: str) -> None:
         check_names(identity, instance)
         async with self._translated(f"removing service '{identity}'"):
-            for each in await self._containers(identity, instance):
-                await self._end(each)
-            await self._forget_network(identity)
+            for each in await self._ours().all(identity, instance):
+                await self._ours().end(each)
+            await self._ours().forget_network(identity)
 
     @override
     async def log_end(self, spec: ServiceSpec, instance: str) -> str:
         async with self._translated(f"reading what service '{spec.identity}' said"):
-            found = await self._find(spec.identity, instance)
+            found = await self._ours().find(spec.identity, instance)
             if found is None:
                 return ""
             try:
@@ -167,7 +165,7 @@ class ContainerRuntime(Runtime):
         bytes_max = spec.output_bytes_max or 0
         doing = f"reading the output of job '{spec.identity}'"
         async with self._translated(doing):
-            found = await self._find(spec.identity, instance)
+            found = await self._ours().find(spec.identity, instance)
             if found is None:
                 return None
             try:
@@ -211,6 +209,9 @@ class ContainerRuntime(Runtime):
             return f"that at {self._host} is for another system than Linux"
         return None
 
+    def _ours(self) -> Belongings:
+        return Belongings(self._engine(), self._owner)
+
     def _engine(self) -> Engine:
         if self._made is None:
             tls = None
@@ -220,54 +221,9 @@ class ContainerRuntime(Runtime):
             self._made = Engine(Address(text=self._host, tls=tls))
         return self._made
 
-    async def _containers(self, identity: Identity, instance: str | None = None) -> list[dict[str, Any]]:
-        """All containers of ours with these labels, as they are."""
-        labels = texts.labels_of(self._owner, identity, instance)
-        wanted = [f"{name}={value}" for name, value in labels.items()]
-        listed = await self._engine().get("/containers/json", all=1, filters={"label": wanted})
-        some = asyncio.Semaphore(_INSPECTED_AT_ONCE)
-
-        async def inspected(identifier: str) -> dict[str, Any] | None:
-            async with some:
-                return await self._inspected(identifier)
-
-        found = await asyncio.gather(*(inspected(str(each["Id"])) for each in listed or []))
-        return [each for each in found if each is not None]
-
-    async def _inspected(self, identifier: str) -> dict[str, Any] | None:
-        try:
-            found = await self._engine().get(f"/containers/{identifier}/json")
-        except EngineRefusal as refusal:
-            if refusal.status == 404:
-                return None
-            raise
-        return found if isinstance(found, dict) else None
-
-    async def _find(self, identity: Identity, instance: str) -> dict[str, Any] | None:
-        found = await self._containers(identity, instance)
-        return min(found, key=sight.is_renamed, default=None)
-
-    async def _faults_there(self, spec: ServiceSpec) -> list[str]:
-        """All that this engine cannot do for it."""
-        found = []
-        for name in spec.networks:
-            try:
-                await self._engine().get(f"/networks/{name}")
-            except EngineRefusal as refusal:
-                if refusal.status != 404:
-                    raise
-                found.append(f"its engine has no network '{name}'; 'docker network create {name}' makes it")
-        if spec.limits.cpus is not None:
-            there = int((await self._engine().get("/info") or {}).get("NCPU") or 0)
-            if there and spec.limits.cpus > there:
-                found.append(
-                    f"a limit of {spec.limits.cpus:g} processors is above the {there} that there are"
-                )
-        return found
-
     async def _applied(self, spec: ServiceSpec, instance: str) -> Observed | None:
         """One go at it; None where another look has to be taken."""
-        found = await self._find(spec.identity, instance)
+        found = await self._ours().find(spec.identity, instance)
         if found is None:
             await self._create(spec, instance)
             return None
@@ -283,13 +239,13 @@ class ContainerRuntime(Runtime):
         is_job_again = spec.output_bytes_max is not None and status == "exited"
         if sight.edited(found) or is_job_again:
             # A job starts afresh, without what it wrote when it ran before.
-            await self._end(found)
+            await self._ours().end(found)
             return None
         if status == "paused":
             await self._engine().post(f"/containers/{found['Id']}/unpause")
         elif status in {"created", "exited"} and not await self._start(spec, found):
             return None
-        again = await self._inspected(found["Id"])
+        again = await self._ours().inspected(found["Id"])
         return None if again is None else sight.observed(again, self._publish_at)
 
     async def _create(self, spec: ServiceSpec, instance: str) -> None:
@@ -299,9 +255,9 @@ class ContainerRuntime(Runtime):
             image = await images.here(self._engine(), spec)
         if image is None:
             raise NoAnswer("its image is gone again")
-        network = "" if texts.is_on_host(spec) else await self._network(spec.identity)
+        network = "" if texts.is_on_host(spec) else await self._ours().network(spec.identity)
         for data in spec.data:
-            await self._volume(spec.identity, data.name)
+            await self._ours().volume(spec.identity, data.name)
         asked = texts.Asked(
             owner=self._owner,
             instance=instance,
@@ -319,16 +275,7 @@ class ContainerRuntime(Runtime):
         except EngineRefusal as refusal:
             if refusal.status != 409:
                 raise
-            await self._check_name(spec.identity, name)
-
-    async def _check_name(self, identity: Identity, name: str) -> None:
-        """Who has the name is ours, made by another a moment ago; else it is somebody's."""
-        holder = await self._inspected(name)
-        if holder is not None and (holder["Config"].get("Labels") or {}).get(texts.OWNER) != self._owner:
-            raise Conflict(
-                f"starting service '{identity}': a container that is not ours has the name '{name}'",
-                hint="rename or remove that container",
-            )
+            await self._ours().check_name(spec.identity, name)
 
     async def _start(self, spec: ServiceSpec, found: Mapping[str, Any]) -> bool:
         """Start a container that does not run; False where it has to be made anew."""
@@ -343,16 +290,16 @@ class ContainerRuntime(Runtime):
             if is_gone or "marked for removal" in said:
                 return False
             if "is ambiguous" in said:
-                await self._only_network(spec.identity)
+                await self._ours().only_network(spec.identity)
                 return False
             # Nothing stays of what never ran.
             if found["State"].get("Status") == "created":
-                await self._delete(identifier)
+                await self._ours().delete(identifier)
             if any(each in said for each in _PORT_TAKEN) and not texts.is_on_host(spec):
-                await self._delete(identifier)
+                await self._ours().delete(identifier)
                 return False
             if _NO_NETWORK in said and "not found" in said:
-                await self._delete(identifier)
+                await self._ours().delete(identifier)
                 return False
             raise
         return True
@@ -370,75 +317,6 @@ class ContainerRuntime(Runtime):
                     raise
         if spec.output_bytes_max is not None:
             await self._engine().put(f"/containers/{identifier}/archive", _job_folder(), path="/")
-
-    async def _volume(self, identity: Identity, data: str) -> None:
-        name = texts.volume_name(identity, data)
-        labels = texts.labels_of(self._owner, identity) | {texts.DATA: data}
-        there = await self._engine().post("/volumes/create", {"Name": name, "Labels": labels})
-        if (there.get("Labels") or {}) != labels:
-            raise Conflict(
-                f"starting service '{identity}': the volume '{name}' is there and not ours",
-                hint=f"its labels would be {labels}; move what it holds elsewhere, or remove it",
-            )
-
-    async def _network(self, identity: Identity) -> str:
-        """The network of a deployment, made where it is not there; services find each other there by name."""
-        name = texts.network_name(self._owner, identity.environment, identity.deployment)
-        labels = texts.labels_of(self._owner, _deployment(identity))
-        there = await self._networks_of(identity)
-        if not there:
-            await self._engine().post(
-                "/networks/create", {"Name": name, "CheckDuplicate": True, "Labels": labels}
-            )
-            there = await self._only_network(identity)
-        if not there:
-            raise NoAnswer(f"{self._host}: its network '{name}' is gone again")
-        return there[0]
-
-    async def _only_network(self, identity: Identity) -> list[str]:
-        """An engine may give a name twice to two who ask at once; nobody can start there until one goes."""
-        there = await self._networks_of(identity)
-        for other in there[1:]:
-            with suppress_status(403, 404, 409):
-                await self._engine().delete(f"/networks/{other}")
-        return there
-
-    async def _networks_of(self, identity: Identity) -> list[str]:
-        labels = texts.labels_of(self._owner, _deployment(identity))
-        wanted = [f"{name}={value}" for name, value in labels.items()]
-        listed = await self._engine().get("/networks", filters={"label": wanted})
-        return [
-            str(each["Id"]) for each in sorted(listed or [], key=lambda each: (each["Created"], each["Id"]))
-        ]
-
-    async def _forget_network(self, identity: Identity) -> None:
-        """Remove the network of a deployment of which nothing is left; while it is used it stays."""
-        if await self._containers(_deployment(identity)):
-            return
-        for each in await self._networks_of(identity):
-            with suppress_status(403, 404, 409):
-                await self._engine().delete(f"/networks/{each}")
-
-    async def _end(self, found: Mapping[str, Any]) -> None:
-        """Stop a container in its grace, and remove it with what it kept for itself."""
-        identifier, labels = found["Id"], found["Config"]["Labels"]
-        grace_s = 10
-        with suppress(ValueError):
-            grace_s = texts.stop_s(float(labels.get(texts.GRACE, "")))
-        engine = self._engine()
-        with suppress_status(304, 404, 409):
-            await engine.post(f"/containers/{identifier}/stop", t=grace_s, within_s=grace_s + _STOP_S)
-        await self._delete(identifier)
-
-    async def _delete(self, identifier: str) -> None:
-        with suppress_status(404, 409):
-            await self._engine().delete(f"/containers/{identifier}", v=1, force=1)
-        # Another may be at it, and is not done before it is gone.
-        for _ in range(_GOES_TRIES):
-            if await self._inspected(identifier) is None:
-                return
-            await asyncio.sleep(_AGAIN_S)
-        raise NoAnswer(f"{self._host}: its container '{identifier[:12]}' does not go")
 
     @asynccontextmanager
     async def _translated(self, doing: str, spec: ServiceSpec | None = None) -> AsyncIterator[None]:
@@ -458,19 +336,6 @@ class ContainerRuntime(Runtime):
             raise RuntimeUnavailable(f"{doing}: reading the keys in '{self._tls}': {error}") from error
 
 
-class suppress_status:  # noqa: N801
-    """Go on where the engine refuses with one of these: what was to be done is done, or another does it."""
-
-    def __init__(self, *statuses: int) -> None:
-        self._statuses = statuses
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: object, trace: object) -> bool:
-        return isinstance(error, EngineRefusal) and error.status in self._statuses
-
-
 def _published(spec: ServiceSpec) -> dict[str, int]:
     """Where each of its ports is published: numbers that nobody has, as far as can be seen from here."""
     if texts.is_on_host(spec):
@@ -480,10 +345,6 @@ def _published(spec: ServiceSpec) -> dict[str, int]:
     if len(found) < len(spec.ports):
         raise RuntimeUnavailable(f"starting service '{spec.identity}': there are too few free ports")
     return found
-
-
-def _deployment(identity: Identity) -> Identity:
-    return Identity(environment=identity.environment, deployment=identity.deployment, component="")
 
 
 def _frames(said: bytes) -> bytes:

@@ -113,8 +113,6 @@ def faults_as_container(spec: ServiceSpec) -> list[str]:
     found = faults(spec)
     if (spec.image is None) == (spec.build is None):
         found.append("a container needs an image or a build, one of them")
-    if spec.build is not None and spec.build.dockerfile not in spec.build.files:
-        found.append(f"its build has no file '{spec.build.dockerfile}' to be built by")
     if spec.cwd is not None and not spec.cwd.startswith("/"):
         found.append(f"its working directory '{spec.cwd}' is not absolute")
     folders = list(folders_of(spec).values())

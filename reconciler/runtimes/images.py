@@ -171,6 +171,9 @@ async def _build(
     engine: Engine, spec: ServiceSpec, build: Build, credentials: Path | None, within_s: float
 ) -> None:
     doing = f"building the image of service '{spec.identity}' by '{build.dockerfile}'"
+    if build.dockerfile not in build.files:
+        hint = "see the context of its build in the spec; what was built before is there no more"
+        raise PermanentError(f"{doing}: there is no such file among those that it is built of", hint=hint)
     known = _known(credentials)
     headers = {"content-type": "application/x-tar"}
     headers |= {"x-registry-config": _encoded(known)} if known else {}

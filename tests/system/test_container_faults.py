@@ -225,8 +225,9 @@ async def test_built_once(bench: ContainerBench) -> None:
         await bench.runtime.prepare(replace(spec, build=replace(build, tag_hash="b" * 64, files=broken)))
     assert "returned a non-zero code: 3" in str(failed.value)
     assert "the last words" in str(failed.value)
-    with pytest.raises(PermanentError, match="its build has no file 'Other'"):
-        await bench.runtime.prepare(replace(spec, build=replace(build, dockerfile="Other")))
+    without = replace(build, tag_hash="c" * 64, dockerfile="Other")
+    with pytest.raises(PermanentError, match="by 'Other': there is no such file"):
+        await bench.runtime.prepare(replace(spec, build=without))
 
 
 async def test_cannot_start(bench: ContainerBench) -> None:
