@@ -56,7 +56,7 @@ class CaddyProxy:
         admin: str,
         owner: str,
         listen: tuple[str, ...] = (":80",),
-        drain_s: float = 1.0,
+        drain_s: float = 3.0,
         within_s: float = 10.0,
     ) -> None:
         self._name = name

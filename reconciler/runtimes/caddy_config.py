@@ -37,7 +37,7 @@ class Place:
     proxy: str
     owner: str
     listen: tuple[str, ...]
-    drain_s: float = 1.0
+    drain_s: float = 3.0
 
 
 @frozen
@@ -334,7 +334,7 @@ def _take_away(config: dict[str, Json], place: Place, identity: Identity) -> Non
 
 
 def _arranged(routes: list[Json]) -> list[Json]:
-    """Ours before the first that may answer in their place, the longest path first; the rest as it was."""
+    """Ours before the first that may answer in their place, by host and longest path; the rest as it was."""
     ours = sorted((route for route in routes if _Mark.of(route) is not None), key=_order)
     others = [route for route in routes if _Mark.of(route) is None]
     at = next((index for index, route in enumerate(others) if not _passes_on(route)), len(others))
@@ -345,7 +345,7 @@ def _order(route: Json) -> tuple[Json, ...]:
     mark = _Mark.of(route)
     assert mark is not None
     read = _read(route, mark, edited=False)
-    return (-len(read.path.rstrip("/")), read.host.startswith("*"), read.host, read.path, _id(route))
+    return (read.host.startswith("*"), -len(_plain(read.path)), read.host, read.path, _id(route))
 
 
 def _handlers(route: Json) -> list[Json]:

@@ -51,10 +51,10 @@ async def test_a_switch_drops_no_request(tmp_path: Path) -> None:
     """Ten switches under clients that keep their connections, some of them slow: all are answered, by the new
     one only once the switch is over.
     """
-    async with answering("old") as old, answering("new") as new:
+    async with answering("old", slow_s=0.05) as old, answering("new", slow_s=0.05) as new:
         with caddy(tmp_path) as found:
             await found.until_up()
-            proxy = found.proxy(drain_s=0.4)
+            proxy = found.proxy(drain_s=0.6)
             await proxy.put(route("edge", old))
             load = Load(found.port, SHOP)
             clients = [asyncio.create_task(load.run("/slow" if n % 2 else "/")) for n in range(8)]

@@ -97,7 +97,7 @@ def test_a_server_of_its_own(before: Any) -> None:
     assert server["listen"] == [":80", "unix/@reconciler-t"]
     assert server["automatic_https"] == {"disable": True}
     assert server["routes"][-1]["handle"] == [{"handler": "static_response", "status_code": 404}]
-    assert made["apps"]["http"]["shutdown_delay"] == "1000000us"
+    assert made["apps"]["http"]["shutdown_delay"] == "3000000us"
     assert standing(made, PLACE) == (route(),)
 
 
@@ -157,7 +157,7 @@ def test_in_a_server_of_the_user() -> None:
 
 
 def test_the_longest_path_is_asked_first() -> None:
-    """Routes stand by the length of their path, and a plain host before all of a domain."""
+    """The route of a host is asked before one of all in its domain, and of each the longest path first."""
     made = None
     for each in (
         route("all"),
@@ -167,10 +167,10 @@ def test_the_longest_path_is_asked_first() -> None:
         route("wild-all", host="*.example.com"),
     ):
         made = put(made, each)
-    assert ids(made) == ["deep", "api", "wild", "all", "wild-all", "reconciler-none"]
+    assert ids(made) == ["deep", "api", "all", "wild", "wild-all", "reconciler-none"]
     match = [each.get("match") for each in made["apps"]["http"]["servers"]["reconciler"]["routes"]]
     assert match[0] == [{"host": ["shop.example.com"], "path": ["/api/v2", "/api/v2/*"]}]
-    assert match[3] == [{"host": ["shop.example.com"]}]
+    assert match[2] == [{"host": ["shop.example.com"]}]
 
 
 @pytest.mark.parametrize(
