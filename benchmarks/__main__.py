@@ -27,6 +27,7 @@ NAMES = (
     "objects_diff",
     "cycles",
     "routes",
+    "planning",
 )
 
 
