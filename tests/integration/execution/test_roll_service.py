@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import Conflict, PermanentError, RuntimeUnavailable, StepFailed
-from reconciler.execution import services
+from reconciler.execution import program_steps, services
 from reconciler.execution.register import Made
 from reconciler.runtimes.runtime import ServiceState
 from reconciler.spec.values import OutputReference, SecretReference
@@ -229,3 +229,24 @@ async def test_secrets_and_outputs_reach_a_service_and_no_error(rolling: Rolling
 
 def _made(name: str, value: object, *, sensitive: bool = False) -> Made:
     return Made(name=name, type=OutputType.STRING, sensitive=sensitive, value=value)
+
+
+async def test_who_cancels_a_rollout_gets_the_old_one_back(rolling: Rolling) -> None:
+    """It need not be waited for until the new instance is healthy, and nothing of that is left."""
+
+    class Asked(Exception):
+        """Somebody asked to cancel."""
+
+    old = service(f": one; {FOR_EVER}")
+    await rolling.carry_out(rolling.roll(old), old)
+    new = service(f": two; {FOR_EVER}", health={"steady_s": 1000.0})
+    resources = rolling.resources(new)
+
+    def urgent() -> None:
+        raise Asked
+
+    resources.urgent = urgent
+    with pytest.raises(Asked):
+        await program_steps.carry_out(rolling.roll(new), resources, rolling.journal)
+    assert await rolling.serving() == [old.instance]
+    assert rolling.register.components["api"].applying is None

@@ -121,3 +121,59 @@ async def test_everything_of_an_environment_is_rolled_out_once(site: Site, machi
     (second,) = await machine.there("api")
     assert (second.state, second.instance == api.instance) == (ServiceState.HEALTHY, False)
     assert site.rows("select count(*) from first") == [(1,)]
+
+
+SERVICES = """apiVersion: reconciler/v1
+kind: Environment
+metadata: {name: production}
+spec:
+  deployments: [{name: eu, postgres: {dsn: {env: SHOP_DSN}}}]
+  policy: {drift: heal, prune: true}
+  components:
+    - name: api
+      kind: Service
+      runtime: {process: {command: [/bin/sh, -c, ONE]}}
+      health: {interval: 100ms, steady: 100ms, crashes: 0}
+      restart: {delay: 10ms}
+"""
+WEB = """    - name: web
+      kind: Service
+      runtime: {process: {command: [/bin/sh, -c, exec sleep 1000]}}
+      after: [api]
+      health: {interval: 100ms, steady: 100ms}
+"""
+
+
+async def test_services_are_put_back_taken_back_and_removed(site: Site, machine: Machine) -> None:
+    """What was stopped by hand runs again; what fails leaves the old one; what left the spec is ended."""
+    process = machine.process
+    one = SERVICES.replace("ONE", "exec sleep 1000")
+    site.commit({}, {"environments/production.yaml": one + WEB})
+    await process.look()
+    process.work()
+    assert await ended(process) == "completed", await not_well(process)
+    (api,) = await machine.there("api")
+
+    await machine.runtime.remove(api.identity, api.instance)
+    await process.look()
+    process.worker.wake()
+    assert await ended(process) == "completed", await not_well(process)
+    assert [each.state for each in await machine.there("api")] == [ServiceState.HEALTHY]
+
+    broken = SERVICES.replace("ONE", "echo no luck; exit 3")
+    site.commit({}, {"environments/production.yaml": broken + WEB})
+    await process.look()
+    process.worker.wake()
+    assert await ended(process) == "failed"
+    told = "\n".join(await not_well(process))
+    assert "does not stay up: it ended with 3; it said last: no luck" in told
+    assert f"instance {api.instance} goes on" in told
+    assert [each.instance for each in await machine.there("api")] == [api.instance]
+
+    site.commit({}, {"environments/production.yaml": one})
+    await process.look()
+    process.worker.wake()
+    assert await ended(process) == "completed", await not_well(process)
+    assert [each.instance for each in await machine.there("api")] == [api.instance]
+    assert await machine.there("web") == ()
+    assert len(await process.rollouts()) == 4
