@@ -201,6 +201,11 @@ def as_left(part: ObjectsDiff, *, prune: bool) -> tuple[ObjectsDiff | None, Dive
     return (part if part.works else None), told
 
 
+def unknown(desired: DesiredObjects) -> ObjectsDiff:
+    """What there is to say of objects in a database of which nothing is known."""
+    return ObjectsDiff(desired=desired, generation=Generation(key=""))
+
+
 def stopped(part: ObjectsDiff, why: Sequence[str], warnings: Sequence[Problem] = ()) -> ObjectsDiff:
     """Add why nothing can be done, and what is only said."""
     return replace(part, blocked=(*part.blocked, *why), warnings=(*part.warnings, *warnings))

@@ -22,6 +22,7 @@ from reconciler.diff.objects import (
     left_desired,
     named_drift,
     stopped,
+    unknown,
 )
 from reconciler.errors import Problem
 from reconciler.frozen import frozen
@@ -100,6 +101,9 @@ async def with_objects(
         wanted = [part for part in every if part.database == name]
         tracked = states[0].databases.get(name, TrackedDatabase())
         live = states[1].databases.get(name, LiveDatabase())
+        if _is_silent(name, desired, states[1]):
+            found |= {part.component: _with_owner(unknown(part), diff) for part in wanted}
+            continue
         for part, built in await _of_database(desired, wanted, (tracked, live), diff, look):
             found[part.desired.component] = _with_owner(part, diff)
             owned.setdefault(name, []).extend(
@@ -115,6 +119,12 @@ async def with_objects(
             *(part for part, _said in gone if part is not None),
         ),
     )
+
+
+def _is_silent(database: str, desired: DesiredState, live: LiveState) -> bool:
+    """Whether a database is on a service that does not answer."""
+    on = next((part.on for part in desired.databases if part.database == database), None)
+    return on is not None and on.service in live.silent
 
 
 async def _of_database(

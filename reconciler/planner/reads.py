@@ -89,7 +89,12 @@ class StateReader:
             *(self._of_service(name, servers, desired, freshness) for name in services)
         )
         answers = dict(zip(services, others, strict=True))
-        return _together(found, live, answers)
+        absent = {
+            part.database: (TrackedDatabase(), LiveDatabase())
+            for part in desired.databases
+            if part.on is not None and answers[part.on.service] is None
+        }
+        return _together({**found, **absent}, live, answers)
 
     async def _of_service(
         self, service: str, servers: Servers, desired: DesiredState, freshness: "_Freshness"

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import psycopg
@@ -17,6 +18,7 @@ from reconciler.snapshot import database as snapshot_database
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.values import SecretReference
 from reconciler.state.desired import DesiredDatabase, DesiredState
+from reconciler.state.programs import DesiredServer
 from tests.plugins.control import until
 from tests.plugins.git import GitRepository
 from tests.plugins.planning import Setting, environment, module
@@ -283,3 +285,38 @@ async def test_operations_share_what_a_server_is(
         assert read == 3
     finally:
         await connections.close()
+
+
+async def test_a_service_that_does_not_answer_hinders_nobody_else(
+    postgres_server: Server, databases: list[str]
+) -> None:
+    """Databases on services are read there, each on its own; one that was never applied is on no server."""
+    connections = Connections()
+    reader = StateReader(connections, databases_in_parallel=4, full_read_interval_s=600)
+    names = dict(zip(("own", "there", "away", "never"), (*databases[:3], "never"), strict=True))
+    state = state_of(list(names.values()))
+    on = {name: DesiredServer(service=word, port="sql", user="me") for word, name in names.items()}
+    state = replace(
+        state,
+        databases=tuple(
+            part if part.database == names["own"] else replace(part, on=on[part.database])
+            for part in state.databases
+        ),
+    )
+    nowhere = Dsn.of(host="127.0.0.1", port="1", user="me")
+    servers = Servers(
+        own=postgres_server.dsn, services={names["there"]: postgres_server.dsn, names["away"]: nowhere}
+    )
+    _tracked, live = await reader.read(servers, state, not_before=None)
+    assert {word: live.databases[name].exists for word, name in names.items() if name in live.databases} == {
+        "own": True,
+        "there": True,
+        "never": False,
+    }
+    there, away = live.servers["there"], live.servers["away"]
+    assert there is not None
+    assert list(there.databases) == [names["there"]]
+    assert away is None
+    assert "127.0.0.1:1" in live.silent["away"]
+    assert "never" not in live.servers
+    await connections.close()
