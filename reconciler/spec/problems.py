@@ -57,8 +57,11 @@ def _placed(finding: Finding, document: Document, file: str) -> Problem:
 
 def hidden(problems: Iterable[Problem], root: Node, secret_keys: frozenset[str]) -> tuple[Problem, ...]:
     """Take out of problems whatever stands under a key that should lead to a secret."""
+    told = tuple(problems)
+    if not told:
+        return ()
     secrets = sorted(_secrets(root, secret_keys, secret=False), key=len, reverse=True)
-    return tuple(_without(problem, secrets) for problem in problems) if secrets else tuple(problems)
+    return tuple(_without(problem, secrets) for problem in told) if secrets else told
 
 
 def _secrets(node: Node, keys: frozenset[str], *, secret: bool) -> Iterator[str]:
