@@ -6,7 +6,7 @@ from dataclasses import replace
 from reconciler.diff import databases, modules, requirements, skipping
 from reconciler.diff.access import with_access
 from reconciler.diff.databases import DatabaseContext
-from reconciler.diff.model import DatabaseDiff, Diff, ModuleDiff, ServiceDiff
+from reconciler.diff.model import DatabaseDiff, Diff, ModuleDiff, ProgramDiff
 from reconciler.diff.programs import ProgramContext, compare_programs
 from reconciler.diff.roles import with_roles
 from reconciler.diff.settling import settled, why_server_blocked
@@ -30,12 +30,12 @@ def compare(
     Without a context for `programs` nothing is said of services, jobs and routes.
     """
     running, left = compare_programs(desired, tracked, live, programs) if programs is not None else ((), ())
-    services = {part.desired.component: part for part in running if isinstance(part, ServiceDiff)}
+    programs_by_name = {part.desired.component: part for part in running}
     found = tuple(
         _database(database, desired, (tracked, live), contexts[database.database])
         for database in desired.databases
     )
-    found = tuple(_on_service(part, services) for part in found)
+    found = tuple(_on_service(part, programs_by_name) for part in found)
     by_component = {part.desired.component: part for part in found}
     parts = [_module(module, tracked, live, by_component) for module in desired.modules]
     deploying = requirements.check(found, parts, tracked, desired.stages)
@@ -74,12 +74,12 @@ def _database(
     return skipping.database(part)
 
 
-def _on_service(part: DatabaseDiff, services: Mapping[str, ServiceDiff]) -> DatabaseDiff:
+def _on_service(part: DatabaseDiff, programs: Mapping[str, ProgramDiff]) -> DatabaseDiff:
     """A database that lives on a service does not go before it."""
     if part.desired.on is None:
         return part
-    why = why_server_blocked(services.get(part.desired.on.service))
-    return replace(part, blocked=(*part.blocked, why)) if why is not None else part
+    why = why_server_blocked(part.desired.on, programs)
+    return replace(part, blocked=(*part.blocked, *why)) if why else part
 
 
 def _is_silent(database: DesiredDatabase, live: LiveState) -> bool:

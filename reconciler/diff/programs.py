@@ -1,6 +1,6 @@
 """Compare services, jobs and routes: what is pending, what drifted, what is in the way; it orders nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -89,15 +89,14 @@ class _Ground:
     _routes: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for route in self.desired.programs.routes:
-            there = self.tracked.components.get(route.component)
-            if (
-                there is not None
-                and there.definition_hash == route.definition_hash
-                and not route.skip
-                and route.component in self.live.programs.routes
-            ):
-                self._routes.setdefault(route.service, []).append(route.component)
+        """Which routes lead to which service as they were set, whatever the spec says of them by now."""
+        for name, there in sorted(self.tracked.components.items()):
+            service = there.definition.get("service") if there.kind == "Route" else None
+            if service is not None and (self._is_routed(name) or name in self.live.programs.unknown):
+                self._routes.setdefault(str(service), []).append(name)
+
+    def _is_routed(self, component: str) -> bool:
+        return component in self.live.programs.routes
 
     def service(self, part: DesiredService) -> ServiceDiff:
         """One service; of one that is to be off nothing is said here."""
@@ -124,6 +123,7 @@ class _Ground:
                 f"instances that nobody needs are there: {', '.join(strays)}",
             )
         replaces = self._replaces(action, current, strays)
+        routes = self._routes.get(part.component, ())
         return ServiceDiff(
             desired=part,
             action=action,
@@ -132,13 +132,24 @@ class _Ground:
             or (action is not ServiceAction.HEAL and _beside(part, there, replaces)),
             replaces=replaces,
             strays=strays,
-            routes=tuple(sorted(self._routes.get(part.component, ()))),
+            routes=tuple(name for name in routes if self._is_routed(name)),
             consumes=_consumes(part.program),
             produces=self._produces(part.component),
             outputs_hash=self.versions[part.component],
             drift=self._told(drifted),
-            blocked=(*self._in_the_way(part, there, works=action is not None), *why_not),
+            blocked=(
+                *self._in_the_way(part, there, works=action is not None),
+                *(self._unswitched(routes) if replaces is not None else ()),
+                *why_not,
+            ),
         )
+
+    def _unswitched(self, routes: Sequence[str]) -> Iterable[str]:
+        """Routes that would be left leading to what is gone."""
+        for name in routes:
+            unknown = self.live.programs.unknown.get(name)
+            if unknown is not None:
+                yield f"route '{name}', which leads to it, cannot be switched now: {unknown}"
 
     def _service_action(
         self, part: DesiredService, there: TrackedComponent | None

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 
 from reconciler.diff import requirements
 from reconciler.diff.model import AnyPart, DatabaseDiff, Diff, JobDiff, ProgramDiff, RouteDiff, ServiceDiff
+from reconciler.spec.values import OutputReference
 from reconciler.state import order, outputs
 from reconciler.state.desired import DesiredState
+from reconciler.state.programs import DesiredServer
 from reconciler.state.tracked import TrackedPrograms
 
 
@@ -28,16 +30,20 @@ def settled(diff: Diff, desired: DesiredState, tracked: TrackedPrograms) -> Diff
     return replace(diff, programs=programs)
 
 
-def why_server_blocked(service: ProgramDiff | None) -> str | None:
-    """Why nothing can be done in a database that lives on a service; None where the service is sound."""
-    if service is None:
-        return None
-    name = service.desired.component
-    if service.blocked and service.works:
-        return f"service '{name}', on which it lives, is blocked"
-    if service.desired.skip and service.works:
-        return f"service '{name}', on which it lives, is skipped, and {service.reason}"
-    return None
+def why_server_blocked(on: DesiredServer, programs: Mapping[str, ProgramDiff]) -> tuple[str, ...]:
+    """Why nothing can be done in a database that lives on a service: that, or who makes its password."""
+    found = []
+    service = programs.get(on.service)
+    if service is not None and service.blocked and service.works:
+        found.append(f"service '{on.service}', on which it lives, is blocked")
+    elif service is not None and service.desired.skip and service.works:
+        found.append(f"service '{on.service}', on which it lives, is skipped, and {service.reason}")
+    for value in (on.user, on.password):
+        maker = programs.get(value.component) if isinstance(value, OutputReference) else None
+        if maker is not None and maker.works and (maker.blocked or maker.desired.skip):
+            word = "blocked" if maker.blocked else "skipped"
+            found.append(f"component '{maker.desired.component}', which makes {value}, is {word}")
+    return tuple(found)
 
 
 @dataclass(slots=True)
@@ -74,11 +80,6 @@ class _Ground:
             why = self._not_coming(reference.component, reference.output)
             if why is not None:
                 yield why
-        if isinstance(part, ServiceDiff) and part.replaces is not None:
-            for name in part.routes:
-                route = self.parts.get(name)
-                if route is not None and route.blocked:
-                    yield f"route '{name}', which leads to it and is to be switched, is blocked"
 
     def _no_service(self, part: RouteDiff) -> Iterable[str]:
         name = part.desired.service

@@ -84,14 +84,17 @@ def program_from_json(value: Mapping[str, Any]) -> DesiredProgram:
 
 
 def differences(before: Mapping[str, Any], part: AnyProgram) -> tuple[str, ...]:
-    """What another definition has otherwise, in the words of specs, sorted; no value is told."""
+    """What another definition has otherwise, in the words of specs, sorted; no value is told.
+
+    A route that names no proxy is recorded with the one it was set in.
+    """
     now = to_json(part)
     found = set()
     for name in now.keys() | before.keys():
         old, new = before.get(name), now.get(name)
         if name == "program" and isinstance(old, Mapping):
             found |= _program_differences(old, new or {})
-        elif old != new and name not in _UNTOLD:
+        elif old != new and name not in _UNTOLD and not (name == "proxy" and new is None):
             found.add(_WORDS.get(name, name))
     return tuple(sorted(found))
 

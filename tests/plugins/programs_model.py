@@ -287,8 +287,20 @@ def _rolled(step: RollService, wanted: DesiredState, world: World) -> World:
         live = replace(live, servers={**live.servers, step.component: there})
     world = tracked, live
     for name in step.routes:
-        world = _led(name, wanted, world)
+        world = _led_on(name, world)
     return world
+
+
+def _led_on(name: str, world: World) -> World:
+    """A route as it was set, to where its service is now."""
+    tracked, live = world
+    definition = tracked.programs.components[name].definition
+    (there,) = live.programs.instances[definition["service"]]
+    host, number = next(
+        (host, number) for port, host, number in there.endpoints if port == definition["port"]
+    )
+    routes = {**live.programs.routes, name: replace(live.programs.routes[name], to=f"{host}:{number}")}
+    return tracked, replace(live, programs=replace(live.programs, routes=routes))
 
 
 def _ran(step: RunJob, wanted: DesiredState, world: World) -> World:

@@ -9,7 +9,7 @@ from reconciler.diff.model import Diff, JobDiff, RouteDiff, ServiceAction, Servi
 from reconciler.diff.programs import ProgramContext
 from reconciler.state.desired import DesiredState
 from reconciler.state.live import LiveInstance, LivePrograms
-from reconciler.state.programs import DesiredData, DesiredOutput, RuntimeName, Trigger
+from reconciler.state.programs import DesiredData, DesiredOutput, DesiredServer, RuntimeName, Trigger
 from tests.plugins.programs_model import (
     CONTEXT,
     World,
@@ -20,6 +20,7 @@ from tests.plugins.programs_model import (
     instance_of,
     job,
     nothing,
+    output,
     planned,
     program,
     route,
@@ -291,21 +292,42 @@ def test_route_of_somebody_else_blocks_only_the_route() -> None:
 
 
 def test_routes_are_switched_with_the_service_they_lead_to() -> None:
-    """Those that lead there; a new one is set behind it."""
-    before = environment(service("api"), route("edge", "api"))
-    wanted = environment(
-        service("api", version="2"), route("edge", "api"), route("more", "api", host="more.example.com")
+    """Those that lead there as they were set: changed, moved or gone from the spec, none is left dead."""
+    before = environment(
+        service("api"),
+        service("other"),
+        route("edge", "api"),
+        route("old", "api", host="old.example.com"),
+        route("moves", "api", host="moves.example.com"),
+        route("path", "api", host="path.example.com"),
     )
-    assert one_service(wanted, rolled_out(before)).routes == ("edge",)
+    wanted = environment(
+        service("api", version="2"),
+        service("other"),
+        route("edge", "api"),
+        route("moves", "other", host="moves.example.com"),
+        route("path", "api", host="path.example.com", path="/new"),
+        route("new", "api", host="new.example.com"),
+    )
+    world = rolled_out(before)
+    (part, _other) = [part for part in diff_of(wanted, world).programs if isinstance(part, ServiceDiff)]
+    assert part.routes == ("edge", "moves", "old", "path")
+    lost = {name: one for name, one in world[1].programs.routes.items() if name != "edge"}
+    (part, _other) = [
+        part
+        for part in diff_of(wanted, with_live(world, routes=lost)).programs
+        if isinstance(part, ServiceDiff)
+    ]
+    assert part.routes == ("moves", "old", "path")
 
 
 def test_service_is_not_replaced_while_its_route_cannot_be_switched() -> None:
     """Requests would be led to what is gone."""
     before = environment(service("api"), route("edge", "api"))
-    world = with_live(rolled_out(before), unknown={"edge": "the proxy does not answer"})
+    world = with_live(rolled_out(before), unknown={"edge": "the proxy does not answer"}, routes={})
     wanted = environment(service("api", version="2"), route("edge", "api"))
     assert one_service(wanted, world).blocked == (
-        "route 'edge', which leads to it and is to be switched, is blocked",
+        "route 'edge', which leads to it, cannot be switched now: the proxy does not answer",
     )
 
 
@@ -355,6 +377,22 @@ def test_database_on_a_service_that_was_never_started_is_made_behind_it() -> Non
     ]
     unfit = with_live(nothing(), unfit={"process": "why"})
     assert "shop-db: service 'pg', on which it lives, is blocked" in diff_of(wanted, unfit).blocked
+
+
+def test_database_waits_for_who_makes_the_password_of_its_server() -> None:
+    """A blocked or skipped job is none that makes it; what is kept serves."""
+    token = (DesiredOutput(name="token"),)
+    on = DesiredServer(service="pg", port="http", user="postgres", password=output("secret.token"))
+    db = replace(accessible("shop-db", on="pg"), on=on)
+    pg = service("pg", program(ports=(5432,)), stage="servers", in_place=True)
+    secret = job("secret", program(runtime="container", ports=()), stage="servers", outputs=token)
+    wanted = environment(pg, secret, databases=[db])
+    unfit = with_live(nothing(), unfit={"container": "no engine"})
+    why = "shop-db: component 'secret', which makes secret.token, is "
+    assert f"{why}blocked" in diff_of(wanted, unfit).blocked
+    skips = environment(pg, replace(secret, skip=True), databases=[db])
+    assert f"{why}skipped" in diff_of(skips, nothing()).blocked
+    assert diff_of(skips, rolled_out(wanted)).blocked == ()
 
 
 def test_service_that_does_not_answer_blocks_its_databases_alone() -> None:
