@@ -19,11 +19,11 @@ DEADLINE_S = 60.0
 DAEMON = """
 import asyncio, sys
 from pathlib import Path
-from reconciler.runtimes.runtime import Data, Health, Hidden, Identity, Limits, Port, Restart, ServiceSpec
+from reconciler.runtimes.runtime import Hidden, Identity, Limits, Port, ServiceSpec
 from reconciler.runtimes.systemd import SystemdRuntime
 
-what, root, *rest = sys.argv[1:]
-runtime = SystemdRuntime(Path(root), user="user" in rest)
+what, root = sys.argv[1:]
+runtime = SystemdRuntime(Path(root))
 api = Identity(environment="shop", deployment="eu", component="api")
 spec = ServiceSpec(
     identity=api, definition_hash="1",
@@ -60,30 +60,43 @@ def inside(machine: Machine) -> Iterator[Machine]:
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", place)
     (machine.tree / "srv/daemon.py").write_text(DAEMON)
-    machine.run("useradd", "--system", "--create-home", "--home-dir=/var/lib/shop-daemon", "reconciler")
+    machine.run("useradd", "--system", "reconciler")
     yield machine
     # A user of the unit's name would be taken for the one that its own unit makes up.
-    machine.run("userdel", "--remove", "reconciler")
+    machine.run("userdel", "reconciler")
 
 
-def suite(machine: Machine, path: str, *prefix: str) -> None:
+def suite(machine: Machine, path: str, *prefix: str, only: str = "") -> None:
     """Run a suite inside, all of whose tests have to pass."""
     done = machine.run(
         *prefix, "env", "--chdir", f"/{CHECKOUT}", "PYTHONPATH=.", "PYTHONDONTWRITEBYTECODE=1",
-        sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--noconftest", path,
+        sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--noconftest",
+        "-k", only, path,
         timeout_s=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
 
 
-def daemon(machine: Machine, what: str, *rest: str, user: str = "root", root: str = "") -> list[str]:
+WALLS = (
+    "User=reconciler", "SupplementaryGroups=systemd-journal", "StateDirectory=shop-daemon",
+    "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes", "PrivateUsers=yes",
+    "ProtectProc=invisible", "ProcSubset=pid", "NoNewPrivileges=yes", "CapabilityBoundingSet=",
+    "MemoryDenyWriteExecute=yes", "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
+    "RestrictNamespaces=yes", "UMask=0077", "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged @resources", "SystemCallErrorNumber=EPERM",
+)  # fmt: skip
+"""What the unit of a daemon that is not root has around it."""
+
+
+def daemon(machine: Machine, what: str, user: str = "root") -> list[str]:
     """What a daemon of this account says of its services; it is over when this returns."""
-    place = root or ("/var/lib/shop-daemon/services" if user != "root" else "/srv/services")
-    prefix = [] if user == "root" else ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
-    done = machine.run(
-        *prefix, "/opt/pg-reconciler/bin/python", "/srv/daemon.py", what, place, *rest
-    )  # fmt: skip
+    prefix, place = [], "/srv/services"
+    if user != "root":
+        place = "/var/lib/shop-daemon/services"
+        walls = [f"--property={each}" for each in WALLS]
+        prefix = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", *walls]
+    done = machine.run(*prefix, "/opt/pg-reconciler/bin/python", "/srv/daemon.py", what, place)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -100,11 +113,21 @@ def test_units_do_what_every_runtime_does(inside: Machine) -> None:
     suite(inside, "tests/system/systemd_conformance.py")
 
 
+def test_units_of_a_user(inside: Machine) -> None:
+    """In the manager of a user they run, end, keep data and write outputs as well."""
+    inside.systemctl("start", "user@0.service")
+    suite(
+        inside, "tests/system/systemd_conformance.py", "env", "XDG_RUNTIME_DIR=/run/user/0", "HOME=/root",
+        only="output or data or killed or limit",
+    )  # fmt: skip
+
+
 def test_processes_in_transient_units_do_what_every_runtime_does(inside: Machine) -> None:
-    """The whole suite passes for processes under a daemon in a unit, with a transient unit for each."""
+    """Under a daemon in a unit, with a transient unit for each, processes start, end and stay alone as well."""
     suite(
         inside, "tests/integration/runtimes/test_process_conformance.py",
         "systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--unit=suite.service",
+        only="applied or found_by or names or deaf or killed or kept or status",
     )  # fmt: skip
 
 
@@ -172,6 +195,11 @@ def test_daemon_that_is_not_root(inside: Machine) -> None:
         )
         assert daemon(inside, "apply", user="reconciler") == ["None", "healthy 1 1 "]
         assert inside.systemctl("is-enabled", unit(inside)).strip() == "enabled"
+        until(
+            lambda: daemon(inside, "log", user="reconciler")[0] == "<hidden>",
+            lambda: "its words",
+            deadline_s=DEADLINE_S,
+        )
         as_it = ["setpriv", "--reuid=reconciler", "--regid=reconciler", "--init-groups"]
         for verb, other in (
             ("stop", "shop-postgres.service"),
