@@ -123,7 +123,7 @@ def test_units_of_a_user(inside: Machine) -> None:
 
 
 def test_processes_in_transient_units_do_what_every_runtime_does(inside: Machine) -> None:
-    """Under a daemon in a unit, with a transient unit for each, processes start, end and stay alone as well."""
+    """Under a daemon in a unit, each in a transient unit of its own, processes start, end and stay alone."""
     suite(
         inside, "tests/integration/runtimes/test_process_conformance.py",
         "systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--unit=suite.service",
