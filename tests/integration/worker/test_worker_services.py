@@ -9,6 +9,7 @@ import pytest
 from reconciler.daemon import age
 from reconciler.runtimes.process import ProcessRuntime
 from reconciler.runtimes.runtime import Observed, ServiceState
+from tests.plugins.rolling import StopsAt
 from tests.plugins.site import Process, Site, holds
 
 SEED = """
@@ -177,3 +178,29 @@ async def test_services_are_put_back_taken_back_and_removed(site: Site, machine:
     assert [each.instance for each in await machine.there("api")] == [api.instance]
     assert await machine.there("web") == ()
     assert len(await process.rollouts()) == 4
+
+
+@pytest.mark.parametrize(("replace", "point"), [("beside", "recorded"), ("in-place", "ended")])
+async def test_another_attempt_ends_what_a_dead_one_began(site: Site, replace: str, point: str) -> None:
+    """What the control database has, and what runs, is enough to go on: one instance is there in the end."""
+    stops = StopsAt()
+    process = site.process(interference=stops)
+    machine = Machine(process, site.folder / "one")
+    text = SERVICES.replace("kind: Service", f"kind: Service\n      replace: {replace}")
+    try:
+        for number in ("1000", "2000"):
+            site.commit({}, {"environments/production.yaml": text.replace("ONE", f"exec sleep {number}")})
+            stops.point = f"{point} api/roll-service" if number == "2000" else None
+            await process.look()
+            if process.task is None:
+                process.work()
+            process.worker.wake()
+            assert await ended(process) == "completed", await not_well(process)
+        assert stops.point is None
+        (api,) = await machine.there("api")
+        assert api.state is ServiceState.HEALTHY
+        await process.look()
+        assert len(await process.rollouts()) == 2
+    finally:
+        await process.stop()
+        await machine.close()
