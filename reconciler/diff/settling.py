@@ -8,7 +8,7 @@ from reconciler.diff.model import AnyPart, DatabaseDiff, Diff, JobDiff, ProgramD
 from reconciler.spec.values import OutputReference
 from reconciler.state import order, outputs
 from reconciler.state.desired import DesiredState
-from reconciler.state.programs import DesiredServer
+from reconciler.state.programs import ENDINGS, DesiredServer
 from reconciler.state.tracked import TrackedPrograms
 
 
@@ -77,7 +77,9 @@ class _Ground:
             yield from self._no_service(part)
             return
         for reference in part.desired.program.consumes:
-            why = self._not_coming(reference.component, reference.output)
+            why = self._not_coming(
+                reference, any_version=isinstance(part, JobDiff) and part.trigger in ENDINGS
+            )
             if why is not None:
                 yield why
 
@@ -91,11 +93,11 @@ class _Ground:
         elif service.desired.skip and name not in self.tracked.components:
             yield f"service '{name}', to which it leads, is skipped and was never started"
 
-    def _not_coming(self, component: str, output: str) -> str | None:
+    def _not_coming(self, output: OutputReference, *, any_version: bool) -> str | None:
         """Why an output will not be there; None where it is kept, or made before."""
-        identity = f"{component}.{output}"
+        component, identity = output.component, str(output)
         kept = self.tracked.outputs.get(identity)
-        if kept is not None and kept.inputs_hash == self.versions.get(component):
+        if kept is not None and (any_version or kept.inputs_hash == self.versions.get(component)):
             return None
         maker = self.parts.get(component)
         if maker is None:

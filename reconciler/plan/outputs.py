@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 
 from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.plan.programs import consumed, produced
-from reconciler.plan.steps import AnyStep, ConsumeOutputs
+from reconciler.plan.steps import AnyStep, ConsumeOutputs, RunJob
 from reconciler.state import outputs
 from reconciler.state.desired import DesiredState
+from reconciler.state.programs import ENDINGS
 from reconciler.state.tracked import TrackedState
 
 
@@ -27,7 +28,14 @@ def accounts(
         for name, one in tracked.programs.outputs.items()
         if versions.get(one.component) == one.inputs_hash
     }
+    # What ends takes them as they are, for nothing makes them any more.
+    last = {output for step in steps if _ends(step) for output in consumed(step)}
+    kept |= last & tracked.programs.outputs.keys()
     return tuple(sorted((needed - made) & kept)), tuple(sorted((made - needed) & wanted))
+
+
+def _ends(step: AnyStep) -> bool:
+    return isinstance(step, RunJob) and step.trigger in ENDINGS
 
 
 def check_outputs(plan: DeploymentPlan) -> Iterable[str]:

@@ -1,7 +1,7 @@
 """The plan that removes what an environment deployed, last stage first; databases stay unless named."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from reconciler.diff.model import Action, PendingChange
@@ -9,15 +9,9 @@ from reconciler.plan import digest
 from reconciler.plan.encode import step_to_json
 from reconciler.plan.hazards import NEEDS_CONSENT, Hazard, HazardCode
 from reconciler.plan.model import DeploymentPlan, PlanStage, Scope
-from reconciler.plan.steps import (
-    AnyStep,
-    DropDatabase,
-    ForgetJob,
-    RemoveRoute,
-    RemoveService,
-    RunJob,
-    StepKind,
-)
+from reconciler.plan.outputs import accounts
+from reconciler.plan.programs import forget_job, remove_route, remove_service
+from reconciler.plan.steps import AnyStep, DropDatabase, RunJob, StepKind
 from reconciler.state.desired import DesiredDatabase, DesiredState
 from reconciler.state.live import LiveDatabase, LiveState
 from reconciler.state.programs import DesiredJob, DesiredRoute, DesiredService, Trigger
@@ -48,6 +42,7 @@ def build_removal(
     steps = dict(_steps(desired, tracked, live, removal))
     stages = tuple(_stages(desired, tracked, steps)) if not blocked else ()
     every = [step for stage in stages for step in stage.steps]
+    kept, wanted = accounts(desired, tracked, every)
     base = digest.digest(
         {
             "deployment": desired.deployment,
@@ -68,6 +63,8 @@ def build_removal(
             if hazard.code in NEEDS_CONSENT and hazard.code.value not in allowed
         ),
         removal=removal,
+        kept_outputs=kept,
+        wanted_outputs=wanted,
     )
 
 
@@ -150,41 +147,16 @@ def _steps(
     for name, part in sorted(tracked.programs.components.items()):
         match part.kind:
             case "Route":
-                yield name, (_remove_route(part),)
+                yield name, (remove_route(part),)
             case "Service":
-                yield name, (_remove_service(part),)
+                # Whoever removes an environment knows that its services go; their data stays.
+                yield name, (replace(remove_service(part), hazards=()),)
             case _:
                 yield name, tuple(_job(part, jobs.get(name)))
     for database in desired.databases:
         there = live.databases.get(database.database, LiveDatabase()).exists
         if there and {database.component, database.database} & set(removal.databases):
             yield database.component, (_drop(database),)
-
-
-def _remove_route(part: TrackedComponent) -> RemoveRoute:
-    host, path = str(part.definition.get("host", "")), str(part.definition.get("path", "/"))
-    return RemoveRoute(
-        id=f"{part.component}/{StepKind.REMOVE_ROUTE.value}",
-        kind=StepKind.REMOVE_ROUTE,
-        component=part.component,
-        identity=f"route {host}{path}",
-        database="",
-        host=host,
-        path=path,
-    )
-
-
-def _remove_service(part: TrackedComponent) -> RemoveService:
-    program = part.definition.get("program", {})
-    return RemoveService(
-        id=f"{part.component}/{StepKind.REMOVE_SERVICE.value}",
-        kind=StepKind.REMOVE_SERVICE,
-        component=part.component,
-        identity=f"service {part.component}",
-        database="",
-        runtime=str(program.get("runtime", "")),
-        data=tuple(str(each.get("name", "")) for each in program.get("data", ())),
-    )
 
 
 def _job(part: TrackedComponent, job: DesiredJob | None) -> Iterable[AnyStep]:
@@ -202,13 +174,7 @@ def _job(part: TrackedComponent, job: DesiredJob | None) -> Iterable[AnyStep]:
             attempts=job.attempts,
             consumes=tuple(str(reference) for reference in job.program.consumes),
         )
-    yield ForgetJob(
-        id=f"{part.component}/{StepKind.FORGET_JOB.value}",
-        kind=StepKind.FORGET_JOB,
-        component=part.component,
-        identity=f"job {part.component}",
-        database="",
-    )
+    yield forget_job(part)
 
 
 def _drop(part: DesiredDatabase) -> DropDatabase:

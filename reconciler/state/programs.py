@@ -29,6 +29,10 @@ class Trigger(StrEnum):
     SCHEDULE = "schedule"
 
 
+ENDINGS = frozenset({Trigger.STOP, Trigger.REMOVE})
+"""Triggers of jobs that run when their environment ends, with the outputs that are kept by then."""
+
+
 class OutputType(StrEnum):
     """What an output is, as JSON knows it."""
 

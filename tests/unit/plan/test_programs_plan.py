@@ -288,6 +288,21 @@ def test_stop_ends_everything_backwards_and_start_brings_it_back() -> None:
     ]
 
 
+def test_jobs_of_the_stop_take_outputs_as_they_are() -> None:
+    """A commit that changes their producer starts nothing, and keeps nothing from being stopped."""
+    own = program(ports=(), uses=("api.port",))
+    export = job("export", own, stage="services", triggers=frozenset({Trigger.STOP}))
+    before = environment(service("api"), export)
+    world = stopped(applied(before, planned(before, nothing()), nothing()))
+    plan = planned(environment(service("api", version="2"), export), world)
+    assert (plan.blocked, check(plan)) == ((), [])
+    assert [step.id for step in plan.steps] == [
+        "export/prepare-program",
+        "export/run-job",
+        "api/remove-service",
+    ]
+
+
 def test_databases_on_services_of_a_stopped_environment_are_left_alone() -> None:
     """Nothing is made in place of what cannot be reached, nor when the environment is started again."""
     world = applied(WHOLE, planned(WHOLE, nothing()), nothing())

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
 from reconciler.plan.model import DeploymentPlan
 from reconciler.plan.removal import build_removal
@@ -19,7 +20,7 @@ from reconciler.state.programs import (
     Trigger,
 )
 from reconciler.state.removal import Removal
-from reconciler.state.tracked import TrackedComponent, TrackedPrograms, TrackedState
+from reconciler.state.tracked import TrackedComponent, TrackedOutput, TrackedPrograms, TrackedState
 
 PROGRAM = DesiredProgram(runtime=RuntimeName.PROCESS, argv=("run",))
 USES = DesiredProgram(
@@ -164,3 +165,17 @@ def test_plan_is_recorded_without_loss() -> None:
 def test_same_inputs_give_the_same_digest() -> None:
     """And other databases another one."""
     assert removal().digest == removal().digest != removal("db").digest
+
+
+def test_jobs_of_the_removal_take_outputs_that_are_kept() -> None:
+    """As they are: the account of the plan holds, for nothing makes them any more."""
+    dumps = DesiredJob(
+        component="export", stage="jobs", program=USES, inputs_hash="4", triggers=frozenset({Trigger.REMOVE})
+    )
+    wanted = replace(DESIRED, programs=replace(DESIRED.programs, jobs=(dumps,)))
+    state = tracked(*KINDS)
+    kept = {"api.host": TrackedOutput(component="api", name="host", inputs_hash="of before")}
+    state = replace(state, programs=replace(state.programs, outputs=kept))
+    plan = build_removal(wanted, (state, LIVE), Removal(), frozenset())
+    assert plan.kept_outputs == ("api.host",)
+    assert check(plan) == []
