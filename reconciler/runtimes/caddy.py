@@ -57,7 +57,7 @@ class CaddyProxy:
         owner: str,
         listen: tuple[str, ...] = (":80",),
         drain_s: float = 3.0,
-        within_s: float = 10.0,
+        within_s: float = 15.0,
     ) -> None:
         self._name = name
         self._read_within_s = within_s
