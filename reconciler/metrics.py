@@ -294,6 +294,7 @@ class _Tables(Collector):
         yield from _environments(environments)
         yield from _deployments(environments)
         yield from _objects(self.gauges)
+        yield from _programs(self.gauges)
 
 
 def _operations(gauges: Gauges | None) -> Iterator[Metric]:
@@ -351,6 +352,17 @@ def _objects(gauges: Gauges | None) -> Iterator[Metric]:
         generations.add_metric([found.environment, found.state], found.count)
         kept.add_metric([found.environment, found.state], found.kept)
     yield from (refreshed, failing, age, generations, kept)
+
+
+def _programs(gauges: Gauges | None) -> Iterator[Metric]:
+    found = _family(
+        "components",
+        "Services, jobs and routes by how they were found last; jobs by how their last run ended.",
+        *("environment", "kind", "state"),
+    )
+    for row in gauges.programs if gauges is not None else ():
+        found.add_metric([row.environment, row.kind.lower(), row.state], row.count)
+    yield found
 
 
 def _environments(environments: Sequence[EnvironmentGauges]) -> Iterator[Metric]:

@@ -103,6 +103,10 @@ class Backend(Looks, Protocol):
         """Stop telling of a deployment that left; gives the environment as it is after."""
         ...
 
+    def outputs(self, name: str, *, deployment: str | None) -> list[Json]:
+        """What its components put out, without sensitive values."""
+        ...
+
     def events(self, name: str, *, after: int | None, limit: int) -> list[Json]:
         """Events of an environment by rising id."""
         ...

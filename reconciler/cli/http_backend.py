@@ -152,6 +152,11 @@ class HttpBackend:
         """Stop telling of a deployment that left."""
         return self._post(f"{_environment(name)}/forget", {"deployment": deployment, "reason": reason})
 
+    def outputs(self, name: str, *, deployment: str | None) -> list[Json]:
+        """What its components put out."""
+        found: list[Json] = self._get(f"{_environment(name)}/outputs", deployment=deployment)["outputs"]
+        return found
+
     def events(self, name: str, *, after: int | None, limit: int) -> list[Json]:
         """Events of an environment by rising id."""
         found: list[Json] = self._get(f"{_environment(name)}/events", after=after, limit=limit)["events"]

@@ -131,6 +131,11 @@ class LocalBackend(LocalLooks[Local]):
         self._run(reconciler.forget(name, deployment, reason=reason, requested_by=REQUESTED_BY))
         return self.environment(name)
 
+    def outputs(self, name: str, *, deployment: str | None) -> list[Json]:
+        """What its components put out."""
+        found = self._run(self._local.reconciler.outputs(name, deployment=deployment))
+        return [to_json(row) for row in found]
+
     def events(self, name: str, *, after: int | None, limit: int) -> list[Json]:
         """Events of an environment by rising id."""
         reconciler = self._local.reconciler

@@ -33,6 +33,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "history": ("history", "events"),
     "show": ("show",),
     "verbs": ("stop", "start", "cancel", "release", "promote", "revert", "skip-revert", "retry", "approve"),
+    "outputs": ("outputs",),
     "operate": ("suspend", "resume", "reconcile", "forget"),
     "env": ("env",),
     "control": ("control",),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli import objects_status
+from reconciler.cli import objects_status, programs_status
 from reconciler.cli.backend import Backend, Json
 from reconciler.cli.command import Common, register
 from reconciler.cli.exit_codes import ExitCode, worst
@@ -87,6 +87,7 @@ def word_of(environment: Json) -> str:
     for is_it, word in (
         (_is_left(environment), "not declared"),
         (environment["suspended"], "suspended"),
+        (environment.get("stopped", False), "stopped"),
         (environment["error"] is not None, "failing"),
         (any(row["held"] for row in deployments), "held"),
         (any(row["unavailable"] for row in deployments), "unreadable"),
@@ -160,6 +161,7 @@ def _one(screen: Screen, environment: Json, told: tuple[list[Json], datetime], *
     screen.line()
     _conditions(screen, environment, now)
     _deployments(screen, environment, now, every=every)
+    programs_status.table(screen, environment, now, every=every)
     objects_status.refreshes(screen, environment, now, every=every)
     _rollouts(screen, rollouts, now)
     lines = [*causes(environment), *waits(rollouts), *advice(environment, rollouts)]
@@ -280,6 +282,7 @@ def causes(environment: Json) -> Iterator[str]:
         stalled = next(row for row in environment["conditions"] if row["type"] == "Stalled")
         yield from _lines("stalled", stalled["message"])
     yield from _differences(environment["deployments"])
+    yield from programs_status.troubles(environment)
     yield from objects_status.troubles(environment)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from reconciler.control import generations, refreshes
+from reconciler.control import generations, programs, refreshes
 from reconciler.control.events import NewEvent, append_all
 from reconciler.control.facts import Facts, conditions_from_json, read_facts, refresh_conditions
 from reconciler.control.leaving import LEFT_MAX, note_leaving
@@ -305,6 +305,7 @@ async def read_environments(
         kept: dict[str, list[KeptStatus]] = {}
         for each in await generations.read_kept(connection, wanted):
             kept.setdefault(each.environment, []).append(_kept(each))
+        running = await programs.read_statuses(connection, wanted)
     return tuple(
         EnvironmentStatus(
             **{**row, "conditions": conditions_from_json(row["conditions"], row["observed_commit"])},
@@ -312,6 +313,7 @@ async def read_environments(
             left=tuple(left.get(row["name"], ())),
             refreshes=tuple(groups.get(row["name"], ())),
             kept=tuple(kept.get(row["name"], ())),
+            programs=tuple(running.get(row["name"], ())),
         )
         for row in rows
     )

@@ -64,6 +64,16 @@ class GenerationGauges:
 
 
 @frozen
+class ProgramGauges:
+    """Services, jobs or routes (`kind`) of one environment that are in one state."""
+
+    environment: str
+    kind: str
+    state: str
+    count: int
+
+
+@frozen
 class Gauges:
     """All numbers at one moment; `operations` has every state that is not terminal, also those at 0.
 
@@ -78,6 +88,7 @@ class Gauges:
     groups: tuple[GroupGauges, ...] = ()
     generations: tuple[GenerationGauges, ...] = ()
     oldest_parked_at: datetime | None = None
+    programs: tuple[ProgramGauges, ...] = ()
 
 
 async def read_gauges(connection: Connection) -> Gauges:
@@ -93,6 +104,7 @@ async def read_gauges(connection: Connection) -> Gauges:
             deployments.setdefault(row.pop("environment"), []).append(DeploymentGauges(**row))
         groups = await many(connection, "refresh_gauges")
         generations = await many(connection, "generation_gauges")
+        programs = await many(connection, "program_gauges")
     return Gauges(
         operations={state: counted.get(state.value, 0) for state in OperationState if state not in TERMINAL},
         oldest_waiting_at=oldest["min"] if oldest is not None else None,
@@ -104,4 +116,5 @@ async def read_gauges(connection: Connection) -> Gauges:
         ),
         groups=tuple(GroupGauges(**row) for row in groups),
         generations=tuple(GenerationGauges(**row) for row in generations),
+        programs=tuple(ProgramGauges(**row) for row in programs),
     )

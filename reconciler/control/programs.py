@@ -13,6 +13,7 @@ from reconciler.control.sql import Row, changing, many, one, run, telling
 from reconciler.errors import Conflict
 from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
+from reconciler.rollout.status import OutputStatus, ProgramStatus
 from reconciler.state.healing import QUIET_S, heal_after
 from reconciler.state.tracked import TrackedComponent, TrackedOutput, TrackedPrograms
 
@@ -20,6 +21,8 @@ RUNS_KEPT = 50
 """Runs of each job that are kept, beside those of the operation at work and the last that was done."""
 ERROR_CHARACTERS_MAX = 10_000
 """A longer error of a run is cut."""
+SHOWN_MAX = 20_000
+"""Components, and outputs, that people are shown at once."""
 REASON_MAX = 1_000
 """Of why a service is as it is."""
 
@@ -29,11 +32,12 @@ _FIRST_STATES = {"Service": "healthy", "Route": "set"}
 
 @frozen
 class FoundState:
-    """How a pass found a service or a route, for people."""
+    """How a pass found a component, for people; `ordinal` is its place where they are shown."""
 
     component: str
-    state: str
+    state: str | None
     reason: str | None = None
+    ordinal: int | None = None
 
 
 @frozen
@@ -97,6 +101,30 @@ async def read_all(connection: Connection, environment: str) -> dict[str, Tracke
     return {row["deployment"]: _tracked(row) for row in rows}
 
 
+async def read_statuses(
+    connection: Connection, environments: Sequence[str] | None
+) -> dict[str, list[ProgramStatus]]:
+    """Services, jobs and routes as people are shown them, by environment."""
+    names = list(environments) if environments is not None else None
+    with telling("reading services, jobs and routes"):
+        rows = await many(connection, "read_program_statuses", names=names, limit=SHOWN_MAX)
+    found: dict[str, list[ProgramStatus]] = {}
+    for row in rows:
+        found.setdefault(row.pop("environment"), []).append(ProgramStatus(**row))
+    return found
+
+
+async def read_outputs(
+    connection: Connection, environment: str, deployment: str | None
+) -> tuple[OutputStatus, ...]:
+    """What components put out, as people are shown it: without sensitive values."""
+    with telling(f"reading the outputs of environment '{environment}'"):
+        rows = await many(
+            connection, "read_outputs", environment=environment, deployment=deployment, limit=SHOWN_MAX
+        )
+    return tuple(OutputStatus(**row) for row in rows)
+
+
 async def known_environments(connection: Connection) -> frozenset[str]:
     """Environments that services, jobs or routes are recorded of."""
     with telling("reading which environments have services, jobs or routes"):
@@ -109,7 +137,12 @@ async def note_states(
 ) -> None:
     """Note how services and routes were found; what is known already is not written again."""
     rows = [
-        {"component": each.component, "state": each.state, "reason": (each.reason or "")[:REASON_MAX] or None}
+        {
+            "component": each.component,
+            "state": each.state,
+            "reason": (each.reason or "")[:REASON_MAX] or None,
+            "ordinal": each.ordinal,
+        }
         for each in states
     ]
     with telling(f"noting how services of environment '{environment}' are"):

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from reconciler.control import deliveries, environments, left, requests, stops, views
+from reconciler.control import deliveries, environments, left, programs, requests, stops, views
 from reconciler.control import events as control_events
 from reconciler.control.wake import wake, wake_source
 from reconciler.diff.modules import DIVERGES
-from reconciler.errors import DatabaseUnavailable, ReconcilerError, Refused
+from reconciler.errors import DatabaseUnavailable, NotFound, ReconcilerError, Refused
 from reconciler.plan.model import NOTHING_ASKED, DeploymentPlan, ObjectsAsked, Plan, Scope
 from reconciler.planner.objects import forced_of
 from reconciler.planner.planner import Planner, PlanRequest
@@ -18,7 +18,13 @@ from reconciler.reconcile.looking import Looking
 from reconciler.reconcile.module_tasks import ModuleTasks
 from reconciler.reconcile.record import Recorder, RolloutRequest
 from reconciler.reconcile.removing import Removing
-from reconciler.rollout.status import EnvironmentStatus, EventRecord, RequestStatus, RolloutStatus
+from reconciler.rollout.status import (
+    EnvironmentStatus,
+    EventRecord,
+    OutputStatus,
+    RequestStatus,
+    RolloutStatus,
+)
 from reconciler.state.task import ModuleTask, TaskVerb
 
 DELIVERY_TAKEN_WITHIN_S = 2.0
@@ -300,6 +306,14 @@ class Reconciler(Looking):
         except (ReconcilerError, TimeoutError):
             self._ask_pass(source)
             return True
+
+    async def outputs(self, name: str, *, deployment: str | None = None) -> tuple[OutputStatus, ...]:
+        """What the components of an environment put out, without sensitive values; raises NotFound."""
+        known = await self.environment(name)
+        if deployment is not None and all(row.name != deployment for row in known.deployments):
+            raise NotFound(f"environment '{name}' has no deployment '{deployment}'")
+        async with self._recorder.connection() as connection:
+            return await programs.read_outputs(connection, name, deployment)
 
     async def events(
         self,

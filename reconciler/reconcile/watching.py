@@ -3,14 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from reconciler.control import programs
 from reconciler.control.programs import FoundState
+from reconciler.diff import requirements
 from reconciler.diff.model import Diff, RouteDiff, ServiceDiff
 from reconciler.errors import ReconcilerError
 from reconciler.planner.planner import Assessment, Planner
 from reconciler.reconcile.assess import Assessor
 from reconciler.spec.environment import EnvironmentSpec
+from reconciler.state import order
 from reconciler.state.desired import DesiredState
 from reconciler.state.live import LivePrograms
 from reconciler.state.tracked import TrackedComponent, TrackedPrograms
@@ -78,7 +81,7 @@ class Watching:
             if tracked is None or diff is None or item.running is None or not tracked.programs.components:
                 continue
             deployment = item.desired.deployment
-            states = _states(tracked.programs, item.running, diff)
+            states = _states(item.desired, tracked.programs, item.running, diff)
             # Whoever applies something notes how it is, too, over what we noted before.
             noted = (states, _applied(tracked.programs))
             if self._noted.get((environment, deployment)) != noted:
@@ -99,25 +102,40 @@ def _applied(tracked: TrackedPrograms) -> _Applied:
     )
 
 
-def _states(tracked: TrackedPrograms, live: LivePrograms, diff: Diff) -> tuple[FoundState, ...]:
+def _states(
+    desired: DesiredState, tracked: TrackedPrograms, live: LivePrograms, diff: Diff
+) -> tuple[FoundState, ...]:
+    """How all that was ever applied is, in the order in which it is shown."""
     drifted = {row.component: row.detail for row in diff.drift}
+    there = {name: part for name, part in tracked.components.items() if part.definition_hash}
+    names = [name for name in _in_order(desired, diff) if name in there]
+    names += sorted(there.keys() - set(names))
     return tuple(
-        state
-        for _, there in sorted(tracked.components.items())
-        if there.definition_hash and (state := _state(there, live, drifted)) is not None
+        replace(_state(there[name], live, drifted), ordinal=ordinal) for ordinal, name in enumerate(names)
     )
 
 
-def _state(there: TrackedComponent, live: LivePrograms, drifted: Mapping[str, str]) -> FoundState | None:
+def _in_order(desired: DesiredState, diff: Diff) -> list[str]:
+    """The components of the spec by stage, dependency and name."""
+    found: list[str] = []
+    for stage in desired.stages:
+        own = [part for part in diff.parts if part.desired.stage == stage]
+        requires = {part.desired.component: requirements.awaited(part) for part in own}
+        found += order.topological(sorted(requires), requires)
+    return found
+
+
+def _state(there: TrackedComponent, live: LivePrograms, drifted: Mapping[str, str]) -> FoundState:
     name = there.component
-    if name in live.unknown and there.kind in {"Service", "Route"}:
+    if there.kind not in {"Service", "Route"}:
+        # How a job is, its runs tell.
+        return FoundState(component=name, state=None)
+    if name in live.unknown:
         return FoundState(component=name, state="unknown", reason=live.unknown[name])
     if there.kind == "Route":
         found = live.routes.get(name)
         state = "absent" if found is None else "edited" if found.edited else "set"
         return FoundState(component=name, state=state, reason=drifted.get(name))
-    if there.kind != "Service":
-        return None
     if there.instance is None:
         return FoundState(component=name, state="stopped")
     instances = live.instances.get(name, ())

@@ -109,6 +109,43 @@ class KeptStatus:
 
 
 @frozen
+class ProgramStatus:
+    """A service, a job or a route as it was applied and found last.
+
+    `state` of a service is healthy, starting, unhealthy, exited, absent, stopped or unknown, of a route set,
+    edited, absent or unknown, of a job running, done or failed; None where nobody looked yet. `applying`:
+    something is being put in its place. `heals` counts how often it was put back in a row.
+    """
+
+    deployment: str
+    component: str
+    kind: str
+    stage: str | None
+    state: str | None
+    reason: str | None = None
+    since: datetime | None = None
+    instance: str | None = None
+    place: str | None = None
+    commit: str | None = None
+    applied_at: datetime | None = None
+    applying: bool = False
+    heals: int = 0
+
+
+@frozen
+class OutputStatus:
+    """What a component put out; the value of a sensitive one is told to nobody."""
+
+    deployment: str
+    component: str
+    name: str
+    type: str
+    sensitive: bool
+    value: Any
+    made_at: datetime
+
+
+@frozen
 class EnvironmentStatus:
     """One environment: what is desired, applied, live and running.
 
@@ -138,6 +175,10 @@ class EnvironmentStatus:
     left: tuple[LeftStatus, ...] = ()
     refreshes: tuple[RefreshStatus, ...] = ()
     kept: tuple[KeptStatus, ...] = ()
+    programs: tuple[ProgramStatus, ...] = ()
+    """Its services, jobs and routes."""
+    stopped: bool = False
+    """Its services and routes are to be off, because a person said so."""
 
 
 @frozen

@@ -199,6 +199,14 @@ async def start(
     return answer(await reconciler.environment(env), 202)
 
 
+@router.get("/{env}/outputs", response_model=models.Outputs)
+async def outputs(
+    reconciler: Reconciling, _who: Reader, env: Environment, deployment: OneDeployment = None
+) -> JSONResponse:
+    """List what databases, services and jobs put out; sensitive values are told to nobody."""
+    return answer({"outputs": await reconciler.outputs(env, deployment=deployment)})
+
+
 @router.get("/{env}/removal", response_model=models.Diff)
 async def removal(
     request: Request, reconciler: Reconciling, _who: Reader, env: Environment, databases: Databases = None

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from reconciler.events import DeliveryResult
-from reconciler.rollout.status import EnvironmentStatus, EventRecord, RolloutStatus
+from reconciler.rollout.status import EnvironmentStatus, EventRecord, OutputStatus, RolloutStatus
 
 
 class Body(BaseModel):
@@ -125,6 +125,12 @@ class Environments(Answer):
     """All environments, by name."""
 
     environments: list[EnvironmentStatus]
+
+
+class Outputs(Answer):
+    """What components put out, by deployment, component and name; the `value` of a sensitive one is null."""
+
+    outputs: list[OutputStatus]
 
 
 class Rollouts(Answer):

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from reconciler.plan.model import NOTHING_ASKED, ObjectsAsked, Plan
-from reconciler.rollout.status import EnvironmentStatus, EventRecord, RequestStatus, RolloutStatus
+from reconciler.rollout.status import (
+    EnvironmentStatus,
+    EventRecord,
+    OutputStatus,
+    RequestStatus,
+    RolloutStatus,
+)
 from reconciler.state.module_requests import LogRequest, VerifyRequest
 from reconciler.state.task import ModuleTask
 
@@ -132,6 +138,10 @@ class Service(Protocol):
 
     async def delivered(self, source: str, *, delivery: str | None) -> bool:
         """Wake a source, for a webhook says that it changed; false where the delivery was taken before."""
+        ...
+
+    async def outputs(self, name: str, *, deployment: str | None = None) -> tuple[OutputStatus, ...]:
+        """What the components of an environment put out, without sensitive values."""
         ...
 
     async def events(

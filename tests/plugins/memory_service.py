@@ -23,6 +23,7 @@ from reconciler.rollout.status import (
     EnvironmentStatus,
     EventRecord,
     OperationStatus,
+    OutputStatus,
     RequestStatus,
     RolloutStatus,
     StepStatus,
@@ -170,6 +171,7 @@ class MemoryService:
     next_apply: RolloutStatus | None = field(default_factory=lambda: rollout(2, "pending"))
     is_ready: tuple[bool, str] = (True, "ready")
     fails: Exception | None = None
+    kept_outputs: tuple[OutputStatus, ...] = ()
     hold: asyncio.Event | None = None
     deliveries: set[tuple[str, str | None]] = field(default_factory=set)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -205,6 +207,10 @@ class MemoryService:
         if name not in self.known:
             raise NotFound(f"there is no environment '{name}'", hint="did you mean 'production'?")
         return self.known[name]
+
+    async def outputs(self, name: str, *, deployment: str | None = None) -> tuple[OutputStatus, ...]:
+        await self._called("outputs", name=name, deployment=deployment)
+        return self.kept_outputs
 
     async def preview(
         self,

@@ -34,6 +34,7 @@ CREATE TABLE reconciler_control.programs (
     state text CHECK (state <> ''),
     state_reason text CHECK (state_reason <> ''),
     state_since timestamptz,
+    ordinal integer CHECK (ordinal >= 0),
     PRIMARY KEY (environment, deployment, component),
     CONSTRAINT programs_are_there_or_come CHECK (definition_hash IS NOT NULL OR applying_hash IS NOT NULL),
     CONSTRAINT programs_applied_are_defined CHECK (
@@ -80,6 +81,8 @@ COMMENT ON COLUMN reconciler_control.programs.state IS
 'How it was found last, for people: healthy, starting, unhealthy, exited, absent, stopped or unknown; of a route set, edited, absent or unknown.';
 COMMENT ON COLUMN reconciler_control.programs.state_reason IS 'Why, where that is known.';
 COMMENT ON COLUMN reconciler_control.programs.state_since IS 'Since when that is known.';
+COMMENT ON COLUMN reconciler_control.programs.ordinal IS
+'Its place among those of the deployment where they are shown: by stage, dependency and name.';
 CREATE INDEX programs_of_operation ON reconciler_control.programs (operation);
 COMMENT ON INDEX reconciler_control.programs_of_operation IS 'Serves the foreign key.';
 

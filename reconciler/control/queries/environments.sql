@@ -281,7 +281,7 @@ RETURNING name;
 SELECT
     name, source, path, head_commit, head_commit_at, observed_commit, applied_commit, applied_at,
     suspended_at IS NOT NULL AS suspended, suspended_reason, last_pass_at, error, conditions, mode,
-    attempted_commit, attempted_at,
+    attempted_commit, attempted_at, stopped_at IS NOT NULL AS stopped,
     (SELECT w.name FROM reconciler_control.workers AS w WHERE w.id = owner) AS owner
 FROM reconciler_control.environments
 WHERE removed_at IS NULL AND (%(names)s::text [] IS NULL OR name = ANY(%(names)s))

@@ -265,11 +265,18 @@ SELECT h.id FROM held AS h;
 -- How services and routes were found, where that is not what is known; while something is put in its place, that
 -- is told elsewhere.
 UPDATE reconciler_control.programs AS p
-SET state = n.state, state_reason = n.reason, state_since = clock_timestamp()
-FROM jsonb_to_recordset(%(states)s) AS n (component text, state text, reason text)
+SET
+    state = n.state, state_reason = n.reason, ordinal = n.ordinal,
+    state_since = CASE
+        WHEN n.state IS NULL THEN NULL
+        WHEN p.state = n.state THEN p.state_since
+        ELSE clock_timestamp()
+    END
+FROM jsonb_to_recordset(%(states)s) AS n (component text, state text, reason text, ordinal integer)
 WHERE
     p.environment = %(environment)s AND p.deployment = %(deployment)s AND p.component = n.component
-    AND p.applying_hash IS NULL AND (p.state, p.state_reason) IS DISTINCT FROM (n.state, n.reason);
+    AND p.applying_hash IS NULL
+    AND (p.state, p.state_reason, p.ordinal) IS DISTINCT FROM (n.state, n.reason, n.ordinal);
 
 -- name: forget_heals :many
 -- Services that were found as they should be, so long after they were put back last, that this counts no more.
@@ -470,3 +477,75 @@ FROM unnest(%(components)s::text [], %(proxies)s::text [], %(hosts)s::text [], %
 INNER JOIN reconciler_control.routes AS c ON w.proxy = c.proxy AND w.host = c.host AND w.path = c.path
 WHERE (c.environment, c.deployment) <> (%(environment)s, %(deployment)s)
 ORDER BY w.component;
+
+-- name: read_program_statuses :many
+-- Services, jobs and routes of environments as people are shown them; jobs with what came of their last run.
+SELECT
+    k.environment, k.deployment, k.component, coalesce(p.kind, 'Job') AS kind, p.stage,
+    CASE
+        WHEN r.id IS NULL THEN p.state
+        WHEN r.ended_at IS NULL THEN 'running'
+        WHEN r.error IS NULL THEN 'done'
+        ELSE 'failed'
+    END AS state,
+    CASE WHEN r.id IS NULL THEN p.state_reason ELSE r.error END AS reason,
+    CASE WHEN r.id IS NULL THEN p.state_since ELSE coalesce(r.ended_at, r.began_at) END AS since,
+    p.instance, p.place, p.commit, p.applied_at, p.applying_hash IS NOT NULL AS applying,
+    coalesce(p.heals, 0) AS heals
+FROM (
+    SELECT a.environment, a.deployment, a.component FROM reconciler_control.programs AS a
+    WHERE %(names)s::text [] IS NULL OR a.environment = ANY(%(names)s)
+    UNION
+    SELECT j.environment, j.deployment, j.component FROM reconciler_control.job_runs AS j
+    WHERE %(names)s::text [] IS NULL OR j.environment = ANY(%(names)s)
+) AS k
+LEFT JOIN reconciler_control.programs AS p
+    ON k.environment = p.environment AND k.deployment = p.deployment AND k.component = p.component
+LEFT JOIN LATERAL (
+    SELECT n.id, n.began_at, n.ended_at, n.error
+    FROM reconciler_control.job_runs AS n
+    WHERE
+        n.environment = k.environment AND n.deployment = k.deployment AND n.component = k.component
+        AND coalesce(p.kind, 'Job') = 'Job'
+    ORDER BY n.id DESC
+    LIMIT 1
+) AS r ON TRUE
+ORDER BY k.environment, k.deployment, p.ordinal, p.stage, k.component
+LIMIT %(limit)s;
+
+-- name: read_outputs :many
+-- What the components of an environment put out; sensitive values stay out of this.
+SELECT
+    u.deployment, u.component, u.name, u.type, u.sealed IS NOT NULL AS sensitive, u.value, u.made_at
+FROM reconciler_control.outputs AS u
+WHERE
+    u.environment = %(environment)s
+    AND (%(deployment)s::text IS NULL OR u.deployment = %(deployment)s)
+ORDER BY u.deployment, u.component, u.name
+LIMIT %(limit)s;
+
+-- name: program_gauges :many
+-- How many services and routes of an environment were found in which state, and how many jobs ended how.
+SELECT s.environment, s.kind, s.state, count(*) AS count
+FROM (
+    SELECT p.environment, p.kind, coalesce(p.state, 'unknown') AS state
+    FROM reconciler_control.programs AS p
+    WHERE p.kind <> 'Job'
+    UNION ALL
+    SELECT
+        r.environment, 'Job' AS kind,
+        CASE
+            WHEN r.ended_at IS NULL THEN 'running'
+            WHEN r.error IS NULL THEN 'done'
+            ELSE 'failed'
+        END AS state
+    FROM (
+        SELECT DISTINCT ON (j.environment, j.deployment, j.component) j.environment, j.ended_at, j.error
+        FROM reconciler_control.job_runs AS j
+        ORDER BY j.environment, j.deployment, j.component, j.id DESC
+    ) AS r
+) AS s
+INNER JOIN reconciler_control.environments AS e ON s.environment = e.name
+WHERE e.orphaned_at IS NULL
+GROUP BY s.environment, s.kind, s.state
+ORDER BY s.environment, s.kind, s.state;

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.control import install, programs
+from reconciler.control import environments, install, programs, stops
 from reconciler.control.claims import Claim
-from reconciler.control.programs import RouteClaim
+from reconciler.control.gauges import read_gauges
+from reconciler.control.programs import FoundState, RouteClaim
 from reconciler.daemon import age
 from reconciler.daemon.secrets import Secrets
 from reconciler.errors import Conflict, LeaseLost, NotFound, Refused
@@ -350,3 +351,71 @@ async def test_all_of_an_environment_is_read_at_once(registers: Registers) -> No
         "us": ([], ["shop.host"]),
     }
     assert await programs.known_environments(registers.control.connection) == {"production"}
+
+
+async def test_people_are_shown_how_everything_is(registers: Registers) -> None:
+    """Services and routes as they were found last, jobs by their last run, outputs without secrets."""
+    (claim,) = await registers.claims("eu")
+    register, connection = registers.of(claim), registers.control.connection
+    await register.applied(service())
+    await register.applied(service(component="edge", kind="Route", instance=None, place=None))
+    await register.job_began("seed", "change", "h1", "i1")
+    await register.job_ended("seed", "i1", exit_status=3, error="it ended with 3")
+    await register.keep(
+        "seed", "h1", [made("rows", 1, kind=OutputType.NUMBER), made("t", "x", sensitive=True)]
+    )
+
+    async def states() -> list[tuple[str, str | None, str | None]]:
+        (found,) = await environments.read_environments(connection, ["production"])
+        return [(row.component, row.state, row.reason) for row in found.programs]
+
+    seed = ("seed", "failed", "it ended with 3")
+    assert await states() == [("api", "healthy", None), ("edge", "set", None), seed]
+    found = [
+        FoundState(component="edge", state="absent", reason="gone", ordinal=0),
+        FoundState(component="api", state="exited", ordinal=1),
+    ]
+    for _ in range(2):
+        await programs.note_states(connection, "production", "eu", found)
+    assert await states() == [("edge", "absent", "gone"), ("api", "exited", None), seed]
+    await register.applying(service("2"))
+    await programs.note_states(connection, "production", "eu", [FoundState(component="api", state="absent")])
+    assert (await states())[1] == ("api", "exited", None)
+    kept = await programs.read_outputs(connection, "production", None)
+    assert [(row.name, row.value, row.sensitive) for row in kept] == [("rows", 1, False), ("t", None, True)]
+    counted = {(row.kind, row.state): row.count for row in (await read_gauges(connection)).programs}
+    assert counted == {("Service", "exited"): 1, ("Route", "absent"): 1, ("Job", "failed"): 1}
+
+
+async def test_quiet_for_long_counts_anew(registers: Registers) -> None:
+    """What was put back is forgotten only where that is long ago."""
+    (claim,) = await registers.claims("eu")
+    await registers.of(claim).applied(service(), healed=True)
+    connection = registers.control.connection
+    assert await programs.forget_heals(connection, "production", "eu", ["api"]) == ()
+    await connection.execute(
+        "UPDATE reconciler_control.programs SET healed_at = healed_at - interval '61 minutes'"
+    )
+    assert await programs.forget_heals(connection, "production", "eu", ["api"]) == ("api",)
+    assert (await registers.tracked()).components["api"].heals == 0
+
+
+async def test_jobs_for_a_start_or_a_stop_run_once_for_each(registers: Registers) -> None:
+    """What ran since somebody stopped or started the environment is known, and what ran before is over."""
+    (claim,) = await registers.claims("eu")
+    register, connection = registers.of(claim), registers.control.connection
+
+    async def runs(trigger: str) -> None:
+        await register.job_began("seed", trigger, "h1", trigger)
+        await register.job_ended("seed", trigger, exit_status=0, error=None)
+
+    await runs("start")
+    assert (await registers.tracked()).ran == {"seed"}
+    await stops.stop(connection, "production", reason="", actor="ada")
+    stopped = await registers.tracked()
+    assert (stopped.stopped, stopped.ran) == (True, frozenset())
+    await runs("stop")
+    assert (await registers.tracked()).ran == {"seed"}
+    await stops.start(connection, "production", reason="", actor="ada")
+    started = await registers.tracked()
+    assert (started.stopped, started.started, started.ran) == (False, False, frozenset())

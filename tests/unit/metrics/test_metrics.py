@@ -14,6 +14,7 @@ from reconciler.control.gauges import (
     Gauges,
     GenerationGauges,
     GroupGauges,
+    ProgramGauges,
 )
 from reconciler.metrics import Metrics
 from reconciler.rollout.states import TERMINAL, OperationState
@@ -65,6 +66,7 @@ def gauges(*environments: EnvironmentGauges, oldest: datetime | None = AT) -> Ga
             GroupGauges(**GROUP, name="never", succeeded_at=None, failures=3, data_age_s=None),
         ),
         generations=(GenerationGauges(environment="production", state="promoted", count=2, kept=1),),
+        programs=(ProgramGauges(environment="production", kind="Service", state="healthy", count=3),),
     )
 
 
@@ -279,4 +281,5 @@ def test_groups_and_generations_are_told() -> None:
     assert found['reconciler_generations{environment="production",state="promoted"}'] == 2
     assert found['reconciler_generations_kept{environment="production",state="promoted"}'] == 1
     assert found["reconciler_generations_removed_total"] == 1
+    assert found['reconciler_components{environment="production",kind="service",state="healthy"}'] == 3
     assert found["reconciler_generation_upkeep_failures_total"] == 2

@@ -21,7 +21,7 @@ from reconciler.errors import (
 from reconciler.events import DiffServed, Event, TaskFailed
 from reconciler.plan.encode import to_json as plan_to_json
 from reconciler.plan.model import LeftDeployment, ObjectsAsked
-from reconciler.rollout.status import LeftStatus
+from reconciler.rollout.status import LeftStatus, OutputStatus
 from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
 from reconciler.web import models
@@ -192,6 +192,29 @@ async def test_verbs_are_of_operators(service: MemoryService) -> None:
     assert [(given["verb"], given["requested_by"], given["digest"]) for given in asked] == [
         ("approve", "operator", body["digest"])
     ]
+
+
+async def test_outputs_are_listed_without_sensitive_values(
+    client: httpx.AsyncClient, service: MemoryService
+) -> None:
+    """Of one deployment or of all; who may read the status may read them."""
+    host = OutputStatus(
+        deployment="eu",
+        component="shop-db",
+        name="host",
+        type="string",
+        sensitive=False,
+        value="db",
+        made_at=AT,
+    )
+    service.kept_outputs = (host, replace(host, name="password", sensitive=True, value=None))
+    response = await client.get("/v1/environments/production/outputs", params={"deployment": "eu"})
+    found = response.json()["outputs"]
+    assert [(row["name"], row["sensitive"], row["value"]) for row in found] == [
+        ("host", False, "db"),
+        ("password", True, None),
+    ]
+    assert service.calls[-1] == ("outputs", {"name": "production", "deployment": "eu"})
 
 
 async def test_suspend_resume_reconcile(client: httpx.AsyncClient, service: MemoryService) -> None:
@@ -536,6 +559,7 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
         "POST /v1/environments/{env}/resume",
         "POST /v1/environments/{env}/reconcile",
         "POST /v1/environments/{env}/forget",
+        "GET /v1/environments/{env}/outputs",
         "GET /v1/environments/{env}/events",
         "GET /v1/events",
         "GET /v1/environments/{env}/modules",
