@@ -27,7 +27,10 @@ class Asked:
 
 @frozen
 class Chosen:
-    """A component's objects, as one deployment wants them; of a folder alone the names are empty."""
+    """A component's objects, as one deployment wants them; of a folder alone the names are empty.
+
+    `service` is the one that its database lives on, where that is not on the server of `dsn`.
+    """
 
     environment: str
     deployment: str
@@ -35,6 +38,7 @@ class Chosen:
     project: Any
     database: str = ""
     dsn: Any = None
+    service: str | None = None
     extensions: tuple[str, ...] = ()
 
     @property
@@ -139,6 +143,7 @@ def _of_spec(spec: Any, readers: Any, asked: Asked) -> Iterator[Chosen]:
         raise NotFound(f"environment '{spec.name}' has no deployment '{name}'")
     desired = resolve_with(spec, name, NO_COMMIT, readers)
     extensions = {each.component: each.extensions for each in desired.databases}
+    services = {each.component: each.on.service for each in desired.databases if each.on is not None}
     for part in desired.objects:
         if asked.component in (None, part.component):
             yield Chosen(
@@ -149,4 +154,5 @@ def _of_spec(spec: Any, readers: Any, asked: Asked) -> Iterator[Chosen]:
                 database=part.database,
                 dsn=desired.postgres,
                 extensions=extensions[part.database_component],
+                service=services.get(part.database_component),
             )

@@ -220,6 +220,12 @@ def _place(chosen: Chosen, config: str | None) -> Any:
     from reconciler.daemon.secrets import Secrets
     from reconciler.postgres.connection import Dsn
 
+    if chosen.service is not None:
+        raise Refused(
+            f"database '{chosen.database}' lives on service '{chosen.service}', and this command does not "
+            "look where that runs",
+            hint="leave --live out",
+        )
     is_encrypted = chosen.dsn is not None and chosen.dsn.age is not None
     keys = settings_file.load(config, os.environ).secrets.age_keys if is_encrypted else ()
     secret = Secrets(os.environ, logs.forbid, keys).for_spec(chosen.dsn)

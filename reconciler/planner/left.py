@@ -57,7 +57,8 @@ def namesakes(
     need not be the commit's. Raises Refused where a spec cannot be read: nobody knows whether it has one.
     """
     view, head = at
-    names = {part.database for part in left.databases}
+    # What is on a service of an environment is nobody else's.
+    names = {part.database for part in left.databases if part.on is None}
     found: list[Namesake] = []
     for unnamed in view.nameless:
         raise Refused(f"nobody knows what '{unnamed.file}' declares: it is broken")
@@ -110,7 +111,7 @@ def _with(spec: EnvironmentSpec, names: set[str]) -> Iterator[tuple[str, SecretR
                 raise Refused(
                     f"nobody knows whether environment '{spec.name}' has its databases: it is broken"
                 ) from error
-            if database in names:
+            if part.on is None and database in names:
                 reference: SecretReference | None = None
                 with suppress(BadVariable, SpecError):
                     reference = for_deployment(spec, place.name).deployments[0].postgres.dsn

@@ -29,7 +29,7 @@ from reconciler.state.objects import Projects, ReadObjects, desired_objects
 from reconciler.state.program import Purpose, judge
 from reconciler.state.programs import DesiredPrograms
 from reconciler.state.roles import desired_roles
-from reconciler.state.services import Wanted, desired_programs
+from reconciler.state.services import Wanted, desired_programs, desired_server
 from reconciler.state.source_files import PlainFiles, SourceFiles
 from reconciler.state.together import not_together
 from reconciler.state.verdicts import Verdicts
@@ -135,7 +135,7 @@ def resolve_with(
             after=tuple(part.after),
             roles=roles[part.name],
             skip=part.skip,
-            on=programs.servers.get(part.name),
+            on=desired_server(own, part.on) if part.on is not None else None,
             access=programs.access.get(part.name),
         )
         for part in own.databases
@@ -169,7 +169,7 @@ def _programs(
     own: EnvironmentSpec, read: Readers, places: Mapping[str, str], problems: list[Problem]
 ) -> Wanted:
     """Services, jobs and routes; what is wrong with them is added to what else is."""
-    nothing = Wanted(programs=DesiredPrograms(), servers={}, access={})
+    nothing = Wanted(programs=DesiredPrograms(), access={})
     if read.source is None:
         return nothing
     try:

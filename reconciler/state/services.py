@@ -58,10 +58,9 @@ INPUT_FILES_MAX = 10_000
 
 @frozen
 class Wanted:
-    """Services, jobs and routes; and of Database components what they live on, and who gets in."""
+    """Services, jobs and routes; and who gets into databases, by their components."""
 
     programs: DesiredPrograms
-    servers: Mapping[str, DesiredServer]
     access: Mapping[str, DesiredAccess]
 
 
@@ -150,7 +149,6 @@ class _Making:
                 jobs=tuple(self._jobs[part.name] for part in self._spec.jobs),
                 routes=tuple(self._routes[part.name] for part in self._spec.routes),
             ),
-            servers=self._servers,
             access=self._access,
         )
 
