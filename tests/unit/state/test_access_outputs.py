@@ -3,7 +3,9 @@
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from reconciler.spec.parse import parse_tree
 from reconciler.state.access import Login, access_outputs
+from reconciler.state.left import left_state
 from reconciler.state.live import LiveInstance, LivePrograms
 from reconciler.state.programs import DATABASE_OUTPUTS, DesiredServer
 from reconciler.state.servers import Address, address_of
@@ -76,3 +78,24 @@ def test_never_applied_is_not_unknown() -> None:
     hidden = LivePrograms(unknown={"pg": "it runs on machine 'two'"})
     assert address_of(ON, tracked(instance="a"), hidden) == "it runs on machine 'two'"
     assert "has no port 'sql'" in str(address_of(ON, tracked(instance="a"), seen("a")))
+
+
+def test_what_left_is_still_where_it_was() -> None:
+    """A database on a service is looked for there when its deployment left, by the port the spec means."""
+    text = """
+apiVersion: reconciler/v1
+kind: Environment
+metadata: {name: production}
+spec:
+  deployments: [{name: eu, postgres: {dsn: {env: EU}}}]
+  components:
+    - name: pg
+      kind: Service
+      runtime: {process: {command: [/bin/pg], ports: [{name: sql}]}}
+    - {name: shop-db, kind: Database, on: {from: pg}, database: shop}
+    - {name: own-db, kind: Database, database: own}
+"""
+    (parsed,) = parse_tree({"environments/a.yaml": text.encode()}, lambda _path: None)
+    assert parsed.spec is not None, parsed.problems
+    left = left_state(parsed.spec, "eu", commit="c", declared_at="d")
+    assert [part.on for part in left.databases] == [ON, None]
