@@ -42,7 +42,8 @@ class Shop:
     def change(self, **texts: str) -> str:
         """Commit the environment with other texts in it."""
         place = str(self.world.repository.path)
-        names = {"/srv/shop": place, "database: shop\n": f"database: {self.world.database}\n", **texts}
+        names = {"/srv/shop": place, "steady: 2s": "steady: 100ms", **texts}
+        names["database: shop\n"] = f"database: {self.world.database}\n"
         text = (EXAMPLE / "environments" / "production.yaml").read_text()
         for before, after in names.items():
             assert before in text
@@ -77,7 +78,7 @@ async def shop(world: World, tmp_path: Path) -> AsyncIterator[Shop]:
 
 
 async def test_example_of_services(shop: Shop) -> None:
-    """It is applied and answers; another commit replaces the service; a Caddy that forgot gets its route again."""
+    """It is applied and answers; another commit replaces the service; a Caddy that forgot gets its route."""
     commit = shop.change()
     daemon = shop.daemon
     assert daemon.run("validate", str(shop.world.repository.path)).returncode == 0
