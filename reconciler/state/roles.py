@@ -17,16 +17,30 @@ PRIVILEGED = frozenset({"bypassrls", "createdb", "createrole", "replication"})
 def desired_roles(spec: EnvironmentSpec) -> dict[str, tuple[DesiredRole, ...]]:
     """Return the roles of each Database component, as one deployment sees the spec; members come last.
 
-    Roles are the server's: what two databases say of one has to agree, and a name alone says nothing of it.
+    Roles are the server's: what two databases of one say has to agree, and a name alone says nothing of it.
     Raises SpecError with everything wrong, at places in the spec.
     """
     problems: list[Problem] = []
+    found: dict[str, tuple[DesiredRole, ...]] = {}
+    servers: dict[str | None, list[tuple[int, DatabaseSpec]]] = {}
+    for position, part in enumerate(spec.components):
+        if isinstance(part, DatabaseSpec):
+            server = part.on.service if part.on is not None else None
+            servers.setdefault(server, []).append((position, part))
+    for parts in servers.values():
+        found |= _of_server(parts, problems)
+    if problems:
+        raise SpecError(problems)
+    return found
+
+
+def _of_server(
+    parts: Sequence[tuple[int, DatabaseSpec]], problems: list[Problem]
+) -> dict[str, tuple[DesiredRole, ...]]:
     said: dict[str, tuple[DesiredRole, str]] = {}
     named: dict[str, list[str]] = {}
     places: dict[str, str] = {}
-    for position, part in enumerate(spec.components):
-        if not isinstance(part, DatabaseSpec):
-            continue
+    for position, part in parts:
         place = f"spec.components[{position}].roles"
         places[part.name] = place
         named[part.name] = [role.name for role in part.roles]
@@ -41,8 +55,6 @@ def desired_roles(spec: EnvironmentSpec) -> dict[str, tuple[DesiredRole, ...]]:
         except Cycle as cycle:
             message = f"roles are members of each other: {' -> '.join(cycle.path)}"
             problems.append(Problem(path=places[component], message=message, hint="take one out of memberOf"))
-    if problems:
-        raise SpecError(problems)
     return found
 
 

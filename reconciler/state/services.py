@@ -120,6 +120,11 @@ class _Making:
         self._routes: dict[str, DesiredRoute] = {}
         self._servers: dict[str, DesiredServer] = {}
         self._access: dict[str, DesiredAccess] = {}
+        self._taken: dict[tuple[str | None, str], str] = {}
+        self._declared: dict[str | None, set[str]] = {}
+        for part in spec.databases:
+            server = part.on.service if part.on is not None else None
+            self._declared.setdefault(server, set()).update(role.name for role in part.roles)
 
     def order(self) -> Iterable[str]:
         """Components after those whose outputs they take."""
@@ -217,11 +222,11 @@ class _Making:
             self._servers[part.name] = desired_server(self._spec, part.on)
         asked = self._asked.get(part.name, ())
         owner, reader = _who_gets_in(part)
-        self._too_long(part, owner, reader)
         # Not which outputs are asked for: one more of them makes none of the others another.
         inputs = _hash("access", part.database, owner, reader, self._place(part))
         self._versions[part.name] = inputs
         if asked or part.owner is not None or part.reader is not None:
+            self.problems += self._roles(part, owner, reader)
             self._access[part.name] = DesiredAccess(
                 owner=owner, reader=reader, outputs=asked, inputs_hash=inputs
             )
@@ -233,13 +238,21 @@ class _Making:
             return ["dsn", self._value(self._spec.deployments[0].postgres.dsn)]
         return ["on", server.service, server.port, self._versions[server.service]]
 
-    def _too_long(self, part: DatabaseSpec, *names: str) -> None:
-        """Names that are made from that of the database have to be ones that PostgreSQL takes whole."""
+    def _roles(self, part: DatabaseSpec, *names: str) -> Iterator[Problem]:
+        """The roles others get in with are of one database alone: each has a password of its own."""
+        server = part.on.service if part.on is not None else None
+        path = self._places[part.name]
         for name in names:
             if name not in (part.owner, part.reader) and (broken := text_rules.role(name)) is not None:
                 message = f"the role '{name}' {broken.message}"
-                hint = "name `owner` and `reader`"
-                self.problems.append(Problem(path=self._places[part.name], message=message, hint=hint))
+                yield Problem(path=path, message=message, hint="name `owner` and `reader`")
+            other = self._taken.setdefault((server, name), part.name)
+            if other != part.name or (names.count(name) > 1 and name is names[0]):
+                message = f"role '{name}' is to get into '{other}' already"
+                yield Problem(path=path, message=message, hint="give `owner` and `reader` names of their own")
+            elif name in self._declared.get(server, ()):
+                message = f"role '{name}' is one of `roles` too, which are made without a generated password"
+                yield Problem(path=path, message=message, hint="leave it out of `roles`, or name another one")
 
     def _only_port(self, service: str) -> str:
         part = self._parts[service]

@@ -252,6 +252,44 @@ def test_what_is_wrong_beside_a_commit_is_told_at_its_place(
     assert [f"{each.file}:{each.line}:{each.column}: {each.message}" for each in told] == expected
 
 
+ROLES = """\
+apiVersion: reconciler/v1
+kind: Environment
+metadata: {name: prod}
+spec:
+  deployments: [{name: eu, postgres: {dsn: {env: EU_DSN}}}]
+  components:
+    - {name: pg, kind: Service, runtime: {systemd: {command: [postgres], ports: [5433]}}}
+    - {name: one, kind: Database, database: one, owner: app, roles: [{name: w, login: true}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("database", "told"),
+    [
+        ("owner: app", "role 'app' is to get into 'one' already"),
+        ("owner: app, on: {from: pg}", None),
+        ("owner: two, reader: two", "role 'two' is to get into 'two' already"),
+        ("reader: w", "role 'w' is one of `roles` too, which are made without a generated password"),
+        ("reader: w, on: {from: pg}", None),
+        ("roles: [{name: w, login: true, createdb: true}], on: {from: pg}", None),
+        (
+            "roles: [{name: w, login: true, createdb: true}]",
+            "role 'w' is declared in another way by component 'one'",
+        ),
+    ],
+)
+def test_roles_are_those_of_their_server(database: str, told: str | None) -> None:
+    """Databases of one server share its roles, and each has its own to be got into; others do not matter."""
+    text = ROLES + f"    - {{name: two, kind: Database, database: two, {database}}}\n"
+    if told is None:
+        assert len(desired(text).databases) == 2
+        return
+    with pytest.raises(SpecError) as caught:
+        desired(text)
+    assert [problem.message for problem in caught.value.problems] == [told]
+
+
 def test_a_context_may_hold_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many files, or too large ones, are refused with what there is and what may be."""
     monkeypatch.setattr(services, "BUILD_FILES_MAX", 2)
