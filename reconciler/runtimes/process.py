@@ -54,7 +54,7 @@ class ProcessRuntime(Runtime):
 
     @override
     def may_stand_beside(self, spec: ServiceSpec) -> bool:
-        return all(port.number is None for port in spec.ports)
+        return not spec.data and all(port.number is None for port in spec.ports)
 
     @override
     async def why_not(self) -> str | None:

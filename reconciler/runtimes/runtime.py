@@ -261,7 +261,7 @@ class Runtime(Protocol):
         ...
 
     def may_stand_beside(self, spec: ServiceSpec) -> bool:
-        """Whether a second instance of the service can run while the first does."""
+        """Whether a second instance of the service can run while the first does; never where it has data."""
         ...
 
     async def observe(

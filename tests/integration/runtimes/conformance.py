@@ -90,6 +90,7 @@ class Conformance:
         """Two instances of a service run at once, and one goes without the other."""
         old, new = shell(FOR_EVER), shell(f"true; {FOR_EVER}")
         assert bench.runtime.may_stand_beside(new)
+        assert not bench.runtime.may_stand_beside(shell(FOR_EVER, data=(Data(name="main"),)))
         await bench.runtime.apply(old, "old")
         await bench.runtime.apply(new, "new")
         found = await bench.runtime.observe("production", "eu", "api")
