@@ -26,6 +26,8 @@ from reconciler.state.contents import Remembered
 
 CONTROL_CONNECTIONS = 8
 """Connections to the control database for passes, the API and metrics, beyond one for each operation."""
+OBSERVE_SHARE = 0.25
+"""Of the time for reading a deployment, what one runtime or proxy may take: the rest is told in time."""
 
 
 @frozen
@@ -111,7 +113,7 @@ def build_readers(
                 connections=control_connections,
                 machine=machine,
                 unseal=secrets.unseal,
-                observe_timeout_s=settings.limits.read_timeout_s,
+                observe_timeout_s=settings.limits.read_timeout_s * OBSERVE_SHARE,
             ),
             can_seal=secrets.can_seal,
         ),

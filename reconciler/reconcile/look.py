@@ -239,7 +239,7 @@ class Looks:
             ),
         )
         self._only_checks.discard(name)
-        await self._watching.note(name, found)
+        await self._watching.note(name, found, afresh=full, only_seen=self._only_look)
         await self._end_outdated(name, found, under_way, round_)
         waits = self._out_of_turn(spec, found, under_way, view.commit)
         recorded = await self._record_pending(spec, found, under_way, round_, waits)

@@ -74,17 +74,25 @@ class Watching:
         found = await asyncio.gather(*(otherwise(desired) for desired in states))
         return {desired.deployment for desired, moved in zip(states, found, strict=True) if moved}
 
-    async def note(self, environment: str, found: Iterable[Assessment]) -> None:
-        """Write down how services and routes were found, where that is news, and which stay quiet."""
+    async def note(
+        self, environment: str, found: Iterable[Assessment], *, afresh: bool, only_seen: bool = False
+    ) -> None:
+        """Write down how services and routes were found, where that is news, and which stay quiet.
+
+        `afresh`: also what was written before, for others may have. `only_seen`: who has no say here leaves
+        what it cannot see as it was found by others.
+        """
         for item in found:
             tracked, diff = item.tracked, item.diff
             if tracked is None or diff is None or item.running is None or not tracked.programs.components:
                 continue
             deployment = item.desired.deployment
             states = _states(item.desired, tracked.programs, item.running, diff)
+            if only_seen:
+                states = tuple(each for each in states if each.state != "unknown")
             # Whoever applies something notes how it is, too, over what we noted before.
             noted = (states, _applied(tracked.programs))
-            if self._noted.get((environment, deployment)) != noted:
+            if states and (afresh or self._noted.get((environment, deployment)) != noted):
                 async with self._assessor.connection() as connection:
                     await programs.note_states(connection, environment, deployment, states)
                 self._noted[environment, deployment] = noted
