@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from reconciler.control import install, programs
 from reconciler.control.claims import Claim
@@ -23,6 +24,7 @@ class Counted(Connections):
 
     borrowed = 0
 
+    @override
     @asynccontextmanager
     async def borrow(self, *args: Any, **kwargs: Any) -> AsyncIterator[Connection]:
         self.borrowed += 1
