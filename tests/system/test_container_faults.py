@@ -131,9 +131,10 @@ async def test_its_check_runs_inside(bench: ContainerBench) -> None:
     """A command that asks after its health runs in the container, and nothing counts before it agrees."""
     check = CommandCheck(argv=("test", "-e", "/tmp/ready"))
     health = Health(check=check, interval_s=0.1, steady_s=0.3, deadline_s=30.0)
-    spec = shell(f"sleep 0.5; touch /tmp/ready; {FOR_EVER}", health=health)
+    spec = shell(FOR_EVER, health=health)
     observed = await bench.runtime.apply(spec, "one")
     assert observed.state is ServiceState.STARTING
+    bench.engine.docker("exec", container(bench, observed)["Id"], "touch", "/tmp/ready")
     outcome = await until_steady(spec, lambda: look(bench.runtime, "one"))
     assert outcome.is_steady, outcome.reason
     bench.engine.docker("exec", container(bench, observed)["Id"], "sh", "-c", "rm /tmp/ready")

@@ -117,6 +117,14 @@ async def test_command() -> None:
         assert await ask(CommandCheck(argv=("sh", "-c", f"test $PORT_WEB = {port}")), port) is None
 
 
+async def test_command_that_its_runtime_runs() -> None:
+    """Where a runtime asks the program itself, inside of a container, it is not run here as well."""
+    spec = shell("", health=Health(check=CommandCheck(argv=("no-such-program",))))
+    assert await why_unhealthy(spec, replace(UP, is_checked=True)) is None
+    down = replace(UP, is_checked=True, state=ServiceState.UNHEALTHY, reason="its health check failed")
+    assert await why_unhealthy(spec, down) == "its health check failed"
+
+
 async def test_command_as_the_user_of_the_service() -> None:
     """A check has no more rights than the service; where that user is not there, it says so."""
     check = Health(check=CommandCheck(argv=("sh", "-c", "echo $(id -un) $(id -G); exit 1")), timeout_s=30.0)
