@@ -173,7 +173,8 @@ class ProgramReader:
                 barred[route.component] = str(error)
         elsewhere: dict[str, str] = {}
         for name, there in tracked.components.items():
-            if there.place is not None and there.place != self._machine.place:
+            is_over = there.kind == "Job" and there.applying is None
+            if there.place not in (None, self._machine.place) and not is_over:
                 elsewhere[name] = (
                     f"it runs on machine '{there.place}', and this daemon is on '{self._machine.place}'"
                 )
