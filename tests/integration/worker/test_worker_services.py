@@ -1,5 +1,6 @@
 """A whole environment through passes and a worker: databases, jobs and services; nothing the next time."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -183,6 +184,8 @@ async def test_services_are_put_back_taken_back_and_removed(site: Site, machine:
 @pytest.mark.parametrize(("replace", "point"), [("beside", "recorded"), ("in-place", "ended")])
 async def test_another_attempt_ends_what_a_dead_one_began(site: Site, replace: str, point: str) -> None:
     """What the control database has, and what runs, is enough to go on: one instance is there in the end."""
+    # Nobody asks a worker that died what it died of.
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
     stops = StopsAt()
     process = site.process(interference=stops)
     machine = Machine(process, site.folder / "one")
