@@ -20,7 +20,7 @@ from reconciler.spec.yaml_text import Document, MappingNode, Mark, ScalarNode, S
 PROBLEMS_MAX = 100
 SUFFIXES = (".csv", ".yaml", ".yml")
 OWN_COLUMNS = ("name", "wave")
-_SECRET_COLUMNS = frozenset({"postgres", "dsn", "password"})
+_SECRET_COLUMNS = frozenset({"postgres", "dsn", "provisionDsn", "password"})
 _WAVE = re.compile(r"[0-9]{1,4}")
 _EMPTY_HINT = "a list is never empty, so that nothing looks as if everybody had left; remove deploymentsFrom"
 

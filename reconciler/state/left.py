@@ -3,7 +3,7 @@
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.variables import for_deployment
 from reconciler.state.desired import DesiredDatabase, DesiredState
-from reconciler.state.services import desired_server
+from reconciler.state.services import desired_servers
 
 
 def left_state(spec: EnvironmentSpec, deployment: str, *, commit: str, declared_at: str) -> DesiredState:
@@ -12,6 +12,7 @@ def left_state(spec: EnvironmentSpec, deployment: str, *, commit: str, declared_
     Raises NotFound where that has no such deployment either.
     """
     own = for_deployment(spec, deployment)
+    servers = desired_servers(own)
     return DesiredState(
         environment=own.name,
         deployment=deployment,
@@ -23,7 +24,7 @@ def left_state(spec: EnvironmentSpec, deployment: str, *, commit: str, declared_
                 component=part.name,
                 stage=own.stage_of(part),
                 database=part.database,
-                on=desired_server(own, part.on) if part.on is not None else None,
+                on=servers.get(part.name),
             )
             for part in own.databases
         ),

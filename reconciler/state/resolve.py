@@ -29,7 +29,7 @@ from reconciler.state.objects import Projects, ReadObjects, desired_objects
 from reconciler.state.program import Purpose, judge
 from reconciler.state.programs import DesiredPrograms
 from reconciler.state.roles import desired_roles
-from reconciler.state.services import Wanted, desired_programs, desired_server
+from reconciler.state.services import Wanted, desired_programs, desired_servers
 from reconciler.state.source_files import PlainFiles, SourceFiles
 from reconciler.state.together import not_together
 from reconciler.state.verdicts import Verdicts
@@ -126,6 +126,7 @@ def resolve_with(
     places = _places(written)
     problems: list[Problem] = []
     programs = _programs(own, read, places, problems)
+    servers = desired_servers(own)
     databases = {
         part.name: DesiredDatabase(
             component=part.name,
@@ -135,7 +136,7 @@ def resolve_with(
             after=tuple(part.after),
             roles=roles[part.name],
             skip=part.skip,
-            on=desired_server(own, part.on) if part.on is not None else None,
+            on=servers.get(part.name),
             access=programs.access.get(part.name),
         )
         for part in own.databases

@@ -13,7 +13,7 @@ from reconciler.changes.unread import HINT
 from reconciler.errors import Problem, SpecError
 from reconciler.frozen import frozen
 from reconciler.spec import text_rules
-from reconciler.spec.components import DatabaseSpec, ServerSpec, consumed, needed
+from reconciler.spec.components import DatabaseSpec, consumed, needed
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.programs import (
     BuildSpec,
@@ -77,17 +77,23 @@ def desired_programs(spec: EnvironmentSpec, files: SourceFiles, places: Mapping[
     return making.wanted()
 
 
-def desired_server(spec: EnvironmentSpec, on: ServerSpec) -> DesiredServer:
-    """The service that a database lives on; where the spec names no port, the first one it has."""
-    service = next((part for part in spec.services if part.name == on.service), None)
-    ports = _ports(service.runtime) if service is not None else ()
-    return DesiredServer(
-        service=on.service,
-        port=on.port or (ports[0].name if ports else ""),
-        user=on.user,
-        password=on.password,
-        maintenance_database=on.database,
-    )
+def desired_servers(spec: EnvironmentSpec) -> dict[str, DesiredServer]:
+    """The services that databases live on, by Database component; without a port, the first one it has."""
+    services = {part.name: part for part in spec.services}
+    found: dict[str, DesiredServer] = {}
+    for part in spec.databases:
+        if part.on is None:
+            continue
+        service = services.get(part.on.service)
+        ports = _ports(service.runtime) if service is not None and part.on.port is None else ()
+        found[part.name] = DesiredServer(
+            service=part.on.service,
+            port=part.on.port or (ports[0].name if ports else ""),
+            user=part.on.user,
+            password=part.on.password,
+            maintenance_database=part.on.database,
+        )
+    return found
 
 
 def access_roles(spec: EnvironmentSpec) -> Iterable[str]:
@@ -118,7 +124,7 @@ class _Making:
         self._services: dict[str, DesiredService] = {}
         self._jobs: dict[str, DesiredJob] = {}
         self._routes: dict[str, DesiredRoute] = {}
-        self._servers: dict[str, DesiredServer] = {}
+        self._servers = desired_servers(spec)
         self._access: dict[str, DesiredAccess] = {}
         self._taken: dict[tuple[str | None, str], str] = {}
         self._declared: dict[str | None, set[str]] = {}
@@ -218,8 +224,6 @@ class _Making:
         )
 
     def _database(self, part: DatabaseSpec) -> None:
-        if part.on is not None:
-            self._servers[part.name] = desired_server(self._spec, part.on)
         asked = self._asked.get(part.name, ())
         owner, reader = _who_gets_in(part)
         # Not which outputs are asked for: one more of them makes none of the others another.
