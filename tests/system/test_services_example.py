@@ -1,7 +1,6 @@
 """The example of services: database, module, job, service, and a real Caddy before it."""
 
 import asyncio
-import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -23,6 +22,14 @@ EXAMPLE = ROOT / "examples" / "services"
 HOST = "shop.localhost"
 
 
+def _with_names(text: str, names: dict[str, str]) -> str:
+    """A file of the example with other names in it, all of which it has."""
+    for before, after in names.items():
+        assert before in text
+        text = text.replace(before, after)
+    return text
+
+
 class Shop:
     """The example beside a Caddy, its names changed to those of this run."""
 
@@ -34,20 +41,23 @@ class Shop:
         shutil.copytree(EXAMPLE, world.repository.path, dirs_exist_ok=True)
         key = self.daemon.folder / "age.txt"
         assert self.daemon.run("secret", "keygen", "--out", str(key)).returncode == 0
-        listen = json.dumps([f"127.0.0.1:{proxy.port}"])
-        with self.daemon.config.open("a") as config:
-            config.write(f"secrets: {{age_keys: [{{file: {key}}}]}}\n")
-            config.write(f'proxies: [{{name: edge, caddy: {{admin: "{proxy.admin}", listen: {listen}}}}}]\n')
+        names = {
+            "/var/lib/reconciler": str(self.daemon.folder / "state"),
+            "127.0.0.1:8080": f"127.0.0.1:{self.daemon.port}",
+            "/srv/shop": str(world.repository.path),
+            "interval: 5s": "interval: 1s, drift_interval: 2s",
+            "/etc/reconciler/age.txt": str(key),
+            "http://127.0.0.1:2019": proxy.admin,
+            ":8000": f"127.0.0.1:{proxy.port}",
+        }
+        self.daemon.config.write_text(_with_names((EXAMPLE / "settings.yaml").read_text(), names))
 
     def change(self, **texts: str) -> str:
         """Commit the environment with other texts in it."""
         place = str(self.world.repository.path)
         names = {"/srv/shop": place, "steady: 2s": "steady: 100ms", **texts}
         names["database: shop\n"] = f"database: {self.world.database}\n"
-        text = (EXAMPLE / "environments" / "production.yaml").read_text()
-        for before, after in names.items():
-            assert before in text
-            text = text.replace(before, after)
+        text = _with_names((EXAMPLE / "environments" / "production.yaml").read_text(), names)
         return self.world.repository.commit({"environments/production.yaml": text})
 
     async def instances(self) -> tuple[Observed, ...]:
