@@ -87,6 +87,7 @@ class _Ground:
     consumed: Mapping[str, tuple[str, ...]]
     versions: Mapping[str, str]
     _routes: dict[str, list[str]] = field(default_factory=dict)
+    _holders: dict[tuple[object, object], list[TrackedComponent]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Which routes lead to which service as they were set, whatever the spec says of them by now."""
@@ -94,6 +95,8 @@ class _Ground:
             service = there.definition.get("service") if there.kind == "Route" else None
             if service is not None and (self._is_routed(name) or name in self.live.programs.unknown):
                 self._routes.setdefault(str(service), []).append(name)
+                place = there.definition.get("host"), there.definition.get("path")
+                self._holders.setdefault(place, []).append(there)
 
     def _is_routed(self, component: str) -> bool:
         return component in self.live.programs.routes
@@ -301,8 +304,22 @@ class _Ground:
             action=action,
             reason=reason,
             drift=self._told(drifted),
-            blocked=(*self._in_the_way(part, there, works=action is not None), *why_not),
+            blocked=(
+                *self._in_the_way(part, there, works=action is not None),
+                *(self._held(part) if action is not None else ()),
+                *why_not,
+            ),
         )
+
+    def _held(self, part: DesiredRoute) -> Iterable[str]:
+        """Two routes of one host and path cannot be there at once, and in between there would be none."""
+        for holder in self._holders.get((part.host, part.path), ()):
+            same_proxy = part.proxy is None or holder.definition.get("proxy") in (None, part.proxy)
+            if holder.component != part.component and same_proxy:
+                yield (
+                    f"route '{holder.component}' has this host and path now: keep its name, or let it be "
+                    "removed or moved by a commit before"
+                )
 
     def _route_drift(self, part: DesiredRoute, there: TrackedComponent | None) -> Drift | None:
         component, live = part.component, self.live.programs

@@ -283,6 +283,15 @@ def test_route_is_set_once_and_told_where_it_was_changed() -> None:
         assert one_route(wanted, drifted, HEAL).works
 
 
+def test_route_takes_no_host_and_path_from_another_of_its_deployment() -> None:
+    """One that was renamed, or two that change places: in between nothing would be led anywhere."""
+    world = rolled_out(environment(service("api"), route("old", "api")))
+    renamed = one_route(environment(service("api"), route("new", "api")), world)
+    assert "route 'old' has this host and path now" in renamed.blocked[0]
+    lost = with_live(world, routes={})
+    assert one_route(environment(service("api"), route("new", "api")), lost).blocked == ()
+
+
 def test_route_of_somebody_else_blocks_only_the_route() -> None:
     """Whose it is, is told; the service is rolled all the same."""
     wanted = environment(service("api"), route("edge", "api"))

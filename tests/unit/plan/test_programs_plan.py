@@ -440,6 +440,13 @@ def test_job_that_needs_a_service_is_left_out_unless_a_resource_needs_the_job() 
     assert check(kept) == []
 
 
+def test_edge_to_what_is_left_out_holds_nobody_up() -> None:
+    """There is nothing to wait for."""
+    wanted = environment(service("api", stage="jobs"), job("seed", after=("api",)))
+    plan = planned(wanted, nothing(), scope=Scope.PROVISION_ONLY)
+    assert ([step.component for step in plan.steps], plan.blocked) == (["seed", "seed"], ())
+
+
 def test_nothing_is_removed_by_a_provision_only_plan() -> None:
     """What it leaves out did not leave the spec."""
     world = applied(WHOLE, planned(WHOLE, nothing()), nothing())
