@@ -145,6 +145,8 @@ class PortSpec(SpecModel):
 def _port(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return {"name": str(value), "port": value}
+    if not isinstance(value, dict | PortSpec):
+        raise broken_rule(Broken("must be a number or a mapping", "write it as in 8080 or {name: http}"))
     return value
 
 

@@ -191,6 +191,10 @@ FAULTS: list[tuple[list[str], list[str]]] = [
         ["spec.components[0].runtime.process.ports[0].port: must be the number of a port, 1 to 65535"],
     ),
     (
+        ["name: a, kind: Service, runtime: {process: {command: [a], ports: ['8080']}}"],
+        ["spec.components[0].runtime.process.ports[0]: must be a number or a mapping (write it as in 8080 or {name: http})"],
+    ),
+    (
         ["name: a, kind: Service, runtime: {process: {command: [a], ports: [{name: a-b}, {name: a.b}]}}"],
         ["spec.components[0].runtime.process.ports[1]: port 'a.b' is told to the program as PORT_A_B, and so is port 'a-b' (name one of them another way)"],
     ),
