@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from reconciler.errors import Refused, RuntimeUnavailable
 from reconciler.execution.programs import identity_of, machine_of
+from reconciler.execution.recorded import check_place
 from reconciler.execution.resources import Resources
 from reconciler.frozen import frozen
 from reconciler.runtimes.health import Outcome, until_steady
@@ -27,6 +28,7 @@ class Placed:
 async def look(component: str, resources: Resources, names: Iterable[str]) -> tuple[Placed, ...]:
     """All instances of a component in some runtimes."""
     machine, desired = machine_of(resources), resources.desired
+    check_place(component, resources)
     found: list[Placed] = []
     for name in sorted(set(names)):
         runtime = machine.runtimes.get(name)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reconciler.errors import Refused
 from reconciler.execution.resources import Resources
 from reconciler.state import programs_json
 from reconciler.state.programs import DesiredJob, DesiredRoute, DesiredService
@@ -23,6 +24,17 @@ def route_before(component: str, resources: Resources) -> DesiredRoute | None:
     """A route as it was applied last."""
     found = _before(component, resources)
     return found if isinstance(found, DesiredRoute) else None
+
+
+def check_place(component: str, resources: Resources) -> None:
+    """Refuse to touch what runs on another machine: here nobody sees how it is."""
+    tracked, machine = resources.programs.components.get(component), resources.machine
+    if tracked is None or machine is None or tracked.place in (None, machine.place):
+        return
+    raise Refused(
+        f"'{component}' runs at '{tracked.place}', and this is '{machine.place}'",
+        hint="run the daemon there, or call both by one name in the settings: runtimes.place",
+    )
 
 
 def runtimes_of(component: str, resources: Resources, *more: str) -> set[str]:

@@ -252,6 +252,7 @@ class Rolling:
         self.proxies = {"edge": self.proxy}
         self.secrets: Mapping[str, str] = {}
         self.journal = NoJournal()
+        self.place = "here"
 
     def resources(
         self, *parts: DesiredService | DesiredJob | DesiredRoute, interference: Interference | None = None
@@ -279,7 +280,7 @@ class Rolling:
             intend=_nothing,
             forget=_nothing,
             secret=self._secret,
-            machine=Machine(place="here", runtimes={runtime.name: runtime}, proxies=dict(self.proxies)),
+            machine=Machine(place=self.place, runtimes={runtime.name: runtime}, proxies=dict(self.proxies)),
             register=self.register,
             programs=self.register.tracked(),
             interference=interference or Interference(),

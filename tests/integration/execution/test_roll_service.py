@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.errors import Conflict, PermanentError, RuntimeUnavailable, StepFailed
+from reconciler.errors import Conflict, PermanentError, Refused, RuntimeUnavailable, StepFailed
 from reconciler.execution import program_steps, services
 from reconciler.execution.register import Made
 from reconciler.runtimes.runtime import ServiceState
@@ -250,3 +250,14 @@ async def test_who_cancels_a_rollout_gets_the_old_one_back(rolling: Rolling) -> 
         await program_steps.carry_out(rolling.roll(new), resources, rolling.journal)
     assert await rolling.serving() == [old.instance]
     assert rolling.register.components["api"].applying is None
+
+
+async def test_what_runs_on_another_machine_is_left_alone(rolling: Rolling) -> None:
+    """From here nobody sees how it is: it is neither replaced nor removed, and told where it is."""
+    old, new = (service(f": {name}; {FOR_EVER}") for name in ("one", "two"))
+    await rolling.carry_out(rolling.roll(old), old)
+    rolling.place = "there"
+    for step in (rolling.roll(new), rolling.remove("api")):
+        with pytest.raises(Refused, match="'api' runs at 'here', and this is 'there'"):
+            await rolling.carry_out(step, new)
+    assert await rolling.serving() == [old.instance]
