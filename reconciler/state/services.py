@@ -5,7 +5,7 @@ It opens no file: what is built and what jobs read is known by the hashes of the
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from reconciler.changes.folders import matches
@@ -15,44 +15,37 @@ from reconciler.frozen import frozen
 from reconciler.spec import text_rules
 from reconciler.spec.components import DatabaseSpec, consumed, needed
 from reconciler.spec.environment import EnvironmentSpec
-from reconciler.spec.programs import (
-    BuildSpec,
-    ContainerSpec,
-    JobRuntimeSpec,
-    LimitsSpec,
-    ProcessSpec,
-    ServedContainerSpec,
-    ServedProcessSpec,
-    ServiceRuntimeSpec,
-)
-from reconciler.spec.services import HealthSpec, JobSpec, RestartSpec, RouteSpec, ServiceSpec
+from reconciler.spec.programs import BuildSpec, ContainerSpec, ProcessSpec
+from reconciler.spec.services import JobSpec, RouteSpec, ServiceSpec
 from reconciler.spec.values import OutputReference, SecretReference
 from reconciler.state.order import topological
 from reconciler.state.outputs import service_version
+from reconciler.state.program_parts import (
+    faults_of_build,
+    health_of,
+    limits_of,
+    ports_of,
+    restart_of,
+    runtime_of,
+    seconds,
+)
 from reconciler.state.programs import (
     DesiredAccess,
     DesiredBuild,
     DesiredData,
-    DesiredHealth,
     DesiredJob,
-    DesiredLimits,
     DesiredOutput,
-    DesiredPort,
     DesiredProgram,
     DesiredPrograms,
-    DesiredRestart,
     DesiredRoute,
     DesiredServer,
     DesiredService,
     OutputType,
-    RuntimeName,
     Trigger,
     Value,
 )
-from reconciler.state.source_files import SourceFile, SourceFiles, fixed_folder
+from reconciler.state.source_files import SourceFiles, fixed_folder
 
-BUILD_FILES_MAX = 10_000
-BUILD_BYTES_MAX = 64 * 1024 * 1024
 INPUT_FILES_MAX = 10_000
 
 
@@ -85,7 +78,7 @@ def desired_servers(spec: EnvironmentSpec) -> dict[str, DesiredServer]:
         if part.on is None:
             continue
         service = services.get(part.on.service)
-        ports = _ports(service.runtime) if service is not None and part.on.port is None else ()
+        ports = ports_of(service.runtime) if service is not None and part.on.port is None else ()
         found[part.name] = DesiredServer(
             service=part.on.service,
             port=part.on.port or (ports[0].name if ports else ""),
@@ -165,7 +158,7 @@ class _Making:
 
     def _service(self, part: ServiceSpec) -> None:
         program = self._program(part)
-        health = _health(part.health, program.ports)
+        health = health_of(part.health, program.ports)
         check = [health.check, health.port, health.path, list(health.argv)]
         definition = _hash("service", self._shown(program), check)
         self._services[part.name] = DesiredService(
@@ -174,8 +167,8 @@ class _Making:
             program=program,
             definition_hash=definition,
             health=health,
-            restart=_restart(part.restart),
-            grace_s=_seconds(part.grace),
+            restart=restart_of(part.restart),
+            grace_s=seconds(part.grace),
             in_place=part.replace == "in-place" or bool(program.data) or part.name in self._on,
             after=part.after,
             skip=part.skip,
@@ -199,9 +192,9 @@ class _Making:
             inputs_hash=inputs,
             triggers=frozenset(Trigger(each) for each in part.run.on),
             schedule=part.run.schedule,
-            timeout_s=_seconds(part.timeout),
+            timeout_s=seconds(part.timeout),
             attempts=part.attempts,
-            grace_s=_seconds(part.grace),
+            grace_s=seconds(part.grace),
             outputs=outputs,
             after=part.after,
             skip=part.skip,
@@ -260,11 +253,11 @@ class _Making:
 
     def _only_port(self, service: str) -> str:
         part = self._parts[service]
-        ports = _ports(part.runtime) if isinstance(part, ServiceSpec) else ()
+        ports = ports_of(part.runtime) if isinstance(part, ServiceSpec) else ()
         return ports[0].name if ports else ""
 
     def _program(self, part: ServiceSpec | JobSpec) -> DesiredProgram:
-        name, runtime = _runtime(part.runtime)
+        name, runtime = runtime_of(part.runtime)
         container = runtime if isinstance(runtime, ContainerSpec) else None
         process = runtime if isinstance(runtime, ProcessSpec) else None
         return DesiredProgram(
@@ -274,11 +267,11 @@ class _Making:
             build=self._build(part, container.build) if container is not None else None,
             cwd=process.cwd if process is not None else None,
             user=runtime.user,
-            ports=_ports(part.runtime),
+            ports=ports_of(part.runtime),
             env=tuple(sorted(part.env.items())),
             data=tuple(DesiredData(name=each.name, path=each.path) for each in runtime.data),
             networks=container.networks if container is not None else (),
-            limits=_limits(part.limits),
+            limits=limits_of(part.limits),
             log_bytes_max=part.logs.size,
             log_files=part.logs.files,
         )
@@ -290,8 +283,8 @@ class _Making:
         folder = "" if build.context == "." else build.context
         files = self._files.below(folder)
         dockerfile = f"{folder}/{build.dockerfile}" if folder else build.dockerfile
-        self.problems += _of_build(build, files, dockerfile, self._files.unread(folder), place)
-        pairs = tuple((file.path, file.hash) for file in files[:BUILD_FILES_MAX])
+        self.problems += faults_of_build(build, files, dockerfile, self._files.unread(folder), place)
+        pairs = tuple((file.path, file.hash) for file in files)
         return DesiredBuild(
             context=build.context,
             dockerfile=build.dockerfile,
@@ -352,98 +345,6 @@ def _asked(spec: EnvironmentSpec) -> dict[str, tuple[str, ...]]:
         for reference in consumed(part) if not part.skip else ():
             found.setdefault(reference.component, set()).add(reference.output)
     return {name: tuple(sorted(outputs)) for name, outputs in found.items()}
-
-
-def _runtime(runtime: ServiceRuntimeSpec | JobRuntimeSpec) -> tuple[RuntimeName, ProcessSpec | ContainerSpec]:
-    if runtime.container is not None:
-        return RuntimeName.CONTAINER, runtime.container
-    if runtime.systemd is not None:
-        return RuntimeName.SYSTEMD, runtime.systemd
-    assert runtime.process is not None
-    return RuntimeName.PROCESS, runtime.process
-
-
-def _ports(runtime: ServiceRuntimeSpec | JobRuntimeSpec) -> tuple[DesiredPort, ...]:
-    _name, program = _runtime(runtime)
-    if not isinstance(program, ServedProcessSpec | ServedContainerSpec):
-        return ()
-    return tuple(
-        DesiredPort(name=port.name, number=int(port.port) if port.port is not None else None)
-        for port in program.ports
-    )
-
-
-def _health(health: HealthSpec, ports: Sequence[DesiredPort]) -> DesiredHealth:
-    check, port, path = "own", None, "/"
-    if health.http is not None:
-        check, port, path = "http", health.http.port, health.http.path
-    elif health.tcp is not None:
-        check, port = "tcp", health.tcp.port
-    elif health.command is not None:
-        check = "command"
-    if check in ("http", "tcp") and port is None and ports:
-        port = ports[0].name
-    return DesiredHealth(
-        check=check,
-        port=port,
-        path=path,
-        argv=health.command or (),
-        interval_s=_seconds(health.interval),
-        check_timeout_s=_seconds(health.check_timeout),
-        deadline_s=_seconds(health.timeout),
-        steady_s=_seconds(health.steady),
-        crashes_max=health.crashes,
-    )
-
-
-def _restart(restart: RestartSpec) -> DesiredRestart:
-    return DesiredRestart(
-        when=restart.when,
-        delay_s=_seconds(restart.delay),
-        delay_max_s=_seconds(restart.delay_max),
-        limit=restart.limit,
-    )
-
-
-def _limits(limits: LimitsSpec) -> DesiredLimits:
-    return DesiredLimits(
-        memory_bytes=limits.memory,
-        cpus=limits.cpus,
-        processes=limits.processes,
-        open_files=limits.open_files,
-    )
-
-
-def _of_build(
-    build: BuildSpec,
-    files: Sequence[SourceFile],
-    dockerfile: str,
-    unread: Mapping[str, str],
-    place: str,
-) -> Iterator[Problem]:
-    """What keeps an image from being built from these files."""
-    if unread:
-        path, why = min(unread.items())
-        yield Problem(path=f"{place}.context", message=f"'{path}' was not read: {why}", hint=HINT)
-    elif not files:
-        hint = "paths are relative to the root of the source; has the folder been added?"
-        yield Problem(path=f"{place}.context", message=f"there is no file below '{build.context}'", hint=hint)
-    elif dockerfile not in {file.path for file in files}:
-        hint = "`dockerfile` is relative to the context"
-        yield Problem(path=f"{place}.context", message=f"there is no file '{dockerfile}'", hint=hint)
-    size = sum(file.size for file in files)
-    if len(files) > BUILD_FILES_MAX or size > BUILD_BYTES_MAX:
-        message = (
-            f"'{build.context}' has {len(files)} files of {size} bytes in all, and an image is built from "
-            f"{BUILD_FILES_MAX} files of {BUILD_BYTES_MAX} bytes at most"
-        )
-        yield Problem(path=f"{place}.context", message=message, hint="name a folder that holds less")
-
-
-def _seconds(text: str) -> float:
-    found = text_rules.span_seconds(text)
-    assert found is not None, "the model checked it"
-    return found
 
 
 def _hash(*said: Any) -> str:

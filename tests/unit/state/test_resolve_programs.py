@@ -5,7 +5,7 @@ import pytest
 from reconciler.errors import SpecError
 from reconciler.spec.parse import parse_file
 from reconciler.spec.values import OutputReference, SecretReference
-from reconciler.state import services
+from reconciler.state import program_parts
 from reconciler.state.desired import DesiredState
 from reconciler.state.programs import DesiredServer, RuntimeName, Trigger
 from reconciler.state.resolve import resolve
@@ -292,8 +292,8 @@ def test_roles_are_those_of_their_server(database: str, told: str | None) -> Non
 
 def test_a_context_may_hold_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many files, or too large ones, are refused with what there is and what may be."""
-    monkeypatch.setattr(services, "BUILD_FILES_MAX", 2)
-    monkeypatch.setattr(services, "BUILD_BYTES_MAX", 1000)
+    monkeypatch.setattr(program_parts, "BUILD_FILES_MAX", 2)
+    monkeypatch.setattr(program_parts, "BUILD_BYTES_MAX", 1000)
     with pytest.raises(SpecError) as caught:
         desired(files={**FILES, "web/big": b"." * 2000})
     (problem,) = caught.value.problems
