@@ -416,11 +416,12 @@ class JobDiff:
 
 @frozen
 class RouteDiff:
-    """One `Route` component: whether it is set, and why."""
+    """One `Route` component: whether it is set, and why; `heals`: it was, and is put back."""
 
     desired: DesiredRoute
     action: Action | None = None
     reason: str = ""
+    heals: bool = False
     consumes: tuple[str, ...] = ()
     drift: tuple[Drift, ...] = ()
     blocked: tuple[str, ...] = ()

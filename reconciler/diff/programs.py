@@ -290,7 +290,7 @@ class _Ground:
         there = self.tracked.components.get(part.component)
         drifted = self._route_drift(part, there)
         action: Action | None = None
-        reason, why_not = "", list[str]()
+        reason, why_not, heals = "", list[str](), False
         if there is None or not there.definition_hash:
             action, reason = Action.ADD, "not set yet"
         elif there.definition_hash != part.definition_hash:
@@ -303,6 +303,7 @@ class _Ground:
             desired=part,
             action=action,
             reason=reason,
+            heals=heals,
             drift=self._told(drifted),
             blocked=(
                 *self._in_the_way(part, there, works=action is not None),

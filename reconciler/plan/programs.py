@@ -136,6 +136,7 @@ def _route_steps(part: RouteDiff) -> Iterable[AnyStep]:
         service=own.service,
         port=own.port,
         definition_hash=own.definition_hash,
+        heals=part.heals,
         consumes=part.consumes,
     )
 

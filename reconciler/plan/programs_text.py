@@ -57,7 +57,8 @@ def _does(step: AnyStep) -> Iterable[str]:
             many = f"{step.attempts} attempts" if step.attempts > 1 else "one attempt"
             yield f"for its trigger '{step.trigger}', {many} of {step.timeout_s:g} s at most"
         case SetRoute():
-            yield f"lead requests to port '{step.port}' of service '{step.service}'"
+            word = "put it back, to lead" if step.heals else "lead"
+            yield f"{word} requests to port '{step.port}' of service '{step.service}'"
         case RemoveService():
             yield from _removes(step)
         case ProvideAccess():

@@ -326,7 +326,10 @@ class RunJob(Step):
 
 @frozen
 class SetRoute(Step):
-    """Lead requests for a host and a path to a port of a service that is healthy."""
+    """Lead requests for a host and a path to a port of a service that is healthy.
+
+    `heals`: it was set before, and is put back as it was.
+    """
 
     proxy: str | None
     host: str
@@ -334,6 +337,7 @@ class SetRoute(Step):
     service: str
     port: str
     definition_hash: str
+    heals: bool = False
     consumes: tuple[str, ...] = ()
 
 

@@ -280,7 +280,10 @@ def test_route_is_set_once_and_told_where_it_was_changed() -> None:
         told = one_route(wanted, drifted)
         assert told.action is None
         assert words in told.drift[0].detail
-        assert one_route(wanted, drifted, HEAL).works
+        healed = one_route(wanted, drifted, HEAL)
+        assert (healed.works, healed.heals) == (True, True)
+        fought = with_tracked(drifted, "edge", heals=5)
+        assert "put back 5 times" in one_route(wanted, fought, HEAL).blocked[0]
 
 
 def test_route_takes_no_host_and_path_from_another_of_its_deployment() -> None:
