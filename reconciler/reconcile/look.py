@@ -239,7 +239,9 @@ class Looks:
             ),
         )
         self._only_checks.discard(name)
-        await self._watching.note(name, found, afresh=full, only_seen=self._only_look)
+        await self._watching.note(
+            name, found, busy=under_way.everywhere, afresh=full, only_seen=self._only_look
+        )
         await self._end_outdated(name, found, under_way, round_)
         waits = self._out_of_turn(spec, found, under_way, view.commit)
         recorded = await self._record_pending(spec, found, under_way, round_, waits)
@@ -344,8 +346,8 @@ class Looks:
             return None
         active = under_way.deployments.get(round_.view.commit, frozenset())
         waiting, asks = under_way.waiting, spec.policy.mode == "approve"
-        ready = [
-            item.plan
+        to_record = [
+            item
             for item in found
             if item.plan.steps
             and item.plan.held is None
@@ -353,15 +355,15 @@ class Looks:
             and (asks or not item.plan.refused)
             and _is_to_record(item.plan, active, waiting)
         ]
-        if not ready:
+        if not to_record:
             return None
-        reason = findings.reason_of(ready)
+        reason = findings.reason_of(to_record)
         request = RolloutRequest(scope=Scope(spec.policy.scope), reason=reason, requested_by=BY_ITSELF)
         try:
             return await self._recorder.record(
                 round_.view,
                 spec,
-                ready,
+                [item.plan for item in to_record],
                 request,
                 owner=round_.owner,
                 planned_from=round_.planned_from,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.control import programs
@@ -75,18 +75,27 @@ class Watching:
         return {desired.deployment for desired, moved in zip(states, found, strict=True) if moved}
 
     async def note(
-        self, environment: str, found: Iterable[Assessment], *, afresh: bool, only_seen: bool = False
+        self,
+        environment: str,
+        found: Iterable[Assessment],
+        *,
+        busy: Collection[str],
+        afresh: bool,
+        only_seen: bool = False,
     ) -> None:
         """Write down how services and routes were found, where that is news, and which stay quiet.
 
-        `afresh`: also what was written before, for others may have. `only_seen`: who has no say here leaves
-        what it cannot see as it was found by others.
+        What operations are at in `busy` deployments changes meanwhile, and they note it themselves. `afresh`:
+        also what was written before, for others may have. `only_seen`: who has no say here leaves what it
+        cannot see as it was found by others.
         """
         for item in found:
             tracked, diff = item.tracked, item.diff
-            if tracked is None or diff is None or item.running is None or not tracked.programs.components:
-                continue
             deployment = item.desired.deployment
+            if tracked is None or diff is None or item.running is None or deployment in busy:
+                continue
+            if not tracked.programs.components:
+                continue
             states = _states(item.desired, tracked.programs, item.running, diff)
             if only_seen:
                 states = tuple(each for each in states if each.state != "unknown")

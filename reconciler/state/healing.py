@@ -23,5 +23,6 @@ def why_not_healed(heals: int, after: float | None, now: float) -> str | None:
             "rollout brings it something else, or it stays as it should for an hour"
         )
     if after is not None and now < after:
-        return f"it was put back {heals} times; it is put back again in {after - now:.0f} s"
+        often = "once" if heals == 1 else f"{heals} times"
+        return f"it was put back {often}; it is put back again in {after - now:.0f} s"
     return None

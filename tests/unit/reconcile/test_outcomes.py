@@ -1,8 +1,12 @@
 """What a pass is said to have come to."""
 
+from dataclasses import replace
+
+from reconciler.diff.model import Action, Drift
 from reconciler.events import PassResult
-from reconciler.plan.model import DeploymentPlan
-from reconciler.reconcile.findings import out_of_turn, outcome_of
+from reconciler.plan.model import DeploymentPlan, PlanStage
+from reconciler.plan.steps import PrepareProgram, StepKind
+from reconciler.reconcile.findings import out_of_turn, outcome_of, reason_of
 
 
 def test_a_pass_names_what_it_could_not_read() -> None:
@@ -27,3 +31,26 @@ def test_later_waves_wait_for_whom_no_rollout_holds_back() -> None:
     assert out_of_turn([away, *fine], waves, (), goes_on=True) == {}
     assert set(out_of_turn([away, *fine], waves, ("b",), goes_on=True)) == {"a", "c", "d"}
     assert out_of_turn([away, *fine], dict.fromkeys("abcd", 3), ("b",), goes_on=False) == {}
+
+
+def test_rollouts_that_only_put_back_say_so() -> None:
+    """One step for anything else makes it a rollout of the commit."""
+    drift = Drift(component="api", identity="service api", action=Action.CHANGED, detail="it has ended")
+    plan = DeploymentPlan(name="eu", digest="", base="", stages=(), drift=(drift,))
+
+    def steps(*components: str) -> DeploymentPlan:
+        made = tuple(
+            PrepareProgram(
+                id=f"s{number}",
+                kind=StepKind.PREPARE_PROGRAM,
+                component=name,
+                identity=f"service {name}",
+                database="",
+                runtime="process",
+            )
+            for number, name in enumerate(components)
+        )
+        return replace(plan, stages=(PlanStage(name="services", steps=made),))
+
+    assert reason_of([steps("api")]) == "drift"
+    assert reason_of([steps("api"), steps("api", "web")]) == "commit"
