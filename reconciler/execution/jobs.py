@@ -6,6 +6,7 @@ The run of an operation bears its number: who comes after a worker that died wai
 import asyncio
 import secrets
 import time
+from collections.abc import Container
 from contextlib import suppress
 
 from reconciler.errors import PermanentError, Refused, RuntimeUnavailable, StepFailed, TemporaryError
@@ -44,6 +45,14 @@ async def run_job(step: RunJob, resources: Resources, journal: Journal) -> None:
         f"running job '{step.component}' with the runtime '{step.runtime}'{times}: {why}",
         hint="mend what it needs and retry, or push a new commit",
     )
+
+
+async def clear(resources: Resources, planned: Container[str]) -> None:
+    """Remove runs that a worker was about to remove when it died; jobs that are planned see to theirs."""
+    for component in sorted(resources.left_runs):
+        if component not in planned:
+            found = await instances.look(component, resources, runtimes_of(component, resources))
+            await instances.end(component, found, resources)
 
 
 async def forget(step: ForgetJob, resources: Resources) -> None:

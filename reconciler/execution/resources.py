@@ -82,6 +82,8 @@ class Resources:
     machine: Machine | None = None
     register: Register | None = None
     programs: TrackedPrograms = field(default_factory=TrackedPrograms)
+    left_runs: frozenset[str] = frozenset()
+    """Jobs of which a run was there when this was planned."""
     build_files: Callable[[DesiredBuild], Awaitable[Mapping[str, bytes]]] | None = None
     locate: Callable[[str], Awaitable[Dsn]] | None = None
     """Finds the server of a database that lives on a service, once that runs."""

@@ -12,7 +12,15 @@ from dataclasses import replace
 
 from reconciler.changes.script import Script
 from reconciler.errors import LeaseLost, PermanentError, ReconcilerError, Refused
-from reconciler.execution import after_revert, changes, gate, module_tasks, program_steps, provision
+from reconciler.execution import (
+    after_revert,
+    changes,
+    gate,
+    jobs,
+    module_tasks,
+    program_steps,
+    provision,
+)
 from reconciler.execution.course import Course, Journal, Parked
 from reconciler.execution.lanes import edges, lanes, phases
 from reconciler.execution.module_tasks import Stopped
@@ -69,6 +77,7 @@ PARALLEL_DATABASES_MAX = 8
 async def run(plan: DeploymentPlan, resources: Resources, journal: Journal) -> None:
     """Carry out a whole plan. The first error ends it once what runs beside it reached a safe point."""
     resources.with_one_session = enough_with_one(plan, resources.desired)
+    await jobs.clear(resources, {step.component for step in plan.steps})
     for stage in plan.stages:
         if stage.steps:
             await _run_stage(stage, resources, journal)

@@ -61,10 +61,16 @@ async def equip(
         machine=tools.machine,
         register=ControlRegister(claim, tools.control, tools.sealer) if tools.sealer is not None else None,
         programs=tracked.programs if tracked is not None else TrackedPrograms(),
+        left_runs=_left_runs(assessment),
         build_files=notes.build_files,
     )
     notes.resources = resources
     return resources
+
+
+def _left_runs(assessment: Assessment) -> frozenset[str]:
+    there = assessment.running.instances if assessment.running is not None else {}
+    return frozenset(job.component for job in assessment.desired.programs.jobs if there.get(job.component))
 
 
 class _Notes:

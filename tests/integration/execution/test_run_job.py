@@ -3,7 +3,7 @@
 import pytest
 
 from reconciler.errors import NotFound, StepFailed
-from reconciler.execution import program_steps
+from reconciler.execution import jobs, program_steps
 from reconciler.plan.steps import ConsumeOutputs, ForgetJob, StepKind
 from reconciler.state.programs import DesiredOutput, OutputType
 from tests.plugins.rolling import Rolling, job, rolling
@@ -91,6 +91,19 @@ async def test_a_worker_that_dies_leaves_its_job_to_the_next(rolling: Rolling, p
     assert rolling.bench.read("runs").split() == ["run"]
     assert rolling.register.outputs["seed.token"][0].value == "correct horse"
     assert rolling.register.runs[-1]["error"] is None
+    assert await rolling.there("seed") == ()
+
+
+async def test_a_run_that_is_over_is_not_left_for_ever(rolling: Rolling) -> None:
+    """Where the step is recorded as done and its run was not removed yet, whoever goes on removes it."""
+    wanted = job("exit 0")
+    step = rolling.job(wanted)
+    await rolling.until_struck(f"recorded {step.id}", step, wanted)
+    resources = rolling.resources(wanted)
+    resources.left_runs = frozenset({"seed"})
+    await jobs.clear(resources, {"seed"})
+    assert len(await rolling.there("seed")) == 1
+    await jobs.clear(resources, ())
     assert await rolling.there("seed") == ()
 
 

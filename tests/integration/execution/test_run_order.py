@@ -69,6 +69,7 @@ class Nothing:
 
         self.promoting = asyncio.Lock()
         self.stages: dict[str, str] = {}
+        self.left_runs: frozenset[str] = frozenset()
 
     async def session(self, _database: str) -> None: ...
 
