@@ -1,6 +1,6 @@
 """What a pass found, as values to record: pure functions from views, plans and what is known."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from reconciler.changes.unread import HINT
@@ -10,10 +10,22 @@ from reconciler.control.ownership import Owned
 from reconciler.events import PassResult
 from reconciler.frozen import frozen
 from reconciler.plan.model import DeploymentPlan
+from reconciler.plan.steps import (
+    AnyStep,
+    PrepareProgram,
+    RemoveRoute,
+    RemoveService,
+    RollService,
+    RunJob,
+    SetRoute,
+)
+from reconciler.planner.planner import Assessment
 from reconciler.planner.view import SourceView
 from reconciler.reconcile.heads import Head
 from reconciler.rollout.states import OperationState
 from reconciler.spec.environment import EnvironmentSpec
+from reconciler.state.programs import Trigger
+from reconciler.state.tracked import TrackedPrograms
 
 BY_ITSELF = "reconciler"
 """Who asked for a rollout that nobody asked for by hand."""
@@ -149,13 +161,33 @@ def _holds_up(plan: DeploymentPlan, busy: bool, *, goes_on: bool) -> str | None:
     return "needs consent" if plan.refused else None
 
 
-def reason_of(plans: Sequence[DeploymentPlan]) -> str:
-    """Why a pass records a rollout: a commit, or only that what runs was altered by others."""
-    for plan in plans:
-        drifted = {row.component for row in plan.drift}
-        if any(step.component not in drifted for step in plan.steps):
-            return "commit"
-    return "drift"
+def reason_of(found: Sequence[Assessment]) -> str:
+    """Why a pass records a rollout: a commit, a stop, a start, or that others altered what runs."""
+    whys = {why for item in found for why in _whys(item)}
+    return whys.pop() if len(whys) == 1 else "commit"
+
+
+def _whys(item: Assessment) -> Iterable[str]:
+    """What each step of a deployment is for; one word where that is the same for all."""
+    programs = item.tracked.programs if item.tracked is not None else TrackedPrograms()
+    drifted = {row.component for row in item.plan.drift}
+    ended = {name for name, part in programs.components.items() if part.definition_hash and not part.instance}
+    for step in item.plan.steps:
+        if step.component in drifted:
+            yield "drift"
+        elif programs.stopped and isinstance(step, RemoveRoute | RemoveService | RunJob):
+            yield "stop"
+        elif not programs.started and _starts(step, ended):
+            yield "start"
+        elif not isinstance(step, PrepareProgram | SetRoute):
+            # These two serve others, or say nothing of why.
+            yield "commit"
+
+
+def _starts(step: AnyStep, ended: Collection[str]) -> bool:
+    if isinstance(step, RunJob):
+        return bool(ended) and step.trigger == Trigger.START.value
+    return isinstance(step, RollService) and step.component in ended
 
 
 def intended(facts: Facts | None) -> dict[str, frozenset[str]]:

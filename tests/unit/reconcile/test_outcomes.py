@@ -5,8 +5,10 @@ from dataclasses import replace
 from reconciler.diff.model import Action, Drift
 from reconciler.events import PassResult
 from reconciler.plan.model import DeploymentPlan, PlanStage
-from reconciler.plan.steps import PrepareProgram, StepKind
+from reconciler.plan.steps import ForgetJob, StepKind
+from reconciler.planner.planner import Assessment
 from reconciler.reconcile.findings import out_of_turn, outcome_of, reason_of
+from tests.plugins.seen import desired
 
 
 def test_a_pass_names_what_it_could_not_read() -> None:
@@ -38,19 +40,19 @@ def test_rollouts_that_only_put_back_say_so() -> None:
     drift = Drift(component="api", identity="service api", action=Action.CHANGED, detail="it has ended")
     plan = DeploymentPlan(name="eu", digest="", base="", stages=(), drift=(drift,))
 
-    def steps(*components: str) -> DeploymentPlan:
+    def steps(*components: str) -> Assessment:
         made = tuple(
-            PrepareProgram(
+            ForgetJob(
                 id=f"s{number}",
-                kind=StepKind.PREPARE_PROGRAM,
+                kind=StepKind.FORGET_JOB,
                 component=name,
                 identity=f"service {name}",
                 database="",
-                runtime="process",
             )
             for number, name in enumerate(components)
         )
-        return replace(plan, stages=(PlanStage(name="services", steps=made),))
+        stages = (PlanStage(name="services", steps=made),)
+        return Assessment(desired=desired(), plan=replace(plan, stages=stages), tracked=None, diff=None)
 
     assert reason_of([steps("api")]) == "drift"
     assert reason_of([steps("api"), steps("api", "web")]) == "commit"
