@@ -263,6 +263,8 @@ def causes(environment: Json) -> Iterator[str]:
     """What stands in the way; nothing where all is well."""
     if _is_left(environment):
         yield f"source '{printable(environment['source'])}' no longer declares it; nothing is done to it"
+    elif environment.get("stopped"):
+        yield "stopped: its services and routes are to be off; a commit starts none of them"
     yield from _left(environment)
     if environment["suspended"]:
         yield f"suspended: {printable(environment['suspended_reason'] or 'no reason given')}"
@@ -337,8 +339,7 @@ def _differences(deployments: list[Json]) -> Iterator[str]:
 def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
     """What to do next."""
     name, deployments = environment["name"], environment["deployments"]
-    if environment["suspended"]:
-        yield f"go on with: reconciler resume {name}"
+    yield from _about_off(environment)
     if environment["error"] is not None:
         if environment["error"].startswith(("fetching", "source")):
             yield "the last good commit stays applied; the source is fetched again by itself"
@@ -356,6 +357,16 @@ def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
         yield f"see what fails with: reconciler module verify {name}"
     if any(row["drift"] or row["diverged"] for row in deployments):
         yield f"see what differs with: reconciler diff {name}"
+
+
+def _about_off(environment: Json) -> Iterator[str]:
+    name = environment["name"]
+    if environment["suspended"]:
+        yield f"go on with: reconciler resume {name}"
+    if _is_left(environment):
+        yield f"see what removing it would do, and remove it, with: reconciler env remove {name}"
+    elif environment.get("stopped"):
+        yield f"start it with: reconciler env start {name}"
 
 
 def _about_held(name: str, held: list[str], rollouts: list[Json]) -> Iterator[str]:

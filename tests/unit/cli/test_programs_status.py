@@ -7,6 +7,7 @@ from typing import Any
 from reconciler.cli.output import Screen
 from reconciler.cli.outputs import VALUE_CHARACTERS_MAX, shown_value
 from reconciler.cli.programs_status import SHOWN_MAX, table, troubles
+from reconciler.cli.status import advice, causes
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -83,3 +84,29 @@ def test_values_are_shown_on_one_line_and_secrets_are_not() -> None:
     assert shown_value({"sensitive": False, "value": {"a": [1]}}) == '{"a": [1]}'
     assert shown_value({"sensitive": False, "value": "a\nb"}) == r"a\nb"
     assert len(shown_value({"sensitive": False, "value": "x" * 500})) == VALUE_CHARACTERS_MAX
+
+
+def environment(*conditions: str, **changed: Any) -> dict[str, Any]:
+    return {
+        "name": "production",
+        "source": "shop",
+        "suspended": False,
+        "error": None,
+        "deployments": [],
+        "conditions": [{"type": "Ready", "status": False, "reason": each} for each in conditions],
+        **changed,
+    }
+
+
+def test_what_is_off_says_so_and_what_to_type() -> None:
+    """A stopped environment names the command that starts it, one that left its source what removes it."""
+    stopped = environment(stopped=True)
+    assert list(causes(stopped)) == [
+        "stopped: its services and routes are to be off; a commit starts none of them"
+    ]
+    assert list(advice(stopped, [])) == ["start it with: reconciler env start production"]
+    left = environment("Orphaned", stopped=True)
+    assert list(causes(left)) == ["source 'shop' no longer declares it; nothing is done to it"]
+    assert list(advice(left, [])) == [
+        "see what removing it would do, and remove it, with: reconciler env remove production"
+    ]
