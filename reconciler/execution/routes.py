@@ -45,13 +45,7 @@ async def set_route(step: SetRoute, resources: Resources) -> None:
     await _put(route, endpoints, resources)
     resources.interference.at(f"inside {step.id}")
     await _take_away_the_old(route, resources)
-    await register.applied(what, healed=_is_put_back(route, resources))
-
-
-def _is_put_back(route: DesiredRoute, resources: Resources) -> bool:
-    """Whether nothing of a route changed but what others did to it in its proxy."""
-    before = resources.programs.components.get(route.component)
-    return before is not None and before.definition_hash == route.definition_hash
+    await register.applied(what, healed=step.heals)
 
 
 async def remove_route(step: RemoveRoute, resources: Resources) -> None:

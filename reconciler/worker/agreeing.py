@@ -82,5 +82,6 @@ def put_back(plan: DeploymentPlan) -> frozenset[str]:
     return frozenset(
         step.component
         for step in plan.steps
-        if isinstance(step, SetRoute) or (isinstance(step, RollService) and step.action == "heal")
+        if (isinstance(step, SetRoute) and step.heals)
+        or (isinstance(step, RollService) and step.action == "heal")
     )
