@@ -233,4 +233,4 @@ async def test_reading_is_set_wise(control: Control) -> None:
     control.connection.cursor = counting  # type: ignore[method-assign,assignment]
     found = await environments.read_environments(control.connection)
     assert len(found) == 50
-    assert queries <= 5
+    assert queries <= 6
