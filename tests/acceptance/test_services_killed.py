@@ -1,9 +1,5 @@
 """The daemon is killed while it runs a job and rolls a service: what runs goes on, and is gone on with."""
 
-import tests.plugins.daemon as dd
-
-dd.DEADLINE_S = 12.0
-
 from reconciler.runtimes.process import ProcessRuntime
 from reconciler.runtimes.runtime import ServiceState
 from tests.plugins.daemon import World
