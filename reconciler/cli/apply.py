@@ -8,7 +8,7 @@ import typer
 from reconciler.cli.backend import Backend, Json
 from reconciler.cli.command import Common, register, scope_of
 from reconciler.cli.exit_codes import ExitCode
-from reconciler.cli.output import printable, short
+from reconciler.cli.output import Screen, printable, scope_mark, short
 
 REASON_CHARACTERS_MAX = 1000
 
@@ -70,16 +70,22 @@ def apply(  # noqa: PLR0917 - the options of the command
             keep_failed=no_rollback,
         )
         if recorded is None:
-            return _nothing(common, environment)
+            if common.output == "json":
+                common.screen.json(None)
+            else:
+                say_nothing(common.screen, environment, provision_only=provision_only)
+            return ExitCode.OK
         return carried_out(common, backend, recorded, wait=wait or timeout is not None, timeout_s=timeout)
 
 
-def _nothing(common: Common, environment: str) -> ExitCode:
-    if common.output == "json":
-        common.screen.json(None)
-    else:
-        common.screen.line(f"{environment}: nothing to do")
-    return ExitCode.OK
+def say_nothing(screen: Screen, environment: str, *, provision_only: bool) -> None:
+    """Say that nothing is to be done; where only resources were asked for, how the rest is rolled out."""
+    mark = " (provision-only)" if provision_only else ""
+    screen.line(f"{environment}{mark}: nothing to do")
+    if provision_only:
+        screen.note(
+            f"resources are provisioned; roll out the rest with: reconciler apply {environment} --full"
+        )
 
 
 def carried_out(
@@ -90,6 +96,7 @@ def carried_out(
     if not quiet:
         screen.line(
             f"rollout {rollout['id']} of {rollout['environment']} at {short(rollout['commit'])} recorded"
+            f"{scope_mark(rollout)}"
         )
     if not (wait or backend.local):
         if quiet:

@@ -6,7 +6,7 @@ Imports nothing heavy: every command starts with this.
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -94,6 +94,11 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Text of several lines without control characters; a server's message keeps its lines."""
     return "\n".join(printable(line.replace("\t", "    ")) for line in text.splitlines())
+
+
+def scope_mark(rollout: Mapping[str, Any]) -> str:
+    """What stands behind a rollout of resources alone."""
+    return " (provision-only)" if rollout["scope"] == "provision-only" else ""
 
 
 def short(commit: str | None) -> str:

@@ -10,7 +10,7 @@ from reconciler.cli import objects_status, programs_status
 from reconciler.cli.backend import Backend, Json
 from reconciler.cli.command import Common, register
 from reconciler.cli.exit_codes import ExitCode, worst
-from reconciler.cli.output import Screen, ago, clock, count, printable, short
+from reconciler.cli.output import Screen, ago, clock, count, printable, scope_mark, short
 
 RUNNING = frozenset({"pending", "running", "promoting", "reverting", "retrying", "running_degraded"})
 PERSON = frozenset({"waiting_for_approval", "waiting_for_promotion", "stopped"})
@@ -22,6 +22,8 @@ DEPLOYMENTS_SHOWN = 50
 """Deployments that are shown; of more, those that need a look, and the others as numbers."""
 WAITS_SHOWN = 20
 CAUSES_SHOWN = 20
+NAMED_MAX = 10
+"""Names of one list that are shown."""
 
 
 def add(app: typer.Typer) -> None:
@@ -73,7 +75,7 @@ def code_of(environment: Json) -> ExitCode:
     if any(row["held"] or row["unavailable"] for row in deployments):
         return ExitCode.FAILED
     commits = {environment["head_commit"], environment["observed_commit"]}
-    behind = any(row["pending"] or row["state"] in RUNNING for row in deployments)
+    behind = any(row["pending"] or row.get("left_out") or row["state"] in RUNNING for row in deployments)
     if behind or len(commits) > 1 or environment["observed_commit"] is None:
         return ExitCode.PENDING
     drifted = any(row["drift"] or row.get("verify_failures") for row in deployments)
@@ -96,6 +98,7 @@ def word_of(environment: Json) -> str:
         (any(row["state"] == "waiting_for_promotion" for row in deployments), "waits for promotion"),
         (_is(environment, "Stalled"), "stalled"),
         (environment["observed_commit"] is None, "not seen yet"),
+        (_is_provisioned(environment), "provisioned"),
         (code_of(environment) is ExitCode.PENDING, "pending"),
         (code_of(environment) is ExitCode.DRIFT, "drifted"),
     ):
@@ -106,6 +109,11 @@ def word_of(environment: Json) -> str:
 
 def _is(environment: Json, condition: str) -> bool:
     return any(row["type"] == condition and row["status"] for row in environment["conditions"])
+
+
+def _is_provisioned(environment: Json) -> bool:
+    """Whether all that is left to be done was left to another rollout."""
+    return any(row["reason"] == "Provisioned" for row in environment["conditions"])
 
 
 def _is_left(environment: Json) -> bool:
@@ -253,7 +261,13 @@ def _rollouts(screen: Screen, rollouts: list[Json], now: datetime) -> None:
         return
     screen.line()
     rows = [
-        (str(row["id"]), short(row["commit"]), row["state"], ago(row["created_at"], now), row["reason"])
+        (
+            str(row["id"]),
+            short(row["commit"]),
+            row["state"],
+            ago(row["created_at"], now),
+            f"{row['reason']}{scope_mark(row)}",
+        )
         for row in rollouts
     ]
     screen.table(("ROLLOUT", "COMMIT", "STATE", "RECORDED", "REASON"), rows, indent="  ")
@@ -334,6 +348,18 @@ def _differences(deployments: list[Json]) -> Iterator[str]:
         yield f"{count(failing, 'verify script')} of what is deployed failed"
     if any(row["diverged"] for row in deployments):
         yield "deployed changes differ from the plan file"
+    alike: dict[tuple[str, str], list[str]] = {}
+    for row in deployments:
+        if row.get("left_out"):
+            rest = (short(row["provisioned_commit"]), _some(row["left_out"]))
+            alike.setdefault(rest, []).append(row["name"])
+    for (commit, left), names in list(alike.items())[:CAUSES_SHOWN]:
+        yield printable(f"{_some(names)}: of {commit} only the resources are there; left out: {left}")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    return ", ".join(names[:NAMED_MAX]) + more
 
 
 def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
@@ -347,6 +373,8 @@ def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
             yield "fix it in the source and push; check before with: reconciler validate"
     for row in (environment.get("left") or [])[:1]:
         yield f"where it is gone for good: reconciler forget {name} {row['name']}"
+    if _is_provisioned(environment):
+        yield f"resources are provisioned; roll out the rest with: reconciler apply {name} --full"
     yield from _about_held(name, [row["name"] for row in deployments if row["held"]], rollouts)
     under_way = [each for each in rollouts if each["finished_at"] is None]
     for each in under_way:

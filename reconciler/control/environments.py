@@ -26,7 +26,8 @@ from reconciler.rollout.status import DeploymentStatus, EnvironmentStatus, KeptS
 class DeploymentObservation:
     """What a pass found on one deployment; `in_sync`: nothing is pending and nothing is under way.
 
-    `as_known`: it was not looked at, and what is known of it stays.
+    `as_known`: it was not looked at, and what is known of it stays. `left_out`: components that the pass left
+    to another rollout.
     """
 
     name: str
@@ -38,6 +39,7 @@ class DeploymentObservation:
     blocked: str | None = None
     in_sync: bool = False
     as_known: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 @frozen
@@ -153,7 +155,6 @@ def _rows(observation: Observation, before: Facts) -> list[Row]:
         if found.as_known and known is not None:
             rows.append({**known, "ordinal": ordinal})
             continue
-        carried = known["applied_commit"] if known is not None else None
         rows.append(
             {
                 "name": found.name,
@@ -164,10 +165,27 @@ def _rows(observation: Observation, before: Facts) -> list[Row]:
                 "held": found.held,
                 "unavailable": found.unavailable,
                 "blocked": found.blocked,
-                "applied_commit": commit if found.in_sync else carried,
+                **_carried(found, known, commit),
             }
         )
     return rows
+
+
+def _carried(found: DeploymentObservation, known: Row | None, commit: str | None) -> Row:
+    """Which commit a deployment carries, and which it carries the resources of alone."""
+    applied = known["applied_commit"] if known is not None else None
+    whole: Row = {"provisioned_commit": None, "left_out": []}
+    if found.in_sync and not found.left_out:
+        return {"applied_commit": commit, **whole}
+    if applied is not None and applied == commit:
+        # All of it was rolled out; that a pass looks at resources alone takes nothing of that back.
+        return {"applied_commit": applied, **whole}
+    part: Row = {"applied_commit": applied, "provisioned_commit": commit}
+    if found.in_sync and commit is not None:
+        return {**part, "left_out": list(found.left_out)}
+    if known is not None and commit is not None and known["provisioned_commit"] == commit:
+        return {**part, "left_out": known["left_out"]}
+    return {"applied_commit": applied, **whole}
 
 
 def _environment_events(observation: Observation, before: Row) -> list[NewEvent]:
@@ -294,7 +312,10 @@ async def read_environments(
         for row in await many(connection, "read_deployments", names=wanted):
             environment = row.pop("environment")
             state = row.pop("state")
-            status = DeploymentStatus(**row, state=OperationState(state) if state is not None else None)
+            status = DeploymentStatus(
+                **{**row, "left_out": tuple(row["left_out"])},
+                state=OperationState(state) if state is not None else None,
+            )
             deployments.setdefault(environment, []).append(status)
         left: dict[str, list[LeftStatus]] = {}
         for row in await many(connection, "read_left", names=wanted, limit=LEFT_MAX):

@@ -104,6 +104,7 @@ def _environment_facts(facts: Facts) -> EnvironmentFacts:
     failed = {item["deployment"]: item["failed"] for item in row["under_way"] if item["failed"]}
     return EnvironmentFacts(
         observed=row["observed_commit"] is not None,
+        name=row["name"],
         error=row["error"],
         error_reason=row["error_reason"],
         suspended=row["suspended_reason"],
@@ -119,6 +120,7 @@ def _environment_facts(facts: Facts) -> EnvironmentFacts:
                 blocked=deployment["blocked"],
                 failed=failed.get(name),
                 verify_failures=row["verifications"].get(name, {}).get("failures", 0),
+                left_out=tuple(deployment["left_out"]),
             )
             for name, deployment in facts.deployments.items()
         ),

@@ -4,6 +4,7 @@ Callers hold the lock of the environment. What follows for the rollout is in `re
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +30,7 @@ class Moved:
     deployment alone once it is done, where a person asked for something that they would undo. `mended`: an
     attempt before had failed. `gated`: its plan ends with the question of a gate. `pruned`: it takes back
     what is deployed on a deployment that left. `parked`: {component, generation, since} that waits to go
-    live.
+    live. `left_out`: components that its plan leaves to another rollout.
     """
 
     id: int
@@ -51,6 +52,7 @@ class Moved:
     pruned: bool = False
     parked: dict[str, Any] | None = None
     revert_until: datetime | None = None
+    left_out: list[str] = field(default_factory=list)
 
 
 @frozen
@@ -176,17 +178,25 @@ def _where(item: Moved) -> dict[str, Any]:
 
 
 async def _write_applied(connection: Connection, moved: Sequence[Moved]) -> None:
-    applied = [
-        _where(item)
+    """Note who carries a commit; of who leaves a part to another rollout, only that the rest is there."""
+    done = [
+        item
         for item in moved
         if item.after in _APPLIED
         # At the end of the window nothing is applied, and a newer commit may have been meanwhile.
         and item.before is not OperationState.REVERT_WINDOW
-        and item.scope == FULL_SCOPE
         and item.whole
     ]
+    applied = [_where(item) for item in done if item.scope == FULL_SCOPE]
     if applied:
         await run(connection, "deployments_applied", applied=Jsonb(applied))
+    provisioned = [
+        {**_where(item), "left_out": item.left_out}
+        for item in done
+        if item.scope != FULL_SCOPE and item.left_out
+    ]
+    if provisioned:
+        await run(connection, "deployments_provisioned", provisioned=Jsonb(provisioned))
 
 
 _APPLIED = frozenset({OperationState.COMPLETED, OperationState.REVERT_WINDOW})

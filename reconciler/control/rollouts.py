@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from reconciler.control import approvals, removals
 from reconciler.control.environments import free_holds
 from reconciler.control.events import NewEvent, append_all
-from reconciler.control.moves import Moved, Why, move
+from reconciler.control.moves import FULL_SCOPE, Moved, Why, move
 from reconciler.control.ownership import lock_owned
 from reconciler.control.settle import settle
 from reconciler.control.sql import Row, changing, many, one, run
@@ -286,9 +286,10 @@ async def _insert(connection: Connection, new: NewRollout) -> int:
     await run(connection, "note_attempt", environment=new.environment, commit=new.commit)
     await _insert_operations(connection, new, row["id"])
     names = ", ".join(f"'{item.deployment}'" for item in new.operations[:20])
+    mark = "" if new.scope == FULL_SCOPE else f" ({new.scope})"
     event = NewEvent(
         kind="rollout.recorded",
-        message=f"rollout {row['id']} to {new.commit[:12]} on {names} asked for by {new.requested_by}: "
+        message=f"rollout {row['id']} to {new.commit[:12]}{mark} on {names} asked for by {new.requested_by}: "
         f"{new.reason}",
         environment=new.environment,
         rollout=row["id"],

@@ -9,7 +9,7 @@ from reconciler.control.facts import Facts
 from reconciler.control.ownership import Owned
 from reconciler.events import PassResult
 from reconciler.frozen import frozen
-from reconciler.plan.model import DeploymentPlan
+from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.plan.steps import (
     AnyStep,
     PrepareProgram,
@@ -317,4 +317,5 @@ def observed(
         and not plan.blocked
         and plan.unavailable is None
         and plan.name not in active,
+        left_out=plan.left_out if plan.scope is Scope.PROVISION_ONLY else (),
     )

@@ -61,10 +61,10 @@ def left_out(facts: Facts | None, ground: Ground) -> dict[str, DeploymentObserva
 
 
 def _is_settled(row: Mapping[str, Any]) -> bool:
-    """Whether nothing was found, or left to be done, on a deployment."""
+    """Whether nothing was found, or left to be done or to another rollout, on a deployment."""
     if any(row[count] for count in ("pending", "drift", "diverged")):
         return False
-    return all(row[why] is None for why in ("held", "unavailable", "blocked"))
+    return all(row[why] is None for why in ("held", "unavailable", "blocked", "provisioned_commit"))
 
 
 def _still_holds(name: str, row: Mapping[str, Any], ground: Ground) -> bool:

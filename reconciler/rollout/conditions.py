@@ -14,7 +14,10 @@ MESSAGE_CHARACTERS_MAX = 1000
 
 @frozen
 class DeploymentFacts:
-    """What the conditions need to know of one deployment; `failed`, why the last attempt under way did."""
+    """What the conditions need to know of one deployment; `failed`, why the last attempt under way did.
+
+    `left_out`: what is left to roll out, where it carries the resources of a commit alone.
+    """
 
     name: str
     pending: int = 0
@@ -25,6 +28,7 @@ class DeploymentFacts:
     blocked: str | None = None
     failed: str | None = None
     verify_failures: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 @frozen
@@ -54,6 +58,7 @@ class EnvironmentFacts:
     """
 
     observed: bool
+    name: str = "ENV"
     error: str | None = None
     error_reason: str | None = None
     suspended: str | None = None
@@ -112,6 +117,15 @@ def _not_ready(facts: EnvironmentFacts) -> tuple[_What, ...]:
         (bool(facts.parking), "WaitsForPromotion", "; ".join(map(_waits, facts.parking))),
         (bool(_under_way(facts)), "RolloutUnderWay", "a rollout is under way"),
         (pending > 0, "Pending", f"{pending} pending change{'' if pending == 1 else 's'}"),
+        (any(d.left_out for d in facts.deployments), "Provisioned", _provisioned(facts)),
+    )
+
+
+def _provisioned(facts: EnvironmentFacts) -> str:
+    rest = "; ".join(f"{d.name}: {_some(d.left_out)}" for d in facts.deployments if d.left_out)
+    return (
+        f"only the resources of the commit are there; left out on {rest}; roll out the rest with: "
+        f"reconciler apply {facts.name} --full"
     )
 
 

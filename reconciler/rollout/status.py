@@ -32,6 +32,8 @@ class DeploymentStatus:
 
     `verify_failures` are those of the last run of its verify scripts, where the spec asks for such runs.
     `rollout` is that of `operation`, and while it is not over `steps_done` and `current` say how far it is.
+    `provisioned_commit`: it carries the resources of that commit alone, and `left_out` is what is left to
+    roll out of it.
     """
 
     name: str
@@ -51,6 +53,8 @@ class DeploymentStatus:
     steps_total: int | None = None
     current: str | None = None
     current_since: datetime | None = None
+    provisioned_commit: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @frozen
@@ -130,6 +134,27 @@ class ProgramStatus:
     applied_at: datetime | None = None
     applying: bool = False
     heals: int = 0
+
+
+@frozen
+class JobStatus:
+    """A job with its last run, and when its schedule lets it run next.
+
+    `trigger` is what that ran for, `failures` counts the last runs by schedule that failed. No `ended_at`: it
+    runs; no `began_at`: it never ran.
+    """
+
+    deployment: str
+    component: str
+    trigger: str | None = None
+    began_at: datetime | None = None
+    ended_at: datetime | None = None
+    exit_status: int | None = None
+    error: str | None = None
+    attempt: int | None = None
+    schedule: str | None = None
+    next_at: datetime | None = None
+    failures: int = 0
 
 
 @frozen

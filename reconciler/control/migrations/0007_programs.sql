@@ -11,6 +11,17 @@ COMMENT ON COLUMN reconciler_control.environments.stopped_by IS 'Who said so.';
 COMMENT ON COLUMN reconciler_control.environments.started_at IS
 'When somebody said last that what was stopped is to be on again.';
 
+ALTER TABLE reconciler_control.environment_deployments
+ADD COLUMN provisioned_commit text CHECK (provisioned_commit <> ''),
+ADD COLUMN left_out text [] NOT NULL DEFAULT '{}',
+ADD CONSTRAINT environment_deployments_leave_out_something CHECK (
+    (provisioned_commit IS NULL) = (left_out = '{}')
+);
+COMMENT ON COLUMN reconciler_control.environment_deployments.provisioned_commit IS
+'Commit of which it carries the resources alone; null once it carries all of a commit, or another is there.';
+COMMENT ON COLUMN reconciler_control.environment_deployments.left_out IS
+'Components of that commit which were left to another rollout.';
+
 
 CREATE TABLE reconciler_control.programs (
     environment text NOT NULL REFERENCES reconciler_control.environments (name),

@@ -161,25 +161,31 @@ WHERE name = %(environment)s;
 -- name: write_deployments :exec
 -- What a pass found on each deployment; what it left as it was is not written.
 INSERT INTO reconciler_control.environment_deployments AS d (
-    environment, name, ordinal, pending, drift, diverged, held, unavailable, blocked, applied_commit
+    environment, name, ordinal, pending, drift, diverged, held, unavailable, blocked, applied_commit,
+    provisioned_commit, left_out
 )
 SELECT
     %(environment)s, n.name, n.ordinal, n.pending, n.drift, n.diverged, n.held, n.unavailable, n.blocked,
-    n.applied_commit
+    n.applied_commit, n.provisioned_commit, n.left_out
 FROM jsonb_to_recordset(%(deployments)s) AS n (
     name text, ordinal integer, pending integer, drift integer, diverged integer, held text,
-    unavailable text, blocked text, applied_commit text
+    unavailable text, blocked text, applied_commit text, provisioned_commit text, left_out text []
 )
 ON CONFLICT (environment, name) DO UPDATE
 SET
     ordinal = excluded.ordinal, pending = excluded.pending, drift = excluded.drift,
     diverged = excluded.diverged, held = excluded.held, unavailable = excluded.unavailable,
-    blocked = excluded.blocked, applied_commit = excluded.applied_commit
+    blocked = excluded.blocked, applied_commit = excluded.applied_commit,
+    provisioned_commit = excluded.provisioned_commit, left_out = excluded.left_out
 WHERE
-    (d.ordinal, d.pending, d.drift, d.diverged, d.held, d.unavailable, d.blocked, d.applied_commit)
+    (
+        d.ordinal, d.pending, d.drift, d.diverged, d.held, d.unavailable, d.blocked, d.applied_commit,
+        d.provisioned_commit, d.left_out
+    )
     IS DISTINCT FROM (
         excluded.ordinal, excluded.pending, excluded.drift, excluded.diverged, excluded.held,
-        excluded.unavailable, excluded.blocked, excluded.applied_commit
+        excluded.unavailable, excluded.blocked, excluded.applied_commit, excluded.provisioned_commit,
+        excluded.left_out
     );
 
 -- name: touch_passes :exec
@@ -206,14 +212,24 @@ WHERE name = %(environment)s AND conditions <> %(conditions)s;
 -- name: deployments_applied :exec
 -- Completed operations brought their commits to their deployments.
 UPDATE reconciler_control.environment_deployments AS d
-SET applied_commit = n.commit, pending = 0, held = NULL
+SET applied_commit = n.commit, provisioned_commit = NULL, left_out = '{}', pending = 0, held = NULL
 FROM jsonb_to_recordset(%(applied)s) AS n (environment text, deployment text, commit text)
 WHERE d.environment = n.environment AND d.name = n.deployment;
+
+-- name: deployments_provisioned :exec
+-- Completed operations brought the resources of their commits to their deployments, and left out the rest.
+UPDATE reconciler_control.environment_deployments AS d
+SET provisioned_commit = n.commit, left_out = n.left_out, pending = 0, held = NULL
+FROM jsonb_to_recordset(%(provisioned)s) AS n (
+    environment text, deployment text, commit text, left_out text []
+)
+WHERE
+    d.environment = n.environment AND d.name = n.deployment AND d.applied_commit IS DISTINCT FROM n.commit;
 
 -- name: deployments_left :exec
 -- A person made something else of deployments than any commit says.
 UPDATE reconciler_control.environment_deployments AS d
-SET applied_commit = NULL, held = n.reason
+SET applied_commit = NULL, provisioned_commit = NULL, left_out = '{}', held = n.reason
 FROM jsonb_to_recordset(%(holds)s) AS n (environment text, deployment text, reason text)
 WHERE d.environment = n.environment AND d.name = n.deployment;
 
@@ -294,7 +310,8 @@ SELECT
     d.environment, d.name, d.applied_commit, d.pending, d.drift, d.diverged,
     coalesce(h.reason, d.held) AS held, d.unavailable, d.blocked, o.id::text AS operation,
     o.state::text AS state, v.verified_at, v.failures AS verify_failures, o.rollout::text AS rollout,
-    s.done AS steps_done, s.total AS steps_total, s.current, s.current_since
+    s.done AS steps_done, s.total AS steps_total, s.current, s.current_since, d.provisioned_commit,
+    d.left_out
 FROM reconciler_control.environment_deployments AS d
 INNER JOIN reconciler_control.environments AS e ON d.environment = e.name
 LEFT JOIN reconciler_control.holds AS h

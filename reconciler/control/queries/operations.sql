@@ -76,6 +76,7 @@ RETURNING
     coalesce(o.plan -> 'blocked', '[]') = '[]' AND coalesce(o.plan -> 'task', 'null') = 'null' AS whole,
     o.plan -> 'task' ->> 'hold' AS hold, m.mended, coalesce(o.plan -> 'gate', 'false') = 'true' AS gated,
     coalesce(o.plan ->> 'prune_from', '') <> '' AS pruned, o.parked,
+    coalesce(o.plan -> 'left_out', '[]') AS left_out,
     CASE WHEN m.after = 'revert_window' THEN o.revert_until END AS revert_until;
 
 -- name: note_gates :exec

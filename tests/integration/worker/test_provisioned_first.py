@@ -9,6 +9,8 @@ from tests.integration.worker.test_worker_services import SEED, Machine, ended, 
 from tests.plugins.site import Process, Site
 
 NARROW = "narrow"
+NARROWER = {"{env: SHOP_DSN}": "{env: SHOP_DSN}, provisionDsn: {env: NARROW_DSN}"}
+"""Credentials of their own for what only provisions."""
 
 
 @pytest.fixture
@@ -36,14 +38,27 @@ async def kinds(process: Process) -> list[str]:
     return [step.kind for step in (await process.parts.reconciler.rollout(newest)).operations[0].steps]
 
 
+def with_scope(site: Site, scope: str, **changes: str) -> dict[str, str]:
+    """The spec, as far as it is rolled out by itself."""
+    ((path, text),) = spec(site, **changes).items()
+    return {path: f"{text}  policy: {{scope: {scope}}}\n"}
+
+
+async def stands(process: Process) -> tuple[str | None, str | None, tuple[str, ...], str]:
+    """What is applied, what is provisioned, what is left to roll out, and why it is ready or not."""
+    found = await process.environment()
+    (eu,) = found.deployments
+    ready = next(row for row in found.conditions if row.type == "Ready")
+    assert eu.applied_commit == found.applied_commit
+    return found.applied_commit, eu.provisioned_commit, eu.left_out, ready.reason
+
+
 async def test_a_rollout_behind_provisioning_provisions_nothing(site: Site, machine: Machine) -> None:
     """First only resources are made, by the narrower role; then only what uses them, which finds them."""
     (site.folder / "seed.py").write_text(SEED)
-    ((path, text),) = spec(site).items()
-    text = text.replace("{env: SHOP_DSN}", "{env: SHOP_DSN}, provisionDsn: {env: NARROW_DSN}")
     process = machine.process
     first = {"first": "create table first (n int)"}
-    site.commit(first, {path: f"{text}  policy: {{scope: provision-only}}\n"})
+    provisioned = site.commit(first, with_scope(site, "provision-only", **NARROWER))
     await process.look()
     process.work()
     assert await ended(process) == "completed", await not_well(process)
@@ -53,10 +68,44 @@ async def test_a_rollout_behind_provisioning_provisions_nothing(site: Site, mach
     assert await machine.there("api") == ()
     whose = f"SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = '{site.database()}'"
     assert site.server.run(whose) == [(f"{site.prefix}_{NARROW}",)]
+    assert await stands(process) == (None, provisioned, ("api",), "Provisioned")
+    await process.look()
+    assert await stands(process) == (None, provisioned, ("api",), "Provisioned")
+    assert len(await process.rollouts()) == 1
 
-    site.commit(first, {path: text})
+    applied = site.commit(first, with_scope(site, "full", **NARROWER))
     await process.look()
     process.worker.wake()
     assert await ended(process) == "completed", await not_well(process)
     assert await kinds(process) == ["prepare-program", "roll-service"]
     assert site.rows("select count(*) from first") == [(1,)]
+    assert await stands(process) == (applied, None, (), "InSync")
+
+
+async def test_what_a_policy_leaves_out_waits_for_a_person(site: Site, machine: Machine) -> None:
+    """Passes provision alone and say what is left; somebody rolls that out, and then all is applied."""
+    (site.folder / "seed.py").write_text(SEED)
+    process, reconciler = machine.process, machine.process.parts.reconciler
+    first = {"first": "create table first (n int)"}
+    applied = site.commit(first, with_scope(site, "full"))
+    await process.look()
+    process.work()
+    assert await ended(process) == "completed", await not_well(process)
+    (before,) = await machine.there("api")
+
+    newer = site.commit(first, with_scope(site, "provision-only", **{"MODE: first": "MODE: second"}))
+    await process.look()
+    assert await stands(process) == (applied, newer, ("api",), "Provisioned")
+    assert await machine.there("api") == (before,)
+    assert len(await process.rollouts()) == 1
+    assert await reconciler.apply("production", reason="", requested_by="ada") is None
+
+    rollout = await reconciler.apply("production", scope="full", reason="", requested_by="ada")
+    assert rollout is not None
+    assert rollout.scope == "full"
+    assert await ended(process) == "completed", await not_well(process)
+    assert await kinds(process) == ["prepare-program", "roll-service"]
+    assert await stands(process) == (newer, None, (), "InSync")
+    await process.look()
+    assert await stands(process) == (newer, None, (), "InSync")
+    assert (await machine.there("api"))[0].instance != before.instance

@@ -21,6 +21,7 @@ ROW = {
     "held": None,
     "unavailable": None,
     "blocked": None,
+    "provisioned_commit": None,
     "applied_commit": "old",
 }
 
@@ -61,6 +62,7 @@ def test_what_is_in_sync_and_the_same_is_left_out() -> None:
         {"held": "no"},
         {"unavailable": "no answer"},
         {"blocked": "by something"},
+        {"provisioned_commit": "between"},
         {"applied_commit": None},
         {"applied_commit": "another"},
     ],

@@ -66,6 +66,18 @@ def test_since_is_kept_while_the_status_is() -> None:
     assert healed["Stalled"].since == later
 
 
+def test_resources_alone_are_not_all_of_a_commit() -> None:
+    """Where a part of the commit was left to another rollout, it is not ready, and says what is left."""
+    eu = DeploymentFacts(name="eu", left_out=("api", "edge"))
+    us = DeploymentFacts(name="us")
+    found = of(EnvironmentFacts(observed=True, name="shop", deployments=(eu, us)))["Ready"]
+    assert (found.status, found.reason) == (False, "Provisioned")
+    assert "left out on eu: api, edge;" in found.message
+    assert found.message.endswith("reconciler apply shop --full")
+    pending = DeploymentFacts(name="eu", left_out=("api",), pending=1)
+    assert of(EnvironmentFacts(observed=True, deployments=(pending,)))["Ready"].reason == "Pending"
+
+
 def test_messages_are_bounded() -> None:
     """A message of any length is cut."""
     assert len(of(EnvironmentFacts(observed=True, error="x" * 100_000))["Stalled"].message) <= 1000
