@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from reconciler.errors import PermanentError, Refused
+from reconciler.errors import PermanentError, Refused, RuntimeUnavailable
 from reconciler.execution import instances
 from reconciler.execution.programs import (
     identity_of,
@@ -126,7 +126,7 @@ async def _take_away_the_old(route: DesiredRoute, resources: Resources) -> None:
 
 
 async def _live(route: DesiredRoute, resources: Resources) -> tuple[Endpoint, ...]:
-    """Where the service of a route is reached; raises StepFailed where it is not healthy now."""
+    """Where the service of a route is reached; raises RuntimeUnavailable where it is not healthy now."""
     service = _service(route, resources)
     runtime = runtime_of(resources, service.program.runtime.value)
     found = await instances.look(service.component, resources, {runtime.name})
@@ -135,7 +135,8 @@ async def _live(route: DesiredRoute, resources: Resources) -> tuple[Endpoint, ..
             why = await why_unhealthy(await spec_of_service(service, resources), each.observed)
             if why is None:
                 return each.observed.endpoints
-            raise PermanentError(
+            # It may have ended a moment ago, and be started again by its runtime.
+            raise RuntimeUnavailable(
                 f"setting route '{route.component}': service '{service.component}' is not healthy: {why}"
             )
     raise PermanentError(f"setting route '{route.component}': service '{service.component}' does not run")

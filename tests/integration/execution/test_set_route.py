@@ -2,7 +2,7 @@
 
 import pytest
 
-from reconciler.errors import Conflict, PermanentError, Refused
+from reconciler.errors import Conflict, PermanentError, Refused, RuntimeUnavailable
 from reconciler.plan.steps import RemoveRoute, StepKind
 from tests.plugins.rolling import HTTP, MemoryProxy, Rolling, rolling, route, service
 from tests.plugins.services import FOR_EVER, bench
@@ -33,13 +33,13 @@ async def test_a_route_leads_to_its_service_until_it_is_removed(rolling: Rolling
 
 
 async def test_nothing_leads_to_what_is_not_healthy(rolling: Rolling) -> None:
-    """A service that does not run, or whose check fails, gets no route."""
+    """A service that does not run gets no route; one whose check fails gets it later, if ever."""
     with pytest.raises(PermanentError, match="does not run"):
         await rolling.carry_out(rolling.set_route(SHOP), SHOP, API)
     await rolling.carry_out(rolling.roll(API), API)
     deaf = service(FOR_EVER, program=HTTP, health={"check": "tcp", "port": "http"})
     assert deaf.instance == API.instance
-    with pytest.raises(PermanentError, match="is not healthy: connecting to"):
+    with pytest.raises(RuntimeUnavailable, match="is not healthy: connecting to"):
         await rolling.carry_out(rolling.set_route(SHOP), SHOP, deaf)
     assert rolling.proxy.placed == {}
 
