@@ -21,7 +21,7 @@ from reconciler.runtimes import container_sight as sight
 from reconciler.runtimes import container_texts as texts
 from reconciler.runtimes import images
 from reconciler.runtimes.belongings import Belongings
-from reconciler.runtimes.definition import is_free
+from reconciler.runtimes.definition import PORTS, PORTS_TRIED_MAX, candidates
 from reconciler.runtimes.engine import Engine, EngineRefusal, is_too_old
 from reconciler.runtimes.exchange import Address, NoAnswer, TooLarge
 from reconciler.runtimes.runtime import (
@@ -41,9 +41,6 @@ _LOG_LINES = 200
 _LOG_READ_BYTES = 4 * 1024 * 1024
 _LOG_END_BYTES = 8192
 _TAR_BYTES = 16 * 1024
-_PORTS = range(20000, 32000)
-"""Below those that the system gives to outgoing connections; they stay when a container is started again."""
-_PORTS_TRIED = 100
 _PORT_TAKEN = ("port is already allocated", "address already in use")
 _NO_NETWORK = "network"
 _FOR_GOOD = (
@@ -78,6 +75,8 @@ class ContainerRuntime(Runtime):
         self._credentials = credentials
         self._prepare_s = prepare_s
         self._made: Engine | None = None
+        self._moved: set[tuple[Identity, str]] = set()
+        """Instances whose usual ports somebody else has."""
 
     @property
     @override
@@ -265,9 +264,7 @@ class ContainerRuntime(Runtime):
             image_id=image.identifier,
             network_id=network,
             publish_at=self._publish_at,
-            published=dict(
-                zip(texts.inside_ports(spec), random.sample(_PORTS, len(spec.ports)), strict=True)
-            ),
+            published=_published(spec, instance, again=(spec.identity, instance) in self._moved),
         )
         name = texts.container_name(self._owner, spec.identity, instance)
         try:
@@ -296,6 +293,7 @@ class ContainerRuntime(Runtime):
             if found["State"].get("Status") == "created":
                 await self._ours().delete(identifier)
             if any(each in said for each in _PORT_TAKEN) and not texts.is_on_host(spec):
+                self._moved.add((spec.identity, found["Config"]["Labels"].get(texts.INSTANCE, "")))
                 await self._ours().delete(identifier)
                 return False
             if _NO_NETWORK in said and "not found" in said:
@@ -336,15 +334,13 @@ class ContainerRuntime(Runtime):
             raise RuntimeUnavailable(f"{doing}: reading the keys in '{self._tls}': {error}") from error
 
 
-def _published(spec: ServiceSpec) -> dict[str, int]:
-    """Where each of its ports is published: numbers that nobody has, as far as can be seen from here."""
-    if texts.is_on_host(spec):
-        return {}
-    free = (number for number in random.sample(_PORTS, _PORTS_TRIED) if is_free(number))
-    found = {port.name: number for port, number in zip(spec.ports, free, strict=False)}
-    if len(found) < len(spec.ports):
-        raise RuntimeUnavailable(f"starting service '{spec.identity}': there are too few free ports")
-    return found
+def _published(spec: ServiceSpec, instance: str, *, again: bool) -> dict[str, int]:
+    """Where each of its ports is published: where it was before, or anywhere where that is taken."""
+    numbers: dict[str, int] = {}
+    for name in texts.inside_ports(spec):
+        tried = candidates(spec, instance, name) if not again else random.sample(PORTS, PORTS_TRIED_MAX)
+        numbers[name] = next(number for number in tried if number not in numbers.values())
+    return numbers
 
 
 def _frames(said: bytes) -> bytes:

@@ -6,6 +6,7 @@ It looks and changes nothing.
 import errno
 import os
 import pwd
+import random
 import secrets
 import shutil
 import socket
@@ -15,6 +16,10 @@ from typing import Any
 from reconciler.errors import PermanentError
 from reconciler.runtimes.instance import FORMAT
 from reconciler.runtimes.runtime import ServiceSpec, environment_of
+
+PORTS = range(20000, 32000)
+"""Those that are chosen from: below those that the system gives to outgoing connections."""
+PORTS_TRIED_MAX = 100
 
 
 def definition_of(
@@ -119,6 +124,15 @@ def _faults_of_command(spec: ServiceSpec) -> list[str]:
         return [] if can_run else [f"its program '{program}' cannot be run"]
     path = environment_of(spec, {})["PATH"]
     return [] if shutil.which(program, path=path) else [f"its program '{program}' is not in '{path}'"]
+
+
+def candidates(spec: ServiceSpec, instance: str, port: str) -> list[int]:
+    """Numbers to try for a port of an instance, in the same order each time.
+
+    So one that is made anew comes back where it was, and what was told of it holds.
+    """
+    seed = f"{spec.identity}/{instance}/{spec.definition_hash}/{port}"
+    return random.Random(seed).sample(PORTS, PORTS_TRIED_MAX)  # noqa: S311 - a place, not a secret
 
 
 def is_free(port: int) -> bool:

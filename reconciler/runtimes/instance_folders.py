@@ -5,7 +5,6 @@ What stands in them is their runtime's; ports that instances get are chosen here
 
 import errno
 import os
-import random
 import secrets
 import shutil
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 from reconciler.errors import PermanentError, RuntimeUnavailable
 from reconciler.runtimes import instance as files
 from reconciler.runtimes import service_files
-from reconciler.runtimes.definition import is_free
+from reconciler.runtimes.definition import PORTS, PORTS_TRIED_MAX, candidates, is_free
 from reconciler.runtimes.runtime import Identity, Port, ServiceSpec, check_names
 
 _MAKING = ".making"
@@ -25,9 +24,6 @@ _FORGOTTEN_S = 3600.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ROOM_BYTES_MIN = 1024 * 1024
 _RENAMES_MAX = 5
-_PORTS = range(20000, 32000)
-"""Below those that the system gives to outgoing connections."""
-_PORTS_TRIED_MAX = 100
 
 
 class InstanceFolders:
@@ -35,7 +31,7 @@ class InstanceFolders:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
-        self._given: set[int] = set()
+        self._given: dict[int, tuple[str, str, str]] = {}
 
     def of(self, identity: Identity, instance: str) -> Path:
         """Where an instance is kept, if it is."""
@@ -92,7 +88,7 @@ class InstanceFolders:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
-    def port(self, spec: ServiceSpec, port: Port) -> int:
+    def port(self, spec: ServiceSpec, instance: str, port: Port) -> int:
         """The number of a port of a new instance, which nobody listens on."""
         if port.number is not None:
             if not is_free(port.number):
@@ -101,14 +97,15 @@ class InstanceFolders:
                     hint="end what listens there, or give the service another port",
                 )
             return port.number
-        for number in random.sample(_PORTS, _PORTS_TRIED_MAX):
-            if number not in self._given and is_free(number):
-                if len(self._given) > len(_PORTS) // 2:
+        whose = (str(spec.identity), instance, port.name)
+        for number in candidates(spec, instance, port.name):
+            if self._given.get(number, whose) == whose and is_free(number):
+                if len(self._given) > len(PORTS) // 2:
                     self._given.clear()
-                self._given.add(number)
+                self._given[number] = whose
                 return number
         raise RuntimeUnavailable(
-            f"starting service '{spec.identity}': no free port for '{port.name}' among {_PORTS_TRIED_MAX}"
+            f"starting service '{spec.identity}': no free port for '{port.name}' among {PORTS_TRIED_MAX}"
         )
 
     def retire(self, folder: Path) -> bool:

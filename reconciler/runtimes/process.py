@@ -158,7 +158,7 @@ class ProcessRuntime(Runtime):
         return observed
 
     def _write(self, spec: ServiceSpec, fresh: Path, folder: Path) -> None:
-        ports = {port.name: self._folders.port(spec, port) for port in spec.ports}
+        ports = {port.name: self._folders.port(spec, folder.name, port) for port in spec.ports}
         folders = service_files.data_folders(self._root, spec)
         output = None if spec.output_bytes_max is None else str(folder / service_files.OUTPUT)
         files.write_definition(fresh, definition_of(spec, ports, folders, output))

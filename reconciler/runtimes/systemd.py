@@ -262,7 +262,7 @@ class SystemdRuntime(Runtime):
             why = "; ".join(faults_of_program(spec)) or "it has no program"
             raise PermanentError(f"starting service '{spec.identity}': {why}")
         fresh.chmod(0o700)
-        ports = {port.name: self._folders.port(spec, port) for port in spec.ports}
+        ports = {port.name: self._folders.port(spec, folder.name, port) for port in spec.ports}
         named = {name: str(folder / name) for name in (_ENVIRONMENT, _EXIT, service_files.OUTPUT)}
         output = None
         if spec.output_bytes_max is not None:
