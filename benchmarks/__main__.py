@@ -26,6 +26,7 @@ NAMES = (
     "objects",
     "objects_diff",
     "cycles",
+    "services",
     "routes",
     "planning",
 )
