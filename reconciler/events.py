@@ -198,6 +198,19 @@ class GroupRefreshed:
 
 
 @frozen
+class ScheduledJobRan:
+    """A job was run by its schedule, and is done or failed; `is_news`: before it was otherwise."""
+
+    environment: str
+    deployment: str
+    component: str
+    ok: bool
+    duration_s: float
+    error: str | None = None
+    is_news: bool = False
+
+
+@frozen
 class GenerationRemoved:
     """What was left of a generation of SQL objects is gone: all of it, or what it displaced."""
 
@@ -363,6 +376,7 @@ Event = (
     | DriftFound
     | VerifyFailed
     | GroupRefreshed
+    | ScheduledJobRan
     | GenerationRemoved
     | GenerationKept
     | LeaseLost

@@ -44,6 +44,7 @@ NAMES: dict[type[Event], str] = {
     events.DriftFound: "drift.found",
     events.VerifyFailed: "module.verify_failed",
     events.GroupRefreshed: "objects.refreshed",
+    events.ScheduledJobRan: "job.ran",
     events.GenerationRemoved: "generation.removed",
     events.GenerationKept: "generation.kept",
     events.LeaseLost: "lease.lost",
@@ -246,6 +247,7 @@ class EventLog:
                 | events.DriftFound()
                 | events.VerifyFailed()
                 | events.GroupRefreshed(ok=False)
+                | events.ScheduledJobRan(ok=False)
                 | events.GenerationKept(is_news=True)
                 | events.LeaseLost()
                 | events.HistoryRewritten()

@@ -145,6 +145,11 @@ class Metrics:
         )
         for result in ("ok", "error"):
             self._refreshes.labels(result)
+        self._scheduled_jobs = self._counter(
+            "scheduled_job_runs", "Jobs run by their schedules, by how they ended.", "result"
+        )
+        for result in ("ok", "error"):
+            self._scheduled_jobs.labels(result)
         self._refresh_duration = self._histogram(
             "refresh_duration_seconds", "Duration of refreshes of a group, in seconds.", SLOW
         )
@@ -188,6 +193,8 @@ class Metrics:
             case events.GroupRefreshed():
                 self._refreshes.labels("ok" if event.ok else "error").inc()
                 self._refresh_duration.observe(event.duration_s)
+            case events.ScheduledJobRan():
+                self._scheduled_jobs.labels("ok" if event.ok else "error").inc()
             case events.GenerationRemoved():
                 self._generations_removed.inc()
             case events.GenerationKept():

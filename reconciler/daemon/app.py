@@ -240,6 +240,7 @@ class Daemon:
                 asyncio.create_task(self._environments.run(), name="environments"),
                 asyncio.create_task(Timers(self._settings.sources, self._ask_pass).run(), name="timers"),
                 asyncio.create_task(parts.refreshing.run(), name="refreshes"),
+                asyncio.create_task(parts.scheduling.run(), name="jobs"),
                 asyncio.create_task(self._leftovers.run(), name="leftovers"),
                 asyncio.create_task(upkeep(control, parts.control_connections, self._emit), name="upkeep"),
                 asyncio.create_task(self._watchdog(), name="watchdog"),

@@ -12,6 +12,7 @@ from reconciler.reconcile.facade import Reconciler
 from reconciler.reconcile.passes import Passes
 from reconciler.reconcile.record import Recorder
 from reconciler.reconcile.refreshing import Refreshing
+from reconciler.reconcile.scheduling import Scheduling
 from reconciler.reconcile.verifying import Verifier
 from reconciler.runtimes.machine import Machine
 from reconciler.settings import Settings
@@ -28,6 +29,7 @@ class Parts:
     planner: Planner
     passes: Passes
     refreshing: Refreshing
+    scheduling: Scheduling
     reconciler: Reconciler
     machine: Machine
     secrets: Secrets
@@ -76,6 +78,7 @@ def build_around(
     refreshing = Refreshing(
         assessor=recorder, planner=readers.planner, connections=readers.connections, emit=hooks.emit
     )
+    scheduling = Scheduling(assessor=recorder, emit=hooks.emit)
     passes = Passes(
         heads=readers.heads,
         planner=readers.planner,
@@ -88,6 +91,7 @@ def build_around(
     )
     if not only_look:
         passes.refresh_with(refreshing)
+        passes.schedule_with(scheduling)
     verifier = Verifier(planner=readers.planner, connections=readers.connections, limits=VerifyLimits())
     passes.verify_with(verifier)
     return Parts(
@@ -97,6 +101,7 @@ def build_around(
         planner=readers.planner,
         passes=passes,
         refreshing=refreshing,
+        scheduling=scheduling,
         machine=readers.machine,
         secrets=readers.secrets,
         reconciler=Reconciler(

@@ -11,6 +11,7 @@ from reconciler.settings import Settings
 from reconciler.worker import Worker, WorkerHooks, WorkerLimits
 from reconciler.worker.lease import ControlAccess
 from reconciler.worker.leftovers import Leftovers
+from reconciler.worker.scheduled_jobs import ScheduledJobs
 
 SLOW_PLACES = 3
 """Places for operations that take long, for each of those for all, so that they keep nobody waiting."""
@@ -28,6 +29,7 @@ def build_worker(
 ) -> Worker:
     """Build a worker of the control database; `passes` says whether this process runs passes too."""
     limits = settings.limits
+    parts.scheduling.runner = _scheduled_jobs(settings, parts, control, name, hooks)
     return Worker(
         name=name,
         control=control,
@@ -55,6 +57,17 @@ def build_worker(
             machine=parts.machine,
             sealer=parts.secrets,
         ),
+    )
+
+
+def _scheduled_jobs(settings: Settings, parts: Parts, control: Dsn, name: str, hooks: Hooks) -> ScheduledJobs:
+    return ScheduledJobs(
+        name=name,
+        control=ControlAccess(control, parts.control_connections, timeout_s=settings.limits.lease_s),
+        planner=parts.planner,
+        machine=parts.machine,
+        sealer=parts.secrets,
+        interference=hooks.interference,
     )
 
 

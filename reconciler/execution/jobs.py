@@ -8,10 +8,10 @@ import secrets
 import time
 from collections.abc import Container
 from contextlib import suppress
+from typing import Protocol
 
 from reconciler.errors import PermanentError, Refused, RuntimeUnavailable, StepFailed, TemporaryError
 from reconciler.execution import instances, job_outputs
-from reconciler.execution.course import Journal
 from reconciler.execution.programs import machine_of, register_of, runtime_of, spec_of_job
 from reconciler.execution.recorded import definition_of, runtimes_of
 from reconciler.execution.register import Applying
@@ -26,7 +26,14 @@ LOOK_AGAIN_MOST_S = 1.0
 """Pauses between looks at a run; they double."""
 
 
-async def run_job(step: RunJob, resources: Resources, journal: Journal) -> None:
+class SafePoints(Protocol):
+    """Says, between attempts at a job, whether there may be another one."""
+
+    async def safe_point(self) -> None:
+        """Nothing is under way; raises to stop."""
+
+
+async def run_job(step: RunJob, resources: Resources, journal: SafePoints) -> None:
     """Run a job until it is done with its inputs; raises StepFailed after its last attempt."""
     jobs = (job for job in resources.desired.programs.jobs if job.component == step.component)
     job = next(jobs, None)

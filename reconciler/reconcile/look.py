@@ -26,9 +26,11 @@ from reconciler.reconcile.known import Known
 from reconciler.reconcile.leaving import Ground, Leavers, ready, whys
 from reconciler.reconcile.record import Recorder, RolloutRequest
 from reconciler.reconcile.refreshing import Refreshing
+from reconciler.reconcile.scheduling import Scheduling
 from reconciler.reconcile.sparing import Sparing
 from reconciler.reconcile.watching import Watching
 from reconciler.spec.environment import EnvironmentSpec
+from reconciler.state.desired import DesiredState
 
 SLOW_S = 1.0
 """From when on an environment that cannot be read counts as one that makes others wait."""
@@ -70,6 +72,7 @@ class Looks:
         self._only_look = only_look
         self._verifications = verifications
         self.refreshing: Refreshing | None = None
+        self.scheduling: Scheduling | None = None
         self._leavers = Leavers(planner=planner, assessor=recorder)
         self._emit = emit
         self._ask_work = ask_work
@@ -86,6 +89,8 @@ class Looks:
         self._watching.forget(name)
         if self.refreshing is not None:
             self.refreshing.forget(name)
+        if self.scheduling is not None:
+            self.scheduling.forget(name)
         self._applied.pop(name, None)
         for key in [key for key in self._drift if key[0] == name]:
             del self._drift[key]
@@ -201,8 +206,7 @@ class Looks:
             await self._observe(facts, findings.looked_at(view, head, name), round_)
             return Outcome(result=PassResult.SUSPENDED)
         spec, states = await self._planner.desired(view, name)
-        if self.refreshing is not None:
-            self.refreshing.declare(name, states, round_.owner)
+        self._declare(spec, states, round_.owner)
         under_way = findings.under_way(facts, view.commit)
         active = under_way.deployments.get(view.commit, frozenset())
         held: Mapping[str, str] = facts.row["held"] if facts is not None else {}
@@ -266,6 +270,13 @@ class Looks:
             await self._verify(spec, facts, found, round_)
         rows = [facts.deployments[deployment] for deployment in known] if facts is not None else ()
         return findings.outcome_of(plans, recorded, rows)
+
+    def _declare(self, spec: EnvironmentSpec, states: Sequence[DesiredState], owner: str | None) -> None:
+        """Say what the spec wants done by schedules."""
+        if self.refreshing is not None:
+            self.refreshing.declare(spec.name, states, owner)
+        if self.scheduling is not None:
+            self.scheduling.declare(spec, states, owner)
 
     def _note_read(
         self,

@@ -30,6 +30,7 @@ from reconciler.reconcile.lanes import Lanes
 from reconciler.reconcile.look import Looks, Round
 from reconciler.reconcile.record import Recorder
 from reconciler.reconcile.refreshing import Refreshing
+from reconciler.reconcile.scheduling import Scheduling
 from reconciler.reconcile.shares import share
 from reconciler.reconcile.verifying import Verifier
 
@@ -113,6 +114,10 @@ class Passes:
     def refresh_with(self, refreshing: Refreshing) -> None:
         """Tell somebody which groups of views specs ask to refresh; before this is called, nobody knows."""
         self._looks.refreshing = refreshing
+
+    def schedule_with(self, scheduling: Scheduling) -> None:
+        """Tell somebody which jobs have schedules; before this is called, nobody knows."""
+        self._looks.scheduling = scheduling
 
     def set_peers(self, me: str | None, peers: Collection[Peer]) -> None:
         """Who is alive, by what this process' worker heard; None while it is not registered."""

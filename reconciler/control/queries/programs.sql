@@ -410,7 +410,7 @@ DELETE FROM reconciler_control.job_runs AS r
 USING reconciler_control.operations AS o
 WHERE
     o.id = %(operation)s AND r.environment = o.environment AND r.deployment = o.deployment
-    AND r.component = %(component)s AND r.operation <> o.id
+    AND r.component = %(component)s AND r.operation IS DISTINCT FROM o.id
     AND r.id <= (
         SELECT k.id FROM reconciler_control.job_runs AS k
         WHERE k.environment = o.environment AND k.deployment = o.deployment AND k.component = %(component)s

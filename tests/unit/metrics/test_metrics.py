@@ -268,7 +268,8 @@ def test_groups_and_generations_are_told() -> None:
     refreshed = events.GroupRefreshed(**GROUP, group="hourly", ok=False, duration_s=1, error="why")
     removed = events.GenerationRemoved(**GROUP, generation="k1", state="promoted", objects=3, schemas=1)
     kept = events.GenerationKept(**GROUP, generation="k2", state="staged", error="why", retry_s=60)
-    for event in (refreshed, removed, kept, kept):
+    ran = events.ScheduledJobRan(**GROUP, ok=True, duration_s=1)
+    for event in (refreshed, removed, kept, kept, ran):
         metrics.observe(event)
     found = samples(metrics.render(gauges()))
     hourly = 'component="reports",deployment="eu",environment="production",group="hourly"'
@@ -278,6 +279,7 @@ def test_groups_and_generations_are_told() -> None:
     assert found[f"reconciler_refresh_failures{{{never}}}"] == 3
     assert f"reconciler_objects_data_age_seconds{{{never}}}" not in found
     assert found['reconciler_refreshes_total{result="error"}'] == 1
+    assert found['reconciler_scheduled_job_runs_total{result="ok"}'] == 1
     assert found['reconciler_generations{environment="production",state="promoted"}'] == 2
     assert found['reconciler_generations_kept{environment="production",state="promoted"}'] == 1
     assert found["reconciler_generations_removed_total"] == 1
