@@ -94,8 +94,9 @@ def _pending(step: AnyStep) -> PendingChange:
 def _stages(
     desired: DesiredState, tracked: TrackedState, steps: Mapping[str, Sequence[AnyStep]]
 ) -> Iterable[PlanStage]:
-    known = {part.component: part.stage for part in desired.components}
-    known |= {name: part.stage for name, part in tracked.programs.components.items()}
+    known = {name: part.stage for name, part in tracked.programs.components.items()}
+    # Where the spec has it by now: a stage that is renamed or moved rolls nothing, so nothing is noted of it.
+    known |= {part.component: part.stage for part in desired.components}
     order = [_GONE_BEFORE, *reversed(desired.stages)]
     needed = _needs(desired, tracked)
     for stage in order:

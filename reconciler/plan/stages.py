@@ -136,7 +136,8 @@ def _backwards(
     rows: dict[str, Sequence[AnyStep]] = dict(steps)
     rows |= {part.desired.component: tuple(program_steps(part)) for part in jobs if not part.blocked}
     stages = {part.tracked.component: part.tracked.stage for part in left}
-    stages |= {part.desired.component: part.desired.stage for part in jobs}
+    # Where the spec has it by now: a stage that is renamed or moved rolls nothing, so nothing is noted of it.
+    stages |= {part.component: part.stage for part in desired.components}
     needs = {part.tracked.component: needs_of(part.tracked.definition) for part in left}
     needs |= {part.desired.component: frozenset(requirements.awaited(part)) for part in jobs}
     by_stage: dict[str, list[str]] = {}

@@ -288,6 +288,20 @@ def test_stop_ends_everything_backwards_and_start_brings_it_back() -> None:
     ]
 
 
+def test_stop_goes_by_the_stages_that_the_spec_has_now() -> None:
+    """A stage that was renamed rolls nothing, and what runs in it is not ended before who needs it."""
+    parts = service("back", stage="servers"), service("api", program(uses=("back.port",)))
+    before = environment(*parts)
+    world = stopped(applied(before, planned(before, nothing()), nothing()))
+    renamed = environment(
+        replace(parts[0], stage="ground"), parts[1], stages=("ground", "databases", "jobs", "services")
+    )
+    assert ids(planned(renamed, world)) == [
+        ("stop: services", ["api/remove-service"]),
+        ("stop: ground", ["back/remove-service"]),
+    ]
+
+
 def test_jobs_of_the_stop_take_outputs_as_they_are() -> None:
     """A commit that changes their producer starts nothing, and keeps nothing from being stopped."""
     own = program(ports=(), uses=("api.port",))

@@ -156,6 +156,17 @@ def test_what_the_spec_does_not_know_goes_too() -> None:
     ]
 
 
+def test_stages_are_those_of_the_spec_also_where_they_were_renamed_since() -> None:
+    """What runs in a stage that has another name by now is not rolled for that, and keeps its place."""
+    state = tracked(*KINDS)
+    components = {
+        name: replace(part, stage=f"old-{part.stage}") for name, part in state.programs.components.items()
+    }
+    renamed = replace(state, programs=replace(state.programs, components=components))
+    plan = build_removal(DESIRED, (renamed, LIVE), Removal(), frozenset())
+    assert rows(plan) == rows(removal())
+
+
 def test_plan_is_recorded_without_loss() -> None:
     """Whoever carries it out knows what it was asked for."""
     plan = removal("db")
