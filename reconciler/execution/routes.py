@@ -71,7 +71,12 @@ async def reach(components: Iterable[str], resources: Resources) -> None:
 
 async def lead(component: str, endpoints: Sequence[Endpoint], resources: Resources) -> None:
     """Lead a route that is there to another instance of its service."""
-    await _put(_route(component, resources), endpoints, resources)
+    route, wanted = _route(component, resources), _desired(component, resources)
+    is_there = any(each.name == route.port for each in endpoints)
+    if not is_there and wanted is not None and wanted.service == route.service:
+        # The commit calls the port otherwise in both; the step of the route itself comes later.
+        route = replace(route, port=wanted.port)
+    await _put(route, endpoints, resources)
 
 
 def proxy_of(route: DesiredRoute, resources: Resources) -> Proxy:
@@ -106,7 +111,8 @@ async def _put(route: DesiredRoute, endpoints: Sequence[Endpoint], resources: Re
     found = next((each for each in endpoints if each.name == route.port), None)
     if found is None:
         raise PermanentError(
-            f"setting route '{route.component}': service '{route.service}' has no port '{route.port}'"
+            f"setting route '{route.component}': service '{route.service}' has no port '{route.port}'",
+            hint="keep the port until the route leads elsewhere, which takes a commit of its own",
         )
     placed = PlacedRoute(
         identity=identity_of(resources, route.component),

@@ -1,6 +1,7 @@
 """Services are rolled: the new instance first, then the old one's end, or everything as it was."""
 
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -185,6 +186,20 @@ async def test_a_route_that_is_refused_takes_everything_back(rolling: Rolling) -
         await rolling.carry_out(rolling.roll(new, routes=("shop",)), new, shop)
     assert await rolling.serving() == [old.instance]
     assert rolling.proxy.led[0] == rolling.proxy.led[-1]
+
+
+async def test_a_port_is_renamed_together_with_its_route(rolling: Rolling) -> None:
+    """The service is rolled first, and what leads to it follows it to the port that the commit names."""
+    shop = route()
+    old, web = (service(FOR_EVER, program={"ports": (DesiredPort(name=name),)}) for name in ("http", "web"))
+    await rolling.carry_out(rolling.roll(old), old)
+    await rolling.carry_out(rolling.set_route(shop), shop, old)
+    with pytest.raises(PermanentError, match="has no port 'http'"):
+        await rolling.carry_out(rolling.roll(web, routes=("shop",)), web, shop)
+    assert await rolling.serving() == [old.instance]
+    await rolling.carry_out(rolling.roll(web, routes=("shop",)), web, replace(shop, port="web"))
+    assert await rolling.serving() == [web.instance]
+    assert rolling.proxy.led[0] != rolling.proxy.led[-1]
 
 
 async def test_what_was_stopped_by_hand_is_put_back(rolling: Rolling) -> None:
