@@ -34,6 +34,13 @@ async def made_databases(connection: Connection, environment: str, deployment: s
     return frozenset(row["identity"].removeprefix("database ") for row in rows)
 
 
+async def ran_for_removal(connection: Connection, operation: str) -> frozenset[str]:
+    """Jobs that an operation which removes an environment ran to their end already."""
+    with telling(f"reading what operation {operation} did"):
+        rows = await many(connection, "ran_for_removal", operation=operation)
+    return frozenset(row["component"] for row in rows)
+
+
 async def all_intended_databases(connection: Connection, environment: str) -> dict[str, frozenset[str]]:
     """Databases about to be made, by deployment."""
     return await _intents(connection, environment, None)

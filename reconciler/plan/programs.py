@@ -161,7 +161,7 @@ def left_step(part: LeftComponent) -> RemoveRoute | RemoveService | ForgetJob:
         return remove_route(own)
     if own.kind == "Service":
         return remove_service(own, keeps_record=part.stops)
-    return forget_job(own)
+    return forget_job(own.component)
 
 
 def remove_route(part: TrackedComponent) -> RemoveRoute:
@@ -196,13 +196,13 @@ def remove_service(part: TrackedComponent, *, keeps_record: bool = False) -> Rem
     )
 
 
-def forget_job(part: TrackedComponent) -> ForgetJob:
+def forget_job(component: str) -> ForgetJob:
     """Forget a job that left the spec."""
     return ForgetJob(
-        id=f"{part.component}/{StepKind.FORGET_JOB.value}",
+        id=f"{component}/{StepKind.FORGET_JOB.value}",
         kind=StepKind.FORGET_JOB,
-        component=part.component,
-        identity=f"job {part.component}",
+        component=component,
+        identity=f"job {component}",
         database=NO_DATABASE,
     )
 

@@ -4,19 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from reconciler.diff.model import Action, PendingChange
+from reconciler.diff.model import Action, JobDiff, PendingChange
 from reconciler.plan import digest
 from reconciler.plan.encode import step_to_json
 from reconciler.plan.hazards import NEEDS_CONSENT, Hazard, HazardCode
 from reconciler.plan.model import DeploymentPlan, PlanStage, Scope
 from reconciler.plan.outputs import accounts
-from reconciler.plan.programs import forget_job, remove_route, remove_service
-from reconciler.plan.steps import AnyStep, DropDatabase, RunJob, StepKind
+from reconciler.plan.programs import forget_job, program_steps, remove_route, remove_service
+from reconciler.plan.steps import AnyStep, DropDatabase, PrepareProgram, RunJob, StepKind
 from reconciler.state.desired import DesiredDatabase, DesiredState
 from reconciler.state.live import LiveDatabase, LiveState
 from reconciler.state.programs import DesiredJob, DesiredRoute, DesiredService, Trigger
 from reconciler.state.removal import Removal
-from reconciler.state.tracked import TrackedComponent, TrackedState
+from reconciler.state.tracked import TrackedPrograms, TrackedState
 
 DROPS = "the database is dropped with all that is in it"
 _GONE_BEFORE = "behind the stages of the spec"
@@ -27,8 +27,12 @@ def build_removal(
     states: tuple[TrackedState, LiveState],
     removal: Removal,
     allowed: frozenset[str],
+    *,
+    ran: frozenset[str] = frozenset(),
 ) -> DeploymentPlan:
     """Plan it; `desired` is what the last commit that declared the environment says of the deployment.
+
+    `ran` are jobs that the operation which removes it ran to their end already.
 
     Steps of one stage of the plan run side by side, so what others of its stage need stands in a stage of
     its own behind them.
@@ -39,7 +43,7 @@ def build_removal(
         for name, why in sorted(live.programs.unknown.items())
         if name in tracked.programs.components
     )
-    steps = dict(_steps(desired, tracked, live, removal))
+    steps = dict(_steps(desired, states, removal, ran))
     stages = tuple(_stages(desired, tracked, steps)) if not blocked else ()
     every = [step for stage in stages for step in stage.steps]
     kept, wanted = accounts(desired, tracked, every)
@@ -54,7 +58,7 @@ def build_removal(
         base=base,
         digest=digest.digest(_body(desired, stages, base, removal)),
         stages=stages,
-        pending=tuple(_pending(step) for step in every if not isinstance(step, RunJob)),
+        pending=tuple(_pending(step) for step in every if not isinstance(step, PrepareProgram | RunJob)),
         blocked=blocked,
         refused=tuple(
             f"{step.component}: {step.identity}: hazard {hazard.code.value}: {hazard.message}"
@@ -108,7 +112,10 @@ def _stages(
         levels = _levels(own, needed)
         for number, level in enumerate(levels):
             name = stage if len(levels) == 1 else f"{stage} ({number + 1} of {len(levels)})"
-            yield PlanStage(name=name, steps=tuple(step for part in level for step in steps[part]))
+            found = sorted(
+                (step for part in level for step in steps[part]), key=lambda step: not step.prepares
+            )
+            yield PlanStage(name=name, steps=tuple(found))
 
 
 def _levels(names: Sequence[str], needs: Mapping[str, frozenset[str]]) -> list[list[str]]:
@@ -142,9 +149,14 @@ def _needs(desired: DesiredState, tracked: TrackedState) -> dict[str, frozenset[
 
 
 def _steps(
-    desired: DesiredState, tracked: TrackedState, live: LiveState, removal: Removal
+    desired: DesiredState, states: tuple[TrackedState, LiveState], removal: Removal, ran: frozenset[str]
 ) -> Iterable[tuple[str, tuple[AnyStep, ...]]]:
-    jobs = {part.component: part for part in desired.programs.jobs}
+    tracked, live = states
+    last = {part.component: part for part in desired.programs.jobs if part.component not in ran}
+    for name, unseen in sorted(last.items()):
+        steps = tuple(_run(unseen)) if _runs_unseen(unseen, tracked.programs) else ()
+        if steps:
+            yield name, (*steps, forget_job(name))
     for name, part in sorted(tracked.programs.components.items()):
         match part.kind:
             case "Route":
@@ -153,29 +165,24 @@ def _steps(
                 # Whoever removes an environment knows that its services go; their data stays.
                 yield name, (replace(remove_service(part), hazards=()),)
             case _:
-                yield name, tuple(_job(part, jobs.get(name)))
+                yield name, (*_run(last.get(name)), forget_job(name))
     for database in desired.databases:
         there = live.databases.get(database.database, LiveDatabase()).exists
         if there and {database.component, database.database} & set(removal.databases):
             yield database.component, (_drop(database),)
 
 
-def _job(part: TrackedComponent, job: DesiredJob | None) -> Iterable[AnyStep]:
+def _runs_unseen(job: DesiredJob, tracked: TrackedPrograms) -> bool:
+    """Whether one that runs for nothing else, and left no record so far, runs now: what it takes is there."""
+    was_deployed = tracked.started or bool(tracked.components)
+    is_new = job.component not in tracked.components
+    return is_new and was_deployed and {str(one) for one in job.program.consumes} <= tracked.outputs.keys()
+
+
+def _run(job: DesiredJob | None) -> Iterable[AnyStep]:
     if job is not None and Trigger.REMOVE in job.triggers and not job.skip:
-        yield RunJob(
-            id=f"{part.component}/{StepKind.RUN_JOB.value}",
-            kind=StepKind.RUN_JOB,
-            component=part.component,
-            identity=f"job {part.component}",
-            database="",
-            runtime=job.program.runtime.value,
-            trigger=Trigger.REMOVE.value,
-            inputs_hash=job.inputs_hash,
-            timeout_s=job.timeout_s,
-            attempts=job.attempts,
-            consumes=tuple(str(reference) for reference in job.program.consumes),
-        )
-    yield forget_job(part)
+        consumes = tuple(str(reference) for reference in job.program.consumes)
+        yield from program_steps(JobDiff(desired=job, trigger=Trigger.REMOVE, consumes=consumes))
 
 
 def _drop(part: DesiredDatabase) -> DropDatabase:

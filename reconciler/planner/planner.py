@@ -458,7 +458,7 @@ class Planner:
         made = await request.made() if gone and request.made is not None else frozenset()
         allowed = frozenset(spec.policy.allow_hazards) | request.allow_hazards
         if request.removal is not None:
-            plan = build_removal(desired, (tracked, live), request.removal, allowed)
+            plan = build_removal(desired, (tracked, live), request.removal, allowed, ran=request.ran)
             return Assessment(desired=desired, plan=plan, tracked=tracked, diff=None, allowed=allowed)
         contexts = {
             database.database: DatabaseContext(

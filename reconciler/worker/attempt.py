@@ -337,12 +337,15 @@ class Attempt:
         spec, desired = await self._desired(view, asked.task, declared_at)
         async with self._tools.control.connection() as connection:
             intended = await intents.intended_databases(connection, claim.environment, claim.deployment)
+            ran = asked.ran
+            if asked.removal is not None and not claim.first:
+                ran = await intents.ran_for_removal(connection, claim.operation)
 
         async def made() -> frozenset[str]:
             async with self._tools.control.connection() as connection:
                 return await intents.made_databases(connection, claim.environment, claim.deployment)
 
-        request = replace(asked, intended=intended, made=made)
+        request = replace(asked, intended=intended, made=made, ran=ran)
         assessment = await self._tools.planner.assess(spec, desired, request)
         if assessment.plan.unavailable is not None:
             raise TemporaryError(assessment.plan.unavailable)

@@ -85,3 +85,9 @@ INNER JOIN reconciler_control.steps AS s ON o.id = s.operation
 WHERE
     o.environment = %(environment)s AND o.deployment = %(deployment)s
     AND s.kind IN ('create-database', 'adopt-database') AND s.state = 'done';
+
+-- name: ran_for_removal :many
+-- Jobs that an operation which removes an environment ran to their end already, as its steps name them.
+SELECT DISTINCT component
+FROM reconciler_control.steps
+WHERE operation = %(operation)s AND kind = 'run-job' AND state = 'done';

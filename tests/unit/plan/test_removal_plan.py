@@ -109,9 +109,29 @@ def test_last_stage_goes_first_and_what_is_needed_goes_last() -> None:
         ("services (1 of 3)", ["edge/remove-route"]),
         ("services (2 of 3)", ["web/remove-service"]),
         ("services (3 of 3)", ["api/remove-service"]),
-        ("jobs", ["export/run-job", "export/forget-job", "seed/forget-job"]),
+        ("jobs", ["export/prepare-program", "export/run-job", "export/forget-job", "seed/forget-job"]),
         ("servers", ["pg/remove-service"]),
     ]
+
+
+def test_job_that_runs_for_the_removal_alone_runs_once() -> None:
+    """It left no record before; none of what was never deployed, and not again behind a worker that died."""
+    fresh = tracked(*(name for name in KINDS if name != "export"))
+
+    def plan(state: TrackedState, *ran: str) -> DeploymentPlan:
+        return build_removal(DESIRED, (state, LIVE), Removal(), frozenset(), ran=frozenset(ran))
+
+    assert rows(plan(fresh)) == rows(removal())
+    without = ["edge", "web", "api", "seed", "pg"]
+    assert [step.component for step in plan(fresh, "export").steps] == without
+    assert [step.component for step in plan(tracked(*KINDS), "export").steps] == [
+        *without[:3], "export", *without[3:]
+    ]  # fmt: skip
+    assert plan(tracked()).steps == ()
+    taking = replace(DESIRED.programs.jobs[0], program=USES)
+    wanted = replace(DESIRED, programs=replace(DESIRED.programs, jobs=(taking,)))
+    lacking = build_removal(wanted, (fresh, LIVE), Removal(), frozenset())
+    assert (check(lacking), [step.component for step in lacking.steps]) == ([], without)
 
 
 def test_databases_stay_unless_they_are_named() -> None:
