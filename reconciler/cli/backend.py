@@ -107,6 +107,10 @@ class Backend(Looks, Protocol):
         """What its components put out, without sensitive values."""
         ...
 
+    def jobs(self, name: str) -> list[Json]:
+        """Its jobs, with their last runs and next times."""
+        ...
+
     def events(self, name: str, *, after: int | None, limit: int) -> list[Json]:
         """Events of an environment by rising id."""
         ...

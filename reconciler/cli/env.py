@@ -14,11 +14,11 @@ Reason = Annotated[str, typer.Option(help="Why, for the audit.")]
 
 def add(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(name="env", help="Stop, start and remove whole environments.", no_args_is_help=True)
+    group = typer.Typer(help="Stop, start and remove whole environments.", no_args_is_help=True)
     register(group, "stop")(stop)
     register(group, "start")(start)
     register(group, "remove")(remove)
-    app.add_typer(group)
+    app.add_typer(group, name="env")
 
 
 def stop(common: Common, environment: Environment, reason: Reason = "") -> ExitCode:

@@ -157,6 +157,11 @@ class HttpBackend:
         found: list[Json] = self._get(f"{_environment(name)}/outputs", deployment=deployment)["outputs"]
         return found
 
+    def jobs(self, name: str) -> list[Json]:
+        """Its jobs."""
+        found: list[Json] = self._get(f"{_environment(name)}/jobs")["jobs"]
+        return found
+
     def events(self, name: str, *, after: int | None, limit: int) -> list[Json]:
         """Events of an environment by rising id."""
         found: list[Json] = self._get(f"{_environment(name)}/events", after=after, limit=limit)["events"]

@@ -136,6 +136,10 @@ class LocalBackend(LocalLooks[Local]):
         found = self._run(self._local.reconciler.outputs(name, deployment=deployment))
         return [to_json(row) for row in found]
 
+    def jobs(self, name: str) -> list[Json]:
+        """Its jobs."""
+        return [to_json(row) for row in self._run(self._local.reconciler.jobs(name))]
+
     def events(self, name: str, *, after: int | None, limit: int) -> list[Json]:
         """Events of an environment by rising id."""
         reconciler = self._local.reconciler

@@ -34,6 +34,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "show": ("show",),
     "verbs": ("stop", "start", "cancel", "release", "promote", "revert", "skip-revert", "retry", "approve"),
     "outputs": ("outputs",),
+    "jobs": ("jobs",),
     "operate": ("suspend", "resume", "reconcile", "forget"),
     "env": ("env",),
     "control": ("control",),

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from reconciler.control import deliveries, environments, left, programs, requests, stops, views
+from reconciler.control import deliveries, environments, job_schedules, left, programs, requests, stops, views
 from reconciler.control import events as control_events
 from reconciler.control.wake import wake, wake_source
 from reconciler.diff.modules import DIVERGES
@@ -21,6 +21,7 @@ from reconciler.reconcile.removing import Removing
 from reconciler.rollout.status import (
     EnvironmentStatus,
     EventRecord,
+    JobStatus,
     OutputStatus,
     RequestStatus,
     RolloutStatus,
@@ -314,6 +315,12 @@ class Reconciler(Looking):
             raise NotFound(f"environment '{name}' has no deployment '{deployment}'")
         async with self._recorder.connection() as connection:
             return await programs.read_outputs(connection, name, deployment)
+
+    async def jobs(self, name: str) -> tuple[JobStatus, ...]:
+        """The jobs of an environment, with their last runs and next times; raises NotFound."""
+        await self.environment(name)
+        async with self._recorder.connection() as connection:
+            return await job_schedules.read(connection, name)
 
     async def events(
         self,

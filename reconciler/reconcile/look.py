@@ -221,9 +221,8 @@ class Looks:
         gates_due = await self._recorder.gates_due(states)
         known: Mapping[str, DeploymentObservation] = {}
         if not full:
-            asked = {*gates_due, *_to_be_verified(spec, facts)}
             moved = await self._watching.find(spec, states, not_before=round_.not_before)
-            asked |= moved - under_way.everywhere
+            asked = {*gates_due, *_to_be_verified(spec, facts), *(moved - under_way.everywhere)}
             known = await self._sparing.find(facts, spec, view, under_way, asked)
         if full and facts is not None and facts.row["observed_commit"] == view.commit:
             self._only_checks.add(name)

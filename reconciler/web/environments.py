@@ -207,6 +207,12 @@ async def outputs(
     return answer({"outputs": await reconciler.outputs(env, deployment=deployment)})
 
 
+@router.get("/{env}/jobs", response_model=models.Jobs)
+async def jobs(reconciler: Reconciling, _who: Reader, env: Environment) -> JSONResponse:
+    """List the jobs that ran or have a schedule, with their last runs and when they run next."""
+    return answer({"jobs": await reconciler.jobs(env)})
+
+
 @router.get("/{env}/removal", response_model=models.Diff)
 async def removal(
     request: Request, reconciler: Reconciling, _who: Reader, env: Environment, databases: Databases = None

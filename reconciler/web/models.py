@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from reconciler.events import DeliveryResult
-from reconciler.rollout.status import EnvironmentStatus, EventRecord, OutputStatus, RolloutStatus
+from reconciler.rollout.status import EnvironmentStatus, EventRecord, JobStatus, OutputStatus, RolloutStatus
 
 
 class Body(BaseModel):
@@ -131,6 +131,12 @@ class Outputs(Answer):
     """What components put out, by deployment, component and name; the `value` of a sensitive one is null."""
 
     outputs: list[OutputStatus]
+
+
+class Jobs(Answer):
+    """Jobs, by deployment and component, with their last runs; `next_at` of those with a `schedule`."""
+
+    jobs: list[JobStatus]
 
 
 class Rollouts(Answer):

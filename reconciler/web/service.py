@@ -10,6 +10,7 @@ from reconciler.plan.model import NOTHING_ASKED, ObjectsAsked, Plan
 from reconciler.rollout.status import (
     EnvironmentStatus,
     EventRecord,
+    JobStatus,
     OutputStatus,
     RequestStatus,
     RolloutStatus,
@@ -142,6 +143,10 @@ class Service(Protocol):
 
     async def outputs(self, name: str, *, deployment: str | None = None) -> tuple[OutputStatus, ...]:
         """What the components of an environment put out, without sensitive values."""
+        ...
+
+    async def jobs(self, name: str) -> tuple[JobStatus, ...]:
+        """The jobs of an environment that ran or have a schedule, with their last runs and next times."""
         ...
 
     async def events(

@@ -22,6 +22,7 @@ from reconciler.rollout.status import (
     DeploymentStatus,
     EnvironmentStatus,
     EventRecord,
+    JobStatus,
     OperationStatus,
     OutputStatus,
     RequestStatus,
@@ -172,6 +173,7 @@ class MemoryService:
     is_ready: tuple[bool, str] = (True, "ready")
     fails: Exception | None = None
     kept_outputs: tuple[OutputStatus, ...] = ()
+    known_jobs: tuple[JobStatus, ...] = ()
     hold: asyncio.Event | None = None
     deliveries: set[tuple[str, str | None]] = field(default_factory=set)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -211,6 +213,10 @@ class MemoryService:
     async def outputs(self, name: str, *, deployment: str | None = None) -> tuple[OutputStatus, ...]:
         await self._called("outputs", name=name, deployment=deployment)
         return self.kept_outputs
+
+    async def jobs(self, name: str) -> tuple[JobStatus, ...]:
+        await self._called("jobs", name=name)
+        return self.known_jobs
 
     async def preview(
         self,

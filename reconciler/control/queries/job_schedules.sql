@@ -36,16 +36,21 @@ SELECT w.deployment, w.component FROM wanted AS w;
 -- has a run of the job; what a dead one had, is free. `missed`: it was due while its environment was stopped.
 WITH due AS MATERIALIZED (
     SELECT
-        s.environment, s.deployment, s.component, e.source, d.applied_commit,
+        s.environment, s.deployment, s.component, e.source, c.commit,
         coalesce(s.due_at < e.started_at, FALSE) AS missed
     FROM reconciler_control.job_schedules AS s
     INNER JOIN reconciler_control.environments AS e ON s.environment = e.name
     INNER JOIN reconciler_control.environment_deployments AS d
         ON s.environment = d.environment AND s.deployment = d.name
+    CROSS JOIN LATERAL (
+        SELECT
+            CASE WHEN s.component = ANY(d.left_out) THEN d.applied_commit
+            ELSE coalesce(d.provisioned_commit, d.applied_commit) END AS commit
+    ) AS c
     WHERE
         s.due_at <= clock_timestamp() AND s.environment = ANY(%(environments)s)
         AND e.owner = %(worker)s::uuid AND e.suspended_at IS NULL AND e.orphaned_at IS NULL
-        AND e.stopped_at IS NULL AND e.removing_at IS NULL AND d.applied_commit IS NOT NULL
+        AND e.stopped_at IS NULL AND e.removing_at IS NULL AND c.commit IS NOT NULL
         AND (
             s.running_by IS NULL OR s.running_by = %(worker)s::uuid
             OR NOT reconciler_control.is_alive(s.running_by)
@@ -79,7 +84,7 @@ FROM due AS d
 WHERE (s.environment, s.deployment, s.component) = (d.environment, d.deployment, d.component)
 RETURNING
     s.environment, s.deployment, s.component, s.schedule, s.due_at, s.claims, s.failures, d.source,
-    d.applied_commit AS commit, d.missed, clock_timestamp() AS now;
+    d.commit, d.missed, clock_timestamp() AS now;
 
 -- name: hold_scheduled_job :one
 -- Whether a job that was taken is still its taker's.

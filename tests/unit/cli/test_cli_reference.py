@@ -29,7 +29,7 @@ def commands() -> Iterator[tuple[str, Any]]:
 def sections() -> dict[str, str]:
     page = (DOCS / "cli.md").read_text()
     below = "status|log|start|stop|deploy|revert|verify|check|add|rework|tag|adopt|test|explain"
-    below += "|list|create|edit|move|delete|skip|unskip|keygen|encrypt"
+    below += "|list|create|edit|move|delete|skip|unskip|keygen|encrypt|remove"
     heading = rf"^### `reconciler ([a-z-]+(?: (?:{below})(?=[ `]))?)[^`]*`\n"
     parts = re.split(heading, page, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))

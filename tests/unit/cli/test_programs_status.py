@@ -4,6 +4,7 @@ import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from reconciler.cli.jobs import shown_run
 from reconciler.cli.output import Screen
 from reconciler.cli.outputs import VALUE_CHARACTERS_MAX, shown_value
 from reconciler.cli.programs_status import SHOWN_MAX, table, troubles
@@ -110,3 +111,12 @@ def test_what_is_off_says_so_and_what_to_type() -> None:
     assert list(advice(left, [])) == [
         "see what removing it would do, and remove it, with: reconciler env remove production"
     ]
+
+
+def test_the_last_run_of_a_job_says_what_it_was_for() -> None:
+    """Whether it is done, and how often by its schedule it was not."""
+    run = {"began_at": "then", "ended_at": "then", "error": None, "failures": 0, "trigger": "schedule"}
+    assert shown_run(run) == "done (schedule)"
+    assert shown_run({**run, "ended_at": None}) == "runs (schedule)"
+    assert shown_run({**run, "error": "why", "failures": 3}) == "failed (schedule), 3 times in a row"
+    assert shown_run({**run, "began_at": None}) == "never ran"

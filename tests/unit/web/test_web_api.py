@@ -21,7 +21,7 @@ from reconciler.errors import (
 from reconciler.events import DiffServed, Event, TaskFailed
 from reconciler.plan.encode import to_json as plan_to_json
 from reconciler.plan.model import LeftDeployment, ObjectsAsked
-from reconciler.rollout.status import LeftStatus, OutputStatus
+from reconciler.rollout.status import JobStatus, LeftStatus, OutputStatus
 from reconciler.state.registry import RegistryKind
 from reconciler.state.task import ModuleTask, TaskVerb
 from reconciler.web import models
@@ -215,6 +215,20 @@ async def test_outputs_are_listed_without_sensitive_values(
         ("password", True, None),
     ]
     assert service.calls[-1] == ("outputs", {"name": "production", "deployment": "eu"})
+
+
+async def test_jobs_are_listed_with_their_times(client: httpx.AsyncClient, service: MemoryService) -> None:
+    """What came of the last run of each, and when it runs next."""
+    ran = JobStatus(
+        deployment="eu", component="nightly", trigger="schedule", began_at=AT, ended_at=AT, exit_status=0
+    )
+    service.known_jobs = (ran, replace(ran, component="seed", schedule="0 3 * * *", next_at=AT))
+    found = (await client.get("/v1/environments/production/jobs")).json()["jobs"]
+    assert [(row["component"], row["trigger"], row["next_at"] is None) for row in found] == [
+        ("nightly", "schedule", True),
+        ("seed", "schedule", False),
+    ]
+    assert service.calls[-1] == ("jobs", {"name": "production"})
 
 
 async def test_suspend_resume_reconcile(client: httpx.AsyncClient, service: MemoryService) -> None:
@@ -559,7 +573,12 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
         "POST /v1/environments/{env}/resume",
         "POST /v1/environments/{env}/reconcile",
         "POST /v1/environments/{env}/forget",
+        "POST /v1/environments/{env}/stop",
+        "POST /v1/environments/{env}/start",
+        "GET /v1/environments/{env}/removal",
+        "POST /v1/environments/{env}/remove",
         "GET /v1/environments/{env}/outputs",
+        "GET /v1/environments/{env}/jobs",
         "GET /v1/environments/{env}/events",
         "GET /v1/events",
         "GET /v1/environments/{env}/modules",
