@@ -173,7 +173,10 @@ async def until_steady(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Outcome:
-    """Look at an instance again and again until it has been healthy for a while, or will not be."""
+    """Look at an instance again and again until it has been healthy for a while, or will not be.
+
+    One whose port does not answer yet is asked more often than it is looked at.
+    """
     steadiness = Steadiness(health=spec.health, begun=clock())
     observed: Observed | None = None
     while True:
@@ -186,4 +189,9 @@ async def until_steady(
         verdict, reason = steadiness.verdict(now)
         if verdict is not Verdict.WAIT:
             return Outcome(is_steady=verdict is Verdict.STEADY, observed=observed, reason=reason)
-        await sleep(spec.health.interval_s)
+        glances = why is not None and isinstance(spec.health.check, HttpCheck | TcpCheck)
+        again = now + steadiness.pause_s(now)
+        while (left_s := again - clock()) > 0:
+            await sleep(min(left_s, steadiness.glance_s(clock())) if glances else left_s)
+            if glances and clock() < again and await ask(spec, observed) is None:
+                break

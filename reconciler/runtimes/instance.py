@@ -142,7 +142,8 @@ def _unpacked(page: bytes) -> State | None:
         return None
     length, checksum = _HEADER.unpack_from(page)
     text = page[_HEADER.size : _HEADER.size + length]
-    if len(text) != length or zlib.crc32(text) != checksum:
+    # A page of zeros, as a crash of the machine may leave it, has the checksum of nothing.
+    if not length or len(text) != length or zlib.crc32(text) != checksum:
         return None
     given = json.loads(text)
     return State(**{name: given[name] for name in State._fields if name in given})

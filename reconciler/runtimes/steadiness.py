@@ -6,6 +6,10 @@ from enum import Enum
 from reconciler.frozen import frozen
 from reconciler.runtimes.runtime import Health, Observed, ServiceState
 
+_AT_LEAST_S = 0.001
+_SOON_S = 0.05
+_LATE = 0.03
+
 
 class Verdict(Enum):
     """What is known so far."""
@@ -42,6 +46,21 @@ class Steadiness:
             last_exit=observed.exit_status,
             is_over=observed.state in {ServiceState.EXITED, ServiceState.ABSENT},
         )
+
+    def pause_s(self, now: float) -> float:
+        """How long until the next look: soon at first, and no later than what is waited for is over."""
+        interval_s = self.health.interval_s
+        if self.healthy_since is not None:
+            return min(interval_s, max(_AT_LEAST_S, self.healthy_since + self.health.steady_s - now))
+        left_s = self.begun + self.health.deadline_s - now
+        return min(interval_s, max(_SOON_S, now - self.begun), max(_AT_LEAST_S, left_s))
+
+    def glance_s(self, now: float) -> float:
+        """How long until it is only asked again, where that costs next to nothing.
+
+        What took long to start is asked less often: it is found late by no more than a part of what it took.
+        """
+        return min(self.health.interval_s, max(_SOON_S, (now - self.begun) * _LATE))
 
     def verdict(self, now: float) -> tuple[Verdict, str]:
         """What is known at a time, and why."""

@@ -161,8 +161,9 @@ class Supervisor:
         """A supervisor that was killed leaves processes behind; never do two of a service run."""
         try:
             before = instance.read_state(self._folder)
+            is_first = before.phase == instance.PREPARED and not before.run
         except (OSError, instance.Damaged):
-            before = State()
+            before, is_first = State(), False
         # What was given up and is applied again begins anew; the death of a supervisor is no such occasion.
         quick_ends = 0 if before.phase == instance.ENDED else before.quick_ends
         self._state = self._state._replace(
@@ -171,6 +172,8 @@ class Supervisor:
         if instance.is_retired(self._folder):
             self._end("stopped")
             return
+        if is_first:
+            return  # a start is noted before it is made, and to look for one is to look at all processes
         grace_s = self._definition["grace_s"]
         left = end_left(self._definition["token"], before, grace_s=grace_s)
         if left:
@@ -185,6 +188,11 @@ class Supervisor:
         self._began = time.monotonic()
         self._left = 0
         self._say(instance.STARTING)
+        if self._untold and self._state.run == 1:
+            # Whoever comes after us would not look for it.
+            self._state = self._state._replace(run=0)
+            self._start_at = time.monotonic() + _TELL_AGAIN_S
+            return
         try:
             started = launch.start(self._definition)
         except launch.NotStarted as error:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.runtimes.health import Outcome, until_steady
-from reconciler.runtimes.runtime import Health, Identity, Observed, ServiceSpec, ServiceState
+from reconciler.runtimes.runtime import Health, Identity, Observed, ServiceSpec, ServiceState, TcpCheck
 from reconciler.runtimes.steadiness import Steadiness, Verdict
 
 API = Identity(environment="production", deployment="eu", component="api")
@@ -24,7 +25,7 @@ def one(state: ServiceState, starts: int = 1, exit_status: int | None = None, re
 
 
 def wait_for(looks: Sequence[Observed | None]) -> tuple[Outcome, float]:
-    """Wait for an instance that is seen like this, one second after the other; the last stays."""
+    """Wait for an instance that is like this, one second after the other; the last stays."""
     now = 0.0
 
     async def look() -> Observed | None:
@@ -77,7 +78,40 @@ def test_verdict(looks: list[Observed | None], after_s: float, reason: str | Non
     """Healthy means healthy in time and without a break for long enough; the rest ends with its reason."""
     outcome, waited_s = wait_for(looks)
     assert (outcome.is_steady, outcome.reason) == (reason is None, reason or "")
-    assert waited_s == after_s
+    assert after_s <= waited_s < after_s + HEALTH.interval_s
+
+
+def test_a_port_is_found_soon_after_it_answers() -> None:
+    """It is asked more often than the instance is looked at, and no look is late at the end."""
+    now, looks = 0.0, 0
+
+    async def look() -> Observed | None:
+        nonlocal looks
+        looks += 1
+        return one(HEALTHY)
+
+    async def ask(_spec: ServiceSpec, _observed: Observed) -> str | None:
+        return None if now >= 6.0 else "connection refused"
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    spec = replace(SPEC, health=replace(HEALTH, check=TcpCheck(port="http")))
+    outcome = asyncio.run(until_steady(spec, look, ask=ask, clock=lambda: now, sleep=sleep))
+    assert outcome.is_steady
+    assert 6.0 + HEALTH.steady_s <= now < 6.2 + HEALTH.steady_s
+    assert looks < 20
+
+
+@pytest.mark.parametrize(("ready_s", "found_s"), [(0.0, 0.0), (0.03, 0.05), (0.15, 0.2), (0.7, 0.8)])
+def test_first_looks_come_soon(ready_s: float, found_s: float) -> None:
+    """The time between them doubles until it is that of the spec."""
+    steadiness, now = Steadiness(health=HEALTH, begun=0.0), 0.0
+    while now < ready_s:
+        steadiness = steadiness.seen(now, one(STARTING), "not healthy")
+        now += steadiness.pause_s(now)
+    assert now == pytest.approx(found_s)
 
 
 @given(st.lists(st.tuples(st.sampled_from([STARTING, HEALTHY]), st.integers(0, 1)), min_size=1, max_size=30))
