@@ -65,7 +65,7 @@ class LocalBackend(LocalLooks[Local]):
                 ref=ref,
                 deployment=deployment,
                 scope=scope,
-                reason=reason or "applied on the command line",
+                reason=reason,
                 requested_by=REQUESTED_BY,
                 allow_hazards=frozenset(allow_hazards),
                 objects=ObjectsAsked(redeploy=frozenset(redeploy), keep_failed=keep_failed),

@@ -26,6 +26,7 @@ from reconciler.rollout.status import (
     RequestStatus,
     RolloutStatus,
 )
+from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.task import ModuleTask, TaskVerb
 
 DELIVERY_TAKEN_WITHIN_S = 2.0
@@ -86,6 +87,7 @@ class Reconciler(Looking):
         Raises Refused where nothing may be done, with every reason.
         """
         where = await self._heads.look_up(name, ref=ref, deployment=deployment)
+        reason = _explained(where.spec, reason, requested_by)
         await self._heads.check_may_apply(where, ref)
         async with self._recorder.connection() as connection:
             await environments.claim_name(connection, name, where.view.source)
@@ -352,6 +354,16 @@ class Reconciler(Looking):
         """Ask for a pass of an environment, wherever its daemon runs."""
         async with self._recorder.connection() as connection:
             await wake(connection, name)
+
+
+def _explained(spec: EnvironmentSpec, reason: str, requested_by: str) -> str:
+    """The reason of a rollout; raises Refused where the spec asks for one and nobody gave any."""
+    if spec.policy.require_reason and not reason.strip():
+        raise Refused(
+            f"environment '{spec.name}' asks why it is to be rolled out: policy.requireReason is set",
+            hint=f"`reconciler apply {spec.name} --reason TEXT`",
+        )
+    return reason or f"applied by {requested_by}"
 
 
 def _refuse_suspended(name: str, known: Sequence[EnvironmentStatus]) -> None:

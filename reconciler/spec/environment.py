@@ -195,6 +195,11 @@ class PolicySpec(SpecModel):
     allow_hazards: Annotated[tuple[HazardName, ...], Field(strict=False, max_length=LIST_ITEMS_MAX)] = Field(
         default=(), alias="allowHazards", description="Codes of hazards that need no further consent."
     )
+    require_reason: bool = Field(
+        default=False,
+        alias="requireReason",
+        description="Whether nobody may ask for a rollout without saying why.",
+    )
 
 
 class MetadataSpec(SpecModel):

@@ -50,7 +50,7 @@ async def apply(
         ref=asked.ref,
         deployment=asked.deployment,
         scope=asked.scope,
-        reason=asked.reason or f"applied by {who.name}",
+        reason=asked.reason,
         requested_by=who.name,
         allow_hazards=frozenset(asked.allow_hazards),
         objects=ObjectsAsked(redeploy=frozenset(asked.redeploy_schemas), keep_failed=asked.keep_failed),

@@ -32,7 +32,7 @@ spec:
       variables: {tier: gold}
   rollout: {order: barrier, promotion: manual, onFailure: pause, maxParallel: 3}
   policy: {mode: approve, scope: provision-only, drift: heal, prune: true, allowHazards: [DELETES_DATA],
-    verify: {interval: 1h}}
+    verify: {interval: 1h}, requireReason: true}
   variables: {tier: silver}
   components:
     - name: shop-db
@@ -86,7 +86,7 @@ def test_a_full_spec_is_read_as_written() -> None:
     }  # fmt: skip
     assert spec.policy.model_dump() == {
         "mode": "approve", "scope": "provision-only", "drift": "heal", "prune": True,
-        "verify": {"interval": "1h"}, "allowHazards": ("DELETES_DATA",),
+        "verify": {"interval": "1h"}, "allowHazards": ("DELETES_DATA",), "requireReason": True,
     }  # fmt: skip
     database, module = spec.components
     assert isinstance(database, DatabaseSpec)
