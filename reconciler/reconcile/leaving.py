@@ -11,7 +11,7 @@ from reconciler.control.intents import Leaver
 from reconciler.errors import ReconcilerError
 from reconciler.frozen import frozen
 from reconciler.plan.hazards import HazardCode
-from reconciler.plan.model import DeploymentPlan, LeftDeployment
+from reconciler.plan.model import DeploymentPlan, LeftDeployment, Scope
 from reconciler.planner.left import Namesake
 from reconciler.planner.planner import Planner, PlanRequest
 from reconciler.planner.view import SourceView
@@ -25,6 +25,7 @@ MANY_SHARE = 10
 """Of so many deployments one may go without more consent; a list that was cut short loses more."""
 NOTHING = "nothing is done to it"
 OFF = f"{NOTHING}: policy.prune is off"
+PART = f"{NOTHING} by a rollout of resources alone"
 TURN = f"its turn comes when the first {PLANNED_MAX} are taken back"
 NO_MORE = f"{NOTHING}: nothing that this environment deployed is there any more"
 TAKEN_BACK = "what it deployed is taken back by its revert scripts; its databases stay"
@@ -72,6 +73,8 @@ class Leavers:
             return Leaving()
         if not ground.spec.policy.prune:
             return Leaving(rows=tuple(_row(each, OFF) for each in leavers))
+        if ground.request.scope is Scope.PROVISION_ONLY:
+            return Leaving(rows=tuple(_row(each, PART) for each in leavers))
         said: dict[str, str] = {}
         states: list[DesiredState] = []
         namesakes: dict[str, tuple[Namesake, ...]] = {}

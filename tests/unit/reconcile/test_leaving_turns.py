@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from reconciler.control.intents import Leaver
-from reconciler.plan.model import DeploymentPlan, PlanStage
+from reconciler.plan.model import DeploymentPlan, PlanStage, Scope
 from reconciler.plan.steps import RevertChange
 from reconciler.planner.planner import PlanRequest
-from reconciler.reconcile.leaving import NO_MORE, PLANNED_MAX, TURN, Ground, Leavers, Leaving
+from reconciler.reconcile.leaving import NO_MORE, PART, PLANNED_MAX, TURN, Ground, Leavers, Leaving
 from reconciler.spec.environment import EnvironmentSpec
 
 
@@ -57,7 +57,7 @@ def leaver(name: str, why: str | None = None) -> Leaver:
     )
 
 
-def look(here: Here, leavers: Sequence[Leaver], *, stay: int = 1) -> Leaving:
+def look(here: Here, leavers: Sequence[Leaver], *, stay: int = 1, scope: Scope = Scope.FULL) -> Leaving:
     places = [{"name": f"eu-{number}", "postgres": {"dsn": {"env": "EU"}}} for number in range(stay)]
     database = {"name": "db", "kind": "Database", "database": "app"}
     spec = EnvironmentSpec.model_validate(
@@ -68,7 +68,7 @@ def look(here: Here, leavers: Sequence[Leaver], *, stay: int = 1) -> Leaving:
             "spec": {"deployments": places, "policy": {"prune": True}, "components": [database]},
         }
     )
-    ground = Ground(view=cast("Any", None), spec=spec, held={}, request=PlanRequest())
+    ground = Ground(view=cast("Any", None), spec=spec, held={}, request=PlanRequest(scope=scope))
     both = cast("Any", here)
     return asyncio.run(Leavers(planner=both, assessor=both).look(ground, leavers))
 
@@ -103,3 +103,11 @@ def test_many_are_counted_before_their_turn() -> None:
     assert {"hazard PRUNES_MANY: 120 of 1120 deployments" in plan.refused[0] for plan in found.plans} == {
         True
     }
+
+
+def test_rollouts_of_resources_take_nothing_back() -> None:
+    """Who may only provision takes nothing back of what left, and it says so."""
+    here = Here(to_take_back=frozenset({"us"}))
+    found = look(here, [leaver("us")], scope=Scope.PROVISION_ONLY)
+    assert ([row.detail for row in found.rows], found.plans, here.planned) == ([PART], (), [])
+    assert [plan.name for plan in look(here, [leaver("us")]).plans] == ["us"]
