@@ -84,9 +84,14 @@ def without_stopped(diff: Diff, tracked: TrackedPrograms) -> Diff:
 
 
 def left_out(diff: Diff) -> Diff:
-    """A diff without what is skipped; drift of databases stays, for it is told and nothing is done."""
+    """A diff without what is skipped; drift of databases stays, for it is told and nothing is done.
+
+    What is skipped runs on where its environment is stopped.
+    """
+    skipped = {part.desired.component for part in diff.programs if part.desired.skip}
     return replace(
         diff,
+        left=tuple(part for part in diff.left if not part.stops or part.tracked.component not in skipped),
         databases=tuple(_quiet(part) if part.desired.skip else part for part in diff.databases),
         modules=tuple(part for part in diff.modules if not part.desired.skip),
         objects=tuple(part for part in diff.objects if not part.desired.skip),
