@@ -27,6 +27,7 @@ NAMES = (
     "objects_diff",
     "cycles",
     "services",
+    "containers",
     "routes",
     "planning",
 )

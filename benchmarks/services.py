@@ -126,11 +126,13 @@ def roll_out(made: Fleet, daemon: Daemon, files: Mapping[str, str], count: int) 
         found = made.ask(ROLLOUT, commit)
         return bool(found) and found[0][1] is not None
 
-    until(finished, f"the rollout, see {daemon.log.path}", deadline_s=60 + count * 2, pause_s=0.1)
-    if not made.applied(commit):
-        raise RuntimeError(
-            f"the rollout failed, see {daemon.log.path}:\n{daemon.log.path.read_text()[-3000:]}"
-        )
+    try:
+        until(finished, "the rollout", deadline_s=60 + count * 2, pause_s=0.1)
+        if not made.applied(commit):
+            raise RuntimeError("the rollout failed")
+    except RuntimeError as error:
+        told = [line for line in daemon.log.path.read_text().splitlines() if '"debug"' not in line]
+        raise RuntimeError(f"{error}:\n" + "\n".join(told)[-3000:]) from None
     return commit, float(made.ask(ROLLOUT, commit)[0][1]) - began
 
 

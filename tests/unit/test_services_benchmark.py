@@ -2,7 +2,7 @@
 
 import json
 
-from benchmarks import services
+from benchmarks import containers, services
 
 
 def test_stages_have_as_many_services_each_time() -> None:
@@ -29,3 +29,13 @@ def test_stage_lasts_from_its_first_beginning_to_its_last_end() -> None:
     """Steps of other stages count for theirs."""
     rows = [("b", "x", 5.0, 7.0), ("a", "y", 1.0, 4.0), ("a", "z", 2.0, 4.5)]
     assert services.stage_times(rows) == {"a": 3.5, "b": 2.0}
+
+
+def test_containers_of_another_version_are_others() -> None:
+    """Each is of the same image and starts anew in each round."""
+    before, after = (
+        json.loads(containers.spec(3, version)["environments/shop.yaml"])["spec"]["components"]
+        for version in (0, 1)
+    )
+    assert {each["runtime"]["container"]["image"] for each in (*before, *after)} == {containers.IMAGE}
+    assert all(one != other for one, other in zip(before, after, strict=True))
