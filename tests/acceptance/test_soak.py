@@ -13,7 +13,7 @@ import pytest
 from tests.plugins.daemon import until
 from tests.plugins.fleet import LONGER, Fleet, Member, source_with_webhook
 
-SOAK_S = 45.0 * LONGER
+SOAK_S = 30.0 * LONGER
 ENVIRONMENTS = [f"shop-{number}" for number in range(6)]
 MIB = 1024 * 1024
 ROOM = {"processes": 6.0, "descriptors": 12.0, "threads": 4.0, "connections": 12.0, "resident": 5.0 * MIB}
