@@ -33,7 +33,7 @@ def check_place(component: str, resources: Resources) -> None:
         return
     raise Refused(
         f"'{component}' runs at '{tracked.place}', and this is '{machine.place}'",
-        hint="run the daemon there, or call both by one name in the settings: runtimes.place",
+        hint="let daemons of that machine alone have its environment, by a source of their own",
     )
 
 

@@ -1,11 +1,13 @@
 """What a plan made anew has to do with the one that was recorded, and with what people agreed to; pure."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from reconciler.control.claims import Claim
 from reconciler.plan.hazards import NEEDS_CONSENT
 from reconciler.plan.model import DeploymentPlan
 from reconciler.plan.steps import AnyStep, RevertChange, RollService, SetRoute
+from reconciler.state.live import LivePrograms
 from reconciler.state.task import TaskVerb
 
 
@@ -85,3 +87,16 @@ def put_back(plan: DeploymentPlan) -> frozenset[str]:
         if (isinstance(step, SetRoute) and step.heals)
         or (isinstance(step, RollService) and step.action == "heal")
     )
+
+
+def is_out_of_sight(blocked: Sequence[str], recorded: Sequence[str], running: LivePrograms | None) -> bool:
+    """Whether something is in the way that was not when it was planned: nothing is known of what runs.
+
+    A runtime or a proxy does not answer, or this is not the machine that it runs on.
+    """
+    if running is None:
+        return False
+    reasons = {*running.unknown.values()}
+    for instances in running.instances.values():
+        reasons |= {each.reason for each in instances if each.state == "unknown" and each.reason}
+    return any(reason in each for each in set(blocked) - set(recorded) for reason in reasons)

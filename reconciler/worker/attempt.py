@@ -15,6 +15,7 @@ from reconciler.errors import (
     NotFound,
     PermanentError,
     Refused,
+    RuntimeUnavailable,
     StateMoved,
     TemporaryError,
 )
@@ -44,6 +45,7 @@ from reconciler.worker.agreeing import (
     done_before,
     how_to_consent,
     is_agreed_rest,
+    is_out_of_sight,
     is_rest,
     put_back,
     shown_reverts,
@@ -95,6 +97,10 @@ class _CommitAway(Exception):
     def __init__(self, why: TemporaryError) -> None:
         super().__init__(str(why))
         self.why = why
+
+
+class _OutOfSight(RuntimeUnavailable):
+    """Nothing is known of what is left to be done; never leaves this module."""
 
 
 class _NotApproved(Exception):
@@ -174,8 +180,10 @@ class Attempt:
         """Whether a failed attempt is made again, and what people are told."""
         limits = self._tools.limits
         told = describe(error, self._journal.broken or self._journal.current)
-        if isinstance(error, FenceTaken) and (waiting := self._wait(told)) is not None:
-            return waiting
+        if isinstance(error, FenceTaken | _OutOfSight):
+            for_what = "its database is free" if isinstance(error, FenceTaken) else "what it needs answers"
+            if (waiting := self._wait(told, for_what)) is not None:
+                return waiting
         transient = is_transient(error)
         decision = decide(
             transient=transient,
@@ -193,8 +201,8 @@ class Attempt:
             told = {**told, "next": f"{decision.reason}; mend the cause, then retry"}
         return _Outcome(event=OperationEvent.FAIL, reason=told["why"], error=told)
 
-    def _wait(self, told: dict[str, Any]) -> _Outcome | None:
-        """Wait for whoever is at work in the database, but not in a place here; None where it was enough."""
+    def _wait(self, told: dict[str, Any], for_what: str) -> _Outcome | None:
+        """Wait for what others have to do first, but not in a place here; None where it was enough."""
         delay_s = wait_again(
             waits=self._claim.waits,
             jitter=random.random(),  # noqa: S311 - jitter, not a secret
@@ -202,7 +210,7 @@ class Attempt:
         )
         if delay_s is None:
             return None
-        reason = f"waits until its database is free: {told['why']}"
+        reason = f"waits until {for_what}: {told['why']}"
         return _Outcome(event=OperationEvent.RETRY, reason=reason, error=told, delay_s=delay_s, waits=True)
 
     async def _carry_out_planned_anew(self) -> DeploymentPlan:
@@ -408,6 +416,8 @@ class Attempt:
     async def _agree(self, assessment: Assessment) -> DeploymentPlan:
         """The plan to carry out: the recorded one if it still holds, else the one made from what is there."""
         claim, fresh = self._claim, assessment.plan
+        if not fresh.steps and is_out_of_sight(fresh.blocked, claim.blocked, assessment.running):
+            raise _OutOfSight("; ".join(fresh.blocked))
         if claim.approved is not None:
             return await self._agree_as_approved(deployment_from_json(claim.plan()), fresh)
         if fresh.refused:

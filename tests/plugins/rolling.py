@@ -1,7 +1,7 @@
 """Services and jobs carried out as steps of plans, by the runtime `process`, with a register in memory."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -164,12 +164,14 @@ class StopsAt(Interference):
     def __init__(self, point: str | None = None) -> None:
         self.point = point
         self.seen: list[str] = []
+        self.then: Callable[[], object] = lambda: None
 
     def at(self, point: str) -> None:
-        """Die if it is the point; the next worker passes it."""
+        """Die if it is the point, and let happen what is to be `then`; the next worker passes it."""
         self.seen.append(point)
         if point == self.point:
             self.point = None
+            self.then()
             raise Struck(point)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.daemon import age
+from reconciler.errors import RuntimeUnavailable
 from reconciler.runtimes.process import ProcessRuntime
 from reconciler.runtimes.runtime import Observed, ServiceState
 from tests.plugins.rolling import StopsAt
@@ -204,6 +205,42 @@ async def test_another_attempt_ends_what_a_dead_one_began(site: Site, replace: s
         assert api.state is ServiceState.HEALTHY
         await process.look()
         assert len(await process.rollouts()) == 2
+    finally:
+        await process.stop()
+        await machine.close()
+
+
+async def test_half_way_while_nothing_is_known_of_what_runs(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollout whose runtime does not answer any more waits for it, spends no attempt, and goes on then."""
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    stops = StopsAt()
+    process = site.process(interference=stops)
+    machine = Machine(process, site.folder / "one")
+
+    async def away(*_: object) -> tuple[Observed, ...]:
+        raise RuntimeUnavailable("it is away")
+
+    async def waits() -> bool:
+        rows = await site.control_rows("select max(waits) from reconciler_control.operations")
+        return bool(rows[0][0] >= 1)
+
+    try:
+        with monkeypatch.context() as patched:
+            stops.point = "applied api/roll-service"
+            stops.then = lambda: patched.setattr(ProcessRuntime, "observe", away)
+            text = SERVICES.replace("ONE", "exec sleep 1000")
+            site.commit({}, {"environments/production.yaml": text})
+            await process.look()
+            process.work()
+            await holds(waits, "it to wait")
+            operation = (await process.rollouts())[0].operations[0]
+            assert "waits until what it needs answers" in (operation.reason or "")
+            assert "it is away" in (operation.reason or "")
+        assert await ended(process) == "completed", await not_well(process)
+        assert (await process.rollouts())[0].operations[0].attempts == 1
+        assert [each.state for each in await machine.there("api")] == [ServiceState.HEALTHY]
     finally:
         await process.stop()
         await machine.close()
