@@ -124,12 +124,14 @@ def roll_out(made: Fleet, daemon: Daemon, files: Mapping[str, str], count: int) 
 
     def finished() -> bool:
         found = made.ask(ROLLOUT, commit)
-        return bool(found) and found[0][1] is not None
+        if not found or found[0][1] is None:
+            return False
+        if not made.applied(commit):
+            raise RuntimeError("the rollout failed")
+        return True
 
     try:
         until(finished, "the rollout", deadline_s=60 + count * 2, pause_s=0.1)
-        if not made.applied(commit):
-            raise RuntimeError("the rollout failed")
     except RuntimeError as error:
         told = [line for line in daemon.log.path.read_text().splitlines() if '"debug"' not in line]
         raise RuntimeError(f"{error}:\n" + "\n".join(told)[-3000:]) from None

@@ -3,6 +3,7 @@
 import json
 
 from benchmarks import containers, services
+from tests.system.container_bench import IMAGE
 
 
 def test_stages_have_as_many_services_each_time() -> None:
@@ -37,5 +38,5 @@ def test_containers_of_another_version_are_others() -> None:
         json.loads(containers.spec(3, version)["environments/shop.yaml"])["spec"]["components"]
         for version in (0, 1)
     )
-    assert {each["runtime"]["container"]["image"] for each in (*before, *after)} == {containers.IMAGE}
+    assert {each["runtime"]["container"]["image"] for each in (*before, *after)} == {IMAGE}
     assert all(one != other for one, other in zip(before, after, strict=True))
