@@ -347,7 +347,7 @@ def _differences(deployments: list[Json]) -> Iterator[str]:
     if failing:
         yield f"{count(failing, 'verify script')} of what is deployed failed"
     if any(row["diverged"] for row in deployments):
-        yield "deployed changes differ from the plan file"
+        yield "deployed changes differ from the plan file, or something left the spec"
     alike: dict[tuple[str, str], list[str]] = {}
     for row in deployments:
         if row.get("left_out"):

@@ -347,6 +347,7 @@ class ServiceDiff:
     `replaces` is the instance that is live now, `beside` whether it runs until the new one is healthy,
     `strays` others of ours that are there and nobody needs. `routes` are components of routes that lead to it
     already and are switched with it. `produces` are outputs as `component.name`, kept under `outputs_hash`.
+    `leaves` is the data of the instance before that the new one does not get.
     """
 
     desired: DesiredService
@@ -355,6 +356,7 @@ class ServiceDiff:
     beside: bool = False
     replaces: str | None = None
     strays: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
     routes: tuple[str, ...] = ()
     consumes: tuple[str, ...] = ()
     produces: tuple[str, ...] = ()

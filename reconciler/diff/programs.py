@@ -135,6 +135,7 @@ class _Ground:
             or (action is not ServiceAction.HEAL and _beside(part, there, replaces)),
             replaces=replaces,
             strays=strays,
+            leaves=_leaves(part, there) if action in (ServiceAction.ADD, ServiceAction.CHANGE) else (),
             routes=tuple(name for name in routes if self._is_routed(name)),
             consumes=_consumes(part.program),
             produces=self._produces(part.component),
@@ -223,8 +224,12 @@ class _Ground:
                 f"a {there.kind} of this name runs here: give the {kind_of(part)} another name, or take the "
                 "component out of the spec first and let it be removed (policy.prune)"
             )
+        unfit = None
+        if works and not isinstance(part, DesiredRoute):
+            unfit = self.live.programs.unfit.get(part.program.runtime.value)
         unknown = self.live.programs.unknown.get(part.component)
-        if unknown is not None:
+        if unknown is not None and (unfit is None or there is not None):
+            # Of what was never there, why its runtime cannot run it says all.
             found.append(f"nothing is known of it: {unknown}")
         barred = self.live.programs.barred.get(part.component)
         if barred is not None and works:
@@ -233,9 +238,8 @@ class _Ground:
             if instance.state == "unknown":
                 why = instance.reason or "its runtime does not say"
                 found.append(f"nothing is known of its instance {instance.instance}: {why}")
-        if works and not isinstance(part, DesiredRoute):
-            unfit = self.live.programs.unfit.get(part.program.runtime.value)
-            found += [f"runtime '{part.program.runtime.value}' cannot run it: {unfit}"] if unfit else []
+        if unfit and not isinstance(part, DesiredRoute):
+            found.append(f"runtime '{part.program.runtime.value}' cannot run it: {unfit}")
         return tuple(found)
 
     def _produces(self, component: str) -> tuple[str, ...]:
@@ -421,6 +425,15 @@ def _beside(part: DesiredService, there: TrackedComponent | None, replaces: str 
     if not wanted or there is None or "program" not in there.definition:
         return not wanted
     return not wanted & _own_ports(program_from_json(there.definition["program"]))
+
+
+def _leaves(part: DesiredService, there: TrackedComponent | None) -> tuple[str, ...]:
+    """Data of what was applied that the new instance does not see: by another name, or in another runtime."""
+    if there is None or "program" not in there.definition:
+        return ()
+    before, wanted = program_from_json(there.definition["program"]), part.program
+    kept = {each.name for each in wanted.data} if wanted.runtime is before.runtime else set[str]()
+    return tuple(each.name for each in before.data if each.name not in kept)
 
 
 def _own_ports(program: DesiredProgram) -> frozenset[int]:

@@ -33,6 +33,7 @@ from reconciler.state.tracked import TrackedComponent
 
 NO_DATABASE = ""
 """What stands for the database of a step that writes to none."""
+LEAVES_DATA = "its new instance does not get the data {}, which stays where it is"
 HOLDS_DATA = "it holds data; the folders stay where they are, and nobody looks after them any more"
 
 
@@ -96,7 +97,14 @@ def _service_steps(part: ServiceDiff) -> Iterable[AnyStep]:
         consumes=part.consumes,
         produces=part.produces,
         outputs_hash=part.outputs_hash,
+        hazards=tuple(_leaving(part)),
     )
+
+
+def _leaving(part: ServiceDiff) -> Iterable[Hazard]:
+    if part.leaves:
+        names = ", ".join(f"'{name}'" for name in part.leaves)
+        yield Hazard(code=HazardCode.REMOVES_SERVICE, message=LEAVES_DATA.format(names))
 
 
 def _job_steps(part: JobDiff) -> Iterable[AnyStep]:

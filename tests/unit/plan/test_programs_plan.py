@@ -242,6 +242,24 @@ def test_removing_a_service_with_data_needs_consent() -> None:
     assert consented.refused == ()
 
 
+@pytest.mark.parametrize("change", ["name", "none", "runtime"])
+def test_leaving_data_behind_needs_consent(change: str) -> None:
+    """A new instance that does not get what the old one kept begins with nothing."""
+    main = (DesiredData(name="main"),)
+    wanted = {
+        "name": program(data=(DesiredData(name="other"),)),
+        "none": program(),
+        "runtime": program(runtime="systemd", data=main),
+    }[change]
+    before = environment(service("pg", program(data=main), in_place=True))
+    world = applied(before, planned(before, nothing()), nothing())
+    after = environment(service("pg", wanted, in_place=True))
+    why = "hazard REMOVES_SERVICE: its new instance does not get the data 'main', which stays where it is"
+    assert planned(after, world).refused == (f"pg: service pg: {why}",)
+    more = environment(service("pg", program(data=(*main, DesiredData(name="more"))), in_place=True))
+    assert planned(more, world).refused == ()
+
+
 def test_removal_waits_for_a_stage_that_cannot_be_done() -> None:
     """What is to take its place is not there yet."""
     before = environment(service("old"))
