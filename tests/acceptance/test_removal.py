@@ -34,6 +34,7 @@ def test_environment_that_left_is_removed_on_request(world: World) -> None:
     daemon = world.daemon().start()
     try:
         daemon.until_applied(commit)
+        until(lambda: daemon.get("/v1/environments/production/jobs")[1]["jobs"], "the schedule to be known")
         assert "never ran" in daemon.run("jobs", "production").stdout
         (world.repository.path / path).unlink()
         world.repository.commit()
