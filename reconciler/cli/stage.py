@@ -56,13 +56,14 @@ def list_(
     if common.output == "json":
         rows = [
             {
+                "number": number,
                 "name": name,
                 "description": description,
                 "components": [
                     {"name": each.name, "kind": each.kind, "skipped": each.skip} for each in components
                 ],
             }
-            for name, description, components in stages
+            for number, (name, description, components) in enumerate(stages, start=1)
         ]
         common.screen.json({"environment": environment, "file": opened.file.name, "stages": rows})
         return ExitCode.OK

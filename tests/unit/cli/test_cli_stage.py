@@ -73,6 +73,7 @@ def test_stages_are_listed_in_run_order(repository: Path) -> None:
     assert lines[3].split() == ["3", "idle", "-"]
     told = json.loads(stage(repository, "list", "shop", "--output", "json").stdout)
     assert told["file"] == "environments/north/shop.yaml"
+    assert [row["number"] for row in told["stages"]] == [1, 2, 3]
     assert [[each["name"] for each in row["components"]] for row in told["stages"]] == [
         ["data"], ["schema", "b", "a"], []
     ]  # fmt: skip

@@ -43,6 +43,8 @@ def test_verifier_of_a_password_is_masked() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "spec.components[3].env.API_TOKEN: component 'seed' is in a later stage",
+        "spec.components[0].on.password: give one of env, file, age or from",
         'password authentication failed for user "x"',
         'relation "public.passwords" does not exist',
         "https://git.example.com/shop/environments.git",
