@@ -5,7 +5,7 @@ from reconciler.postgres import migrations
 from reconciler.postgres.connection import Connection
 
 SCHEMA = "reconciler_control"
-CONTROL_VERSION = 8
+CONTROL_VERSION = 9
 """The number of the newest migration: what `install` brings a control database to."""
 _LOCK_KEY = 1380206160
 

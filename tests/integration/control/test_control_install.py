@@ -104,5 +104,5 @@ async def test_page_names_every_table(control: Control) -> None:
         "SELECT relname FROM pg_class"
         " WHERE relnamespace = 'reconciler_control'::regnamespace AND relkind = 'r'"
     )
-    assert len(rows) == 25
+    assert len(rows) == 26
     assert all(f"| `{name}` |" in page for (name,) in rows)
