@@ -2,7 +2,7 @@
 
 from reconciler.control.events import NewEvent, append_all
 from reconciler.control.moves import lock_environment
-from reconciler.control.sql import changing, one, telling
+from reconciler.control.sql import changing, one, run, telling
 from reconciler.errors import Conflict
 from reconciler.frozen import frozen
 from reconciler.postgres.connection import Connection
@@ -47,6 +47,7 @@ async def end(connection: Connection, environment: str, *, done: bool) -> None:
     """Close it again; inside the transaction that ended the rollout."""
     row = await one(connection, "end_removal", environment=environment, done=done)
     if row is not None and row["removed"]:
+        await run(connection, "forget_schedules", environment=environment, deployments=[], components=[])
         await append_all(connection, [_gone(environment, "what it deployed is removed")])
 
 

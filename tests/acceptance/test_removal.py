@@ -49,6 +49,7 @@ def test_environment_that_left_is_removed_on_request(world: World) -> None:
         assert (world.folder / "farewell").exists()
         assert daemon.get("/v1/environments/production")[0] == 404
         assert world.deployed() == ["a"]
+        assert world.rows("select component from reconciler_control.job_schedules", world.control) == []
     finally:
         if pid.exists() and runs(pid):
             daemon.run("env", "stop", "production", check=False)

@@ -21,7 +21,7 @@ spec:
       kind: Job
       runtime: {{process: {{command: [/bin/sh, {place}/nightly.sh]}}}}
       run: {{schedule: "0 3 29 2 *"}}
-      attempts: {attempts}
+      env: {{VERSION: "{version}"}}
       outputs: [{{name: rows, type: number, keep: true}}]
 """
 WRITES = 'echo run >> {place}/runs; echo \'{{"rows": 5}}\' > "$JOB_OUTPUT"\n'
@@ -62,6 +62,15 @@ class Nightly:
         await scheduling.look()
         await scheduling.idle()
 
+    async def over(self) -> None:
+        """The newest rollout is carried out."""
+        self.process.worker.wake()
+
+        async def over() -> bool:
+            return await self.process.states() == ["completed"]
+
+        await holds(over, "the rollout to end")
+
     async def rows(self, statement: str) -> list[tuple[Any, ...]]:
         return await self.site.control_rows(statement)
 
@@ -69,8 +78,12 @@ class Nightly:
         return await self.runtime.observe("production", "eu", "nightly")
 
     async def began(self) -> tuple[Observed, ...]:
-        found: tuple[Observed, ...] = await holds(self.there, "the job to begin")
-        return found
+
+        async def ran() -> bool:
+            return self.ran() > 0
+
+        await holds(ran, "the job to begin")
+        return await self.there()
 
 
 async def started(site: Site, name: str = "one") -> Process:
@@ -89,17 +102,12 @@ async def started(site: Site, name: str = "one") -> Process:
 @pytest.fixture
 async def nightly(site: Site) -> AsyncIterator[Nightly]:
     """A job that was run once for what it puts out, of an environment that is as it should be."""
-    site.commit({}, {"environments/production.yaml": SPEC.format(place=site.folder, attempts=1)})
+    site.commit({}, {"environments/production.yaml": SPEC.format(place=site.folder, version=1)})
     process = await started(site)
     made = Nightly(site, process)
     made.does(WRITES)
     await process.look()
-    process.worker.wake()
-
-    async def over() -> bool:
-        return await process.states() == ["completed"]
-
-    await holds(over, "the rollout to end")
+    await made.over()
     (site.folder / "runs").unlink()
     await process.parts.scheduling.look()
     yield made
@@ -187,3 +195,32 @@ async def test_the_run_of_who_died_is_waited_for(nightly: Nightly) -> None:
     assert nightly.ran() == 2
     assert await nightly.rows(RUNS) == [("schedule", None, 1, 0, None)]
     assert await nightly.there() == ()
+
+
+async def test_a_rollout_goes_first(nightly: Nightly) -> None:
+    """While an operation is at the deployment nothing is begun there, and its own run goes on."""
+    nightly.does("echo run >> {place}/runs; while ! test -e {place}/go; do sleep 0.02; done\n" + WRITES)
+    text = SPEC.format(place=nightly.site.folder, version=2)
+    nightly.site.commit({}, {"environments/production.yaml": text})
+    await nightly.process.look()
+    nightly.process.worker.wake()
+    (begun,) = await nightly.began()
+    await nightly.due()
+    assert [each.instance for each in await nightly.there()] == [begun.instance]
+    assert await nightly.rows(RUNS) == []
+    (nightly.site.folder / "go").touch()
+    await nightly.over()
+    await nightly.look()
+    assert await nightly.rows(RUNS) == [("schedule", None, 1, 0, None)]
+
+
+async def test_only_one_of_several_runs_it(nightly: Nightly) -> None:
+    """What a live worker has is nobody else's; what a dead one had is there to be taken."""
+    other = await started(nightly.site, "two")
+    taken = "UPDATE reconciler_control.job_schedules SET started_at = now(), running_by = {}"
+    await nightly.rows(taken.format(f"'{other.peers[-1][0]}'"))
+    await nightly.due()
+    assert nightly.ran() == 0
+    await nightly.rows(taken.format("gen_random_uuid()"))
+    await nightly.due()
+    assert nightly.ran() == 1
