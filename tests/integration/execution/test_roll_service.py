@@ -5,9 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
-from reconciler.errors import Conflict, PermanentError, Refused, RuntimeUnavailable, StepFailed
+from reconciler.errors import (
+    Conflict,
+    LeaseLost,
+    PermanentError,
+    Refused,
+    RuntimeUnavailable,
+    StepFailed,
+)
 from reconciler.execution import program_steps, services
+from reconciler.execution.interference import Interference
 from reconciler.execution.register import Made
 from reconciler.runtimes.runtime import ServiceState
 from reconciler.spec.values import OutputReference, SecretReference
@@ -276,3 +285,34 @@ async def test_what_runs_on_another_machine_is_left_alone(rolling: Rolling) -> N
         with pytest.raises(Refused, match="'api' runs at 'here', and this is 'there'"):
             await rolling.carry_out(step, new)
     assert await rolling.serving() == [old.instance]
+
+
+class Hangs(Interference):
+    """A worker that hangs behind the start of an instance for so long that another goes on."""
+
+    active = True
+    lost = False
+
+    @override
+    def at(self, point: str) -> None:
+        self.lost = self.lost or point.startswith("applied")
+
+    async def confirm(self) -> None:
+        if self.lost:
+            raise LeaseLost("the operation is another worker's")
+
+
+@pytest.mark.parametrize("in_place", [False, True], ids=["beside", "in-place"])
+async def test_a_worker_that_hung_touches_nothing_more(rolling: Rolling, in_place: bool) -> None:
+    """Once another goes on, it switches no route and ends nothing; nor does it start the old one again."""
+    old = service(f": one; {FOR_EVER}", in_place=in_place, program=HTTP)
+    await rolling.carry_out(rolling.roll(old), old)
+    new = service("exit 3" if in_place else f": two; {FOR_EVER}", in_place=in_place, program=HTTP)
+    hangs = Hangs()
+    resources = rolling.resources(new, route(), interference=hangs)
+    resources.confirm = hangs.confirm
+    with pytest.raises(LeaseLost):
+        await program_steps.carry_out(rolling.roll(new, routes=("shop",)), resources, rolling.journal)
+    assert rolling.proxy.led == []
+    left = {each.instance for each in await rolling.there()}
+    assert left == ({new.instance} if in_place else {old.instance, new.instance})
