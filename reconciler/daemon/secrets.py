@@ -69,7 +69,16 @@ class Secrets:
 
     def unseal(self, sealed: str) -> str:
         """What a sealed text holds."""
-        return self._opened(sealed)
+        try:
+            return self._opened(sealed)
+        except (NotFound, Refused) as error:
+            # Nobody can encrypt anew what was generated: only the key it was sealed with helps.
+            raise Refused(
+                "a value that is kept encrypted in the control database was sealed with a key that the"
+                " settings do not name",
+                hint="name that key under secrets.age_keys, behind the others; where it is lost, have the"
+                " value made anew: another `owner` or `reader` of the database, a change of the job",
+            ) from error
 
     def forbid(self, value: str) -> None:
         """No log shows this value from now on."""

@@ -176,7 +176,8 @@ class ProgramReader:
             is_over = there.kind == "Job" and there.applying is None
             if there.place not in (None, self._machine.place) and not is_over:
                 elsewhere[name] = (
-                    f"it runs on machine '{there.place}', and this daemon is on '{self._machine.place}'"
+                    f"it runs on machine '{there.place}', and this daemon is on '{self._machine.place}'; a"
+                    " daemon there sees it; where that place is gone, one with its name as runtimes.place"
                 )
             runtime, proxy = _runtime_of(there), there.definition.get("proxy")
             if runtime is not None:
@@ -200,7 +201,7 @@ class ProgramReader:
     async def _observe(self, desired: DesiredState, name: str) -> _Seen:
         runtime = self._machine.runtimes.get(name)
         if runtime is None:
-            why = f"this daemon has no runtime '{name}'"
+            why = f"this daemon has no runtime '{name}': name it under runtimes in its settings"
             return _Seen(unknown=why, unfit=why)
         unfit, found = await asyncio.gather(
             self._asked(_why_not(runtime)),

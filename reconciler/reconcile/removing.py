@@ -116,7 +116,7 @@ def _checked(name: str, ground: RemovalGround | None) -> RemovalGround:
     if not ground.orphaned and not ground.removing:
         raise Refused(
             f"removing environment '{name}': source '{ground.source}' declares it, and would deploy it again",
-            hint="take its file out of the source, and wait until `reconciler status` calls it orphaned",
+            hint="take its file out of the source, and wait until `reconciler status` calls it not declared",
         )
     return ground
 

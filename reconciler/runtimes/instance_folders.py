@@ -94,7 +94,7 @@ class InstanceFolders:
             if not is_free(port.number):
                 raise PermanentError(
                     f"starting service '{spec.identity}': its port {port.number} is taken",
-                    hint="end what listens there, or give the service another port",
+                    hint="end what listens there, or leave the number out, and a free one is chosen",
                 )
             return port.number
         whose = (str(spec.identity), instance, port.name)

@@ -11,7 +11,7 @@ from typing import Protocol
 from reconciler.control import programs
 from reconciler.control.claims import Claim
 from reconciler.control.programs import Definition, RouteClaim, StoredOutput
-from reconciler.errors import NotFound
+from reconciler.errors import NotFound, Refused
 from reconciler.execution.register import Applying, KeptOutput, Made
 from reconciler.spec.values import OutputReference
 from reconciler.worker.lease import ControlAccess
@@ -34,6 +34,14 @@ class Sealer(Protocol):
     def forbid(self, value: str) -> None:
         """No log shows this value from now on."""
         ...
+
+
+def opened(sealer: Sealer, sealed: str, what: str) -> str:
+    """What is in a sealed text; raises Refused, which says of what."""
+    try:
+        return sealer.unseal(sealed)
+    except (NotFound, Refused) as error:
+        raise Refused(f"opening {what}: {error.message}", hint=error.hint) from error
 
 
 class ControlRegister:
@@ -80,7 +88,7 @@ class ControlRegister:
             )
         if found.sealed is None:
             return KeptOutput(value=found.value, sensitive=False, inputs_hash=found.inputs_hash)
-        value = json.loads(self._sealer.unseal(found.sealed))
+        value = json.loads(opened(self._sealer, found.sealed, f"output '{reference}'"))
         self._forbid(value)
         return KeptOutput(value=value, sensitive=True, inputs_hash=found.inputs_hash)
 
@@ -98,7 +106,7 @@ class ControlRegister:
             made = self._sealer.seal(secrets.token_urlsafe(PASSWORD_BYTES))
             async with self._control.connection() as connection:
                 sealed = await programs.keep_password(connection, self._claim, component, role, made)
-        password = self._sealer.unseal(sealed)
+        password = opened(self._sealer, sealed, f"the password of role '{role}' of '{component}'")
         self._sealer.forbid(password)
         return password
 

@@ -28,7 +28,7 @@ from reconciler.state.programs import DesiredBuild, Trigger
 from reconciler.tracking.fence import FenceOwner
 from reconciler.tracking.record import Actor
 from reconciler.worker.lease import ControlAccess
-from reconciler.worker.register import Sealer
+from reconciler.worker.register import Sealer, opened
 
 
 class ScheduledJobs:
@@ -146,7 +146,7 @@ class ScheduledRegister:
             raise NotFound(f"the output '{reference}' is not there", hint="roll its component out first")
         if found.sealed is None:
             return KeptOutput(value=found.value, sensitive=False, inputs_hash=found.inputs_hash)
-        value = json.loads(self._sealer.unseal(found.sealed))
+        value = json.loads(opened(self._sealer, found.sealed, f"output '{reference}'"))
         if isinstance(value, str):
             self._sealer.forbid(value)
         return KeptOutput(value=value, sensitive=True, inputs_hash=found.inputs_hash)

@@ -93,7 +93,8 @@ async def test_what_runs_on_another_machine_is_unknown(recorded: Recorded) -> No
     process = Seen("process")
     tracked, live = await recorded.reader(process, place="two").read(desired(service("api")))
     assert tracked.components["api"].instance == "i1"
-    assert live.unknown == {"api": "it runs on machine 'one', and this daemon is on 'two'"}
+    assert list(live.unknown) == ["api"]
+    assert "machine 'one', and this daemon is on 'two'; a daemon there sees it" in live.unknown["api"]
     _tracked, here = await recorded.reader(process).read(desired(service("api")))
     assert not here.unknown
 

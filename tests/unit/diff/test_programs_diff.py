@@ -200,6 +200,8 @@ def test_unfit_runtime_blocks_only_what_is_to_be_done() -> None:
         "runtime 'process' cannot run it: cgroups are missing",
     )
     assert one_service(wanted, with_live(rolled_out(wanted), unfit=unfit)).blocked == ()
+    away = with_live(nothing(), unfit=unfit, unknown={"api": "cgroups are missing"})
+    assert one_service(wanted, away).blocked == ("runtime 'process' cannot run it: cgroups are missing",)
 
 
 def test_stray_instances_are_ended_around_what_runs() -> None:

@@ -68,7 +68,7 @@ async def test_who_does_not_answer_makes_its_own_unknown(how: str) -> None:
     says = {
         "unavailable": "the engine is down",
         "silent": "it did not answer within 0.2 s",
-        "not there": "this daemon has no runtime 'container'",
+        "not there": "this daemon has no runtime 'container': name it under runtimes in its settings",
     }
     assert found.unknown == {"cache": says[how]}
     assert set(found.instances) == {"api"}
