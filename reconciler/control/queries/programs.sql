@@ -510,7 +510,10 @@ LEFT JOIN LATERAL (
     ORDER BY n.id DESC
     LIMIT 1
 ) AS r ON TRUE
-ORDER BY k.environment, k.deployment, p.ordinal, p.stage, k.component
+ORDER BY
+    k.environment, k.deployment, p.ordinal,
+    array_position(ARRAY['Job', 'Service', 'Route'], coalesce(p.kind, 'Job')),
+    p.stage, k.component
 LIMIT %(limit)s;
 
 -- name: read_outputs :many
