@@ -20,7 +20,7 @@ from reconciler.plan.steps import AnyStep, RemoveService, RollService, RunJob, S
 from reconciler.postgres.dsn import Dsn
 from reconciler.runtimes.machine import Machine
 from reconciler.runtimes.proxy import PlacedRoute
-from reconciler.runtimes.runtime import Identity, Observed, ServiceState
+from reconciler.runtimes.runtime import Identity, Observed, Runtime, ServiceState
 from reconciler.spec.values import OutputReference, SecretReference
 from reconciler.state.desired import DesiredState
 from reconciler.state.programs import (
@@ -255,6 +255,7 @@ class Rolling:
         self.secrets: Mapping[str, str] = {}
         self.journal = NoJournal()
         self.place = "here"
+        self.more_runtimes: dict[str, Runtime] = {}
 
     def resources(
         self, *parts: DesiredService | DesiredJob | DesiredRoute, interference: Interference | None = None
@@ -282,7 +283,11 @@ class Rolling:
             intend=_nothing,
             forget=_nothing,
             secret=self._secret,
-            machine=Machine(place=self.place, runtimes={runtime.name: runtime}, proxies=dict(self.proxies)),
+            machine=Machine(
+                place=self.place,
+                runtimes={runtime.name: runtime, **self.more_runtimes},
+                proxies=dict(self.proxies),
+            ),
             register=self.register,
             programs=self.register.tracked(),
             interference=interference or Interference(),

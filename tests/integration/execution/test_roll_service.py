@@ -2,6 +2,7 @@
 
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ from reconciler.errors import (
 from reconciler.execution import program_steps, services
 from reconciler.execution.interference import Interference
 from reconciler.execution.register import Made
+from reconciler.runtimes.process import ProcessRuntime
 from reconciler.runtimes.runtime import ServiceState
 from reconciler.spec.values import OutputReference, SecretReference
-from reconciler.state.programs import DesiredPort, DesiredService, OutputType
+from reconciler.state.programs import DesiredPort, DesiredService, OutputType, RuntimeName
 from tests.plugins.rolling import HTTP, Rolling, rolling, route, service
 from tests.plugins.services import API, FOR_EVER, bench
 
@@ -209,6 +211,43 @@ async def test_a_port_is_renamed_together_with_its_route(rolling: Rolling) -> No
     await rolling.carry_out(rolling.roll(web, routes=("shop",)), web, replace(shop, port="web"))
     assert await rolling.serving() == [web.instance]
     assert rolling.proxy.led[0] != rolling.proxy.led[-1]
+
+
+class Elsewhere(ProcessRuntime):
+    """Another runtime, as far as plans are concerned."""
+
+    @property
+    @override
+    def name(self) -> str:
+        return "systemd"
+
+
+async def test_a_service_goes_to_another_runtime(rolling: Rolling, tmp_path: Path) -> None:
+    """What fails there leaves the old one where it was; what is healthy there is the only one."""
+    other = Elsewhere(tmp_path / "elsewhere")
+    rolling.more_runtimes = {"systemd": other}
+    program = {"runtime": RuntimeName.SYSTEMD}
+    old = service(FOR_EVER)
+    bad, new = (service(script, program=program, in_place=True) for script in ("exit 3", FOR_EVER))
+    await rolling.carry_out(rolling.roll(old), old)
+    with pytest.raises(StepFailed, match=f"instance {old.instance} runs again"):
+        await rolling.carry_out(rolling.roll(bad), bad)
+    assert (await rolling.serving(), await other.observe("production", "eu")) == ([old.instance], ())
+    try:
+        await rolling.carry_out(rolling.roll(new, beside=True), new)
+        (there,) = await other.observe("production", "eu")
+        assert (there.instance, there.state, await rolling.there()) == (
+            new.instance,
+            ServiceState.HEALTHY,
+            (),
+        )
+        await rolling.carry_out(rolling.roll(old), old)
+        assert await rolling.serving() == [old.instance]
+    finally:
+        left = await other.observe("production", "eu")
+        for each in left:
+            await other.remove(each.identity, each.instance)
+    assert left == ()
 
 
 async def test_what_was_stopped_by_hand_is_put_back(rolling: Rolling) -> None:
