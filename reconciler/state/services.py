@@ -203,14 +203,16 @@ class _Making:
 
     def _route(self, part: RouteSpec) -> None:
         port = part.to.port or self._only_port(part.to.service)
+        # As proxies and others' claims have it: `/api/` is no other path than `/api`.
+        path = part.path.rstrip("/") or "/"
         self._routes[part.name] = DesiredRoute(
             component=part.name,
             stage=self._stages[part.name],
             host=part.host,
-            path=part.path,
+            path=path,
             service=part.to.service,
             port=port,
-            definition_hash=_hash("route", part.host, part.path, part.to.service, port, part.proxy),
+            definition_hash=_hash("route", part.host, path, part.to.service, port, part.proxy),
             proxy=part.proxy,
             after=part.after,
             skip=part.skip,

@@ -323,3 +323,13 @@ def test_a_long_chain_of_outputs_is_followed() -> None:
     )
     state = desired(head + "  components:\n" + parts)
     assert len({part.definition_hash for part in state.programs.services}) == count
+
+
+def test_a_path_has_one_name() -> None:
+    """A slash at its end makes no other path of a route: who has it has both."""
+    routes = [
+        desired(SPEC.replace("to: {from: web}", f"to: {{from: web}}\n      path: {path}")).programs.routes
+        for path in ("/api", "/api/")
+    ]
+    assert routes[0] == routes[1]
+    assert routes[0][0].path == "/api"
