@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.content import DSN_VARIABLE
 from benchmarks.fleet import Daemon, Fleet, fleet
 from benchmarks.meters import cpu_seconds, p50, tell, tell_seconds, watched
-from benchmarks.services import ROLLOUT, STEPS, roll_out, stage_times
+from benchmarks.services import ROLLOUT, roll_out, stage_times, steps
 from reconciler.execution.resources import STARTED_AT_ONCE_MAX
 from tests.system.container_bench import BUSYBOX, IMAGE, running_engine
 from tests.system.engine import DOCKER, Engine
@@ -73,12 +73,14 @@ def by_client(engine: Engine, count: int, at_once: int) -> float:
 
 def by_us(made: Fleet, daemon: Daemon, engine: Engine, count: int, version: int) -> tuple[float, float]:
     """Roll out so many, and take them away again; the time of the rollout, and of its stage."""
+    daemon.log.skip()
     commit, _ = roll_out(made, daemon, spec(count, version), count)
     began, ended = made.ask(ROLLOUT, commit)[0]
     there = engine.docker("ps", "--quiet", "--filter", "label=reconciler.owner").stdout.split()
     if len(there) != count:
         raise RuntimeError(f"{len(there)} of {count} containers run")
-    stage = stage_times(made.ask(STEPS, commit, "roll-service"))
+    rows = steps(daemon, "roll-service")
+    stage = stage_times(rows, {component: "services" for component, _, _ in rows})
     roll_out(made, daemon, spec(1, version), count)
     return ended - began, max(stage.values())
 

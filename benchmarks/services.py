@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import psutil
 from benchmarks.content import DSN_VARIABLE
 from benchmarks.fleet import Daemon, Fleet, fleet, until
 from benchmarks.meters import cpu_seconds, megabytes, p50, tell, verdict, watched
+from reconciler.runtimes import instance
 from reconciler.runtimes.process import ProcessRuntime
 
 QUICK = ["--services", "40"]
@@ -41,17 +43,6 @@ PROGRAM = (
     "while 1:s.accept()[0].close()"
 )
 """What is started, with `-I -S -c`: a few milliseconds of processor time."""
-STEPS = """
-SELECT
-    s.stage,
-    s.component,
-    extract(epoch FROM s.started_at)::float8,
-    extract(epoch FROM s.finished_at)::float8
-FROM reconciler_control.rollouts AS r
-INNER JOIN reconciler_control.operations AS o ON o.rollout = r.id
-INNER JOIN reconciler_control.steps AS s ON s.operation = o.id
-WHERE r.commit = %s AND s.kind = %s AND s.state = 'done'
-"""
 ROLLOUT = """
 SELECT extract(epoch FROM created_at)::float8, extract(epoch FROM finished_at)::float8
 FROM reconciler_control.rollouts WHERE commit = %s
@@ -138,30 +129,31 @@ def roll_out(made: Fleet, daemon: Daemon, files: Mapping[str, str], count: int) 
     return commit, float(made.ask(ROLLOUT, commit)[0][1]) - began
 
 
-def stage_times(rows: Sequence[tuple[str, str, float, float]]) -> dict[str, float]:
-    """By stage, from the first beginning of a step to the last end of one."""
-    stages: dict[str, list[tuple[float, float]]] = {}
-    for stage, _component, began, ended in rows:
-        stages.setdefault(stage, []).append((began, ended))
+def steps(daemon: Daemon, kind: str) -> list[tuple[str, float, float]]:
+    """Components of steps of a kind that the log tells of since the last time, with begin and end."""
+    found = []
+    for line in daemon.log.lines():
+        if line.get("event") == "step.finished" and line["kind"] == kind and line["ok"]:
+            ended = datetime.fromisoformat(line["timestamp"]).timestamp()
+            found.append((line["component"], ended - line["duration_s"], ended))
+    return found
+
+
+def stage_times(rows: Sequence[tuple[str, float, float]], stages: Mapping[str, str]) -> dict[str, float]:
+    """By stage, from the first beginning of a step of it to the last end of one."""
+    times: dict[str, list[tuple[float, float]]] = {}
+    for component, began, ended in rows:
+        times.setdefault(stages[component], []).append((began, ended))
     return {
         stage: max(ended for _, ended in of) - min(began for began, _ in of)
-        for stage, of in sorted(stages.items())
+        for stage, of in sorted(times.items())
     }
 
 
 def supervisors(folder: Path) -> list[psutil.Process]:
     """The supervisors of the services of a daemon."""
-    found = []
-    for each in psutil.process_iter():
-        with suppress(psutil.Error):
-            said = each.cmdline()
-            if (
-                said
-                and "reconciler.runtimes.supervisor" in " ".join(said[:8])
-                and said[-1].startswith(str(folder))
-            ):
-                found.append(each)
-    return found
+    held = (instance.holder(each.parent) for each in folder.glob("*/*/*/*/lock"))
+    return [psutil.Process(pid) for pid in held if pid is not None and pid > 0]
 
 
 def tell_supervisors(folder: Path, count: int) -> None:
@@ -290,16 +282,16 @@ def measure(made: Fleet, count: int) -> bool:
     try:
         server = cpu_seconds(made.server_pid)
         with watched([daemon.pid]) as usage:
-            commit, taken = roll_out(made, daemon, files, count)
+            _, taken = roll_out(made, daemon, files, count)
         server = cpu_seconds(made.server_pid) - server
-        least = slowest(of)
+        least, stages = slowest(of), {each.name: each.stage for each in of}
         whole = sum(theirs.values())
         tell(
             "commit to all applied",
             f"{taken:.1f} s",
             peer=f"{taken / whole:.2f} times the bare {whole:.1f} s",
         )
-        within = tell_stages(stage_times(made.ask(STEPS, commit, "roll-service")), theirs, least)
+        within = tell_stages(stage_times(steps(daemon, "roll-service"), stages), theirs, least)
         tell(
             "  processor time",
             f"daemon {usage.cpu_s:.1f} s, PostgreSQL {server:.1f} s",
@@ -310,10 +302,10 @@ def measure(made: Fleet, count: int) -> bool:
         no_op(made, daemon, files, NO_OPS)
         dry_run(daemon, NO_OPS)
         tenth = max(1, count // 10)
-        commit, taken = roll_out(made, daemon, spec(of, version=1, changed=tenth), count)
+        _, taken = roll_out(made, daemon, spec(of, version=1, changed=tenth), count)
         least = slowest(of[:tenth])
         tell(f"another version of {tenth}", f"{taken:.1f} s")
-        found = stage_times(made.ask(STEPS, commit, "roll-service"))
+        found = stage_times(steps(daemon, "roll-service"), stages)
         for stage, seconds in found.items():
             tell(f"  {stage}", f"{seconds:.2f} s, {seconds / least[stage]:.2f} times its slowest service's")
     finally:

@@ -22,6 +22,7 @@ from reconciler.errors import Conflict, PermanentError, RuntimeUnavailable
 from reconciler.runtimes import instance as files
 from reconciler.runtimes import processes, service_files, sight, supervisor, transient
 from reconciler.runtimes.definition import account_of, definition_of, faults_here
+from reconciler.runtimes.forked import Forker
 from reconciler.runtimes.instance_folders import InstanceFolders
 from reconciler.runtimes.runtime import (
     Identity,
@@ -37,6 +38,13 @@ _ASKED_S = 20.0
 _STOP_S = 20.0
 _LOCK_AGAIN_S = 0.02
 _LOG_END_BYTES = 8192
+_WORDS = {supervisor.READY, supervisor.BUSY, supervisor.GONE}
+_PYTHON = (sys.executable, "-P", "-S", "-m")
+_ENVIRONMENT = {
+    "PYTHONPATH": str(Path(reconciler.__file__).resolve().parents[1]),
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "LC_ALL": "C.UTF-8",
+}
 _OF_THE_BUS = ("PATH", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 
 
@@ -46,6 +54,7 @@ class ProcessRuntime(Runtime):
     def __init__(self, root: Path) -> None:
         self._folders = InstanceFolders(root)
         self._root = self._folders.root
+        self._forker = Forker([*_PYTHON, "reconciler.runtimes.forker"], _ENVIRONMENT)
 
     @property
     @override
@@ -164,9 +173,8 @@ class ProcessRuntime(Runtime):
         files.write_definition(fresh, definition_of(spec, ports, folders, output))
 
     def _launch(self, spec: ServiceSpec, folder: Path, definition: dict[str, Any]) -> None:
-        home = str(Path(reconciler.__file__).resolve().parents[1])
-        program = [sys.executable, "-P", "-S", "-m", "reconciler.runtimes.supervisor"]
-        environment = {"PYTHONPATH": home, "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
+        program = [*_PYTHON, "reconciler.runtimes.supervisor"]
+        environment = _ENVIRONMENT
         unit = transient.here()
         if unit is not None:
             argv = transient.command(
@@ -179,17 +187,18 @@ class ProcessRuntime(Runtime):
             )  # fmt: skip
             environment = {name: os.environ[name] for name in _OF_THE_BUS if name in os.environ}
         else:
+            said = self._forker.start(folder, folder / files.COMPLAINTS, spec.grace_s + _START_S)
+            if said is None:
+                raise _late(spec, folder)
+            if said in _WORDS:
+                return
+            # There was nobody to say it, or it died of something: as a program of its own it says of what.
             argv = [*program, str(folder)]
         answer = _started(argv, environment, folder, spec.grace_s + _START_S, in_unit=unit is not None)
         if answer is None:
-            raise RuntimeUnavailable(
-                f"starting service '{spec.identity}': its supervisor was not ready within"
-                f" {spec.grace_s + _START_S:g} s",
-                hint=f"see '{folder / files.COMPLAINTS}'",
-            )
+            raise _late(spec, folder)
         status, said = answer
-        is_known = said in {supervisor.READY, supervisor.BUSY, supervisor.GONE}
-        if not (is_known if unit is None else status == 0) and files.holder(folder) is None:
+        if not (said in _WORDS if unit is None else status == 0) and files.holder(folder) is None:
             raise RuntimeUnavailable(
                 f"starting service '{spec.identity}': its supervisor did not start:"
                 f" {_end_of(folder / files.COMPLAINTS) or f'it exited with {status}'}"
@@ -251,6 +260,14 @@ class ProcessRuntime(Runtime):
         finally:
             os.close(lock)
         self._folders.forget(folder, place)
+
+
+def _late(spec: ServiceSpec, folder: Path) -> RuntimeUnavailable:
+    return RuntimeUnavailable(
+        f"starting service '{spec.identity}': its supervisor was not ready within"
+        f" {spec.grace_s + _START_S:g} s",
+        hint=f"see '{folder / files.COMPLAINTS}'",
+    )
 
 
 def _grace_of(folder: Path) -> float:

@@ -45,6 +45,11 @@ def main(arguments: Sequence[str]) -> int:
             # A child of nobody in particular: the caller may end, and need not bury it.
             os._exit(0)
         os.setsid()
+    return supervise(folder)
+
+
+def supervise(folder: Path) -> int:
+    """Be the supervisor of an instance until its service has ended for good, if nobody else is."""
     if not instance.take_for_life(folder):
         _answer(BUSY if folder.exists() else GONE)
         return 0

@@ -28,8 +28,8 @@ def test_of_another_version_only_some_change() -> None:
 
 def test_stage_lasts_from_its_first_beginning_to_its_last_end() -> None:
     """Steps of other stages count for theirs."""
-    rows = [("b", "x", 5.0, 7.0), ("a", "y", 1.0, 4.0), ("a", "z", 2.0, 4.5)]
-    assert services.stage_times(rows) == {"a": 3.5, "b": 2.0}
+    rows = [("x", 5.0, 7.0), ("y", 1.0, 4.0), ("z", 2.0, 4.5)]
+    assert services.stage_times(rows, {"x": "b", "y": "a", "z": "a"}) == {"a": 3.5, "b": 2.0}
 
 
 def test_containers_of_another_version_are_others() -> None:

@@ -15,6 +15,7 @@ import pytest
 from reconciler.errors import PermanentError, RuntimeUnavailable
 from reconciler.runtimes import instance as files
 from reconciler.runtimes import process, processes, transient
+from reconciler.runtimes.forked import Forker
 from reconciler.runtimes.process import ProcessRuntime
 from reconciler.runtimes.runtime import Limits, Logs, Observed, Port, Restart, RestartWhen, ServiceState
 from tests.plugins.services import API, FOR_EVER, ProcessBench, bench, shell, until
@@ -201,6 +202,7 @@ async def test_killed_between_definition_and_start(
 ) -> None:
     """What was written and not started is no service yet, and applying it again starts it."""
     with monkeypatch.context() as patch:
+        patch.setattr(Forker, "start", lambda *_: "")
         patch.setattr(process, "_run", lambda *_: (1, ""))
         with pytest.raises(RuntimeUnavailable, match="its supervisor did not start"):
             await bench.runtime.apply(shell(FOR_EVER), "one")
