@@ -185,6 +185,9 @@ class _Ground:
         """How an instance that was applied differs from what it was then."""
         if there is None or there.instance is None or component in self.live.programs.unknown:
             return None
+        if there.applying not in (None, there.instance):
+            # We are at it ourselves: in place, the old one ends before the new one is there.
+            return None
         identity = f"service {component}"
         if found is None or found.state == "absent":
             detail = f"its instance {there.instance} is not there any more"
@@ -344,12 +347,12 @@ class _Ground:
         return Drift(component=component, identity=identity, action=Action.CHANGED, detail=detail)
 
     def _ends(self, part: DesiredRoute) -> tuple[str, ...]:
-        """Where the port of its service is that it leads to, as far as that is known."""
+        """Where the port of its service is that it leads to, or may be led to now, where that is known."""
         service = self.tracked.components.get(part.service)
         return tuple(
             f"{host}:{number}"
             for one in self.live.programs.instances.get(part.service, ())
-            if service is not None and one.instance == service.instance
+            if service is not None and one.instance in (service.instance, service.applying)
             for port, host, number in one.endpoints
             if port == part.port
         )

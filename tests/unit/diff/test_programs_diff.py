@@ -219,6 +219,21 @@ def test_stray_instances_are_ended_around_what_runs() -> None:
     assert one_service(newer, goes_on).action is ServiceAction.CHANGE
 
 
+def test_what_is_under_way_is_no_drift() -> None:
+    """In place the old one ends before the new one is there; routes are switched before that is recorded."""
+    (old, new) = (environment(service("api", version=each), route("edge", "api")) for each in "12")
+    there, coming = (instance_of(each.programs.services[0]) for each in (old, new))
+    world = with_tracked(rolled_out(old), "api", applying=coming.instance)
+    parts = one_service(new, edited(world, api=coming)), one_service(new, edited(world, api=None))
+    assert [part.drift for part in parts] == [(), ()]
+    both = with_live(world, instances={"api": (there, coming)})
+    assert both[1].programs.routes["edge"].to == "{1}:{2}".format(*there.endpoints[0])
+    led = replace(both[1].programs.routes["edge"], to="{1}:{2}".format(*coming.endpoints[0]))
+    assert one_route(new, with_live(both, routes={"edge": led})).drift == ()
+    elsewhere = with_live(both, routes={"edge": replace(led, to="127.0.0.1:1")})
+    assert one_route(new, elsewhere).drift != ()
+
+
 def test_instance_nobody_recorded_is_replaced() -> None:
     """Where the record was lost, what runs is ours by its labels."""
     wanted = environment(service("api", program(ports=(8080,)), version="2"))
