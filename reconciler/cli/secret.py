@@ -9,7 +9,7 @@ import typer
 
 from reconciler.cli.command import Common, register
 from reconciler.cli.exit_codes import ExitCode
-from reconciler.errors import Conflict, InvalidInput, Problem, Refused
+from reconciler.errors import Conflict, InvalidInput, NotFound, Problem, Refused
 
 SECRET_BYTES_MAX = 32 * 1024
 """As base64 with its head, a value has to fit where a spec takes one."""
@@ -77,6 +77,12 @@ def _write(path: Path, text: str) -> None:
     except FileExistsError:
         raise Conflict(
             f"there is already a '{path}', and it is left as it is", hint="name another file with --out"
+        ) from None
+    except FileNotFoundError:
+        folder = path.absolute().parent
+        raise NotFound(
+            f"the key was not written: there is no folder '{folder}'",
+            hint=f"make it first: mkdir -p {folder}",
         ) from None
     with os.fdopen(made, "w", encoding="utf-8") as file:
         os.fchmod(made, 0o600)

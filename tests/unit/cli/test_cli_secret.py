@@ -27,6 +27,8 @@ def test_a_key_is_written_for_its_owner_only(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     text = file.read_text()
     assert age.recipients_of(age.keys_of([text])) == (recipient,)
+    nowhere = run("keygen", "--out", str(file.parent / "none" / "age.txt"), code=1).stderr
+    assert f"mkdir -p {file.parent / 'none'}" in nowhere
     told = run("keygen", "--out", str(file), code=1).stderr
     assert "it is left as it is" in told
     assert file.read_text() == text
