@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ class ProcessRuntime(Runtime):
         if files.is_retired(folder):
             await self.remove(spec.identity, instance)
         with self._folders.translated(f"starting service '{spec.identity}'"):
-            return await asyncio.to_thread(self._apply, spec, instance, folder)
+            return await _to_its_end(self._apply, spec, instance, folder)
 
     @override
     async def remove(self, identity: Identity, instance: str) -> None:
@@ -260,6 +261,26 @@ class ProcessRuntime(Runtime):
         finally:
             os.close(lock)
         self._folders.forget(folder, place)
+
+
+async def _to_its_end(work: Callable[[ServiceSpec, str, Path], Observed], *about: Any) -> Observed:
+    """Do work in a thread; who cancels it waits for its end too.
+
+    A thread goes on: whoever looked before it has made its folder would start the same once more.
+    """
+    task = asyncio.create_task(asyncio.to_thread(work, *about))
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    failed = task.exception()
+    if cancelled is not None:
+        raise cancelled
+    if failed is not None:
+        raise failed
+    return task.result()
 
 
 def _late(spec: ServiceSpec, folder: Path) -> RuntimeUnavailable:

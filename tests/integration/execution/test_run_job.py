@@ -1,10 +1,15 @@
 """Jobs run to their end, with what they put out, whoever dies meanwhile and whatever they write."""
 
+import asyncio
+import threading
+from typing import Any
+
 import pytest
 
 from reconciler.errors import NotFound, StepFailed
 from reconciler.execution import jobs, program_steps
 from reconciler.plan.steps import ConsumeOutputs, ForgetJob, StepKind
+from reconciler.runtimes.instance_folders import InstanceFolders
 from reconciler.state.programs import DesiredOutput, OutputType
 from tests.plugins.rolling import Rolling, job, rolling
 from tests.plugins.services import bench
@@ -91,6 +96,36 @@ async def test_a_worker_that_dies_leaves_its_job_to_the_next(rolling: Rolling, p
     assert rolling.bench.read("runs").split() == ["run"]
     assert rolling.register.outputs["seed.token"][0].value == "correct horse"
     assert rolling.register.runs[-1]["error"] is None
+    assert await rolling.there("seed") == ()
+
+
+async def test_a_start_that_is_cancelled_is_waited_for(
+    rolling: Rolling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes next in the same process finds the run that was being started, and starts none beside it."""
+    wanted = job(f"echo run >> {rolling.bench.place}/runs")
+    step, place = rolling.job(wanted), InstanceFolders.place
+    begun, go = threading.Event(), threading.Event()
+
+    def slowly(*about: Any) -> None:
+        if not begun.is_set():
+            begun.set()
+            go.wait(60)
+        place(*about)
+
+    monkeypatch.setattr(InstanceFolders, "place", slowly)
+    first = asyncio.create_task(rolling.carry_out(step, wanted))
+    assert await asyncio.to_thread(begun.wait, 60)
+    first.cancel()
+    over, _ = await asyncio.wait([first], timeout=0.1)
+    if not over:
+        go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await rolling.carry_out(step, wanted)
+    go.set()
+    assert not over
+    assert rolling.bench.read("runs").split() == ["run"]
     assert await rolling.there("seed") == ()
 
 
