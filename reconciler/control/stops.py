@@ -2,7 +2,7 @@
 
 from reconciler.control.events import NewEvent, append_all
 from reconciler.control.moves import lock_environment
-from reconciler.control.sql import changing, one
+from reconciler.control.sql import changing, one, run
 from reconciler.control.wake import wake
 from reconciler.postgres.connection import Connection
 
@@ -28,4 +28,6 @@ async def _switch(
             message = f"{done} by {actor}: {reason}" if reason else f"{done} by {actor}"
             event = NewEvent(kind=f"environment.{done}", message=message, environment=name)
             await append_all(connection, [event])
+        # A commit that failed is held, and a person asks for more than what it brings.
+        await run(connection, "release_failed", environment=name)
         await wake(connection, name)

@@ -58,6 +58,25 @@ shown AS (
 )
 SELECT DISTINCT deployment FROM freed ORDER BY deployment;
 
+-- name: release_failed :exec
+-- Lets passes try again what failed, and what was given up for that, on all deployments of an environment; what
+-- a person holds stays so.
+WITH freed AS (
+    DELETE FROM reconciler_control.holds AS h
+    USING reconciler_control.operations AS o
+    WHERE
+        h.environment = %(environment)s AND h.operation = o.id
+        AND EXISTS (
+            SELECT FROM reconciler_control.operations AS f
+            WHERE f.rollout = o.rollout AND f.state = 'failed'
+        )
+    RETURNING h.deployment
+)
+UPDATE reconciler_control.environment_deployments AS d
+SET held = NULL
+FROM freed AS f
+WHERE d.environment = %(environment)s AND d.name = f.deployment AND d.held IS NOT NULL;
+
 -- name: intend_database :exec
 -- Notes that a database is about to be made.
 INSERT INTO reconciler_control.database_intents (environment, deployment, server_identity, database)

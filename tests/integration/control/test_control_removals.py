@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.control import environments, removals, rollouts, stops
+from reconciler.control import environments, intents, removals, rollouts, stops
 from reconciler.control.environments import DeploymentObservation
+from reconciler.control.requests import submit
 from reconciler.control.transitions import transition
 from reconciler.errors import Conflict
 from reconciler.rollout.states import OperationEvent
+from reconciler.rollout.summary import RolloutPolicy
 from tests.plugins.control import Control, new_rollout
 
 
@@ -94,3 +96,19 @@ async def test_stop_and_start_are_told_once(control: Control) -> None:
         await stops.start(control.connection, "production", reason="", actor="ada")
     kinds = await control.kinds()
     assert (kinds.count("environment.stopped"), kinds.count("environment.started")) == (1, 1)
+
+
+async def test_what_failed_keeps_nothing_from_starting(control: Control) -> None:
+    """A person who stops or starts an environment asks for more than its commit; what one holds stays so."""
+    await control.observe(DeploymentObservation(name="eu"), DeploymentObservation(name="us"))
+    connection, commit = control.connection, "a" * 40
+    await control.record("eu", "us", policy=RolloutPolicy(order="rolling"))
+    claim = await control.must_claim(await control.worker())
+    await transition(connection, claim, OperationEvent.FAIL, reason="no such table")
+    assert set(await intents.held(connection, "production", commit)) == {"eu", "us"}
+    await stops.start(connection, "production", reason="", actor="ada")
+    assert await intents.held(connection, "production", commit) == {}
+    rollout = await control.record("eu")
+    await submit(connection, rollout=rollout, verb="cancel", requested_by="ada", deployment=None)
+    await stops.stop(connection, "production", reason="", actor="ada")
+    assert set(await intents.held(connection, "production", commit)) == {"eu"}
