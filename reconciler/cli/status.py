@@ -1,5 +1,6 @@
 """`reconciler status`: what is desired, applied, live and drifting, what runs, what holds what."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated
@@ -385,6 +386,15 @@ def advice(environment: Json, rollouts: list[Json]) -> Iterator[str]:
         yield f"see what fails with: reconciler module verify {name}"
     if any(row["drift"] or row["diverged"] for row in deployments):
         yield f"see what differs with: reconciler diff {name}"
+    if codes := _refused_hazards(deployments):
+        allowed = " ".join(f"--allow-hazard {code}" for code in codes)
+        yield f"where that is meant: reconciler apply {name} {allowed}"
+
+
+def _refused_hazards(deployments: list[Json]) -> list[str]:
+    """The hazards that keep deployments from going on until somebody agrees to them."""
+    told = " ".join(row.get("blocked") or "" for row in deployments)
+    return sorted(set(re.findall(r": hazard ([A-Z_]+): ", told)))
 
 
 def _about_off(environment: Json) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What `status` and `apply` say of an environment whose resources alone are rolled out."""
+"""What `status` and `apply` say of an environment of which a part waits for somebody."""
 
 import io
 from typing import Any
@@ -83,3 +83,13 @@ def test_nothing_to_provision_names_what_is_next() -> None:
     out = io.StringIO()
     say_nothing(Screen(out=out, err=io.StringIO()), "production", provision_only=False)
     assert out.getvalue() == "production: nothing to do\n"
+
+
+def test_consent_that_is_missing_is_said_with_its_command() -> None:
+    """Whoever reads why nothing goes on reads what to type, each hazard once."""
+    waits = deployment("eu") | {
+        "blocked": "pg: service pg: hazard REMOVES_SERVICE: it holds data; old: service old: "
+        "hazard REMOVES_SERVICE: it holds data; box: nothing is known of it"
+    }
+    told = list(advice(environment(waits, deployment("us") | {"blocked": None}), []))
+    assert told == ["where that is meant: reconciler apply production --allow-hazard REMOVES_SERVICE"]
