@@ -50,6 +50,7 @@ async def start(runtime: Runtime, spec: ServiceSpec, instance: str, resources: R
         there = next((each for each in seen if each.instance == instance), None)
         if there is not None and _is_spent(there, spec):
             await runtime.remove(identity, instance)
+        await still_ours(resources)
         try:
             async with asyncio.timeout(START_S):
                 return await runtime.apply(spec, instance)
@@ -57,6 +58,12 @@ async def start(runtime: Runtime, spec: ServiceSpec, instance: str, resources: R
             raise RuntimeUnavailable(
                 f"starting service '{identity}': the runtime '{runtime.name}' took longer than {START_S:g} s"
             ) from None
+
+
+async def still_ours(resources: Resources) -> None:
+    """Raise LeaseLost where another worker goes on with it: one that hung for long touches nothing more."""
+    if resources.confirm is not None:
+        await resources.confirm()
 
 
 def _is_spent(there: Observed, spec: ServiceSpec) -> bool:

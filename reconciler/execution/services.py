@@ -64,16 +64,10 @@ async def remove(step: RemoveService, resources: Resources) -> None:
     names = runtimes_of(step.component, resources, step.runtime)
     found = await instances.look(step.component, resources, names)
     resources.interference.at(f"inside {step.id}")
-    await still_ours(resources)
+    await instances.still_ours(resources)
     await instances.end(step.component, found, resources)
     register = register_of(resources)
     await (register.stopped if step.keeps_record else register.removed)(step.component)
-
-
-async def still_ours(resources: Resources) -> None:
-    """Raise LeaseLost where another worker goes on with it: one that hung for long touches nothing more."""
-    if resources.confirm is not None:
-        await resources.confirm()
 
 
 class _NotSteady(PermanentError):
@@ -117,7 +111,7 @@ class _Roll:
                 await instances.end(step.component, others, self._resources)
                 self._at("ended")
             observed = await self._started()
-            await still_ours(self._resources)
+            await instances.still_ours(self._resources)
             await self._switch(observed)
         except TemporaryError:
             # Nothing is taken back on a guess: it is gone on with when what is away answers again.
@@ -131,7 +125,7 @@ class _Roll:
         if others and step.beside:
             if step.routes:
                 await asyncio.sleep(DRAIN_S)
-            await still_ours(self._resources)
+            await instances.still_ours(self._resources)
             await instances.end(step.component, others, self._resources)
 
     async def _others(self) -> tuple[Placed, ...]:
@@ -180,7 +174,7 @@ class _Roll:
     async def _go_back(self, error: Exception, others: Sequence[Placed]) -> None:
         """Take the new instance away and have the old one as it was; raises what people are told of it."""
         step = self._step
-        await still_ours(self._resources)
+        await instances.still_ours(self._resources)
         said = await instances.last_words(self._runtime, self._spec, step.instance)
         is_same = self._tracked is not None and self._tracked.instance == step.instance
         if not is_same:
@@ -215,7 +209,6 @@ class _Roll:
         await self._runtime.remove(self._spec.identity, step.instance)
         runtime = runtime_of(self._resources, before.program.runtime.value)
         spec = await spec_of_service(before, self._resources)
-        await still_ours(self._resources)
         try:
             await instances.start(runtime, spec, tracked.instance, self._resources)
             outcome = await instances.steady(runtime, spec, tracked.instance, self._resources)

@@ -327,31 +327,40 @@ async def test_what_runs_on_another_machine_is_left_alone(rolling: Rolling) -> N
 
 
 class Hangs(Interference):
-    """A worker that hangs behind the start of an instance for so long that another goes on."""
+    """A worker that hangs at a point for so long that another goes on."""
 
     active = True
     lost = False
 
+    def __init__(self, point: str) -> None:
+        self._point = point
+
     @override
     def at(self, point: str) -> None:
-        self.lost = self.lost or point.startswith("applied")
+        self.lost = self.lost or point.startswith(self._point)
 
     async def confirm(self) -> None:
         if self.lost:
             raise LeaseLost("the operation is another worker's")
 
 
-@pytest.mark.parametrize("in_place", [False, True], ids=["beside", "in-place"])
-async def test_a_worker_that_hung_touches_nothing_more(rolling: Rolling, in_place: bool) -> None:
-    """Once another goes on, it switches no route and ends nothing; nor does it start the old one again."""
+@pytest.mark.parametrize(
+    ("in_place", "point", "left"),
+    [(False, "applied", {"old", "new"}), (True, "applied", {"new"}), (True, "ended", set())],
+    ids=["beside", "in place", "between"],
+)
+async def test_a_worker_that_hung_touches_nothing_more(
+    rolling: Rolling, in_place: bool, point: str, left: set[str]
+) -> None:
+    """Once another goes on, it switches no route, ends nothing and starts nothing, not the old one either."""
     old = service(f": one; {FOR_EVER}", in_place=in_place, program=HTTP)
     await rolling.carry_out(rolling.roll(old), old)
     new = service("exit 3" if in_place else f": two; {FOR_EVER}", in_place=in_place, program=HTTP)
-    hangs = Hangs()
+    hangs = Hangs(point)
     resources = rolling.resources(new, route(), interference=hangs)
     resources.confirm = hangs.confirm
     with pytest.raises(LeaseLost):
         await program_steps.carry_out(rolling.roll(new, routes=("shop",)), resources, rolling.journal)
     assert rolling.proxy.led == []
-    left = {each.instance for each in await rolling.there()}
-    assert left == ({new.instance} if in_place else {old.instance, new.instance})
+    names = {old.instance: "old", new.instance: "new"}
+    assert {names[each.instance] for each in await rolling.there()} == left
