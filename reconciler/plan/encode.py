@@ -6,6 +6,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from reconciler.diff.model import Action, Divergence, DivergencePolicy, DivergenceSort, Drift, PendingChange
+from reconciler.errors import Refused
 from reconciler.plan.hazards import Hazard, HazardCode
 from reconciler.plan.model import DeploymentPlan, LeftDeployment, ObjectsAsked, Plan, PlanStage, Scope
 from reconciler.plan.steps import (
@@ -99,11 +100,17 @@ def _hazard(code: str, message: str) -> Hazard:
 
 
 def step_from_json(value: Mapping[str, Any]) -> AnyStep:
-    """The step of which `step_to_json` made `value`."""
-    kind = StepKind(value["kind"])
-    hazards = tuple(_hazard(hazard["code"], hazard["message"]) for hazard in value["hazards"])
-    plain: dict[str, Any] = {key: _tuples(each) for key, each in value.items()}
-    step: AnyStep = _STEP_CLASSES[kind](**(plain | {"kind": kind, "hazards": hazards}))  # type: ignore[assignment]
+    """The step of which `step_to_json` made `value`. Raises Refused where another version made it."""
+    try:
+        kind = StepKind(value["kind"])
+        hazards = tuple(_hazard(hazard["code"], hazard["message"]) for hazard in value["hazards"])
+        plain: dict[str, Any] = {key: _tuples(each) for key, each in value.items()}
+        step: AnyStep = _STEP_CLASSES[kind](**(plain | {"kind": kind, "hazards": hazards}))  # type: ignore[assignment]
+    except (KeyError, TypeError, ValueError) as error:
+        raise Refused(
+            f"the plan has a step '{value.get('kind')}' that this version of pg-reconciler does not know",
+            hint="another version made the plan: run the same one everywhere, and try again",
+        ) from error
     return step
 
 

@@ -2,10 +2,12 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from reconciler.diff.programs import ProgramContext
+from reconciler.errors import Refused
 from reconciler.plan import build, render
 from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
@@ -111,6 +113,17 @@ def test_plan_goes_to_json_and_back_without_loss() -> None:
     for scope in Scope:
         plan = planned(WHOLE, nothing(), scope=scope)
         assert deployment_from_json(deployment_to_json(plan)) == plan
+
+
+@pytest.mark.parametrize("other", [{"kind": "fly"}, {"weight": 3}], ids=["kind", "word"])
+def test_step_of_another_version_is_refused_before_anything_runs(other: dict[str, Any]) -> None:
+    """A kind or a word of a step that nobody here knows stops the whole plan, and says what to do."""
+    value = deployment_to_json(planned(WHOLE, nothing()))
+    value["plan"]["stages"][0]["steps"][0] |= other
+    with pytest.raises(
+        Refused, match=r"that this version of pg-reconciler does not know \(.*same one everywhere"
+    ):
+        deployment_from_json(value)
 
 
 def test_base_follows_what_is_touched_and_nothing_else() -> None:
