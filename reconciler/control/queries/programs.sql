@@ -479,7 +479,8 @@ WHERE (c.environment, c.deployment) <> (%(environment)s, %(deployment)s)
 ORDER BY w.component;
 
 -- name: read_program_statuses :many
--- Services, jobs and routes of environments as people are shown them; jobs with what came of their last run.
+-- Services, jobs and routes of environments as people are shown them; jobs with what came of their last run. One
+-- that failed and is recorded nowhere else counts until all of a later operation was done without it.
 SELECT
     k.environment, k.deployment, k.component, coalesce(p.kind, 'Job') AS kind, p.stage,
     CASE
@@ -502,7 +503,7 @@ FROM (
 LEFT JOIN reconciler_control.programs AS p
     ON k.environment = p.environment AND k.deployment = p.deployment AND k.component = p.component
 LEFT JOIN LATERAL (
-    SELECT n.id, n.began_at, n.ended_at, n.error
+    SELECT n.id, n.began_at, n.ended_at, n.error, n.trigger
     FROM reconciler_control.job_runs AS n
     WHERE
         n.environment = k.environment AND n.deployment = k.deployment AND n.component = k.component
@@ -510,6 +511,14 @@ LEFT JOIN LATERAL (
     ORDER BY n.id DESC
     LIMIT 1
 ) AS r ON TRUE
+WHERE
+    p.component IS NOT NULL OR r.error IS NULL OR r.trigger = 'schedule'
+    OR NOT EXISTS (
+        SELECT FROM reconciler_control.operations AS o
+        WHERE
+            o.environment = k.environment AND o.deployment = k.deployment
+            AND o.state = 'completed' AND o.finished_at > r.ended_at
+    )
 ORDER BY
     k.environment, k.deployment, p.ordinal,
     array_position(ARRAY['Job', 'Service', 'Route'], coalesce(p.kind, 'Job')),
@@ -543,10 +552,24 @@ FROM (
             ELSE 'failed'
         END AS state
     FROM (
-        SELECT DISTINCT ON (j.environment, j.deployment, j.component) j.environment, j.ended_at, j.error
+        SELECT DISTINCT ON (j.environment, j.deployment, j.component)
+            j.environment, j.deployment, j.component, j.ended_at, j.error, j.trigger
         FROM reconciler_control.job_runs AS j
         ORDER BY j.environment, j.deployment, j.component, j.id DESC
     ) AS r
+    WHERE
+        r.error IS NULL OR r.trigger = 'schedule'
+        OR EXISTS (
+            SELECT FROM reconciler_control.programs AS k
+            WHERE
+                k.environment = r.environment AND k.deployment = r.deployment AND k.component = r.component
+        )
+        OR NOT EXISTS (
+            SELECT FROM reconciler_control.operations AS o
+            WHERE
+                o.environment = r.environment AND o.deployment = r.deployment
+                AND o.state = 'completed' AND o.finished_at > r.ended_at
+        )
 ) AS s
 INNER JOIN reconciler_control.environments AS e ON s.environment = e.name
 WHERE e.orphaned_at IS NULL

@@ -420,3 +420,19 @@ async def test_jobs_for_a_start_or_a_stop_run_once_for_each(registers: Registers
     await stops.start(connection, "production", reason="", actor="ada")
     started = await registers.tracked()
     assert (started.stopped, started.started, started.ran) == (False, False, frozenset())
+
+
+async def test_a_job_that_never_came_to_its_end_is_forgotten_in_time(registers: Registers) -> None:
+    """It is told as failed, and counted, until an operation is done in which it has no part any more."""
+    (claim,) = await registers.claims("eu")
+    register, connection = registers.of(claim), registers.control.connection
+    await register.job_began("seed", "change", "h1", "1-a")
+    await register.job_ended("seed", "1-a", exit_status=3, error="it exited with 3")
+
+    async def told() -> tuple[list[str | None], int]:
+        shown = (await programs.read_statuses(connection, ["production"])).get("production", ())
+        return [each.state for each in shown], len((await read_gauges(connection)).programs)
+
+    assert await told() == (["failed"], 1)
+    await registers.ended(claim)
+    assert await told() == ([], 0)
