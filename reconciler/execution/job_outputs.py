@@ -50,8 +50,12 @@ def read_outputs(job: DesiredJob, content: bytes | None) -> tuple[Made, ...]:
 
 
 def without_sensitive(job: DesiredJob, content: bytes | None, text: str) -> str:
-    """A text with no value in it that the job wrote as sensitive; none of it where that cannot be read."""
+    """A text with no value in it that the job wrote as sensitive; none of it where that cannot be read.
+
+    What is not declared may be a sensitive one whose name is misspelt.
+    """
     declared = {output.name for output in job.outputs if output.sensitive}
+    plain = {output.name for output in job.outputs} - declared
     if content is None:
         return text
     try:
@@ -61,7 +65,7 @@ def without_sensitive(job: DesiredJob, content: bytes | None, text: str) -> str:
     hidden = set()
     for name, written in found.items():
         value, sensitive = _value(written)
-        if sensitive or name in declared:
+        if sensitive or name not in plain:
             hidden.add(value if isinstance(value, str) else json.dumps(value))
     for each in sorted(hidden, key=len, reverse=True):
         if len(each) >= _MASKED_CHARACTERS_MIN:

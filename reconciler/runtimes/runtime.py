@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from enum import StrEnum
 from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 from typing_extensions import override
 
@@ -18,6 +19,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OURS = "RECONCILER_"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PASSWORD_CHARACTERS_MIN = 4
+"""A shorter one is hidden as a whole address only: it is part of many words."""
 GRACE_MAX_S = 3600.0
 
 
@@ -385,8 +388,20 @@ def _variable(kind: str, name: str) -> str:
 
 
 def without_hidden(spec: ServiceSpec, text: str) -> str:
-    """A text with nothing in it that the environment of a service hides."""
+    """A text with nothing in it that the environment of a service hides, passwords of addresses included."""
     hidden = {value.reveal() for _, value in spec.env if isinstance(value, Hidden)} - {""}
+    hidden |= {password for each in hidden for password in _passwords(each)}
     for each in sorted(hidden, key=len, reverse=True):
         text = text.replace(each, repr(Hidden(each)))
     return text
+
+
+def _passwords(address: str) -> set[str]:
+    """The password in an address, as it stands there and as programs take it out."""
+    if "://" not in address:
+        return set()
+    try:
+        found = urlsplit(address).password or ""
+    except ValueError:
+        return set()
+    return {each for each in (found, unquote(found)) if len(each) >= _PASSWORD_CHARACTERS_MIN}

@@ -80,6 +80,21 @@ def test_hidden_never_shows() -> None:
     assert without_hidden(SPEC, "login with hunter2 failed") == "login with <hidden> failed"
 
 
+@pytest.mark.parametrize(
+    ("address", "said", "expected"),
+    [
+        ("postgresql://me:s3%23cret@h/shop", "as me with s3%23cret", "as me with <hidden>"),
+        ("postgresql://me:s3%23cret@h/shop", "as me with s3#cret", "as me with <hidden>"),
+        ("redis://:long-one@h", "no redis://:long-one@h", "no <hidden>"),
+        ("http://a:b@h", "a and b", "a and b"),
+        ("http://[bad:s3cret@h", "bad", "bad"),
+    ],
+)
+def test_passwords_in_hidden_addresses_never_show(address: str, said: str, expected: str) -> None:
+    """A program that takes its address apart may say the password alone, as it stands there or decoded."""
+    assert without_hidden(replace(SPEC, env=(("URL", Hidden(address)),)), said) == expected
+
+
 def test_environment() -> None:
     """A service finds its variables, a path to look for programs in, and its ports by their names."""
     assert environment_of(SPEC, {"web": 20001, "admin-api": 8081}) == {
