@@ -216,7 +216,7 @@ class ProgramReader:
     async def _routes(self, desired: DesiredState, name: str) -> _Seen:
         proxy = self._machine.proxies.get(name)
         if proxy is None:
-            return _Seen(unknown=f"the settings name no proxy '{name}'")
+            return _Seen(unknown=f"the settings name no proxy '{name}': name it under proxies")
         found = await self._asked(proxy.observe(desired.environment, desired.deployment))
         if isinstance(found, str):
             return _Seen(unknown=found)

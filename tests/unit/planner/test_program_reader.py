@@ -128,7 +128,7 @@ async def test_route_of_no_proxy_or_of_several_is_barred() -> None:
     found = await live(reader(proxies=both), route("edge"), route("named", "b"), route("lost", "c"))
     assert set(found.barred) == {"edge"}
     assert "several proxies (a, b)" in found.barred["edge"]
-    assert found.unknown == {"lost": "the settings name no proxy 'c'"}
+    assert found.unknown == {"lost": "the settings name no proxy 'c': name it under proxies"}
 
 
 async def test_proxy_that_is_down_hides_routes_and_nothing_else() -> None:
