@@ -111,7 +111,8 @@ class ProcessRuntime(Runtime):
     @override
     async def log_end(self, spec: ServiceSpec, instance: str) -> str:
         folder = self._folders.of(spec.identity, instance)
-        return without_hidden(spec, await asyncio.to_thread(_ends_of_logs, folder))
+        ends = await asyncio.to_thread(_ends_of_logs, folder)
+        return "\n".join(without_hidden(spec, each) for each in ends if each)
 
     @override
     async def output(self, spec: ServiceSpec, instance: str) -> bytes | None:
@@ -369,5 +370,5 @@ def _end_of(path: Path) -> str:
         return ""
 
 
-def _ends_of_logs(folder: Path) -> str:
-    return "\n".join(filter(None, (_end_of(folder / name) for name in (files.STDOUT, files.STDERR))))
+def _ends_of_logs(folder: Path) -> list[str]:
+    return [_end_of(folder / name) for name in (files.STDOUT, files.STDERR)]

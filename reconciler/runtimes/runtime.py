@@ -19,6 +19,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OURS = "RECONCILER_"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PART_CHARACTERS_MIN = 8
+"""Fewer of a secret at the head of a text that was cut are not known for its end."""
 _PASSWORD_CHARACTERS_MIN = 4
 """A shorter one is hidden as a whole address only: it is part of many words."""
 GRACE_MAX_S = 3600.0
@@ -392,7 +394,20 @@ def without_hidden(spec: ServiceSpec, text: str) -> str:
     hidden = {value.reveal() for _, value in spec.env if isinstance(value, Hidden)} - {""}
     hidden |= {password for each in hidden for password in _passwords(each)}
     for each in sorted(hidden, key=len, reverse=True):
+        text = _without_its_end(each, text)
+    for each in sorted(hidden, key=len, reverse=True):
         text = text.replace(each, repr(Hidden(each)))
+    return text
+
+
+def _without_its_end(hidden: str, text: str) -> str:
+    """A text that was cut where it had something hidden, without what is left of that at its head."""
+    head = text[:_PART_CHARACTERS_MIN]
+    at = hidden.find(head, 1) if len(head) == _PART_CHARACTERS_MIN else -1
+    while at > 0:
+        if text.startswith(hidden[at:]):
+            return repr(Hidden(hidden)) + text[len(hidden) - at :]
+        at = hidden.find(head, at + 1)
     return text
 
 

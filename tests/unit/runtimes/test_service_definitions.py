@@ -80,6 +80,15 @@ def test_hidden_never_shows() -> None:
     assert without_hidden(SPEC, "login with hunter2 failed") == "login with <hidden> failed"
 
 
+def test_half_of_what_is_hidden_never_shows() -> None:
+    """The end of a log may begin in the middle of it, also where that looks like another place of it."""
+    key = "BEGIN abcdefgh abcdefgh-1 END"
+    given = replace(SPEC, env=(("KEY", Hidden(key)),))
+    for at in range(1, len(key) - 7):
+        assert without_hidden(given, f"{key[at:]} and {key}") == "<hidden> and <hidden>"
+    assert without_hidden(given, "abcdefgh, which begins like it") == "abcdefgh, which begins like it"
+
+
 @pytest.mark.parametrize(
     ("address", "said", "expected"),
     [
