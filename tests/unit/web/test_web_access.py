@@ -68,8 +68,9 @@ async def test_lists_leave_out_what_a_token_is_not_for(service: MemoryService) -
 
 async def test_what_is_not_for_a_token_is_as_if_absent(service: MemoryService) -> None:
     """Every path answers for a foreign environment byte for byte as for one that is not there."""
-    below = ("", "/diff", "/rollouts", "/events", "/modules", "/modules/log")
-    writes = ("/suspend", "/resume", "/reconcile", "/forget", "/rollouts", "/modules/verify")
+    below = ("", "/diff", "/rollouts", "/events", "/modules", "/modules/log", "/outputs", "/jobs", "/removal")
+    writes = ("/suspend", "/resume", "/stop", "/start", "/reconcile", "/forget", "/rollouts")
+    writes += ("/modules/verify",)
     async with client_of(service) as client:
         for method, path in [*(("GET", path) for path in below), *(("POST", path) for path in writes)]:
             answers = [
