@@ -1,5 +1,6 @@
 """`reconciler env stop`, `start` and `remove`: whole environments, by a person's word."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -78,7 +79,9 @@ def remove(
     databases = database or []
     with connect(common, needs_control=True) as backend:
         if dry_run or not yes:
-            return _show(common, backend.removal(environment, databases), asks=not dry_run)
+            again = "".join(f" --database {shlex.quote(name)}" for name in databases)
+            plan = backend.removal(environment, databases)
+            return _show(common, plan, again=None if dry_run else f"{again} --yes")
         recorded = backend.remove(environment, databases, reason=reason)
         if recorded is None:
             if common.output == "json":
@@ -89,14 +92,15 @@ def remove(
         return carried_out(common, backend, recorded, wait=wait or timeout is not None, timeout_s=timeout)
 
 
-def _show(common: Common, plan: Json, *, asks: bool) -> ExitCode:
+def _show(common: Common, plan: Json, *, again: str | None) -> ExitCode:
+    """Print the plan; `again` are the options with which it would be carried out."""
     if common.output == "json":
         common.screen.json(plan)
     else:
         from reconciler.cli.diff import show_text
 
         show_text(common, plan)
-    if not asks:
+    if again is None:
         return ExitCode.OK
-    common.screen.note(f"nothing was done; to remove it: reconciler env remove {plan['environment']} --yes")
+    common.screen.note(f"nothing was done; to remove it: reconciler env remove {plan['environment']}{again}")
     return ExitCode.PENDING

@@ -8,7 +8,14 @@ from reconciler.plan.encode import to_json
 from reconciler.plan.model import DeploymentPlan, LeftDeployment, Plan, Scope
 from reconciler.plan.objects_text import details, waiting
 from reconciler.plan.programs_text import REMOVES, left_out, program_details, puts_back, rest_command
-from reconciler.plan.steps import AnyStep, DeployChange, DiscardObjects, RevertChange, RollService
+from reconciler.plan.steps import (
+    AnyStep,
+    DeployChange,
+    DiscardObjects,
+    DropDatabase,
+    RevertChange,
+    RollService,
+)
 
 __all__ = ["to_json", "to_markdown", "to_text"]
 
@@ -166,7 +173,7 @@ def _step_text(step: AnyStep) -> str:
 
 
 def _mark(step: AnyStep) -> str:
-    if isinstance(step, (RevertChange, DiscardObjects, *REMOVES)):
+    if isinstance(step, (RevertChange, DiscardObjects, DropDatabase, *REMOVES)):
         return MARKS[Action.REMOVE]
     changes = isinstance(step, RollService) and (step.replaces is not None or step.action == "settle")
     return MARKS[Action.CHANGE if changes else Action.ADD]

@@ -43,6 +43,8 @@ def test_environment_that_left_is_removed_on_request(world: World) -> None:
         shown = daemon.run("env", "remove", "production", check=False)
         assert shown.returncode == 3, shown.stderr
         assert "service api" in shown.stdout
+        named = daemon.run("env", "remove", "production", "--database", "shop-db", check=False)
+        assert "to remove it: reconciler env remove production --database shop-db --yes" in named.stderr
         assert runs(pid)
         daemon.run("env", "remove", "production", "--yes", "--wait")
         until(lambda: not runs(pid), "the service to end")

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+from reconciler.plan import build, render
 from reconciler.plan.check import check
 from reconciler.plan.encode import deployment_from_json, deployment_to_json
-from reconciler.plan.model import DeploymentPlan
+from reconciler.plan.model import DeploymentPlan, Scope
 from reconciler.plan.removal import build_removal
 from reconciler.spec.values import OutputReference, SecretReference
 from reconciler.state.desired import DesiredDatabase, DesiredState
@@ -143,6 +144,8 @@ def test_databases_stay_unless_they_are_named() -> None:
     )
     assert removal("db", allowed="DELETES_DATA").refused == ()
     assert rows(removal("shop")) == rows(plan)
+    shown = render.to_text(build.whole("production", "c" * 40, Scope.FULL, [plan]))
+    assert "- drop-database    db  database shop  ! DELETES_DATA" in shown
 
 
 def test_database_that_is_gone_is_not_dropped() -> None:
