@@ -347,12 +347,14 @@ class _Ground:
         return Drift(component=component, identity=identity, action=Action.CHANGED, detail=detail)
 
     def _ends(self, part: DesiredRoute) -> tuple[str, ...]:
-        """Where the port of its service is that it leads to, or may be led to now, where that is known."""
+        """Where the port of its service is that it leads to; unknown while another instance takes over."""
         service = self.tracked.components.get(part.service)
         return tuple(
             f"{host}:{number}"
             for one in self.live.programs.instances.get(part.service, ())
-            if service is not None and one.instance in (service.instance, service.applying)
+            if service is not None
+            and one.instance == service.instance
+            and service.applying in (None, service.instance)
             for port, host, number in one.endpoints
             if port == part.port
         )
