@@ -152,8 +152,8 @@ class TrackedPrograms:
 
     `jobs` are the hashes of the inputs that jobs last ran to their end with. `stopped`: a person stopped the
     environment. `started`: it was applied before, since a person started it last. `ran` are jobs that ran to
-    their end since then for that start, or for the stop where it is stopped. `read_at` is when this was read (seconds since 1970, by the
-    clock of the control database); None where nothing was asked.
+    their end since then for that start, or for the stop where it is stopped. `read_at` is when this was read
+    (seconds since 1970, by the clock of the control database); None where nothing was asked.
     """
 
     components: Mapping[str, TrackedComponent] = field(default_factory=dict)
