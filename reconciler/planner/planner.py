@@ -127,6 +127,8 @@ class PlanRequest:
     forced: frozenset[str] = frozenset()
     operation: str | None = None
     keep_failed: bool = False
+    unfollowed: frozenset[str] = frozenset()
+    """Services that the commit which is followed does not declare: nobody connects to them for a look."""
     removal: Removal | None = None
     """The environment is to be removed, and nothing else is planned."""
     insist: bool = False
@@ -218,9 +220,16 @@ class Planner:
         return (server_name(on) if on is not None else dsn.server), dsn
 
     async def servers(
-        self, desired: DesiredState, known: tuple[TrackedPrograms, LivePrograms] | None = None
+        self,
+        desired: DesiredState,
+        known: tuple[TrackedPrograms, LivePrograms] | None = None,
+        *,
+        unfollowed: frozenset[str] = frozenset(),
     ) -> Servers:
-        """Where all databases of a deployment are; `known`: what was read of its services already."""
+        """Where all databases of a deployment are; `known`: what was read of its services already.
+
+        Those on `unfollowed` services are not looked for where one of these was applied.
+        """
         own = self.dsn(desired)
         if not on_services(desired):
             return Servers(own=own)
@@ -232,6 +241,7 @@ class Planner:
             known or await self._programs.read(desired),
             secret=self._resolve_secret,
             output=partial(self._programs.output, desired),
+            unfollowed=unfollowed,
         )
 
     def secret(self, reference: SecretReference) -> str:
@@ -507,7 +517,7 @@ class Planner:
         running = TrackedPrograms(), LivePrograms()
         if self._programs is not None:
             running = await self._programs.read(desired, not_before=request.not_before)
-        servers = await self.servers(desired, running)
+        servers = await self.servers(desired, running, unfollowed=request.unfollowed)
         tracked, live = await self._reader.read(
             servers, desired, not_before=request.not_before, due_too=request.due_reads
         )

@@ -17,6 +17,7 @@ from reconciler.state.tracked import TrackedPrograms
 CONNECT_TIMEOUT_S = "10"
 """A service that is there and takes no connection keeps nobody waiting for longer."""
 
+NOT_FOLLOWED = "the commit that is followed does not declare it, so a look does not connect to it"
 NOTHING_RUNS = "this process knows of no services"
 
 OpenOutput = Callable[[OutputReference], Awaitable[str]]
@@ -83,14 +84,21 @@ async def find_servers(
     *,
     secret: Callable[[SecretReference], str],
     output: OpenOutput,
+    unfollowed: frozenset[str] = frozenset(),
 ) -> Servers:
-    """Find out where each database is; what cannot be told of one hinders no other."""
+    """Find out where each database is; what cannot be told of one hinders no other.
+
+    Nothing is resolved for a service that is `unfollowed`: who looks may not be who may see its secrets.
+    """
     services: dict[str, Dsn] = {}
     silent: dict[str, str] = {}
     for part in on_services(desired):
         assert part.on is not None
         address = address_of(part.on, *states)
         if address is None:
+            continue
+        if part.on.service in unfollowed:
+            silent[part.on.service] = NOT_FOLLOWED
             continue
         if isinstance(address, str):
             silent[part.on.service] = address

@@ -43,7 +43,8 @@ class Found:
     """An environment at a commit, with the desired states asked for, in rollout order.
 
     What was read of its databases since `read_since` (monotonic) is new enough for whoever asked; None where
-    nothing was read for it. `head` is the commit that is followed, where the view is of another.
+    nothing was read for it. `head` is the commit that is followed, where the view is of another. `unfollowed`
+    are services that databases live on and the followed commit does not declare: nobody connects to them.
     """
 
     view: SourceView
@@ -51,6 +52,7 @@ class Found:
     states: tuple[DesiredState, ...]
     read_since: float | None = None
     head: SourceView | None = None
+    unfollowed: frozenset[str] = frozenset()
 
 
 class Heads:
@@ -175,10 +177,14 @@ class Heads:
             spec, states = await self._planner.desired(view, name)
         else:
             spec, states = await self._planner.posted(view, name, posted)
+        unfollowed: frozenset[str] = frozenset()
         if posted is not None or view.commit != head_view.commit:
-            check_connections(name, states, await self._followed(head_view, name))
+            followed = await self._followed(head_view, name)
+            check_connections(name, states, followed)
+            unfollowed = _served(states) - _declared(followed)
         other = head_view if view.commit != head_view.commit else None
-        return Found(view=view, spec=spec, states=_chosen(name, states, deployment), head=other)
+        chosen = _chosen(name, states, deployment)
+        return Found(view=view, spec=spec, states=chosen, head=other, unfollowed=unfollowed)
 
     async def _look_up_reading(self, view: SourceView, name: str, deployment: str | None) -> Found:
         """Find an environment at its head, and begin to read its databases before its modules are read."""
@@ -253,10 +259,10 @@ def no_environment(name: str, names: Sequence[str]) -> NotFound:
 def check_connections(name: str, states: Sequence[DesiredState], followed: Sequence[DesiredState]) -> None:
     """A look at anything but the commit that is followed connects through nothing that this one does not.
 
-    Nobody connects to a service that it does not declare: it never ran. Raises Refused.
+    Nobody connects to a service that it does not declare, whether or not one runs. Raises Refused.
     """
     known, servers = _references(followed), _servers(followed)
-    there = {service.component for state in followed for service in state.programs.services}
+    there = _declared(followed)
     strange = {str(each) for each in _references(states) - known}
     strange |= {
         f"service '{each.service}' on another port or as somebody else"
@@ -269,6 +275,15 @@ def check_connections(name: str, states: Sequence[DesiredState], followed: Seque
             "which the commit that is followed does not use",
             hint="connection references are resolved once they stand in the branch the daemon follows",
         )
+
+
+def _declared(states: Sequence[DesiredState]) -> frozenset[str]:
+    return frozenset(service.component for state in states for service in state.programs.services)
+
+
+def _served(states: Sequence[DesiredState]) -> frozenset[str]:
+    """The services that databases live on."""
+    return frozenset(server.service for server in _servers(states))
 
 
 def _references(states: Sequence[DesiredState]) -> set[SecretReference]:

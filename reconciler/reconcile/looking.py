@@ -47,7 +47,9 @@ class Looking:
         held = await self._assessor.held(name, where.view.commit) if posted is None else {}
         chosen = Scope(scope) if scope is not None else Scope(where.spec.policy.scope)
         forced = forced_of(where.states, redeploy)
-        request = PlanRequest(scope=chosen, not_before=where.read_since, forced=forced)
+        request = PlanRequest(
+            scope=chosen, not_before=where.read_since, forced=forced, unfollowed=where.unfollowed
+        )
         found = await self._assessor.assess(where.spec, where.states, held, request=request)
         ground = Ground(view=where.view, spec=where.spec, held=held, request=request, head=where.head)
         leavers = await self._leavers.known(name, where.spec) if deployment is None else ()

@@ -1,11 +1,13 @@
 """Which credentials a deployment is read and written with, and how its databases are found."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from reconciler.errors import TemporaryError
 from reconciler.planner.planner import Known, Planner, PlannerLimits
+from reconciler.planner.servers import NOT_FOLLOWED, find_servers
 from reconciler.postgres.connection import Connections
 from reconciler.spec.values import OutputReference, SecretReference
 from reconciler.state.desired import DesiredState
@@ -52,6 +54,23 @@ def planner(live: LivePrograms = LIVE) -> Planner:
         emit=lambda _event: None,
         known=Known(programs=Record(live)),
     )
+
+
+async def test_a_look_connects_to_no_service_that_nobody_follows() -> None:
+    """Whoever writes a branch could name a secret of others as its password: one that runs is left alone."""
+    own = planner()
+    asked: list[str] = []
+    secret = replace(ON, password=SecretReference(env="of-others"))
+    state = replace(STATE, databases=(database(), database(component="other", database="other", on=secret)))
+    servers = await find_servers(
+        state,
+        own.dsn(state),
+        await Record(LIVE).read(state),
+        secret=lambda reference: asked.append(str(reference)) or "a-secret",  # type: ignore[func-returns-value]
+        output=partial(Record(LIVE).output, state),
+        unfollowed=frozenset({"pg"}),
+    )
+    assert (asked, servers.services, servers.silent) == ([], {}, {"pg": NOT_FOLLOWED})
 
 
 STATE = replace(
