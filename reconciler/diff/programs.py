@@ -38,16 +38,14 @@ STOPPED = "the environment is stopped"
 class ProgramContext:
     """What services, jobs and routes are compared under.
 
-    `insist`: a person asked for this, so that what drifted is put back however often it was before. `ending`
-    is why the environment ends, for the operation that ends it. `ran` are jobs which this operation ran to
-    their end already. `healing` are components that the recorded plan puts back: they were paced as it was
-    recorded.
+    `insist`: a person asked for this, so that what drifted is put back however often it was before. `ran`
+    are jobs which this operation ran to their end already. `healing` are components that the recorded plan
+    puts back: they were paced as it was recorded.
     """
 
     drift: Literal["ignore", "warn", "heal"] = "warn"
     prune: bool = False
     insist: bool = False
-    ending: Trigger | None = None
     ran: frozenset[str] = frozenset()
     healing: frozenset[str] = frozenset()
 
@@ -272,7 +270,7 @@ class _Ground:
         )
 
     def _ending(self) -> Trigger | None:
-        return self.context.ending or (Trigger.STOP if self.tracked.stopped else None)
+        return Trigger.STOP if self.tracked.stopped else None
 
     def _job_trigger(self, part: DesiredJob) -> tuple[Trigger | None, str]:
         ending = self._ending()

@@ -7,7 +7,6 @@ from reconciler.diff.programs import ProgramContext, compare_programs
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.state.desired import DesiredState
 from reconciler.state.live import LivePrograms, LiveState
-from reconciler.state.programs import Trigger
 from reconciler.state.task import ModuleTask
 from reconciler.state.tracked import TrackedPrograms, TrackedState
 
@@ -31,11 +30,6 @@ class Asked(Protocol):
         ...
 
     @property
-    def ending(self) -> Trigger | None:
-        """Why the environment ends."""
-        ...
-
-    @property
     def ran(self) -> frozenset[str]:
         """Jobs that ran to their end already."""
         ...
@@ -52,7 +46,6 @@ def program_context(spec: EnvironmentSpec, tracked: TrackedPrograms, asked: Aske
         drift=spec.policy.drift,
         prune=spec.policy.prune,
         insist=asked.insist,
-        ending=asked.ending or (Trigger.STOP if tracked.stopped else None),
         ran=asked.ran | (tracked.ran if tracked.stopped else frozenset()),
         healing=asked.healing,
     )

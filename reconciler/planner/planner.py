@@ -57,7 +57,6 @@ from reconciler.state.contents import Remembered
 from reconciler.state.desired import DesiredState
 from reconciler.state.left import left_state
 from reconciler.state.live import LivePrograms, LiveState
-from reconciler.state.programs import Trigger
 from reconciler.state.provisioning import narrowed as narrowed_to_resources
 from reconciler.state.registry import Registry, RegistryKind
 from reconciler.state.removal import Removal
@@ -135,8 +134,6 @@ class PlanRequest:
     """A person asked: what drifted of services is put back however often it was."""
     healing: frozenset[str] = frozenset()
     """Components that the recorded plan puts back."""
-    ending: Trigger | None = None
-    """Why the environment ends, for the operation that ends it: its jobs run for that."""
     ran: frozenset[str] = frozenset()
     """Jobs which this operation ran to their end already."""
 

@@ -11,7 +11,6 @@ from reconciler.planner.planner import PlanRequest
 from reconciler.spec.environment import EnvironmentSpec
 from reconciler.spec.parse import parse_file
 from reconciler.state.live import LiveInstance, LivePrograms, LiveState
-from reconciler.state.programs import Trigger
 from reconciler.state.task import ModuleTask, TaskVerb
 from reconciler.state.tracked import TrackedComponent, TrackedPrograms, TrackedState
 from tests.plugins.seen import desired, route, service
@@ -88,9 +87,9 @@ def test_jobs_for_a_stop_run_once_for_each_stop() -> None:
     stopped = TrackedPrograms(stopped=True, ran=frozenset({"goodbye"}))
     context = program_context(spec(), stopped, PlanRequest())
     assert context is not None
-    assert (context.ending, context.ran) == (Trigger.STOP, frozenset({"goodbye"}))
+    assert context.ran == frozenset({"goodbye"})
     running = program_context(spec(), TrackedPrograms(ran=frozenset({"hello"})), PlanRequest())
     assert running is not None
-    assert (running.ending, running.ran) == (None, frozenset())
+    assert running.ran == frozenset()
     task = ModuleTask(verb=TaskVerb.DEPLOY, module="shop")
     assert program_context(spec(), stopped, PlanRequest(task=task)) is None
